@@ -1,0 +1,42 @@
+// A point on the steady clock by which a wait gives up. Every blocking call in
+// this code base takes one.
+//
+//   channel->Receive(Deadline::After(std::chrono::seconds(10)));
+#ifndef DELTAPIPE_BASE_DEADLINE_H_
+#define DELTAPIPE_BASE_DEADLINE_H_
+
+#include <chrono>
+
+namespace deltapipe {
+
+class Deadline {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  static Deadline Infinite() { return Deadline(Clock::time_point::max()); }
+  static Deadline At(Clock::time_point when) { return Deadline(when); }
+  static Deadline After(std::chrono::nanoseconds wait) {
+    return Deadline(Clock::now() +
+                    std::chrono::duration_cast<Clock::duration>(wait));
+  }
+
+  bool is_infinite() const { return when_ == Clock::time_point::max(); }
+  bool has_passed() const { return !is_infinite() && Clock::now() >= when_; }
+  Clock::time_point time_point() const { return when_; }
+
+  /// The time left: never negative; a very long time when infinite.
+  std::chrono::nanoseconds remaining() const {
+    if (is_infinite()) return std::chrono::nanoseconds::max();
+    const auto left = when_ - Clock::now();
+    return left.count() < 0 ? std::chrono::nanoseconds(0)
+                            : std::chrono::nanoseconds(left);
+  }
+
+ private:
+  explicit Deadline(Clock::time_point when) : when_(when) {}
+  Clock::time_point when_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_BASE_DEADLINE_H_

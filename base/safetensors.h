@@ -1,0 +1,75 @@
+// Reads and writes safetensors, the only file format for tensors here: 8 bytes of
+// little-endian header length, a JSON header, then the tensors' bytes.
+//
+// The reader maps nothing and trusts nothing: a header over 100 MB, offsets that
+// overlap, leave holes, exceed the file or disagree with shape and type are
+// errors that name the tensor. The writer writes to a temporary file beside the
+// target and renames it, so that a full disk leaves the former file whole.
+//
+//   SafetensorsWriter writer;
+//   writer.Add("layer.0.weight", view);
+//   DP_RETURN_IF_ERROR(writer.WriteTo(path, {{"step", "900"}}));
+#ifndef DELTAPIPE_BASE_SAFETENSORS_H_
+#define DELTAPIPE_BASE_SAFETENSORS_H_
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/tensor_view.h"
+
+namespace deltapipe {
+
+class SafetensorsFile {
+ public:
+  struct Entry {
+    std::string name;
+    DType dtype;
+    Shape shape;
+    int64_t begin;  // offset of the first byte in data()
+    int64_t end;
+  };
+
+  /// NOT_FOUND if there is no such file; INVALID_ARGUMENT, naming path and
+  /// tensor, if its content is not valid safetensors.
+  static absl::StatusOr<SafetensorsFile> Read(const std::string& path);
+  /// The same from bytes in memory; `origin` names them in errors.
+  static absl::StatusOr<SafetensorsFile> Parse(std::vector<uint8_t> bytes,
+                                               const std::string& origin);
+
+  /// In the order of their bytes.
+  const std::vector<Entry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const {
+    return metadata_;
+  }
+  /// A view into this object's memory. NOT_FOUND if there is no such tensor.
+  absl::StatusOr<TensorView> Tensor(const std::string& name) const;
+  /// fp32, fp16, bf16 or fp64 tensors as fp32 values.
+  absl::StatusOr<std::vector<float>> FloatValues(const std::string& name) const;
+
+ private:
+  std::vector<uint8_t> bytes_;
+  int64_t data_offset_ = 0;
+  std::vector<Entry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+class SafetensorsWriter {
+ public:
+  /// Adds a tensor; the view must live until WriteTo. Names are unique.
+  void Add(const std::string& name, TensorView view);
+  /// Errors name the path: ALREADY_EXISTS never; RESOURCE_EXHAUSTED for a full
+  /// disk; PERMISSION_DENIED, NOT_FOUND for the folder.
+  absl::Status WriteTo(const std::string& path,
+                       const std::map<std::string, std::string>& metadata);
+
+ private:
+  std::vector<std::pair<std::string, TensorView>> tensors_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_BASE_SAFETENSORS_H_
