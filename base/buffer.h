@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "absl/types/span.h"
@@ -16,11 +17,7 @@ namespace deltapipe {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t size)
-      : data_(size == 0 ? nullptr
-                        : static_cast<uint8_t*>(std::aligned_alloc(
-                              64, (static_cast<size_t>(size) + 63) / 64 * 64))),
-        size_(size) {}
+  explicit Buffer(int64_t size) : data_(Allocate(size)), size_(size) {}
   static Buffer CopyOf(absl::Span<const uint8_t> bytes) {
     Buffer buffer(static_cast<int64_t>(bytes.size()));
     if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
@@ -50,6 +47,16 @@ class Buffer {
   void Truncate(int64_t size) { size_ = size < size_ ? size : size_; }
 
  private:
+  /// Throws bad_alloc, as operator new does, when there is no memory.
+  static uint8_t* Allocate(int64_t size) {
+    if (size == 0) return nullptr;
+    void* data = nullptr;
+    if (size > 0 && size <= INT64_MAX - 63) {
+      data = std::aligned_alloc(64, (static_cast<size_t>(size) + 63) / 64 * 64);
+    }
+    if (data == nullptr) throw std::bad_alloc();
+    return static_cast<uint8_t*>(data);
+  }
   struct Free {
     void operator()(uint8_t* data) const { std::free(data); }
   };

@@ -2,6 +2,8 @@
 
 #include <xxhash.h>
 
+#include <new>
+
 namespace deltapipe {
 
 uint64_t Checksum(absl::Span<const uint8_t> bytes, uint64_t seed) {
@@ -14,6 +16,7 @@ struct ChecksumStream::State {
 
 ChecksumStream::ChecksumStream()
     : state_(std::make_unique<State>(State{XXH3_createState()})) {
+  if (state_->xxh == nullptr) throw std::bad_alloc();
   XXH3_64bits_reset(state_->xxh);
 }
 

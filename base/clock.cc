@@ -1,19 +1,17 @@
 #include "base/clock.h"
 
+#include <algorithm>
+
 namespace deltapipe {
 
 void CancelToken::Cancel() {
-  {
-    MutexLock lock(&mutex_);
-    is_cancelled_ = true;
-  }
+  MutexLock lock(&mutex_);
+  is_cancelled_ = true;
   cancelled_changed_.NotifyAll();
+  for (FakeClock* clock : fake_clocks_) clock->Wake();
 }
 
-bool CancelToken::is_cancelled() const {
-  MutexLock lock(&mutex_);
-  return is_cancelled_;
-}
+bool CancelToken::is_cancelled() const { return is_cancelled_; }
 
 class RealClock : public Clock {
  public:
@@ -34,7 +32,7 @@ class RealClock : public Clock {
         std::chrono::duration_cast<std::chrono::steady_clock::duration>(when)));
     MutexLock lock(&token->mutex_);
     return !token->cancelled_changed_.WaitUntil(
-        lock, deadline, [token] { return token->is_cancelled_; });
+        lock, deadline, [token] { return token->is_cancelled_.load(); });
   }
 };
 
@@ -52,33 +50,49 @@ int64_t FakeClock::WallMillis() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(Now()).count();
 }
 
-bool FakeClock::SleepUntil(Nanos when, CancelToken* cancel) {
+bool FakeClock::MustWake(const Sleeper& sleeper) const {
+  return now_ >= sleeper.when ||
+         (sleeper.cancel != nullptr && sleeper.cancel->is_cancelled());
+}
+
+void FakeClock::Wake() {
   MutexLock lock(&mutex_);
-  ++num_sleepers_;
   changed_.NotifyAll();
-  // Cancellation has its own lock and cannot notify this clock, hence the short
-  // real waits; only tests run this.
-  bool cancelled = false;
-  while (now_ < when && !cancelled) {
-    changed_.WaitUntil(lock, Deadline::After(std::chrono::milliseconds(1)),
-                       [&] { return now_ >= when; });
-    cancelled = cancel != nullptr && cancel->is_cancelled();
+}
+
+bool FakeClock::SleepUntil(Nanos when, CancelToken* cancel) {
+  if (cancel != nullptr) {
+    MutexLock lock(&cancel->mutex_);
+    cancel->fake_clocks_.push_back(this);
   }
-  --num_sleepers_;
-  return now_ >= when;
+  {
+    MutexLock lock(&mutex_);
+    const auto self = sleepers_.insert(sleepers_.end(), {when, cancel});
+    changed_.NotifyAll();
+    changed_.Wait(lock, [&] { return MustWake(*self); });
+    sleepers_.erase(self);
+  }
+  if (cancel == nullptr) return true;
+  MutexLock lock(&cancel->mutex_);
+  cancel->fake_clocks_.erase(std::find(cancel->fake_clocks_.begin(),
+                                       cancel->fake_clocks_.end(), this));
+  return !cancel->is_cancelled_;
 }
 
 void FakeClock::Advance(Nanos by) {
-  {
-    MutexLock lock(&mutex_);
-    now_ += by;
-  }
+  MutexLock lock(&mutex_);
+  now_ += by;
   changed_.NotifyAll();
 }
 
 void FakeClock::AwaitSleepers(int count) {
   MutexLock lock(&mutex_);
-  changed_.Wait(lock, [&] { return num_sleepers_ >= count; });
+  changed_.Wait(lock, [&] {
+    return std::count_if(sleepers_.begin(), sleepers_.end(),
+                         [this](const Sleeper& sleeper) {
+                           return !MustWake(sleeper);
+                         }) >= count;
+  });
 }
 
 }  // namespace deltapipe

@@ -7,9 +7,11 @@
 #ifndef DELTAPIPE_BASE_CLOCK_H_
 #define DELTAPIPE_BASE_CLOCK_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <memory>
+#include <list>
+#include <vector>
 
 #include "base/mutex.h"
 
@@ -17,7 +19,11 @@ namespace deltapipe {
 
 using Nanos = std::chrono::nanoseconds;
 
+class FakeClock;
+
 /// Wakes sleepers early. Owned by whoever may cancel; sleepers borrow it.
+///
+/// Lock order: a token's lock before a FakeClock's.
 class CancelToken {
  public:
   /// Wakes every present and future sleeper. Idempotent.
@@ -27,9 +33,12 @@ class CancelToken {
  private:
   friend class RealClock;
   friend class FakeClock;
-  mutable Mutex mutex_;
+  Mutex mutex_;
   CondVar cancelled_changed_;
-  bool is_cancelled_ DP_GUARDED_BY(mutex_) = false;
+  /// Written under mutex_; read without it by FakeClock.
+  std::atomic<bool> is_cancelled_{false};
+  /// The fake clocks that threads sleep on with this token, one entry a thread.
+  std::vector<FakeClock*> fake_clocks_ DP_GUARDED_BY(mutex_);
 };
 
 class Clock {
@@ -39,8 +48,9 @@ class Clock {
   virtual Nanos Now() = 0;
   /// Milliseconds since the Unix epoch.
   virtual int64_t WallMillis() = 0;
-  /// Sleeps until Now() >= when; returns false if `cancel` (may be null) woke
-  /// it before.
+  /// Sleeps until Now() >= when and returns true; returns false, at once, if
+  /// `cancel` (may be null) is or becomes cancelled, even when the time has
+  /// come.
   virtual bool SleepUntil(Nanos when, CancelToken* cancel) = 0;
 
   /// The machine's clock; never destroyed.
@@ -57,14 +67,23 @@ class FakeClock : public Clock {
 
   void Advance(Nanos by);
   /// Blocks until `count` threads sleep on this clock, so that a test can
-  /// Advance without a race.
+  /// Advance without a race. Threads whose time has come or whose token is
+  /// cancelled do not count, even if they have not run yet.
   void AwaitSleepers(int count);
 
  private:
+  friend class CancelToken;
+  struct Sleeper {
+    Nanos when;
+    const CancelToken* cancel;  // may be null
+  };
+  void Wake();
+  bool MustWake(const Sleeper& sleeper) const DP_REQUIRES(mutex_);
+
   Mutex mutex_;
   CondVar changed_;
   Nanos now_ DP_GUARDED_BY(mutex_){0};
-  int num_sleepers_ DP_GUARDED_BY(mutex_) = 0;
+  std::list<Sleeper> sleepers_ DP_GUARDED_BY(mutex_);
 };
 
 }  // namespace deltapipe

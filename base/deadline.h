@@ -15,9 +15,12 @@ class Deadline {
 
   static Deadline Infinite() { return Deadline(Clock::time_point::max()); }
   static Deadline At(Clock::time_point when) { return Deadline(when); }
+  /// Infinite if `wait` reaches past the end of the clock.
   static Deadline After(std::chrono::nanoseconds wait) {
-    return Deadline(Clock::now() +
-                    std::chrono::duration_cast<Clock::duration>(wait));
+    const Clock::time_point now = Clock::now();
+    const auto ticks = std::chrono::duration_cast<Clock::duration>(wait);
+    if (ticks >= Clock::time_point::max() - now) return Infinite();
+    return Deadline(now + ticks);
   }
 
   bool is_infinite() const { return when_ == Clock::time_point::max(); }

@@ -33,8 +33,8 @@ inline uint16_t FloatToBFloat16(float value) {
   if (magnitude == 0x7F800000u) return static_cast<uint16_t>(bits >> 16);
   const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   const uint32_t sign = (bits >> 16) & 0x8000u;
-  return static_cast<uint16_t>(
-      (rounded & 0x7FFFu) >= 0x7F80u ? (sign | 0x7F7Fu) : rounded);
+  return static_cast<uint16_t>((rounded & 0x7FFFu) >= 0x7F80u ? (sign | 0x7F7Fu)
+                                                              : rounded);
 }
 
 inline float BFloat16ToFloat(uint16_t value) {

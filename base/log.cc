@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace deltapipe {
 namespace {
@@ -39,8 +40,9 @@ spdlog::logger& Logger() {
 }  // namespace
 
 void ConfigureLog(LogLevel least, const std::string& name) {
-  Logger().set_pattern(
-      absl::StrCat("%H:%M:%S.%e %^%L%$ ", name, name.empty() ? "" : ": ", "%v"));
+  const std::string escaped = absl::StrReplaceAll(name, {{"%", "%%"}});
+  Logger().set_pattern(absl::StrCat("%H:%M:%S.%e %^%L%$ ", escaped,
+                                    escaped.empty() ? "" : ": ", "%v"));
   Logger().set_level(ToSpdlog(least));
 }
 

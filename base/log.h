@@ -1,4 +1,4 @@
-// Log lines on stderr (and, when asked, in a file): `LOG_INFO << "step " << n;`
+// Log lines on stderr: `LOG_INFO << "step " << n;`
 //
 // Thread-safe. spdlog does the writing, in log.cc only: its fmt must not meet
 // LibTorch's. An error is logged once, where it is handled.
@@ -36,9 +36,9 @@ class LogLine {
 
 }  // namespace deltapipe
 
-#define DP_LOG_(level)                                 \
+#define DP_LOG_(level)                                          \
   if (!::deltapipe::LogEnabled(::deltapipe::LogLevel::level)) { \
-  } else                                               \
+  } else                                                        \
     ::deltapipe::LogLine(::deltapipe::LogLevel::level).stream()
 
 #define LOG_DEBUG DP_LOG_(kDebug)

@@ -8,7 +8,8 @@
 //   std::deque<Frame> frames_ DP_GUARDED_BY(mutex_);
 //   ...
 //   MutexLock lock(&mutex_);
-//   if (!not_empty_.WaitUntil(lock, deadline, [&] { return !frames_.empty(); }))
+//   if (!not_empty_.WaitUntil(lock, deadline, [&] { return !frames_.empty();
+//   }))
 //     return absl::DeadlineExceededError(...);
 #ifndef DELTAPIPE_BASE_MUTEX_H_
 #define DELTAPIPE_BASE_MUTEX_H_

@@ -1,10 +1,10 @@
-// Reads and writes safetensors, the only file format for tensors here: 8 bytes of
-// little-endian header length, a JSON header, then the tensors' bytes.
+// Reads and writes safetensors, the only file format for tensors here: 8 bytes
+// of little-endian header length, a JSON header, then the tensors' bytes.
 //
-// The reader maps nothing and trusts nothing: a header over 100 MB, offsets that
-// overlap, leave holes, exceed the file or disagree with shape and type are
-// errors that name the tensor. The writer writes to a temporary file beside the
-// target and renames it, so that a full disk leaves the former file whole.
+// The reader maps nothing and trusts nothing: a header over 100 MB, offsets
+// that overlap, leave holes, exceed the file or disagree with shape and type
+// are errors that name the tensor. The writer writes to a temporary file beside
+// the target and renames it, so that a full disk leaves the former file whole.
 //
 //   SafetensorsWriter writer;
 //   writer.Add("layer.0.weight", view);
@@ -29,7 +29,7 @@ class SafetensorsFile {
     std::string name;
     DType dtype;
     Shape shape;
-    int64_t begin;  // offset of the first byte in data()
+    int64_t begin;  // offset of the first byte after the header
     int64_t end;
   };
 
@@ -55,14 +55,20 @@ class SafetensorsFile {
   int64_t data_offset_ = 0;
   std::vector<Entry> entries_;
   std::map<std::string, std::string> metadata_;
+  std::map<std::string, size_t> index_;  // name to position in entries_
+  /// Tensors whose place in the file does not fit their type.
+  std::map<std::string, std::vector<uint8_t>> aligned_copies_;
 };
 
 class SafetensorsWriter {
  public:
-  /// Adds a tensor; the view must live until WriteTo. Names are unique.
+  /// Adds a tensor; the view must live until WriteTo.
   void Add(const std::string& name, TensorView view);
-  /// Errors name the path: ALREADY_EXISTS never; RESOURCE_EXHAUSTED for a full
-  /// disk; PERMISSION_DENIED, NOT_FOUND for the folder.
+  /// Writes all tensors, wide types first and else in the order of adding.
+  /// Errors name the path: those of WriteFileAtomically (RESOURCE_EXHAUSTED for
+  /// a full disk, PERMISSION_DENIED and NOT_FOUND for the folder),
+  /// INVALID_ARGUMENT if two tensors share a name or a name is not UTF-8.
+  /// Replaces a file.
   absl::Status WriteTo(const std::string& path,
                        const std::map<std::string, std::string>& metadata);
 

@@ -1,5 +1,5 @@
-// A borrowed, contiguous, row-major tensor in host memory: the type that crosses
-// folders, so that LibTorch ends in worker/stage.
+// A borrowed, contiguous, row-major tensor in host memory: the type that
+// crosses folders, so that LibTorch ends in worker/stage.
 //
 // Does not own its bytes; the owner outlives the view. Rank 0 to 8.
 //
@@ -8,9 +8,11 @@
 #ifndef DELTAPIPE_BASE_TENSOR_VIEW_H_
 #define DELTAPIPE_BASE_TENSOR_VIEW_H_
 
+#include <cassert>
 #include <cstdint>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
@@ -61,6 +63,7 @@ inline std::string ShapeString(absl::Span<const int64_t> shape) {
 
 class TensorView {
  public:
+  /// No elements: shape {0}.
   TensorView() = default;
   TensorView(DType dtype, Shape shape, void* data)
       : dtype_(dtype),
@@ -77,13 +80,14 @@ class TensorView {
   /// The elements; T must be the host type of dtype().
   template <typename T>
   absl::Span<T> Values() const {
+    assert(sizeof(T) == DTypeBytes(dtype_));
     return absl::MakeSpan(static_cast<T*>(data_),
                           static_cast<size_t>(num_elements_));
   }
 
  private:
   DType dtype_ = DType::kFloat32;
-  Shape shape_;
+  Shape shape_ = Shape(1, 0);  // no elements
   int64_t num_elements_ = 0;
   void* data_ = nullptr;
 };
@@ -108,7 +112,7 @@ class HostTensor {
 
  private:
   DType dtype_ = DType::kFloat32;
-  Shape shape_;
+  Shape shape_ = Shape(1, 0);  // no elements
   std::vector<uint8_t> bytes_;
 };
 

@@ -16,11 +16,12 @@ class Thread {
   Thread(const std::string& name, std::function<void()> body);
   Thread(Thread&&) = default;
   /// Joins the thread that was held before.
-  Thread& operator=(Thread&& other);
+  Thread& operator=(Thread&& other) noexcept;
   ~Thread() { Join(); }
 
   /// Waits for the body to return. Idempotent.
   void Join();
+  /// Whether there is a thread that has not been joined yet.
   bool is_running() const { return thread_.joinable(); }
 
  private:
