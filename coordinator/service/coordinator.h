@@ -1,0 +1,56 @@
+// Coordinator: the whole control plane in one object, used by `deltapipe run`
+// (inside its own process) and `deltapipe coordinator` (for many hosts).
+//
+// Serves JobService and ControlService on one gRPC address, keeps jobs, plans and
+// events in SQLite, watches workers, and runs one background thread per job.
+//
+//   DP_ASSIGN_OR_RETURN(auto coordinator, Coordinator::Start(options));
+//   LOG_INFO << "listening on " << coordinator->address();
+//   coordinator->Shutdown("interrupted");   // or the destructor
+#ifndef DELTAPIPE_COORDINATOR_SERVICE_COORDINATOR_H_
+#define DELTAPIPE_COORDINATOR_SERVICE_COORDINATOR_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "proto/deltapipe/v1/job.pb.h"
+#include "proto/deltapipe/v1/plan.pb.h"
+
+namespace deltapipe {
+
+struct CoordinatorOptions {
+  /// "127.0.0.1:0"; port 0 picks one.
+  std::string listen = "127.0.0.1:0";
+  /// Allows listening off loopback, in plain text.
+  bool insecure = false;
+  /// The SQLite file; its folder must exist and be writable.
+  std::string store_path;
+  /// Measures layer costs for a spec (runs `deltapipe-worker --profile`).
+  std::function<absl::StatusOr<v1::StageProfile>(const v1::JobSpec&)> profiler;
+  Clock* clock = Clock::Real();
+};
+
+class Coordinator {
+ public:
+  virtual ~Coordinator() = default;
+
+  /// UNAVAILABLE: the port is in use (says so, with the remedy).
+  /// PERMISSION_DENIED: not loopback and not `insecure`; or the store's folder
+  /// cannot be written.
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Start(
+      const CoordinatorOptions& options);
+
+  /// "127.0.0.1:41233"
+  virtual std::string address() const = 0;
+  /// Says goodbye to workers (they end or go idle), ends running jobs' threads
+  /// and stops the server within 2 s. Stored jobs stay as they are.
+  virtual void Shutdown(const std::string& reason) = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_SERVICE_COORDINATOR_H_

@@ -1,0 +1,74 @@
+// GradientSync: the mean of a flat vector over the replicas of one stage, as a
+// transaction.
+//
+//   DP_RETURN_IF_ERROR(sync->Begin(step, request.format, request.values));
+//   DP_RETURN_IF_ERROR(sync->Wait(deadline));      // values hold the mean
+//   DP_RETURN_IF_ERROR(sync->Finish(SyncVerdict::kCommit));
+//
+// Plain: a ring all-reduce in fp32 (or bf16). Compressed: two phases of one bit
+// with worker and server error feedback (1-bit Adam / 1-bit LAMB; DeepSpeed's
+// compressed_allreduce): values + e are sent as signs with one scale over the flat
+// vector, the owner of each shard averages, adds its own residual and sends signs
+// with one scale per shard. Residuals live here; kAbort restores them from a
+// journal. The result is bitwise equal on all ranks. With one rank nothing is
+// sent, but the compressed form still compresses (twice), as the algorithm says.
+//
+// Begin returns at once; an own thread works until Wait. One transaction at a time.
+#ifndef DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
+#define DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/deadline.h"
+#include "worker/collective/rank_group.h"
+#include "worker/optim/optimizer.h"
+
+namespace deltapipe {
+
+enum class SyncVerdict { kCommit, kAbort };
+
+struct GradientSyncOptions {
+  /// How SyncFormat::kCompressed travels: "sign(block=0)" is the paper's one bit;
+  /// "identity" runs the same algorithm with the compressor replaced by identity
+  /// (the honest control); other codec texts are allowed for the compressed form.
+  std::string compressed_codec = "sign(block=0)";
+  /// How SyncFormat::kPlain travels: "none" (fp32) or "cast(bf16)".
+  std::string plain_codec = "none";
+  uint64_t seed = 0;
+  uint64_t generation = 1;
+};
+
+struct GradientSyncCounters {
+  int64_t raw_bytes = 0;      // what fp32 ring would have sent: 2 (n-1)/n 4 d
+  int64_t payload_bytes = 0;  // sent by this rank, frame headers not counted
+  int64_t transactions = 0;
+  int64_t aborted = 0;
+  double worker_residual_norm = 0;  // ||e|| after the last commit
+  double server_residual_norm = 0;
+};
+
+class GradientSync {
+ public:
+  virtual ~GradientSync() = default;
+
+  /// `group` is borrowed. INVALID_ARGUMENT for an unknown codec.
+  static absl::StatusOr<std::unique_ptr<GradientSync>> Create(
+      const GradientSyncOptions& options, RankGroup* group,
+      int64_t num_elements);
+
+  virtual absl::Status Begin(uint32_t step, SyncFormat format,
+                             absl::Span<float> values) = 0;
+  virtual absl::Status Wait(Deadline deadline) = 0;
+  virtual absl::Status Finish(SyncVerdict verdict) = 0;
+  virtual GradientSyncCounters counters() const = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
