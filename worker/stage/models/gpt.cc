@@ -1,0 +1,161 @@
+// A byte-level GPT: token and position embeddings, pre-norm transformer blocks
+// with causal attention, a final norm and an untied head (Radford et al., 2019).
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "torch/nn/functional/activation.h"
+#include "torch/nn/modules/embedding.h"
+#include "torch/nn/modules/linear.h"
+#include "torch/nn/modules/normalization.h"
+#include "ATen/ops/arange.h"
+#include "ATen/ops/gelu.h"
+#include "ATen/ops/scaled_dot_product_attention.h"
+#include "worker/stage/models/model.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr int64_t kVocabulary = 256;
+constexpr double kInitDeviation = 0.02;
+
+torch::nn::LayerNorm MakeNorm(int64_t width) {
+  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
+}
+
+struct Block {
+  explicit Block(const v1::ModelSpec& spec)
+      : heads(spec.heads()),
+        norm1(MakeNorm(spec.width())),
+        attention(spec.width(), 3 * spec.width()),
+        projection(spec.width(), spec.width()),
+        norm2(MakeNorm(spec.width())),
+        expand(spec.width(), 4 * spec.width()),
+        contract(4 * spec.width(), spec.width()) {}
+
+  at::Tensor Forward(const at::Tensor& input) {
+    const int64_t samples = input.size(0);
+    const int64_t context = input.size(1);
+    const int64_t width = input.size(2);
+    const at::Tensor qkv =
+        attention->forward(norm1->forward(input))
+            .view({samples, context, 3, heads, width / heads})
+            .permute({2, 0, 3, 1, 4});
+    const at::Tensor mixed =
+        at::scaled_dot_product_attention(qkv.select(0, 0), qkv.select(0, 1),
+                                         qkv.select(0, 2), {}, 0.0,
+                                         /*is_causal=*/true)
+            .transpose(1, 2)
+            .reshape({samples, context, width});
+    const at::Tensor attended = input + projection->forward(mixed);
+    return attended + contract->forward(at::gelu(
+                          expand->forward(norm2->forward(attended))));
+  }
+
+  const int64_t heads;
+  torch::nn::LayerNorm norm1;
+  torch::nn::Linear attention;
+  torch::nn::Linear projection;
+  torch::nn::LayerNorm norm2;
+  torch::nn::Linear expand;
+  torch::nn::Linear contract;
+};
+
+void AddNorm(const std::string& name, torch::nn::LayerNorm& norm,
+             std::vector<NamedParameter>* parameters) {
+  parameters->push_back({absl::StrCat(name, ".weight"), norm->weight, 0, 1});
+  parameters->push_back({absl::StrCat(name, ".bias"), norm->bias, 0, 0});
+}
+
+void AddLinear(const std::string& name, torch::nn::Linear& linear,
+               double deviation, std::vector<NamedParameter>* parameters) {
+  parameters->push_back(
+      {absl::StrCat(name, ".weight"), linear->weight, deviation, 0});
+  if (linear->bias.defined()) {
+    parameters->push_back({absl::StrCat(name, ".bias"), linear->bias, 0, 0});
+  }
+}
+
+class Gpt : public PartialModel {
+ public:
+  Gpt(const v1::ModelSpec& spec, int first_layer, int end_layer)
+      : spec_(spec),
+        first_layer_(first_layer),
+        has_embedding_(first_layer == 0),
+        has_head_(end_layer == spec.layers()) {
+    if (has_embedding_) {
+      token_ = torch::nn::Embedding(kVocabulary, spec.width());
+      position_ = torch::nn::Embedding(spec.context(), spec.width());
+    }
+    for (int layer = first_layer; layer < end_layer; ++layer) {
+      blocks_.emplace_back(spec);
+    }
+    if (has_head_) {
+      norm_ = MakeNorm(spec.width());
+      head_ = torch::nn::Linear(
+          torch::nn::LinearOptions(spec.width(), kVocabulary).bias(false));
+    }
+  }
+
+  at::Tensor Forward(const at::Tensor& input) override {
+    at::Tensor value = input;
+    if (has_embedding_) {
+      const at::Tensor positions =
+          at::arange(input.size(1), input.options().dtype(at::kLong));
+      value = token_->forward(input) + position_->forward(positions);
+    }
+    for (Block& block : blocks_) value = block.Forward(value);
+    if (has_head_) value = head_->forward(norm_->forward(value));
+    return value;
+  }
+
+  std::vector<NamedParameter> Parameters() override {
+    std::vector<NamedParameter> parameters;
+    if (has_embedding_) {
+      parameters.push_back(
+          {"embedding.token.weight", token_->weight, kInitDeviation, 0});
+      parameters.push_back(
+          {"embedding.position.weight", position_->weight, kInitDeviation, 0});
+    }
+    // Residual projections start smaller, so that depth does not grow the
+    // variance of the residual stream.
+    const double residual = kInitDeviation / std::sqrt(2.0 * spec_.layers());
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      Block& block = blocks_[i];
+      const std::string name =
+          absl::StrCat("blocks.", first_layer_ + static_cast<int>(i));
+      AddNorm(name + ".norm1", block.norm1, &parameters);
+      AddLinear(name + ".attention", block.attention, kInitDeviation,
+                &parameters);
+      AddLinear(name + ".projection", block.projection, residual, &parameters);
+      AddNorm(name + ".norm2", block.norm2, &parameters);
+      AddLinear(name + ".expand", block.expand, kInitDeviation, &parameters);
+      AddLinear(name + ".contract", block.contract, residual, &parameters);
+    }
+    if (has_head_) {
+      AddNorm("head.norm", norm_, &parameters);
+      AddLinear("head.output", head_, kInitDeviation, &parameters);
+    }
+    return parameters;
+  }
+
+ private:
+  const v1::ModelSpec spec_;
+  const int first_layer_;
+  const bool has_embedding_;
+  const bool has_head_;
+  torch::nn::Embedding token_{nullptr};
+  torch::nn::Embedding position_{nullptr};
+  std::vector<Block> blocks_;
+  torch::nn::LayerNorm norm_{nullptr};
+  torch::nn::Linear head_{nullptr};
+};
+
+}  // namespace
+
+std::unique_ptr<PartialModel> MakeGpt(const v1::ModelSpec& spec,
+                                      int first_layer, int end_layer) {
+  return std::make_unique<Gpt>(spec, first_layer, end_layer);
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,43 @@
+// Models as lists of layers that can be cut between any two of them.
+//
+// A PartialModel holds the layers [first, end) of a model, the embedding if it
+// has the first layer and the head if it has the last.
+#ifndef DELTAPIPE_WORKER_STAGE_MODELS_MODEL_H_
+#define DELTAPIPE_WORKER_STAGE_MODELS_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "proto/deltapipe/v1/job.pb.h"
+
+namespace deltapipe {
+
+struct NamedParameter {
+  std::string name;  // unique in the whole model
+  at::Tensor tensor;
+  /// Initial values are normal with this deviation around `mean`.
+  double init_deviation = 0;
+  double init_mean = 0;
+};
+
+class PartialModel {
+ public:
+  virtual ~PartialModel() = default;
+  /// `input`: int64 tokens [samples, context] for the first layer, else fp32
+  /// [samples, context, width]. Returns the activation, or logits
+  /// [samples, context, 256] after the last layer.
+  virtual at::Tensor Forward(const at::Tensor& input) = 0;
+  virtual std::vector<NamedParameter> Parameters() = 0;
+};
+
+std::unique_ptr<PartialModel> MakeGpt(const v1::ModelSpec& spec,
+                                      int first_layer, int end_layer);
+std::unique_ptr<PartialModel> MakeMlp(const v1::ModelSpec& spec,
+                                      int first_layer, int end_layer);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_STAGE_MODELS_MODEL_H_

@@ -1,0 +1,101 @@
+// Stage: a contiguous piece of a model that one worker computes.
+//
+// The engine calls it from one thread. LibTorch ends at this interface: tensors
+// are spans of fp32 in host memory, parameters lie in one flat buffer, in the
+// order of their names. Backward adds to a flat gradient buffer.
+//
+//   stage->ZeroGradients();
+//   for each micro-batch: Forward, later Backward, in the order of the plan
+//   ... gradients() synchronised, weights() updated in place ...
+//   stage->WeightsChanged();
+#ifndef DELTAPIPE_WORKER_STAGE_STAGE_H_
+#define DELTAPIPE_WORKER_STAGE_STAGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "proto/deltapipe/v1/job.pb.h"
+#include "proto/deltapipe/v1/plan.pb.h"
+#include "worker/optim/parameter_layout.h"
+
+namespace deltapipe {
+
+/// fp32 values and whoever keeps them alive.
+struct TensorRef {
+  absl::Span<const float> values;
+  std::shared_ptr<const void> owner;
+};
+
+struct StageInput {
+  int microbatch = 0;
+  int64_t step = 0;
+  int64_t num_samples = 0;
+  /// Identities of the samples; synthetic stages derive their tensors from them.
+  absl::Span<const uint64_t> sample_keys;
+  /// First stage: num_samples x context bytes.
+  absl::Span<const uint8_t> tokens;
+  /// Last stage: the byte that follows each of them.
+  absl::Span<const uint8_t> targets;
+  /// Not the first stage: num_samples x boundary_elements().
+  TensorRef activation;
+  /// False for evaluation: nothing is kept for a Backward.
+  bool needs_backward = true;
+  /// The last stage back-propagates its mean loss times this.
+  float loss_scale = 1.0f;
+};
+
+struct StageOutput {
+  /// Not the last stage: num_samples x boundary_elements().
+  TensorRef activation;
+  /// Last stage: mean over the micro-batch's tokens, nats.
+  double loss = 0;
+};
+
+class Stage {
+ public:
+  virtual ~Stage() = default;
+
+  virtual const ParameterLayout& parameters() const = 0;
+  virtual absl::Span<float> weights() = 0;
+  virtual absl::Span<float> gradients() = 0;
+  /// Tells that weights() were written.
+  virtual absl::Status WeightsChanged() = 0;
+  /// Elements of one sample's boundary tensor.
+  virtual int64_t boundary_elements() const = 0;
+
+  virtual absl::Status Forward(const StageInput& input,
+                               StageOutput* output) = 0;
+  /// `gradient` is that of this stage's output (empty for the last stage);
+  /// returns the gradient of its input (empty for the first stage).
+  /// FAILED_PRECONDITION without a Forward of this micro-batch.
+  virtual absl::StatusOr<TensorRef> Backward(int microbatch,
+                                             const TensorRef& gradient) = 0;
+};
+
+/// Makes the layers [first_layer, end_layer) of the model. Initial weights depend
+/// on (seed, parameter name) alone, so that they are the same for any partition.
+/// `device` is "cpu" or "cuda". UNAVAILABLE if there is no such device.
+absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(const v1::JobSpec& spec,
+                                                      int first_layer,
+                                                      int end_layer,
+                                                      const std::string& device);
+
+/// Layers that sleep for the spec's times and exchange tensors of the boundary's
+/// shape; a sample's tensors drift from visit to visit.
+absl::StatusOr<std::unique_ptr<Stage>> MakeSyntheticStage(
+    const v1::JobSpec& spec, int stage, int num_stages);
+
+/// The device that `auto` means here, and its name for people: {"cpu", "cpu"}.
+absl::StatusOr<std::pair<std::string, std::string>> ResolveDevice(
+    const std::string& device);
+
+/// Sets the threads of tensor operations in this process.
+void SetComputeThreads(int num_threads);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_STAGE_STAGE_H_

@@ -1,0 +1,269 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ATen/Context.h"
+#include "ATen/Parallel.h"
+#include "ATen/core/Tensor.h"
+#include "ATen/core/grad_mode.h"
+#include "ATen/ops/cross_entropy_loss.h"
+#include "ATen/ops/empty.h"
+#include "ATen/ops/from_blob.h"
+#include "ATen/ops/zeros.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "torch/csrc/autograd/autograd.h"
+#include "torch/csrc/autograd/variable.h"
+#include "worker/stage/initial_weights.h"
+#include "worker/stage/models/model.h"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+namespace {
+
+/// Runs `body`, the only place where LibTorch's exceptions are caught.
+template <typename Body>
+absl::Status CatchTorch(const char* what, Body body) {
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        what, " failed: device memory is exhausted: ",
+        error.what_without_backtrace(),
+        "; use more stages, a smaller train.microbatch or model"));
+  } catch (const c10::Error& error) {
+    return absl::InternalError(
+        absl::StrCat(what, " failed: ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat(what, " failed: ", error.what()));
+  }
+}
+
+class TorchStage : public Stage {
+ public:
+  static absl::StatusOr<std::unique_ptr<Stage>> Create(
+      const v1::JobSpec& spec, int first_layer, int end_layer,
+      const std::string& device) {
+    std::unique_ptr<TorchStage> stage(new TorchStage(spec, device));
+    DP_RETURN_IF_ERROR(CatchTorch("build the model", [&] {
+      return stage->Build(first_layer, end_layer);
+    }));
+    return {std::move(stage)};
+  }
+
+  const ParameterLayout& parameters() const override { return layout_; }
+  absl::Span<float> weights() override {
+    return {host_weights_.data_ptr<float>(),
+            static_cast<size_t>(layout_.num_elements)};
+  }
+  absl::Span<float> gradients() override {
+    if (!device_.is_cpu()) host_gradients_.copy_(gradients_);
+    return {host_gradients_.data_ptr<float>(),
+            static_cast<size_t>(layout_.num_elements)};
+  }
+  absl::Status WeightsChanged() override {
+    return CatchTorch("take over the weights", [&] {
+      if (!device_.is_cpu()) weights_.copy_(host_weights_);
+      gradients_.zero_();
+      return absl::OkStatus();
+    });
+  }
+  int64_t boundary_elements() const override {
+    return static_cast<int64_t>(spec_.model().context()) * spec_.model().width();
+  }
+
+  absl::Status Forward(const StageInput& input, StageOutput* output) override {
+    return CatchTorch("forward", [&] { return DoForward(input, output); });
+  }
+
+  absl::StatusOr<TensorRef> Backward(int microbatch,
+                                     const TensorRef& gradient) override {
+    TensorRef input_gradient;
+    DP_RETURN_IF_ERROR(CatchTorch("backward", [&] {
+      return DoBackward(microbatch, gradient, &input_gradient);
+    }));
+    return input_gradient;
+  }
+
+ private:
+  /// What Backward needs of a Forward.
+  struct Pending {
+    at::Tensor input;   // the activation, with its gradient later
+    at::Tensor output;  // the activation sent, or the scaled loss
+  };
+
+  TorchStage(const v1::JobSpec& spec, const std::string& device)
+      : spec_(spec), device_(device) {}
+
+  absl::Status Build(int first_layer, int end_layer) {
+    const v1::ModelSpec& model = spec_.model();
+    is_first_ = first_layer == 0;
+    is_last_ = end_layer == model.layers();
+    model_ = model.kind() == "mlp" ? MakeMlp(model, first_layer, end_layer)
+                                   : MakeGpt(model, first_layer, end_layer);
+    std::vector<NamedParameter> parameters = model_->Parameters();
+    std::sort(parameters.begin(), parameters.end(),
+              [](const NamedParameter& a, const NamedParameter& b) {
+                return a.name < b.name;
+              });
+    for (const NamedParameter& parameter : parameters) {
+      ParameterSegment segment;
+      segment.name = parameter.name;
+      segment.shape.assign(parameter.tensor.sizes().begin(),
+                           parameter.tensor.sizes().end());
+      segment.offset = layout_.num_elements;
+      segment.num_elements = parameter.tensor.numel();
+      segment.has_weight_decay = parameter.tensor.dim() >= 2;
+      layout_.num_elements += segment.num_elements;
+      layout_.segments.push_back(std::move(segment));
+    }
+    const auto host = at::TensorOptions().dtype(at::kFloat).pinned_memory(
+        !device_.is_cpu());
+    host_weights_ = at::zeros({layout_.num_elements}, host);
+    host_gradients_ = at::zeros({layout_.num_elements}, host);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const ParameterSegment& segment = layout_.segments[i];
+      FillInitialWeights(spec_.seed(), parameters[i].name,
+                         parameters[i].init_mean, parameters[i].init_deviation,
+                         weights().subspan(
+                             static_cast<size_t>(segment.offset),
+                             static_cast<size_t>(segment.num_elements)));
+    }
+    weights_ = device_.is_cpu() ? host_weights_ : host_weights_.to(device_);
+    gradients_ =
+        device_.is_cpu() ? host_gradients_ : at::zeros_like(weights_);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const ParameterSegment& segment = layout_.segments[i];
+      at::Tensor tensor = parameters[i].tensor;
+      const auto view = [&](const at::Tensor& flat) {
+        return flat.narrow(0, segment.offset, segment.num_elements)
+            .view(tensor.sizes());
+      };
+      // Parameters and their gradients are windows of the flat buffers: the
+      // optimizer writes in place and autograd adds in place.
+      const at::Tensor gradient = view(gradients_);
+      tensor.set_data(view(weights_));
+      tensor.mutable_grad() = gradient;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DoForward(const StageInput& input, StageOutput* output) {
+    at::AutoGradMode grad_mode(input.needs_backward);
+    const int64_t samples = input.num_samples;
+    const int64_t context = spec_.model().context();
+    at::Tensor value;
+    if (is_first_) {
+      value = Bytes(input.tokens, {samples, context});
+    } else {
+      value = Floats(input.activation);
+      if (input.needs_backward) value.set_requires_grad(true);
+    }
+    Pending pending;
+    if (!is_first_) pending.input = value;
+    at::Tensor result = model_->Forward(value);
+    if (is_last_) {
+      const at::Tensor loss = at::cross_entropy_loss(
+          result.reshape({samples * context, result.size(2)}),
+          Bytes(input.targets, {samples * context}));
+      output->loss = loss.item<double>();
+      if (input.needs_backward) pending.output = loss * input.loss_scale;
+    } else {
+      output->activation = Export(result.detach());
+      if (input.needs_backward) pending.output = result;
+    }
+    if (input.needs_backward) {
+      pending_[input.microbatch] = std::move(pending);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DoBackward(int microbatch, const TensorRef& gradient,
+                          TensorRef* input_gradient) {
+    const auto found = pending_.find(microbatch);
+    if (found == pending_.end()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "backward of micro-batch ", microbatch, " without its forward"));
+    }
+    Pending pending = std::move(found->second);
+    pending_.erase(found);
+    if (is_last_) {
+      torch::autograd::backward({pending.output}, {});
+    } else {
+      const at::Tensor incoming =
+          Floats(gradient).view(pending.output.sizes());
+      torch::autograd::backward({pending.output}, {incoming});
+    }
+    if (!is_first_) *input_gradient = Export(pending.input.grad());
+    return absl::OkStatus();
+  }
+
+  at::Tensor Bytes(absl::Span<const uint8_t> bytes, at::IntArrayRef shape) {
+    return at::from_blob(const_cast<uint8_t*>(bytes.data()), shape, at::kByte)
+        .to(device_, at::kLong);
+  }
+
+  /// [samples, context, width], sharing memory with `values` on the CPU.
+  at::Tensor Floats(const TensorRef& values) {
+    const int64_t samples =
+        static_cast<int64_t>(values.values.size()) / boundary_elements();
+    // The deleter holds the owner for as long as autograd holds the tensor.
+    std::shared_ptr<const void> owner = values.owner;
+    const at::Tensor host = at::from_blob(
+        const_cast<float*>(values.values.data()),
+        {samples, spec_.model().context(), spec_.model().width()},
+        [owner](void*) mutable { owner.reset(); }, at::kFloat);
+    return device_.is_cpu() ? host : host.to(device_);
+  }
+
+  static TensorRef Export(const at::Tensor& tensor) {
+    auto host = std::make_shared<at::Tensor>(
+        tensor.to(at::kCPU, at::kFloat).contiguous());
+    return {absl::MakeConstSpan(host->data_ptr<float>(),
+                                static_cast<size_t>(host->numel())),
+            host};
+  }
+
+  const v1::JobSpec spec_;
+  const at::Device device_;
+  bool is_first_ = false;
+  bool is_last_ = false;
+  std::unique_ptr<PartialModel> model_;
+  ParameterLayout layout_;
+  at::Tensor host_weights_;
+  at::Tensor host_gradients_;
+  at::Tensor weights_;    // the same memory as host_weights_ on the CPU
+  at::Tensor gradients_;  // likewise
+  std::map<int, Pending> pending_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(
+    const v1::JobSpec& spec, int first_layer, int end_layer,
+    const std::string& device) {
+  return TorchStage::Create(spec, first_layer, end_layer, device);
+}
+
+absl::StatusOr<std::pair<std::string, std::string>> ResolveDevice(
+    const std::string& device) {
+  const bool has_cuda = at::hasCUDA() && at::detail::getCUDAHooks()
+                                                 .getNumGPUs() > 0;
+  if (device == "cuda" && !has_cuda) {
+    return absl::UnavailableError(
+        "parallel.device is cuda, but this worker finds no CUDA device (or was "
+        "built without --config=cuda): use parallel.device: cpu");
+  }
+  if (device == "cpu" || !has_cuda) return std::make_pair("cpu", "cpu");
+  return std::make_pair("cuda", "cuda:0");
+}
+
+void SetComputeThreads(int num_threads) {
+  at::set_num_threads(std::max(num_threads, 1));
+}
+
+}  // namespace deltapipe
