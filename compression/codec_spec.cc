@@ -118,18 +118,25 @@ class Parser {
   size_t position_ = 0;
 };
 
+// Insertions, deletions, substitutions and swaps of neighbours.
 int EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = std::exchange(row[0], static_cast<int>(i));
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const int substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({substituted, row[j] + 1, row[j - 1] + 1});
+  std::vector<std::vector<int>> distance(a.size() + 1,
+                                         std::vector<int>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) {
+    for (size_t j = 0; j <= b.size(); ++j) {
+      int& cell = distance[i][j];
+      if (i == 0 || j == 0) {
+        cell = static_cast<int>(i + j);
+        continue;
+      }
+      cell = std::min({distance[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1),
+                       distance[i - 1][j] + 1, distance[i][j - 1] + 1});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        cell = std::min(cell, distance[i - 2][j - 2] + 1);
+      }
     }
   }
-  return row[b.size()];
+  return distance[a.size()][b.size()];
 }
 
 std::vector<absl::string_view> Choices(const CodecParameter& parameter) {

@@ -1,0 +1,54 @@
+// The list of all codecs, from codecs.def: what the command line prints, the
+// conformance suite and the benchmarks run over, and MakeCodec looks names up
+// in.
+//
+//   for (const CodecInfo& info : AllCodecs()) Print(info.name, info.summary);
+//
+// Immutable after the first use; thread-safe.
+#ifndef DELTAPIPE_COMPRESSION_CODEC_REGISTRY_H_
+#define DELTAPIPE_COMPRESSION_CODEC_REGISTRY_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "compression/codec.h"
+#include "compression/codec_spec.h"
+
+namespace deltapipe {
+
+struct CodecInfo {
+  using Maker = absl::StatusOr<std::unique_ptr<Codec>> (*)(
+      const CodecArguments& arguments);
+
+  absl::string_view name;
+  absl::string_view summary;
+  /// The paper or the standard that it comes from.
+  absl::string_view source;
+  absl::Span<const CodecParameter> parameters;
+  /// Null for a wrapper: it keeps state, lives in compression/delta and is made
+  /// with a boundary, not by MakeCodec.
+  Maker make = nullptr;
+
+  bool is_wrapper() const { return make == nullptr; }
+};
+
+/// In the order of codecs.def.
+const std::vector<CodecInfo>& AllCodecs();
+
+/// INVALID_ARGUMENT with the known names and the nearest one if `spec` names
+/// none of them.
+absl::StatusOr<const CodecInfo*> FindCodec(const CodecSpec& spec);
+
+/// MakeCodec for a part of a text. INVALID_ARGUMENT also for wrappers.
+absl::StatusOr<std::unique_ptr<Codec>> MakeCodecFromSpec(const CodecSpec& spec);
+
+/// A text that names `info` with its defaults and, where a parameter
+/// has no default, its smallest value or first choice: "int(1)", "cast(bf16)".
+std::string ExampleCodecText(const CodecInfo& info);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_CODEC_REGISTRY_H_

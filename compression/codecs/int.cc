@@ -1,0 +1,141 @@
+#include "compression/codecs/int.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "compression/codecs/payload_checks.h"
+#include "compression/kernels/int_quantize.h"
+
+namespace deltapipe {
+namespace {
+
+class IntCodec final : public Codec {
+ public:
+  IntCodec(std::string text, const IntFormat& format)
+      : text_(std::move(text)), format_(format) {}
+
+  std::string text() const override { return text_; }
+
+  int64_t MaxPayloadBytes(int64_t num_elements) const override {
+    return IntPayloadBytes(format_, num_elements);
+  }
+
+  absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
+                                 const RandomKey& key,
+                                 absl::Span<uint8_t> out) const override {
+    const int64_t size = MaxPayloadBytes(in.size());
+    DP_RETURN_IF_ERROR(CheckRoom(text_, size, out.size()));
+    IntQuantize(format_, in, key, out.data());
+    return size;
+  }
+
+  absl::Status Decode(absl::Span<const uint8_t> payload,
+                      absl::Span<float> out) const override {
+    DP_RETURN_IF_ERROR(CheckPayloadSize(
+        text_, out.size(), MaxPayloadBytes(out.size()), payload.size()));
+    if (out.empty()) return absl::OkStatus();
+    if (payload[0] > kIntMaxWindow) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "decode with ", text_, " failed: window ",
+          static_cast<int>(payload[0]), ", expected at most ", kIntMaxWindow));
+    }
+    DP_RETURN_IF_ERROR(
+        CheckUnusedBits(text_, static_cast<int64_t>(out.size()) * format_.bits,
+                        payload.back()));
+    IntDequantize(format_, payload.data(), out);
+    return absl::OkStatus();
+  }
+
+  Traits traits() const override {
+    Traits traits;
+    traits.is_unbiased = format_.is_stochastic;
+    traits.bits_per_element = format_.bits + 8.0 / format_.block;
+    return traits;
+  }
+
+  // The bound holds in the worst case, a block far from the payload's window,
+  // where the unit is up to 16 times what the block needs.
+  double ErrorBound(double block_max) const override {
+    constexpr double kRounding = 1 + 1e-5;
+    constexpr double kSmallestUnit = 0x1p-126;
+    const double half_range = std::ldexp(1.0, format_.bits - 1);
+    if (format_.searches_clip) {
+      // Nearest levels with zero among them never err by more than the value.
+      // Searched scales err, over a block, by no more than half the first unit.
+      const double coarsest_unit = 16 * block_max / half_range;
+      const double of_search =
+          std::sqrt(static_cast<double>(format_.block)) * coarsest_unit / 2;
+      return (format_.bits <= 2 ? block_max : std::min(block_max, of_search)) *
+                 kRounding +
+             kSmallestUnit;
+    }
+    const double levels = format_.bits == 1   ? 1
+                          : format_.bits == 2 ? 3
+                                              : half_range - 1;
+    const double step = (format_.bits <= 2 ? 2 : 1) *
+                        std::max(16 * block_max / levels, kSmallestUnit);
+    return (format_.is_stochastic ? step : step / 2) * kRounding;
+  }
+
+ private:
+  const std::string text_;
+  const IntFormat format_;
+};
+
+constexpr CodecParameter Integer(absl::string_view name,
+                                 absl::string_view default_text, int64_t min,
+                                 int64_t max, int64_t multiple_of,
+                                 absl::string_view summary) {
+  CodecParameter parameter;
+  parameter.name = name;
+  parameter.default_text = default_text;
+  parameter.min = min;
+  parameter.max = max;
+  parameter.multiple_of = multiple_of;
+  parameter.summary = summary;
+  return parameter;
+}
+
+constexpr CodecParameter Choice(absl::string_view name,
+                                absl::string_view default_text,
+                                absl::string_view choices,
+                                absl::string_view summary) {
+  CodecParameter parameter;
+  parameter.name = name;
+  parameter.kind = CodecParameter::Kind::kChoice;
+  parameter.default_text = default_text;
+  parameter.choices = choices;
+  parameter.summary = summary;
+  return parameter;
+}
+
+constexpr CodecParameter kParameters[] = {
+    Integer("bits", "", 1, 8, 1, "bits per value"),
+    Integer("block", "64", 16, 4096, 16, "values that share a scale"),
+    Choice("round", "nearest", "nearest|stochastic",
+           "stochastic is unbiased and has about twice the error"),
+    Choice("clip", "search", "minmax|search",
+           "how the scale is chosen; no effect with round=stochastic"),
+};
+
+}  // namespace
+
+absl::Span<const CodecParameter> IntParameters() { return kParameters; }
+
+absl::StatusOr<std::unique_ptr<Codec>> MakeIntCodec(
+    const CodecArguments& arguments) {
+  IntFormat format;
+  format.bits = static_cast<int>(arguments.Integer("bits"));
+  format.block = arguments.Integer("block");
+  format.is_stochastic = arguments.Word("round") == "stochastic";
+  format.searches_clip =
+      arguments.Word("clip") == "search" && !format.is_stochastic;
+  return std::unique_ptr<Codec>(
+      new IntCodec(arguments.CanonicalText(), format));
+}
+
+}  // namespace deltapipe

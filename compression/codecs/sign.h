@@ -1,0 +1,33 @@
+// sign(block=2048): 1 bit per value and the RMS of each block as its scale, as
+// 1-bit LAMB has it; block=0 gives one scale for the whole payload. 1 + 32 /
+// block bits per value.
+//
+// Payload of n > 0 elements:
+//   f32[ceil(n / block)]   scales, little-endian
+//   u8[ceil(n / 8)]        the signs, least significant bit first; a bit is 1
+//                          where the value is >= 0, so zero counts as +1 (and
+//                          so does -0.0); the unused bits at the end are 0
+// No elements, no bytes. An element decodes to +scale or -scale.
+//
+// The RMS is sqrt(sum of squares / count) in double, rounded once to fp32: no
+// finite input overflows. A block with a NaN or an infinity has a NaN as scale
+// and decodes to NaN in all its elements.
+#ifndef DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
+#define DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "compression/codec.h"
+#include "compression/codec_spec.h"
+
+namespace deltapipe {
+
+absl::Span<const CodecParameter> SignParameters();
+absl::StatusOr<std::unique_ptr<Codec>> MakeSignCodec(
+    const CodecArguments& arguments);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_CODECS_SIGN_H_

@@ -1,0 +1,205 @@
+// The 8-bit logarithmic block scales of the `int` codec: what both the
+// reference kernel and the vector kernel compute once per block.
+//
+// A scale code is a 7-bit magnitude and a flag. Magnitudes 1..63 are a fine
+// grid, three per octave, over 21 octaves that end at the payload's window;
+// magnitudes 64..126 are powers of 16 over the whole range of fp32, so that no
+// finite block is lost, whatever its neighbours hold. 0 is an all-zero block,
+// 127 a block with a NaN or an infinity.
+//
+//   value = (code * multiplier - offset) * unit
+//
+// 3 to 8 bits: levels -2^(b-1) .. 2^(b-1)-1 times unit, which the flag negates
+// so that the block's largest magnitude has the longer side. 2 bits: levels -3,
+// -1, 1, 3 times unit, or -1, 0, 1 times unit if the flag is set. 1 bit: -unit,
+// unit.
+#ifndef DELTAPIPE_COMPRESSION_KERNELS_INT_SCALE_H_
+#define DELTAPIPE_COMPRESSION_KERNELS_INT_SCALE_H_
+
+#include <cfloat>
+#include <cstdint>
+
+#include "base/float_cast.h"
+
+namespace deltapipe {
+
+struct IntFormat {
+  int bits = 8;        // 1..8
+  int64_t block = 64;  // a multiple of 16
+  bool is_stochastic = false;
+  /// Chooses the scale of least squared error; never with is_stochastic.
+  bool searches_clip = true;
+};
+
+/// How one block is quantized. t = x * inverse + center; code = t rounded to
+/// nearest, ties to even, after clamping to [low, high].
+struct IntScale {
+  uint8_t code = 0;
+  float unit = 0;
+  float inverse = 0;
+  float center = 0;
+  float low = 0;
+  float high = 0;
+  float multiplier = 1;
+  float offset = 0;
+};
+
+constexpr uint8_t kIntScaleFlag = 0x80;
+constexpr uint8_t kIntScaleMagnitude = 0x7F;
+constexpr uint8_t kIntScaleZero = 0;
+constexpr uint8_t kIntScaleNonFinite = 127;
+constexpr int kIntFineMagnitudes = 63;
+constexpr int kIntFineOctaves = 21;
+constexpr int kIntMaxWindow = 235;
+constexpr int kIntMaxCandidates = 11;
+
+/// 2^(thirds/3) for an exponent in units of thirds, kept within the normal
+/// numbers: 2^-126 below, FLT_MAX above.
+inline float IntPowerOfThirds(int thirds) {
+  constexpr uint32_t kMantissa[3] = {0, 0x214518, 0x4B2FF5};
+  const int shifted = thirds + 3 * 150;  // positive for all windows
+  const int exponent = shifted / 3 - 150;
+  if (exponent < -126) return 0x1p-126f;
+  if (exponent > 127) return FLT_MAX;
+  return BitsToFloat(static_cast<uint32_t>(exponent + 127) << 23 |
+                     kMantissa[shifted % 3]);
+}
+
+/// The first fine magnitude's exponent.
+inline int IntWindowBottom(int window) { return window - 126; }
+
+/// The unit that `magnitude` (1..126) stands for.
+inline float IntUnit(int window, int magnitude) {
+  if (magnitude <= kIntFineMagnitudes) {
+    return IntPowerOfThirds(3 * IntWindowBottom(window) + magnitude - 1);
+  }
+  return magnitude == 126 ? FLT_MAX
+                          : IntPowerOfThirds(3 * (-126 + 4 * (magnitude - 64)));
+}
+
+/// The window for a payload whose largest and median block maxima have these
+/// fp32 exponent fields: up to 14 octaves above the median are fine.
+inline int IntWindow(const IntFormat& format, int largest_field,
+                     int median_field) {
+  const int field =
+      largest_field < median_field + 14 ? largest_field : median_field + 14;
+  const int window = (field - 127) - (format.bits - 1) + 2 + 106;
+  return window < 0 ? 0 : window > kIntMaxWindow ? kIntMaxWindow : window;
+}
+
+/// The smallest magnitude whose unit is >= target; 126 if there is none.
+inline int IntCeilMagnitude(int window, float target) {
+  const uint32_t bits = FloatBits(target);
+  const int exponent = static_cast<int>(bits >> 23) - 127;
+  const uint32_t mantissa = bits & 0x7FFFFFu;
+  const int above = mantissa == 0          ? 0
+                    : mantissa <= 0x214518 ? 1
+                    : mantissa <= 0x4B2FF5 ? 2
+                                           : 3;
+  const int thirds =
+      (exponent == -127 ? 3 * -126 : 3 * exponent + above);  // 2^-126 at least
+  const int fine = thirds - 3 * IntWindowBottom(window) + 1;
+  if (fine >= 1 && fine <= kIntFineMagnitudes) return fine;
+  // Powers of 16 from 2^-126.
+  const int coarse = 64 + (thirds + 3 * 126 + 11) / 12;
+  if (fine < 1 &&
+      IntUnit(window, coarse > 126 ? 126 : coarse) > IntUnit(window, 1)) {
+    return 1;
+  }
+  return coarse > 126 ? 126 : coarse;
+}
+
+inline int IntLowerMagnitude(int magnitude) {
+  return magnitude == 1 || magnitude == 64 ? magnitude : magnitude - 1;
+}
+
+/// Everything that `code` means. `code` must not be zero or non-finite.
+inline IntScale IntScaleOf(const IntFormat& format, int window, uint8_t code) {
+  const float half_range = static_cast<float>(1 << (format.bits - 1));
+  const bool has_flag = (code & kIntScaleFlag) != 0;
+  IntScale scale;
+  scale.code = code;
+  scale.unit = IntUnit(window, code & kIntScaleMagnitude);
+  scale.high = 2 * half_range - 1;
+  if (format.bits == 1 || (format.bits == 2 && !has_flag)) {
+    scale.multiplier = 2;
+    scale.offset = 2 * half_range - 1;
+    scale.inverse = 0.5f / scale.unit;
+    scale.center = half_range - 0.5f;
+    return scale;
+  }
+  scale.offset = half_range;
+  scale.center = half_range;
+  // A flag means other levels at 2 bits and the other sign above.
+  if (format.bits == 2 || format.is_stochastic || !format.searches_clip) {
+    scale.low = 1;
+  }
+  if (format.bits > 2 && has_flag) scale.unit = -scale.unit;
+  scale.inverse = 1.0f / scale.unit;
+  return scale;
+}
+
+/// Lists the scales to try for a block of largest magnitude `block_max` > 0,
+/// the best-covering first; returns their number. `positive_max`: an element
+/// equals +block_max. `mean_magnitude` is used at 1 bit only.
+inline int ListIntScales(const IntFormat& format, int window, float block_max,
+                         bool positive_max, float mean_magnitude,
+                         IntScale* scales) {
+  const int bits = format.bits;
+  const float half_range = static_cast<float>(1 << (bits - 1));
+  if (bits == 1) {
+    int magnitude = IntCeilMagnitude(window, block_max);
+    if (format.searches_clip) {
+      // The nearest on the logarithmic grid: 2^(-1/6), then up. A power of 16
+      // is rounded down, which keeps the error below block_max.
+      magnitude = IntCeilMagnitude(window, mean_magnitude * 0.8908987f);
+      if (magnitude > 64 && IntUnit(window, magnitude) > mean_magnitude) {
+        --magnitude;
+      }
+    }
+    scales[0] = IntScaleOf(format, window, static_cast<uint8_t>(magnitude));
+    return 1;
+  }
+  if (!format.searches_clip) {
+    const float levels = bits == 2 ? 3 : half_range - 1;
+    const int magnitude = IntCeilMagnitude(window, block_max / levels);
+    scales[0] = IntScaleOf(format, window, static_cast<uint8_t>(magnitude));
+    return 1;
+  }
+  int count = 0;
+  const auto add_run = [&](float target, int length, uint8_t flag) {
+    int magnitude = IntCeilMagnitude(window, target);
+    for (int i = 0; i < length; ++i) {
+      scales[count++] =
+          IntScaleOf(format, window, static_cast<uint8_t>(magnitude | flag));
+      const int lower = IntLowerMagnitude(magnitude);
+      if (lower == magnitude) break;
+      magnitude = lower;
+    }
+  };
+  if (bits == 2) {
+    add_run(block_max, 5, kIntScaleFlag);
+    // Levels without zero only where the grid is fine: elsewhere their error
+    // could exceed block_max.
+    if ((scales[0].code & kIntScaleMagnitude) <= kIntFineMagnitudes) {
+      add_run(block_max / 3, 6, 0);
+    }
+    return count;
+  }
+  add_run(block_max / half_range, bits == 3 ? 3 : 2,
+          positive_max ? kIntScaleFlag : 0);
+  return count;
+}
+
+/// The squared error of `scale`, in units of its own step, as one that can be
+/// compared with that of `first`.
+inline float IntWeightedError(const IntScale& first, const IntScale& scale,
+                              float squared_error) {
+  const float ratio =
+      (scale.unit / first.unit) * (scale.multiplier / first.multiplier);
+  return squared_error * ratio * ratio;
+}
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_KERNELS_INT_SCALE_H_

@@ -1,0 +1,200 @@
+#include "compression/kernels/reference/int_quantize.h"
+
+#include <algorithm>
+#include <array>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/float_cast.h"
+#include "compression/kernels/int_quantize.h"
+
+namespace deltapipe {
+namespace reference {
+namespace {
+
+constexpr uint32_t kInfinityBits = 0x7F800000u;
+
+float SumLanes(const std::array<float, 16>& lanes) {
+  std::array<float, 16> sums = lanes;
+  for (int width = 8; width >= 1; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
+  }
+  return sums[0];
+}
+
+uint32_t LargestMagnitudeBits(absl::Span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, FloatBits(value) & 0x7FFFFFFFu);
+  }
+  return largest;
+}
+
+// The fp32 exponent field of the largest and of the (lower) median block
+// maximum, over the blocks that are finite and not zero.
+int ChooseWindow(const IntFormat& format, absl::Span<const float> in) {
+  std::array<int64_t, 256> histogram{};
+  int64_t total = 0;
+  for (size_t begin = 0; begin < in.size(); begin += format.block) {
+    const uint32_t bits = LargestMagnitudeBits(in.subspan(begin, format.block));
+    if (bits == 0 || bits >= kInfinityBits) continue;
+    ++histogram[bits >> 23];
+    ++total;
+  }
+  if (total == 0) return 0;
+  int largest = 254;
+  while (histogram[largest] == 0) --largest;
+  int median = 0;
+  for (int64_t seen = histogram[0]; 2 * seen < total;) {
+    seen += histogram[++median];
+  }
+  return IntWindow(format, largest, median);
+}
+
+// The block's values followed by zeros up to the block's size.
+std::vector<float> PaddedBlock(const IntFormat& format,
+                               absl::Span<const float> in, size_t begin) {
+  std::vector<float> values(format.block, 0.0f);
+  const auto part = in.subspan(begin, format.block);
+  std::copy(part.begin(), part.end(), values.begin());
+  return values;
+}
+
+float NearestLevel(const IntScale& scale, float t) {
+  return std::nearbyint(std::min(std::max(t, scale.low), scale.high));
+}
+
+float SquaredError(const IntScale& scale, const std::vector<float>& values) {
+  std::array<float, 16> lanes{};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float t = values[i] * scale.inverse + scale.center;
+    const float error = t - NearestLevel(scale, t);
+    lanes[i % 16] += error * error;
+  }
+  return SumLanes(lanes);
+}
+
+float MeanMagnitude(const std::vector<float>& values, size_t count) {
+  const float weight = 1.0f / static_cast<float>(count);
+  std::array<float, 16> lanes{};
+  for (size_t i = 0; i < values.size(); ++i) {
+    lanes[i % 16] += std::fabs(values[i]) * weight;
+  }
+  return SumLanes(lanes);
+}
+
+IntScale ChooseScale(const IntFormat& format, int window,
+                     const std::vector<float>& values, size_t count) {
+  const float block_max = BitsToFloat(LargestMagnitudeBits(values));
+  const bool positive_max =
+      std::find(values.begin(), values.end(), block_max) != values.end();
+  std::array<IntScale, kIntMaxCandidates> scales;
+  const int num_scales = ListIntScales(
+      format, window, block_max, positive_max,
+      format.bits == 1 ? MeanMagnitude(values, count) : 0.0f, scales.data());
+  if (num_scales == 1) return scales[0];
+  int best = 0;
+  float best_error = 0;
+  for (int i = 0; i < num_scales; ++i) {
+    const float error =
+        IntWeightedError(scales[0], scales[i], SquaredError(scales[i], values));
+    if (i == 0 || error < best_error) {
+      best = i;
+      best_error = error;
+    }
+  }
+  return scales[best];
+}
+
+uint32_t RandomWord(const RandomKey& key, size_t element) {
+  const uint32_t group = static_cast<uint32_t>(element / 64);
+  const uint32_t lane = static_cast<uint32_t>(element % 16);
+  const PhiloxBlock block =
+      Philox4x32(key.PhiloxCounter(16 * group + lane), key.PhiloxKey());
+  return block[element % 64 / 16];
+}
+
+float StochasticLevel(const IntFormat& format, const IntScale& scale, float x,
+                      uint32_t word) {
+  const float half_range = static_cast<float>(1 << (format.bits - 1));
+  const float y = x * scale.inverse - (half_range - scale.center);
+  const float floor = std::floor(y);
+  const float up = UniformFloat(word) < y - floor ? 1.0f : 0.0f;
+  return std::min(std::max(floor + half_range + up, scale.low), scale.high);
+}
+
+void PutCode(uint32_t code, int bits, size_t element, uint8_t* codes) {
+  for (int bit = 0; bit < bits; ++bit) {
+    const size_t position = element * bits + bit;
+    codes[position / 8] |=
+        static_cast<uint8_t>((code >> bit & 1) << (position % 8));
+  }
+}
+
+uint32_t GetCode(const uint8_t* codes, int bits, size_t element) {
+  uint32_t code = 0;
+  for (int bit = 0; bit < bits; ++bit) {
+    const size_t position = element * bits + bit;
+    code |= static_cast<uint32_t>(codes[position / 8] >> (position % 8) & 1)
+            << bit;
+  }
+  return code;
+}
+
+}  // namespace
+
+void IntQuantize(const IntFormat& format, absl::Span<const float> in,
+                 const RandomKey& key, uint8_t* payload) {
+  if (in.empty()) return;
+  uint8_t* const scales = payload + 1;
+  uint8_t* const codes = scales + IntNumBlocks(format, in.size());
+  std::fill(codes, codes + IntCodeBytes(format, in.size()), 0);
+  const int window = ChooseWindow(format, in);
+  payload[0] = static_cast<uint8_t>(window);
+  for (size_t begin = 0; begin < in.size(); begin += format.block) {
+    const std::vector<float> values = PaddedBlock(format, in, begin);
+    const size_t count = std::min<size_t>(format.block, in.size() - begin);
+    uint8_t& scale_code = scales[begin / format.block];
+    const uint32_t largest = LargestMagnitudeBits(values);
+    if (largest == 0 || largest >= kInfinityBits) {
+      scale_code = largest == 0 ? kIntScaleZero : kIntScaleNonFinite;
+      continue;
+    }
+    const IntScale scale = ChooseScale(format, window, values, count);
+    scale_code = scale.code;
+    for (size_t i = 0; i < count; ++i) {
+      const float level =
+          format.is_stochastic
+              ? StochasticLevel(format, scale, values[i],
+                                RandomWord(key, begin + i))
+              : NearestLevel(scale, values[i] * scale.inverse + scale.center);
+      PutCode(static_cast<uint32_t>(level), format.bits, begin + i, codes);
+    }
+  }
+}
+
+void IntDequantize(const IntFormat& format, const uint8_t* payload,
+                   absl::Span<float> out) {
+  if (out.empty()) return;
+  const uint8_t* const scales = payload + 1;
+  const uint8_t* const codes = scales + IntNumBlocks(format, out.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const uint8_t scale_code = scales[i / format.block];
+    const int magnitude = scale_code & kIntScaleMagnitude;
+    if (magnitude == kIntScaleZero) {
+      out[i] = 0;
+    } else if (magnitude == kIntScaleNonFinite) {
+      out[i] = std::numeric_limits<float>::quiet_NaN();
+    } else {
+      const IntScale scale = IntScaleOf(format, payload[0], scale_code);
+      const float code = static_cast<float>(GetCode(codes, format.bits, i));
+      const float level = code * scale.multiplier - scale.offset;
+      out[i] = std::min(std::max(level * scale.unit, -FLT_MAX), FLT_MAX);
+    }
+  }
+}
+
+}  // namespace reference
+}  // namespace deltapipe
