@@ -3,16 +3,16 @@
 // The engine calls, once a step and from one thread:
 //
 //   SyncRequest request = optimizer->Prepare(step, local_gradient);
-//   ... GradientSync replaces request.values by their mean over the replicas ...
-//   double squared = optimizer->MeanGradientSquaredNorm();   // of this stage
+//   ... GradientSync replaces request.values by their mean over replicas ...
+//   double squared = optimizer->MeanGradientSquaredNorm();  // of this stage
 //   ... sums over the stages give the global norm, hence clip_factor ...
 //   DP_RETURN_IF_ERROR(optimizer->Apply(step, rate, clip_factor, weights));
 //   // or, if any rank saw a non-finite value:  optimizer->Skip();
 //
-// The norm is that of the mean gradient, also in the compressed phase, where the
-// gradient is reconstructed from the synchronised momentum; replicas therefore
-// clip by the same factor. Every operation is deterministic, with a fixed order
-// of summation, so that replicas stay bitwise equal.
+// The norm is that of the mean gradient, also in the compressed phase, where
+// the gradient is reconstructed from the synchronised momentum; replicas
+// therefore clip by the same factor. Every operation is deterministic, with a
+// fixed order of summation, so that replicas stay bitwise equal.
 #ifndef DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 #define DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 
@@ -52,8 +52,8 @@ struct OptimizerOptions {
 enum class SyncFormat { kPlain, kCompressed };
 
 struct SyncRequest {
-  /// Overwritten by its mean over the replicas. Lives in the optimizer or in the
-  /// caller's gradient buffer until Apply or Skip.
+  /// Overwritten by its mean over the replicas. Lives in the optimizer or in
+  /// the caller's gradient buffer until Apply or Skip.
   absl::Span<float> values;
   SyncFormat format = SyncFormat::kPlain;
 };
@@ -77,8 +77,7 @@ class Optimizer {
 
   /// Updates the weights with the mean gradient times `clip_factor`.
   virtual absl::Status Apply(int64_t step, double learning_rate,
-                             double clip_factor,
-                             absl::Span<float> weights) = 0;
+                             double clip_factor, absl::Span<float> weights) = 0;
 
   /// Forgets the prepared step: state and weights are as before Prepare.
   virtual void Skip() = 0;

@@ -1,0 +1,56 @@
+#include "worker/optim/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace deltapipe {
+
+template <typename Real>
+AdamW<Real>::AdamW(const OptimizerOptions& options,
+                   const ParameterLayout& layout)
+    : FlatOptimizer<Real>(options, layout),
+      momentum_(static_cast<size_t>(layout.num_elements)),
+      variance_(static_cast<size_t>(layout.num_elements)),
+      applied_steps_(1) {
+  this->AddState("momentum", &momentum_);
+  this->AddState("variance", &variance_);
+  this->AddState("applied_steps", &applied_steps_);
+}
+
+template <typename Real>
+void AdamW<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
+                        absl::Span<Real> weights) {
+  const OptimizerOptions& options = this->options_;
+  applied_steps_[0] = std::min<Real>(applied_steps_[0] + 1, 1 << 24);
+  const double t = static_cast<double>(applied_steps_[0]);
+  const Real correction1 =
+      static_cast<Real>(1.0 / (1.0 - std::pow(options.beta1, t)));
+  const Real correction2 =
+      static_cast<Real>(1.0 / (1.0 - std::pow(options.beta2, t)));
+  const Real beta1 = static_cast<Real>(options.beta1);
+  const Real beta2 = static_cast<Real>(options.beta2);
+  const Real new1 = static_cast<Real>(1.0 - options.beta1);
+  const Real new2 = static_cast<Real>(1.0 - options.beta2);
+  const Real epsilon = static_cast<Real>(options.epsilon);
+  const Real rate = static_cast<Real>(learning_rate);
+  const Real clip = static_cast<Real>(clip_factor);
+  for (const ParameterSegment& segment : this->layout_.segments) {
+    const Real decay = static_cast<Real>(this->WeightDecay(segment));
+    const Real* __restrict gradient = this->gradient_.data() + segment.offset;
+    Real* __restrict m = momentum_.data() + segment.offset;
+    Real* __restrict v = variance_.data() + segment.offset;
+    Real* __restrict w = weights.data() + segment.offset;
+    for (int64_t i = 0; i < segment.num_elements; ++i) {
+      const Real g = clip * gradient[i];
+      m[i] = beta1 * m[i] + new1 * g;
+      v[i] = beta2 * v[i] + new2 * (g * g);
+      const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
+      w[i] -= rate * (m[i] * correction1 / denominator + decay * w[i]);
+    }
+  }
+}
+
+template class AdamW<float>;
+template class AdamW<double>;
+
+}  // namespace deltapipe

@@ -1,0 +1,67 @@
+#include "worker/optim/flat_optimizer.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "worker/optim/lane_reduction.h"
+
+namespace deltapipe {
+
+template <typename Real>
+typename FlatOptimizer<Real>::Request FlatOptimizer<Real>::Prepare(
+    int64_t step, absl::Span<Real> gradient) {
+  gradient_ = gradient;
+  return {gradient, SyncFormat::kPlain};
+}
+
+template <typename Real>
+double FlatOptimizer<Real>::MeanGradientSquaredNorm() {
+  double sum = 0;
+  for (const ParameterSegment& segment : layout_.segments) {
+    LaneSumOfSquares squares;
+    squares.Add(gradient_.data() + segment.offset, segment.num_elements);
+    sum += squares.Sum();
+  }
+  return sum;
+}
+
+template <typename Real>
+typename FlatOptimizer<Real>::State FlatOptimizer<Real>::ExportState() const {
+  State state;
+  for (const auto& [name, values] : state_) state[name] = *values;
+  return state;
+}
+
+template <typename Real>
+absl::Status FlatOptimizer<Real>::ImportState(const State& state) {
+  for (const auto& [name, values] : state_) {
+    const auto it = state.find(name);
+    if (it == state.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "optimizer state of ", options_.kind, ": \"", name, "\" is missing"));
+    }
+    if (it->second.size() != values->size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "optimizer state of ", options_.kind, ": \"", name, "\": expected ",
+          values->size(), " values, got ", it->second.size()));
+    }
+  }
+  for (const auto& entry : state) {
+    const bool is_known = std::any_of(
+        state_.begin(), state_.end(),
+        [&](const auto& known) { return known.first == entry.first; });
+    if (!is_known) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "optimizer state of ", options_.kind, ": \"", entry.first,
+          "\" is unknown; was it written by another "
+          "kind of optimizer?"));
+    }
+  }
+  for (const auto& [name, values] : state_) *values = state.at(name);
+  return absl::OkStatus();
+}
+
+template class FlatOptimizer<float>;
+template class FlatOptimizer<double>;
+
+}  // namespace deltapipe

@@ -1,0 +1,50 @@
+// LAMB (arXiv 1904.00962) in the form that 1-bit LAMB warms up with: without
+// bias correction, and with a bounded trust ratio per tensor.
+//
+//   m <- b1 m + (1 - b1) g ; v <- b2 v + (1 - b2) g^2
+//   u = m / (sqrt(v) + eps) + decay w
+//   c = clamp(||w|| / ||u||, min_coefficient, max_coefficient) if both norms
+//   are
+//       positive, else 1
+//   w <- w - rate c u
+#ifndef DELTAPIPE_WORKER_OPTIM_LAMB_H_
+#define DELTAPIPE_WORKER_OPTIM_LAMB_H_
+
+#include <vector>
+
+#include "worker/optim/flat_optimizer.h"
+
+namespace deltapipe {
+
+/// One tensor's step: updates m, v and w, and returns the coefficient c.
+template <typename Real>
+double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
+                       double learning_rate, double clip_factor,
+                       absl::Span<const Real> gradient, absl::Span<Real> m,
+                       absl::Span<Real> v, absl::Span<Real> w);
+
+/// w <- w - rate * (m / (sqrt(v) + eps) + decay * w): the second pass of LAMB
+/// and 1-bit LAMB, `rate` including the coefficient.
+template <typename Real>
+void LambDescend(double rate, double epsilon, double weight_decay,
+                 absl::Span<const Real> m, absl::Span<const Real> v,
+                 absl::Span<Real> w);
+
+template <typename Real>
+class Lamb : public FlatOptimizer<Real> {
+ public:
+  Lamb(const OptimizerOptions& options, const ParameterLayout& layout);
+  void Apply(int64_t step, double learning_rate, double clip_factor,
+             absl::Span<Real> weights) override;
+
+ private:
+  std::vector<Real> momentum_;
+  std::vector<Real> variance_;
+};
+
+extern template class Lamb<float>;
+extern template class Lamb<double>;
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_OPTIM_LAMB_H_

@@ -1,0 +1,213 @@
+#include "worker/optim/optimizer.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "worker/optim/adamw.h"
+#include "worker/optim/flat_optimizer.h"
+#include "worker/optim/lamb.h"
+#include "worker/optim/onebit_lamb.h"
+#include "worker/optim/sgd.h"
+
+namespace deltapipe {
+namespace {
+
+/// Collects what is wrong with the options, all of it.
+class OptionErrors {
+ public:
+  void Require(bool holds, const char* name, const char* expected,
+               double value) {
+    if (holds) return;
+    errors_.push_back(
+        absl::StrCat(name, ": expected ", expected, ", got ", value));
+  }
+  void Add(std::string error) { errors_.push_back(std::move(error)); }
+  absl::Status status() const {
+    if (errors_.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("optimizer: ", absl::StrJoin(errors_, "; ")));
+  }
+
+ private:
+  std::vector<std::string> errors_;
+};
+
+bool IsDecay(double value) { return value >= 0 && value < 1; }
+
+absl::Status CheckOptions(const OptimizerOptions& options) {
+  OptionErrors errors;
+  const bool is_onebit = options.kind == "onebit_lamb";
+  const bool is_lamb = is_onebit || options.kind == "lamb";
+  const bool is_sgd = options.kind == "sgd";
+  if (!is_sgd && !is_lamb && options.kind != "adamw") {
+    errors.Add(
+        absl::StrCat("kind: expected sgd, adamw, lamb or onebit_lamb, got \"",
+                     options.kind, "\""));
+  }
+  errors.Require(
+      options.weight_decay >= 0 && std::isfinite(options.weight_decay),
+      "weight_decay", "a number >= 0", options.weight_decay);
+  if (is_sgd) {
+    errors.Require(IsDecay(options.momentum), "momentum", "0 <= momentum < 1",
+                   options.momentum);
+  } else {
+    errors.Require(IsDecay(options.beta1), "beta1", "0 <= beta1 < 1",
+                   options.beta1);
+    errors.Require(IsDecay(options.beta2), "beta2", "0 <= beta2 < 1",
+                   options.beta2);
+    errors.Require(options.epsilon > 0 && std::isfinite(options.epsilon),
+                   "epsilon", "a number > 0", options.epsilon);
+  }
+  if (is_lamb) {
+    errors.Require(options.min_coefficient > 0, "min_coefficient",
+                   "a number > 0", options.min_coefficient);
+    errors.Require(options.max_coefficient >= options.min_coefficient &&
+                       std::isfinite(options.max_coefficient),
+                   "max_coefficient", "a number >= min_coefficient",
+                   options.max_coefficient);
+  }
+  if (is_onebit) {
+    errors.Require(options.compress_after_step >= 1, "compress_after_step",
+                   "at least 1 (the variance must be learned first)",
+                   static_cast<double>(options.compress_after_step));
+    errors.Require(IsDecay(options.coefficient_beta), "coefficient_beta",
+                   "0 <= coefficient_beta < 1", options.coefficient_beta);
+    errors.Require(options.factor_min > 0 && options.factor_min <= 1,
+                   "factor_min", "0 < factor_min <= 1", options.factor_min);
+    errors.Require(options.factor_max >= 1 && std::isfinite(options.factor_max),
+                   "factor_max", "a number >= 1", options.factor_max);
+    errors.Require(options.factor_threshold > 0 && options.factor_threshold < 1,
+                   "factor_threshold", "0 < factor_threshold < 1",
+                   options.factor_threshold);
+  }
+  return errors.status();
+}
+
+absl::Status CheckLayout(const ParameterLayout& layout) {
+  int64_t offset = 0;
+  for (size_t i = 0; i < layout.segments.size(); ++i) {
+    const ParameterSegment& segment = layout.segments[i];
+    if (segment.offset != offset || segment.num_elements < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameter layout: segment \"", segment.name,
+                       "\": expected offset ", offset, ", got ", segment.offset,
+                       " with ", segment.num_elements, " elements"));
+    }
+    if (i > 0 && !(layout.segments[i - 1].name < segment.name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameter layout: segment \"", segment.name,
+                       "\" must not come after \"", layout.segments[i - 1].name,
+                       "\": segments are sorted by name"));
+    }
+    offset += segment.num_elements;
+  }
+  if (offset != layout.num_elements) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter layout: segments have ", offset,
+                     " elements, num_elements says ", layout.num_elements));
+  }
+  return absl::OkStatus();
+}
+
+std::unique_ptr<FlatOptimizer<float>> MakeFlat(const OptimizerOptions& options,
+                                               const ParameterLayout& layout) {
+  if (options.kind == "sgd") {
+    return std::make_unique<Sgd<float>>(options, layout);
+  }
+  if (options.kind == "adamw") {
+    return std::make_unique<AdamW<float>>(options, layout);
+  }
+  if (options.kind == "lamb") {
+    return std::make_unique<Lamb<float>>(options, layout);
+  }
+  return std::make_unique<OneBitLamb<float>>(options, layout);
+}
+
+/// Checks sizes and the order of calls.
+class CheckedOptimizer : public Optimizer {
+ public:
+  CheckedOptimizer(std::unique_ptr<FlatOptimizer<float>> flat, std::string kind)
+      : flat_(std::move(flat)), kind_(std::move(kind)) {}
+
+  SyncRequest Prepare(int64_t step, absl::Span<float> gradient) override {
+    if (static_cast<int64_t>(gradient.size()) != flat_->layout().num_elements) {
+      prepared_ = absl::InvalidArgumentError(absl::StrCat(
+          kind_, ": step ", step, ": gradient has ", gradient.size(),
+          " elements, expected ", flat_->layout().num_elements));
+      return {};
+    }
+    prepared_ = absl::OkStatus();
+    const auto request = flat_->Prepare(step, gradient);
+    return {request.values, request.format};
+  }
+
+  double MeanGradientSquaredNorm() override {
+    return prepared_.ok() ? flat_->MeanGradientSquaredNorm() : 0.0;
+  }
+
+  absl::Status Apply(int64_t step, double learning_rate, double clip_factor,
+                     absl::Span<float> weights) override {
+    DP_RETURN_IF_ERROR(prepared_);
+    if (static_cast<int64_t>(weights.size()) != flat_->layout().num_elements) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(kind_, ": step ", step, ": ", weights.size(),
+                       " weights, expected ", flat_->layout().num_elements));
+    }
+    if (!std::isfinite(learning_rate) || !std::isfinite(clip_factor) ||
+        clip_factor < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(kind_, ": step ", step,
+                       ": expected finite learning rate and clip "
+                       "factor, got ",
+                       learning_rate, " and ", clip_factor));
+    }
+    flat_->Apply(step, learning_rate, clip_factor, weights);
+    prepared_ = NotPrepared();
+    return absl::OkStatus();
+  }
+
+  void Skip() override {
+    if (prepared_.ok()) flat_->Skip();
+    prepared_ = NotPrepared();
+  }
+
+  std::map<std::string, std::vector<float>> ExportState() const override {
+    return flat_->ExportState();
+  }
+
+  absl::Status ImportState(
+      const std::map<std::string, std::vector<float>>& state) override {
+    if (prepared_.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(kind_,
+                       ": state can be imported between steps only; a step is "
+                       "prepared"));
+    }
+    return flat_->ImportState(state);
+  }
+
+ private:
+  static absl::Status NotPrepared() {
+    return absl::FailedPreconditionError(
+        "optimizer: Apply needs a Prepare before it");
+  }
+
+  const std::unique_ptr<FlatOptimizer<float>> flat_;
+  const std::string kind_;
+  absl::Status prepared_ = NotPrepared();
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Optimizer>> Optimizer::Create(
+    const OptimizerOptions& options, const ParameterLayout& layout) {
+  DP_RETURN_IF_ERROR(CheckOptions(options));
+  DP_RETURN_IF_ERROR(CheckLayout(layout));
+  return std::unique_ptr<Optimizer>(std::make_unique<CheckedOptimizer>(
+      MakeFlat(options, layout), options.kind));
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,30 @@
+// Stochastic gradient descent with momentum, as users of other frameworks know
+// it: weight decay is added to the gradient, and the momentum is not damped.
+//
+//   g <- clip * g + decay * w ; m <- momentum * m + g ; w <- w - rate * m
+#ifndef DELTAPIPE_WORKER_OPTIM_SGD_H_
+#define DELTAPIPE_WORKER_OPTIM_SGD_H_
+
+#include <vector>
+
+#include "worker/optim/flat_optimizer.h"
+
+namespace deltapipe {
+
+template <typename Real>
+class Sgd : public FlatOptimizer<Real> {
+ public:
+  Sgd(const OptimizerOptions& options, const ParameterLayout& layout);
+  void Apply(int64_t step, double learning_rate, double clip_factor,
+             absl::Span<Real> weights) override;
+
+ private:
+  std::vector<Real> momentum_;
+};
+
+extern template class Sgd<float>;
+extern template class Sgd<double>;
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_OPTIM_SGD_H_
