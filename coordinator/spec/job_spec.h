@@ -1,8 +1,8 @@
 // Job specs as people write them: YAML (or proto JSON, which is YAML) to the
 // JobSpec message, with every mistake found at once.
 //
-// The schema is the proto and its field rules (options.proto); there is no second
-// one. Errors read
+// The schema is the proto and its field rules (options.proto); there is no
+// second one. Errors read
 //   text.yaml:7:12: error: train.batch: expected 1..1048576, got 0
 //   text.yaml:9:3: error: train.stepps: unknown field (did you mean 'steps'?)
 #ifndef DELTAPIPE_COORDINATOR_SPEC_JOB_SPEC_H_
@@ -24,9 +24,10 @@ struct SpecViolation {
   std::string ToString() const;
 };
 
-/// Reads `path`, applies `overrides` ("train.steps=10", values in YAML), fills in
-/// defaults and validates. On mistakes returns INVALID_ARGUMENT whose message has
-/// one violation per line, all of them; NOT_FOUND if the file is missing.
+/// Reads `path`, applies `overrides` ("train.steps=10", values in YAML), fills
+/// in defaults and validates. On mistakes returns INVALID_ARGUMENT whose
+/// message has one violation per line, all of them; NOT_FOUND if the file is
+/// missing.
 absl::StatusOr<v1::JobSpec> LoadJobSpec(
     const std::string& path, const std::vector<std::string>& overrides);
 
@@ -40,11 +41,14 @@ absl::StatusOr<v1::JobSpec> ParseJobSpec(
 /// replicas x microbatch, stages <= layers, width divisible by heads, ...).
 std::vector<SpecViolation> ValidateJobSpec(const v1::JobSpec& spec);
 
-/// Fills every absent field with its default. Presence is decided by the message,
-/// so call it once, on what the user wrote.
+/// Fills every absent scalar with its default. The scalars of a spec carry
+/// presence, so a zero that was written stays, and filling twice changes
+/// nothing.
 void FillDefaults(v1::JobSpec* spec);
 
 /// The spec as YAML, in the order of the proto; ParseJobSpec reads it back.
+/// Fields that mean nothing beside the kinds chosen (the momentum of an
+/// optimizer without one, links that shape nothing) are left out.
 std::string JobSpecYaml(const v1::JobSpec& spec);
 
 }  // namespace deltapipe

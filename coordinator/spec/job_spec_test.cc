@@ -1,0 +1,272 @@
+#include "coordinator/spec/job_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "coordinator/spec/spec_reading.h"
+#include "google/protobuf/util/message_differencer.h"
+
+namespace deltapipe {
+namespace {
+
+using ::google::protobuf::util::MessageDifferencer;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+constexpr char kGood[] = R"yaml(name: text
+data: {path: corpus.txt}
+)yaml";
+
+std::vector<std::string> Errors(const std::string& text,
+                                const std::vector<std::string>& sets = {}) {
+  std::vector<std::string> lines;
+  const SpecReading reading = SpecReading::FromText(text, "t.yaml", sets);
+  for (const SpecViolation& violation : reading.violations()) {
+    lines.push_back(violation.ToString());
+  }
+  return lines;
+}
+
+TEST(JobSpecTest, MinimalSpecTakesEveryDefault) {
+  const auto spec = ParseJobSpec(kGood, "t.yaml", {});
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->seed(), 17);
+  EXPECT_EQ(spec->model().kind(), "gpt");
+  EXPECT_EQ(spec->train().clip_norm(), 1.0);
+  EXPECT_EQ(spec->train().optimizer().learning_rate(), 3e-3);
+  EXPECT_EQ(spec->compression().activations(), "auto");
+  EXPECT_EQ(spec->network().emulate().bandwidth(), "unlimited");
+  EXPECT_EQ(spec->failure().detection_budget(), "10s");
+  EXPECT_THAT(ValidateJobSpec(*spec), IsEmpty());
+}
+
+TEST(JobSpecTest, WrittenZeroStaysZero) {
+  const auto spec = ParseJobSpec(
+      std::string(kGood) + "train: {clip_norm: 0, verify_every: 0}\n", "t.yaml",
+      {});
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->train().clip_norm(), 0);
+  EXPECT_EQ(spec->train().verify_every(), 0);
+  EXPECT_EQ(spec->train().steps(), 1000);
+}
+
+TEST(JobSpecTest, FillDefaultsIsIdempotentAndKeepsWrittenZeros) {
+  v1::JobSpec spec;
+  spec.mutable_train()->set_clip_norm(0);
+  spec.mutable_train()->mutable_optimizer()->set_weight_decay(0);
+
+  FillDefaults(&spec);
+  v1::JobSpec twice = spec;
+  FillDefaults(&twice);
+
+  EXPECT_EQ(spec.train().clip_norm(), 0);
+  EXPECT_EQ(spec.train().optimizer().weight_decay(), 0);
+  EXPECT_EQ(spec.train().batch(), 32);
+  EXPECT_TRUE(MessageDifferencer::Equals(spec, twice));
+}
+
+TEST(JobSpecTest, ReportsEveryViolationAtOnceInTheOrderOfTheFile) {
+  const std::string text = R"yaml(name: Text!
+model: {kind: gtp, layers: 2, width: 100, heads: 3}
+data:
+  limit: 600KB
+train:
+  steps: 0
+  stepps: 10
+  batch: abc
+  clip_norm: -1
+  optimizer: {kind: adam}
+parallel: {stages: 4, replicas: [2]}
+compression:
+  activations: "int(9)"
+network:
+  emulate: {bandwidth: 100mbps, latency: 10}
+stragglers: none
+)yaml";
+
+  EXPECT_THAT(
+      Errors(text),
+      ElementsAre(
+          "t.yaml:1:7: error: name: expected 1..63 of a-z, 0-9 and '-', with "
+          "no '-' at either end, got 'Text!'",
+          "t.yaml:2:15: error: model.kind: expected gpt, mlp or synthetic, got "
+          "'gtp' (did you mean 'gpt'?)",
+          StartsWith("t.yaml:4:10: error: data.limit: size '600KB': 'KB' is "
+                     "read in two ways"),
+          "t.yaml:6:10: error: train.steps: expected 1..1000000000, got 0",
+          "t.yaml:7:3: error: train.stepps: unknown field (did you mean "
+          "'steps'?)",
+          "t.yaml:8:10: error: train.batch: expected a number, got 'abc'",
+          "t.yaml:9:14: error: train.clip_norm: expected 0..1000000000, got -1",
+          "t.yaml:10:21: error: train.optimizer.kind: expected sgd, adamw, "
+          "lamb or onebit_lamb, got 'adam' (did you mean 'adamw'?)",
+          "t.yaml:11:20: error: parallel.stages: expected at most one stage "
+          "per layer (model.layers: 2), got 4",
+          "t.yaml:11:33: error: parallel.replicas: expected a number, got a "
+          "list",
+          StartsWith("t.yaml:13:16: error: compression.activations: codec "
+                     "\"int(9)\": column 5"),
+          StartsWith("t.yaml:15:24: error: network.emulate.bandwidth: "
+                     "bandwidth '100mbps': 'mbps' is read in two ways"),
+          StartsWith("t.yaml:15:42: error: network.emulate.latency: "),
+          "t.yaml:16:13: error: stragglers: expected fields, such as {policy: "
+          "...}, got 'none'"));
+}
+
+TEST(JobSpecTest, DataPathIsRequiredUnlessSynthetic) {
+  EXPECT_THAT(Errors("name: a\n"),
+              ElementsAre("t.yaml:1:1: error: data.path: expected the path of "
+                          "a text to train on, got nothing"));
+  EXPECT_THAT(Errors("name: a\nmodel: {kind: synthetic}\n"), IsEmpty());
+}
+
+TEST(JobSpecTest, FieldsMustFitEachOther) {
+  EXPECT_THAT(
+      Errors(std::string(kGood) + "model: {width: 100, heads: 3}\n"
+                                  "train: {batch: 30, microbatch: 4}\n"
+                                  "parallel: {replicas: 2}\n"
+                                  "compression: {gradients: identity}\n"),
+      ElementsAre(
+          "t.yaml:3:28: error: model.heads: expected a divisor of model.width "
+          "(100), got 3",
+          "t.yaml:4:16: error: train.batch: expected a multiple of "
+          "parallel.replicas x train.microbatch (2 x 4 = 8), such as 24 or 32, "
+          "got 30",
+          "t.yaml:6:26: error: compression.gradients: expected 'identity' only "
+          "with an optimizer that compresses (train.optimizer.kind: "
+          "onebit_lamb), got it with adamw"));
+}
+
+TEST(JobSpecTest, FieldsOfAnotherKindAreRefusedUnlessTheKindWasOverridden) {
+  const std::string text =
+      std::string(kGood) +
+      "train: {optimizer: {kind: adamw, compress_after_step: 9}}\n";
+  EXPECT_THAT(
+      Errors(text),
+      ElementsAre("t.yaml:3:55: error: train.optimizer.compress_after_step: "
+                  "expected only with train.optimizer.kind: onebit_lamb, got "
+                  "it with adamw"));
+  EXPECT_THAT(Errors(text, {"train.optimizer.kind=lamb"}), IsEmpty());
+}
+
+TEST(JobSpecTest, OverridesReplaceAndNameThemselves) {
+  const auto spec = ParseJobSpec(
+      std::string(kGood) + "train: {steps: 5}\n", "t.yaml",
+      {"train.steps=7", "compression.activations=delta(int(4),first=int(8))",
+       "network.emulate={bandwidth: 10Mbit/s}", "data.path=a b#c.txt",
+       "train.steps=8"});
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->train().steps(), 8);
+  EXPECT_EQ(spec->compression().activations(), "delta(int(4),first=int(8))");
+  EXPECT_EQ(spec->network().emulate().bandwidth(), "10Mbit/s");
+  EXPECT_EQ(spec->data().path(), "a b#c.txt");
+
+  EXPECT_THAT(
+      Errors(kGood, {"train.batch=0", "train.bacth=1", "steps", "seed.x=1",
+                     "train.steps=ten"}),
+      ElementsAre("--set train.batch=0: error: train.batch: expected "
+                  "1..1048576, got 0",
+                  "--set train.bacth=1: error: train.bacth: unknown field (did "
+                  "you mean 'batch'?)",
+                  "--set steps: error: expected path.of.field=value",
+                  "--set seed.x=1: error: seed: holds a value, not a field 'x'",
+                  "--set train.steps=ten: error: train.steps: expected a "
+                  "number, got 'ten'"));
+}
+
+TEST(JobSpecTest, OverrideMendsARangeInTheFile) {
+  EXPECT_THAT(
+      Errors(std::string(kGood) + "train: {batch: 0}\n", {"train.batch=64"}),
+      IsEmpty());
+}
+
+TEST(JobSpecTest, DuplicateKeysAreRefused) {
+  EXPECT_THAT(Errors("name: a\ndata: {path: x}\nname: b\n"),
+              ElementsAre("t.yaml:3:1: error: name: given twice: expected each "
+                          "field once"));
+}
+
+TEST(JobSpecTest, BrokenYamlIsOneErrorWithItsPlace) {
+  EXPECT_THAT(Errors("name: a\nmodel: {kind: gpt\ntrain: 3\n"),
+              ElementsAre(StartsWith("t.yaml:3:6: error: not YAML: ")));
+  EXPECT_THAT(Errors("- a\n- b\n"),
+              ElementsAre("t.yaml:1:1: error: expected fields such as 'name: "
+                          "text', got a list"));
+  EXPECT_THAT(Errors(std::string(100000, '[')),
+              ElementsAre(HasSubstr("not YAML: nested too deeply")));
+  EXPECT_THAT(Errors("name: a\n---\nname: b\n"),
+              ElementsAre(HasSubstr("expected one YAML document, got 2")));
+}
+
+TEST(JobSpecTest, UnquotedCodecInBracesIsExplained) {
+  const std::vector<std::string> errors =
+      Errors(std::string(kGood) +
+             "compression: {activations: delta(int(4),first=int(8))}\n");
+
+  ASSERT_FALSE(errors.empty());
+  EXPECT_THAT(errors,
+              ::testing::Contains(HasSubstr("a comma needs quotes inside")));
+}
+
+TEST(JobSpecTest, NumbersOfAllSpellings) {
+  const auto spec = ParseJobSpec(
+      R"yaml({"name": "j", "seed": "18446744073709551615",
+          "data": {"path": "x"}, "train": {"steps": 1e3, "clipNorm": 2}})yaml",
+      "t.json", {});
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->seed(), UINT64_MAX);
+  EXPECT_EQ(spec->train().steps(), 1000);
+  EXPECT_EQ(spec->train().clip_norm(), 2);
+
+  EXPECT_THAT(
+      Errors(std::string(kGood) +
+             "seed: -1\ntrain: {steps: 3.5, batch: \"32\", microbatch: "
+             "99999999999, clip_norm: .nan}\nmodel: {layers: }\n"),
+      ElementsAre(
+          HasSubstr("seed: expected a whole number, 0 or more, got -1"),
+          HasSubstr("train.steps: expected a whole number, got 3.5"),
+          HasSubstr("train.batch: expected a number, got the text '32'"),
+          HasSubstr("train.microbatch: expected 1..65536, got 99999999999"),
+          HasSubstr("train.clip_norm: expected a number, got '.nan'"),
+          HasSubstr("model.layers: expected a number, got nothing")));
+}
+
+TEST(JobSpecTest, YamlRoundTripKeepsEveryField) {
+  const auto spec = ParseJobSpec(
+      R"yaml(name: round-trip
+seed: 3
+model: {kind: mlp, width: 96}
+data: {path: "odd: name #1.txt", limit: 1.5MB, validation: 0.1}
+train: {optimizer: {kind: onebit_lamb, learning_rate: 0.0123456789012345,
+                    compress_after_step: 0, epsilon: 1e-10}, clip_norm: 0}
+compression: {activations: "delta(int(4),first=int(8))", gradients: none}
+network: {emulate: {bandwidth: 100Mbit/s, latency: 10ms}}
+)yaml",
+      "t.yaml", {});
+  ASSERT_TRUE(spec.ok()) << spec.status();
+
+  const std::string yaml = JobSpecYaml(*spec);
+  const auto again = ParseJobSpec(yaml, "again.yaml", {});
+
+  ASSERT_TRUE(again.ok()) << again.status() << "\n" << yaml;
+  MessageDifferencer differencer;
+  std::string difference;
+  differencer.ReportDifferencesToString(&difference);
+  EXPECT_TRUE(differencer.Compare(*spec, *again)) << difference << yaml;
+  EXPECT_EQ(JobSpecYaml(*again), yaml);
+}
+
+TEST(JobSpecTest, LoadNamesAMissingFile) {
+  const auto spec = LoadJobSpec("/nonexistent/job.yaml", {});
+
+  EXPECT_EQ(spec.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(spec.status().message()),
+              HasSubstr("/nonexistent/job.yaml"));
+}
+
+}  // namespace
+}  // namespace deltapipe

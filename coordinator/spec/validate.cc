@@ -1,0 +1,161 @@
+#include "coordinator/spec/validate.h"
+
+#include <chrono>
+#include <initializer_list>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/units.h"
+#include "coordinator/spec/field_rules.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr int kMaxNameLength = 63;
+
+bool IsJobName(const std::string& name) {
+  if (name.empty() || name.size() > kMaxNameLength) return false;
+  for (const char c : name) {
+    if (!absl::ascii_islower(c) && !absl::ascii_isdigit(c) && c != '-') {
+      return false;
+    }
+  }
+  return name.front() != '-' && name.back() != '-';
+}
+
+/// Checks one spec; `unusable` grows by every field found wrong.
+class MutualRules {
+ public:
+  MutualRules(const v1::JobSpec& spec, std::set<std::string> unusable,
+              std::vector<SpecViolation>* violations)
+      : spec_(spec), unusable_(std::move(unusable)), violations_(violations) {}
+
+  void Check() {
+    CheckName();
+    CheckModel();
+    CheckData();
+    CheckTrain();
+    CheckParallel();
+    CheckSizes();
+  }
+
+ private:
+  bool AreUsable(std::initializer_list<const char*> fields) const {
+    for (const char* field : fields) {
+      if (unusable_.count(field) > 0) return false;
+    }
+    return true;
+  }
+
+  void Add(const std::string& field, const std::string& message) {
+    violations_->push_back({"", field, message});
+    unusable_.insert(field);
+  }
+
+  void CheckName() {
+    if (!AreUsable({"name"}) || IsJobName(spec_.name())) return;
+    Add("name", absl::StrCat("expected 1..", kMaxNameLength,
+                             " of a-z, 0-9 and '-', with no '-' at either "
+                             "end, got ",
+                             spec_.name().empty()
+                                 ? std::string("nothing")
+                                 : absl::StrCat("'", spec_.name(), "'")));
+  }
+
+  void CheckModel() {
+    const v1::ModelSpec& model = spec_.model();
+    if (model.kind() != "gpt") return;
+    if (!AreUsable({"model.kind", "model.width", "model.heads"})) return;
+    if (model.width() % model.heads() == 0) return;
+    Add("model.heads", absl::StrCat("expected a divisor of model.width (",
+                                    model.width(), "), got ", model.heads()));
+  }
+
+  void CheckData() {
+    if (!AreUsable({"model.kind", "data.path"})) return;
+    if (spec_.model().kind() == "synthetic" || !spec_.data().path().empty()) {
+      return;
+    }
+    Add("data.path", "expected the path of a text to train on, got nothing");
+  }
+
+  void CheckTrain() {
+    const v1::TrainSpec& train = spec_.train();
+    if (!AreUsable({"train.batch", "train.microbatch", "parallel.replicas"})) {
+      return;
+    }
+    const int64_t unit =
+        int64_t{spec_.parallel().replicas()} * train.microbatch();
+    if (train.batch() % unit == 0) return;
+    const int64_t below = train.batch() / unit * unit;
+    const std::string nearest = below > 0
+                                    ? absl::StrCat(below, " or ", below + unit)
+                                    : absl::StrCat(unit);
+    Add("train.batch",
+        absl::StrCat("expected a multiple of parallel.replicas x "
+                     "train.microbatch (",
+                     spec_.parallel().replicas(), " x ", train.microbatch(),
+                     " = ", unit, "), such as ", nearest, ", got ",
+                     train.batch()));
+  }
+
+  void CheckParallel() {
+    if (!AreUsable({"parallel.stages", "model.layers"})) return;
+    if (spec_.parallel().stages() <= spec_.model().layers()) return;
+    Add("parallel.stages",
+        absl::StrCat("expected at most one stage per layer (model.layers: ",
+                     spec_.model().layers(), "), got ",
+                     spec_.parallel().stages()));
+  }
+
+  void CheckSizes() {
+    if (AreUsable({"data.limit"}) && *ParseBytes(spec_.data().limit()) == 0) {
+      Add("data.limit", "expected more than 0 bytes, or 'all', got 0");
+    }
+    const char* budget = "failure.detection_budget";
+    if (AreUsable({budget}) &&
+        *ParseDuration(spec_.failure().detection_budget()) <
+            std::chrono::milliseconds(100)) {
+      Add(budget, absl::StrCat("expected 100ms or more, got ",
+                               spec_.failure().detection_budget()));
+    }
+    const bool is_identity = spec_.compression().gradients() == "identity";
+    if (AreUsable({"train.optimizer.kind", "compression.gradients"}) &&
+        is_identity && spec_.train().optimizer().kind() != "onebit_lamb") {
+      Add("compression.gradients",
+          absl::StrCat("expected 'identity' only with an optimizer that "
+                       "compresses (train.optimizer.kind: onebit_lamb), got "
+                       "it with ",
+                       spec_.train().optimizer().kind()));
+    }
+  }
+
+  const v1::JobSpec& spec_;
+  std::set<std::string> unusable_;
+  std::vector<SpecViolation>* violations_;
+};
+
+}  // namespace
+
+std::vector<SpecViolation> FindViolations(
+    const v1::JobSpec& spec, const std::set<std::string>& unreadable_fields) {
+  std::vector<SpecViolation> violations;
+  std::set<std::string> unusable = unreadable_fields;
+  ForEachScalar(spec, [&](const std::string& path,
+                          const google::protobuf::FieldDescriptor& field,
+                          const google::protobuf::Message& owner) {
+    if (unusable.count(path) > 0) return;
+    const std::string problem = CheckField(field, owner);
+    if (problem.empty()) return;
+    violations.push_back({"", path, problem});
+    unusable.insert(path);
+  });
+  MutualRules(spec, std::move(unusable), &violations).Check();
+  return violations;
+}
+
+std::vector<SpecViolation> ValidateJobSpec(const v1::JobSpec& spec) {
+  return FindViolations(spec, {});
+}
+
+}  // namespace deltapipe
