@@ -26,8 +26,8 @@ void FillInitialWeights(uint64_t seed, const std::string& name, double mean,
         key);
     for (size_t pair = 0; pair < 2; ++pair) {
       // Box-Muller, from (0, 1] and [0, 1).
-      const double radius = std::sqrt(
-          -2.0 * std::log((words[2 * pair] + 1.0) * 0x1.0p-32));
+      const double radius =
+          std::sqrt(-2.0 * std::log((words[2 * pair] + 1.0) * 0x1.0p-32));
       const double angle = kTwoPi * words[2 * pair + 1] * 0x1.0p-32;
       const double normals[2] = {radius * std::cos(angle),
                                  radius * std::sin(angle)};

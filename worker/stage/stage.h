@@ -34,7 +34,8 @@ struct StageInput {
   int microbatch = 0;
   int64_t step = 0;
   int64_t num_samples = 0;
-  /// Identities of the samples; synthetic stages derive their tensors from them.
+  /// Identities of the samples; synthetic stages derive their tensors from
+  /// them.
   absl::Span<const uint64_t> sample_keys;
   /// First stage: num_samples x context bytes.
   absl::Span<const uint8_t> tokens;
@@ -76,16 +77,16 @@ class Stage {
                                              const TensorRef& gradient) = 0;
 };
 
-/// Makes the layers [first_layer, end_layer) of the model. Initial weights depend
-/// on (seed, parameter name) alone, so that they are the same for any partition.
-/// `device` is "cpu" or "cuda". UNAVAILABLE if there is no such device.
-absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(const v1::JobSpec& spec,
-                                                      int first_layer,
-                                                      int end_layer,
-                                                      const std::string& device);
+/// Makes the layers [first_layer, end_layer) of the model. Initial weights
+/// depend on (seed, parameter name) alone, so that they are the same for any
+/// partition. `device` is "cpu" or "cuda". UNAVAILABLE if there is no such
+/// device.
+absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(
+    const v1::JobSpec& spec, int first_layer, int end_layer,
+    const std::string& device);
 
-/// Layers that sleep for the spec's times and exchange tensors of the boundary's
-/// shape; a sample's tensors drift from visit to visit.
+/// Layers that sleep for the spec's times and exchange tensors of the
+/// boundary's shape; a sample's tensors drift from visit to visit.
 absl::StatusOr<std::unique_ptr<Stage>> MakeSyntheticStage(
     const v1::JobSpec& spec, int stage, int num_stages);
 

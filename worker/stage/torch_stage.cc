@@ -32,8 +32,8 @@ absl::Status CatchTorch(const char* what, Body body) {
     return body();
   } catch (const c10::OutOfMemoryError& error) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        what, " failed: device memory is exhausted: ",
-        error.what_without_backtrace(),
+        what,
+        " failed: device memory is exhausted: ", error.what_without_backtrace(),
         "; use more stages, a smaller train.microbatch or model"));
   } catch (const c10::Error& error) {
     return absl::InternalError(
@@ -73,7 +73,8 @@ class TorchStage : public Stage {
     });
   }
   int64_t boundary_elements() const override {
-    return static_cast<int64_t>(spec_.model().context()) * spec_.model().width();
+    return static_cast<int64_t>(spec_.model().context()) *
+           spec_.model().width();
   }
 
   absl::Status Forward(const StageInput& input, StageOutput* output) override {
@@ -121,21 +122,22 @@ class TorchStage : public Stage {
       layout_.num_elements += segment.num_elements;
       layout_.segments.push_back(std::move(segment));
     }
-    const auto host = at::TensorOptions().dtype(at::kFloat).pinned_memory(
-        !device_.is_cpu());
+    const auto host =
+        at::TensorOptions().dtype(at::kFloat).pinned_memory(!device_.is_cpu());
     host_weights_ = at::zeros({layout_.num_elements}, host);
     host_gradients_ = at::zeros({layout_.num_elements}, host);
     for (size_t i = 0; i < parameters.size(); ++i) {
       const ParameterSegment& segment = layout_.segments[i];
-      FillInitialWeights(spec_.seed(), parameters[i].name,
-                         parameters[i].init_mean, parameters[i].init_deviation,
-                         weights().subspan(
-                             static_cast<size_t>(segment.offset),
-                             static_cast<size_t>(segment.num_elements)));
+      FillInitialWeights(
+          spec_.seed(), parameters[i].name, parameters[i].init_mean,
+          parameters[i].init_deviation,
+          weights().subspan(static_cast<size_t>(segment.offset),
+                            static_cast<size_t>(segment.num_elements)));
     }
     weights_ = device_.is_cpu() ? host_weights_ : host_weights_.to(device_);
-    gradients_ =
-        device_.is_cpu() ? host_gradients_ : at::zeros_like(weights_);
+    gradients_ = device_.is_cpu()
+                     ? host_gradients_
+                     : at::zeros({layout_.num_elements}, weights_.options());
     for (size_t i = 0; i < parameters.size(); ++i) {
       const ParameterSegment& segment = layout_.segments[i];
       at::Tensor tensor = parameters[i].tensor;
@@ -171,7 +173,9 @@ class TorchStage : public Stage {
           result.reshape({samples * context, result.size(2)}),
           Bytes(input.targets, {samples * context}));
       output->loss = loss.item<double>();
-      if (input.needs_backward) pending.output = loss * input.loss_scale;
+      if (input.needs_backward) {
+        pending.output = loss.mul(input.loss_scale);
+      }
     } else {
       output->activation = Export(result.detach());
       if (input.needs_backward) pending.output = result;
@@ -194,8 +198,7 @@ class TorchStage : public Stage {
     if (is_last_) {
       torch::autograd::backward({pending.output}, {});
     } else {
-      const at::Tensor incoming =
-          Floats(gradient).view(pending.output.sizes());
+      const at::Tensor incoming = Floats(gradient).view(pending.output.sizes());
       torch::autograd::backward({pending.output}, {incoming});
     }
     if (!is_first_) *input_gradient = Export(pending.input.grad());
@@ -251,8 +254,8 @@ absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(
 
 absl::StatusOr<std::pair<std::string, std::string>> ResolveDevice(
     const std::string& device) {
-  const bool has_cuda = at::hasCUDA() && at::detail::getCUDAHooks()
-                                                 .getNumGPUs() > 0;
+  const bool has_cuda =
+      at::hasCUDA() && at::detail::getCUDAHooks().getNumGPUs() > 0;
   if (device == "cuda" && !has_cuda) {
     return absl::UnavailableError(
         "parallel.device is cuda, but this worker finds no CUDA device (or was "

@@ -1,16 +1,17 @@
 // A byte-level GPT: token and position embeddings, pre-norm transformer blocks
-// with causal attention, a final norm and an untied head (Radford et al., 2019).
+// with causal attention, a final norm and an untied head (Radford et al.,
+// 2019).
 #include <cmath>
 #include <utility>
 
+#include "ATen/ops/arange.h"
+#include "ATen/ops/gelu.h"
+#include "ATen/ops/scaled_dot_product_attention.h"
 #include "absl/strings/str_cat.h"
 #include "torch/nn/functional/activation.h"
 #include "torch/nn/modules/embedding.h"
 #include "torch/nn/modules/linear.h"
 #include "torch/nn/modules/normalization.h"
-#include "ATen/ops/arange.h"
-#include "ATen/ops/gelu.h"
-#include "ATen/ops/scaled_dot_product_attention.h"
 #include "worker/stage/models/model.h"
 
 namespace deltapipe {
@@ -48,8 +49,8 @@ struct Block {
             .transpose(1, 2)
             .reshape({samples, context, width});
     const at::Tensor attended = input + projection->forward(mixed);
-    return attended + contract->forward(at::gelu(
-                          expand->forward(norm2->forward(attended))));
+    return attended + contract->forward(
+                          at::gelu(expand->forward(norm2->forward(attended))));
   }
 
   const int64_t heads;

@@ -3,12 +3,12 @@
 // that a few layers see a few dozen bytes, causally.
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "torch/nn/modules/embedding.h"
-#include "torch/nn/modules/linear.h"
 #include "ATen/ops/cat.h"
 #include "ATen/ops/constant_pad_nd.h"
 #include "ATen/ops/gelu.h"
+#include "absl/strings/str_cat.h"
+#include "torch/nn/modules/embedding.h"
+#include "torch/nn/modules/linear.h"
 #include "worker/stage/models/model.h"
 
 namespace deltapipe {
@@ -18,14 +18,16 @@ constexpr int64_t kVocabulary = 256;
 
 struct MixingLayer {
   MixingLayer(int64_t width, int64_t shift)
-      : shift(shift), expand(2 * width, 2 * width), contract(2 * width, width) {}
+      : shift(shift),
+        expand(2 * width, 2 * width),
+        contract(2 * width, width) {}
 
   at::Tensor Forward(const at::Tensor& input) {
     const int64_t kept = std::max<int64_t>(input.size(1) - shift, 0);
     const at::Tensor earlier = at::constant_pad_nd(
         input.narrow(1, 0, kept), {0, 0, input.size(1) - kept, 0});
-    return input + contract->forward(at::gelu(
-                       expand->forward(at::cat({input, earlier}, 2))));
+    return input + contract->forward(
+                       at::gelu(expand->forward(at::cat({input, earlier}, 2))));
   }
 
   const int64_t shift;
@@ -62,8 +64,7 @@ class Mlp : public PartialModel {
       parameters.push_back({name + ".bias", linear->bias, 0, 0});
     };
     if (!token_.is_empty()) {
-      parameters.push_back(
-          {"embedding.token.weight", token_->weight, 0.5, 0});
+      parameters.push_back({"embedding.token.weight", token_->weight, 0.5, 0});
     }
     for (size_t i = 0; i < layers_.size(); ++i) {
       const std::string name =

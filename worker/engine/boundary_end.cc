@@ -1,0 +1,432 @@
+#include "worker/engine/boundary_end.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/checksum.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+uint32_t CodecHash(const std::string& codec) {
+  return static_cast<uint32_t>(Checksum(absl::MakeConstSpan(
+      reinterpret_cast<const uint8_t*>(codec.data()), codec.size())));
+}
+
+ByteSpan AsBytes(absl::Span<const uint64_t> values) {
+  return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * 8};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BoundaryEnd>> BoundaryEnd::Create(
+    const BoundaryEndOptions& options, std::unique_ptr<FrameChannel> channel) {
+  const auto boundary_options = [&](bool activations) {
+    BoundaryOptions made;
+    made.codec =
+        activations ? options.activation_codec : options.gradient_codec;
+    made.seed = options.seed;
+    made.boundary_id = static_cast<uint32_t>(options.boundary);
+    made.direction = activations ? 0 : 1;
+    made.elements_per_sample = options.elements_per_sample;
+    made.state_capacity_bytes = options.state_capacity_bytes;
+    return made;
+  };
+  DP_ASSIGN_OR_RETURN(auto encoder, BoundaryEncoder::Create(
+                                        boundary_options(options.is_upstream)));
+  DP_ASSIGN_OR_RETURN(
+      auto decoder,
+      BoundaryDecoder::Create(boundary_options(!options.is_upstream)));
+  return std::unique_ptr<BoundaryEnd>(new BoundaryEnd(
+      options, std::move(channel), std::move(encoder), std::move(decoder)));
+}
+
+BoundaryEnd::BoundaryEnd(const BoundaryEndOptions& options,
+                         std::unique_ptr<FrameChannel> channel,
+                         std::unique_ptr<BoundaryEncoder> encoder,
+                         std::unique_ptr<BoundaryDecoder> decoder)
+    : options_(options),
+      outgoing_kind_(options.is_upstream ? FrameKind::kActivation
+                                         : FrameKind::kActivationGradient),
+      incoming_kind_(options.is_upstream ? FrameKind::kActivationGradient
+                                         : FrameKind::kActivation),
+      outgoing_codec_(options.is_upstream ? options.activation_codec
+                                          : options.gradient_codec),
+      incoming_codec_(options.is_upstream ? options.gradient_codec
+                                          : options.activation_codec),
+      channel_(std::move(channel)),
+      encoder_(std::move(encoder)),
+      decoder_(std::move(decoder)) {
+  const std::string id = absl::StrCat(options.boundary);
+  send_thread_ = Thread("send-b" + id, [this] { SendLoop(); });
+  route_thread_ = Thread("route-b" + id, [this] { RouteLoop(); });
+  decode_thread_ = Thread("decode-b" + id, [this] { DecodeLoop(); });
+}
+
+BoundaryEnd::~BoundaryEnd() {
+  {
+    MutexLock lock(&mutex_);
+    is_stopping_ = true;
+  }
+  Cancel(absl::CancelledError("the boundary was closed"));
+  send_thread_.Join();
+  route_thread_.Join();
+  decode_thread_.Join();
+}
+
+void BoundaryEnd::Send(uint32_t step, uint32_t microbatch,
+                       std::vector<BoundarySample> samples, TensorRef tensor,
+                       bool is_evaluation) {
+  Outgoing item;
+  item.kind = Outgoing::Kind::kTensor;
+  item.step = step;
+  item.microbatch = microbatch;
+  item.samples = std::move(samples);
+  item.tensor = std::move(tensor);
+  item.is_evaluation = is_evaluation;
+  PushOutgoing(std::move(item));
+}
+
+void BoundaryEnd::PushOutgoing(Outgoing item) {
+  {
+    MutexLock lock(&mutex_);
+    // An answer to a request must not wait behind tensors whose turn depends on
+    // it.
+    if (item.kind == Outgoing::Kind::kKeyframeRequest ||
+        item.kind == Outgoing::Kind::kKeyframes) {
+      outgoing_.push_front(std::move(item));
+    } else {
+      outgoing_.push_back(std::move(item));
+    }
+  }
+  changed_.NotifyAll();
+}
+
+void BoundaryEnd::Expect(uint32_t step, uint32_t microbatch,
+                         std::vector<BoundarySample> samples,
+                         bool is_evaluation) {
+  {
+    MutexLock lock(&mutex_);
+    expected_.push_back(
+        {false, step, microbatch, std::move(samples), is_evaluation});
+  }
+  changed_.NotifyAll();
+}
+
+void BoundaryEnd::CommitStep(uint32_t step) {
+  Outgoing item;
+  item.kind = Outgoing::Kind::kCommit;
+  item.step = step;
+  PushOutgoing(std::move(item));
+  {
+    MutexLock lock(&mutex_);
+    expected_.push_back({true, step, 0, {}, false});
+  }
+  changed_.NotifyAll();
+}
+
+absl::StatusOr<TensorRef> BoundaryEnd::Await(uint32_t step, uint32_t microbatch,
+                                             bool is_evaluation) {
+  const TensorKey key = {{is_evaluation, step}, microbatch};
+  MutexLock lock(&mutex_);
+  const bool is_ready = changed_.WaitUntil(
+      lock, Deadline::After(options_.max_wait),
+      [&] { return !error_.ok() || decoded_.count(key) != 0; });
+  const auto found = decoded_.find(key);
+  if (found != decoded_.end()) {
+    TensorRef tensor = std::move(found->second);
+    decoded_.erase(found);
+    return tensor;
+  }
+  if (!error_.ok()) return error_;
+  if (!is_ready) {
+    return absl::DeadlineExceededError(absl::StrCat(
+        "no tensor from ", options_.peer, " within ",
+        std::chrono::duration_cast<std::chrono::seconds>(options_.max_wait)
+            .count(),
+        " s at ", Describe(step, microbatch)));
+  }
+  return absl::InternalError("the wait ended without a cause");
+}
+
+absl::Status BoundaryEnd::WaitForQueue(size_t count) {
+  MutexLock lock(&mutex_);
+  const bool is_ready =
+      changed_.WaitUntil(lock, Deadline::After(options_.max_wait), [&] {
+        return !error_.ok() ||
+               outgoing_.size() + (is_sending_ ? 1 : 0) <= count;
+      });
+  if (!error_.ok()) return error_;
+  if (is_ready) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat(
+      outgoing_.size(), " tensors still wait to be sent to ", options_.peer));
+}
+
+absl::StatusOr<BoundaryHashes> BoundaryEnd::AwaitHashes(uint32_t step) {
+  MutexLock lock(&mutex_);
+  const bool is_ready =
+      changed_.WaitUntil(lock, Deadline::After(options_.max_wait), [&] {
+        return !error_.ok() || (sent_hashes_.count(step) != 0 &&
+                                received_hashes_.count(step) != 0);
+      });
+  if (!error_.ok()) return error_;
+  if (!is_ready) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the state of step ", step, " was not committed in time"));
+  }
+  const BoundaryHashes hashes = {sent_hashes_[step], received_hashes_[step]};
+  sent_hashes_.erase(sent_hashes_.begin(), sent_hashes_.upper_bound(step));
+  received_hashes_.erase(received_hashes_.begin(),
+                         received_hashes_.upper_bound(step));
+  return hashes;
+}
+
+void BoundaryEnd::Cancel(const absl::Status& reason) { Fail(reason); }
+
+void BoundaryEnd::Fail(const absl::Status& status) {
+  {
+    MutexLock lock(&mutex_);
+    if (error_.ok()) error_ = status;
+  }
+  changed_.NotifyAll();
+  channel_->Cancel(status);
+}
+
+absl::Status BoundaryEnd::error() const {
+  MutexLock lock(&mutex_);
+  return error_;
+}
+
+std::string BoundaryEnd::Describe(uint32_t step, uint32_t microbatch) const {
+  return absl::StrCat("boundary ", options_.boundary, ", step ", step,
+                      ", micro-batch ", microbatch);
+}
+
+void BoundaryEnd::SendLoop() {
+  while (true) {
+    Outgoing item;
+    {
+      MutexLock lock(&mutex_);
+      changed_.Wait(lock, [&] { return !error_.ok() || !outgoing_.empty(); });
+      if (!error_.ok()) return;
+      item = std::move(outgoing_.front());
+      outgoing_.pop_front();
+      is_sending_ = true;
+    }
+    const uint32_t step = item.step;
+    const uint32_t microbatch = item.microbatch;
+    const absl::Status status = SendOne(std::move(item));
+    {
+      MutexLock lock(&mutex_);
+      is_sending_ = false;
+    }
+    changed_.NotifyAll();
+    if (!status.ok()) {
+      Fail(Annotate(status, absl::StrCat("send to ", options_.peer, ", ",
+                                         Describe(step, microbatch))));
+      return;
+    }
+  }
+}
+
+absl::Status BoundaryEnd::SendOne(Outgoing item) {
+  FrameHeader header;
+  header.kind = outgoing_kind_;
+  header.direction = options_.is_upstream ? 0 : 1;
+  header.generation = options_.generation;
+  header.plan_revision = options_.plan_revision;
+  header.step = item.step;
+  header.microbatch = item.microbatch;
+  header.boundary = static_cast<uint32_t>(options_.boundary);
+  header.codec_hash = CodecHash(outgoing_codec_);
+  header.num_rows = static_cast<uint32_t>(item.samples.size());
+  header.row_elements = static_cast<uint32_t>(options_.elements_per_sample);
+  Buffer body;
+  switch (item.kind) {
+    case Outgoing::Kind::kCommit: {
+      encoder_->CommitStep(item.step);
+      const uint64_t hash = encoder_->StateHash();
+      MutexLock lock(&mutex_);
+      sent_hashes_[item.step] = hash;
+      return absl::OkStatus();
+    }
+    case Outgoing::Kind::kKeyframeRequest:
+      header.kind = FrameKind::kKeyframeRequest;
+      return channel_->Send(header, {AsBytes(item.keys)},
+                            Deadline::After(options_.max_wait));
+    case Outgoing::Kind::kKeyframes:
+      header.kind = FrameKind::kKeyframe;
+      DP_RETURN_IF_ERROR(encoder_->EncodeKeyframes(item.keys, &body));
+      break;
+    case Outgoing::Kind::kTensor:
+      if (item.is_evaluation) header.flags |= kFrameEvaluation;
+      DP_RETURN_IF_ERROR(encoder_->Encode(item.step, item.samples,
+                                          item.tensor.values,
+                                          item.is_evaluation, &body));
+      item.tensor = TensorRef();
+      break;
+  }
+  DP_RETURN_IF_ERROR(channel_->Send(header, {body.span()},
+                                    Deadline::After(options_.max_wait)));
+  MutexLock lock(&mutex_);
+  counters_.sent = encoder_->counters();
+  if (item.is_evaluation) {
+    counters_.evaluation_wire_bytes += body.size() + kFrameOverheadBytes;
+  }
+  return absl::OkStatus();
+}
+
+void BoundaryEnd::RouteLoop() {
+  while (error().ok()) {
+    absl::StatusOr<Frame> frame = channel_->Receive(Deadline::Infinite());
+    const absl::Status status =
+        frame.ok() ? Route(*std::move(frame)) : frame.status();
+    if (!status.ok()) {
+      Fail(Annotate(status, absl::StrCat("receive from ", options_.peer,
+                                         ", boundary ", options_.boundary)));
+      return;
+    }
+  }
+}
+
+absl::Status BoundaryEnd::Route(Frame frame) {
+  switch (frame.header.kind) {
+    case FrameKind::kKeyframeRequest: {
+      Outgoing item;
+      item.kind = Outgoing::Kind::kKeyframes;
+      item.step = frame.header.step;
+      item.microbatch = frame.header.microbatch;
+      const ByteSpan payload = frame.payload();
+      if (payload.empty() || payload.size() % 8 != 0) {
+        return absl::DataLossError(
+            absl::StrCat("a keyframe request of ", payload.size(),
+                         " bytes, expected a multiple of 8"));
+      }
+      item.keys.resize(payload.size() / 8);
+      std::memcpy(item.keys.data(), payload.data(), payload.size());
+      PushOutgoing(std::move(item));
+      return absl::OkStatus();
+    }
+    case FrameKind::kKeyframe: {
+      MutexLock lock(&mutex_);
+      keyframes_.push_back(std::move(frame));
+      break;
+    }
+    default: {
+      if (frame.header.kind != incoming_kind_) {
+        return absl::DataLossError(absl::StrCat(
+            "a frame that does not belong here: ", frame.header.ToString()));
+      }
+      MutexLock lock(&mutex_);
+      data_frames_.push_back(std::move(frame));
+      break;
+    }
+  }
+  changed_.NotifyAll();
+  return absl::OkStatus();
+}
+
+void BoundaryEnd::DecodeLoop() {
+  while (true) {
+    Incoming item;
+    {
+      MutexLock lock(&mutex_);
+      changed_.Wait(lock, [&] { return !error_.ok() || !expected_.empty(); });
+      if (!error_.ok()) return;
+      item = std::move(expected_.front());
+      expected_.pop_front();
+    }
+    const absl::Status status = DecodeOne(item);
+    if (!status.ok()) {
+      Fail(
+          Annotate(status, absl::StrCat("decode from ", options_.peer, ", ",
+                                        Describe(item.step, item.microbatch))));
+      return;
+    }
+    changed_.NotifyAll();
+  }
+}
+
+absl::StatusOr<Frame> BoundaryEnd::NextFrame(std::deque<Frame>* frames,
+                                             const Incoming& item) {
+  MutexLock lock(&mutex_);
+  // No deadline here: the compute thread's Await has it, and cancels.
+  changed_.Wait(lock, [&] { return !error_.ok() || !frames->empty(); });
+  if (!error_.ok()) return error_;
+  Frame frame = std::move(frames->front());
+  frames->pop_front();
+  return frame;
+}
+
+absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
+                                      const Incoming& item) const {
+  if (header.step == item.step && header.microbatch == item.microbatch &&
+      header.boundary == static_cast<uint32_t>(options_.boundary) &&
+      header.plan_revision == options_.plan_revision &&
+      header.codec_hash == CodecHash(incoming_codec_) &&
+      header.num_rows == item.samples.size() &&
+      header.row_elements == options_.elements_per_sample &&
+      ((header.flags & kFrameEvaluation) != 0) == item.is_evaluation) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(absl::StrCat(
+      "got ", header.ToString(), " of ", header.num_rows, " x ",
+      header.row_elements, " elements, expected step ", item.step,
+      ", micro-batch ", item.microbatch, " of ", item.samples.size(), " x ",
+      options_.elements_per_sample, " in ", incoming_codec_,
+      ": both workers must run the same plan"));
+}
+
+absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
+  if (item.is_commit) {
+    decoder_->CommitStep(item.step);
+    const uint64_t hash = decoder_->StateHash();
+    MutexLock lock(&mutex_);
+    received_hashes_[item.step] = hash;
+    counters_.received = decoder_->counters();
+    counters_.state_bytes = decoder_->StateBytes();
+    return absl::OkStatus();
+  }
+  DP_ASSIGN_OR_RETURN(const Frame frame, NextFrame(&data_frames_, item));
+  DP_RETURN_IF_ERROR(CheckHeader(frame.header, item));
+  auto values = std::make_shared<Buffer>(static_cast<int64_t>(
+      item.samples.size() * sizeof(float) * options_.elements_per_sample));
+  const absl::Span<float> floats(
+      reinterpret_cast<float*>(values->data()),
+      static_cast<size_t>(values->size()) / sizeof(float));
+  std::vector<uint64_t> missing;
+  DP_RETURN_IF_ERROR(decoder_->Decode(item.step, item.samples, frame.payload(),
+                                      item.is_evaluation, floats, &missing));
+  if (!missing.empty()) {
+    Outgoing request;
+    request.kind = Outgoing::Kind::kKeyframeRequest;
+    request.step = item.step;
+    request.microbatch = item.microbatch;
+    request.keys = missing;
+    {
+      MutexLock lock(&mutex_);
+      counters_.keyframes_requested += static_cast<int64_t>(missing.size());
+    }
+    PushOutgoing(std::move(request));
+    DP_ASSIGN_OR_RETURN(const Frame answer, NextFrame(&keyframes_, item));
+    DP_RETURN_IF_ERROR(decoder_->ApplyKeyframes(
+        item.step, item.samples, frame.payload(), answer.payload(), floats));
+  }
+  MutexLock lock(&mutex_);
+  decoded_[{{item.is_evaluation, item.step}, item.microbatch}] = {floats,
+                                                                  values};
+  return absl::OkStatus();
+}
+
+BoundaryEnd::Counters BoundaryEnd::counters() const {
+  MutexLock lock(&mutex_);
+  Counters counters = counters_;
+  counters.wire_bytes = channel_->channel_counters().bytes_sent;
+  counters.frames = channel_->counters();
+  return counters;
+}
+
+}  // namespace deltapipe

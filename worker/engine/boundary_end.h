@@ -1,0 +1,161 @@
+// BoundaryEnd: one worker's end of the boundary to a neighbouring stage.
+//
+// The compute thread hands tensors out (Send) and takes tensors in (Expect,
+// then Await); encoding, sending, receiving and decoding happen on this
+// object's own threads and overlap with compute. Each direction has its codec;
+// where it is a delta, this end holds half of a replicated state machine, and a
+// record that is missing or stale is asked for as a keyframe.
+//
+// Thread rule: the public methods are called by one thread, Cancel by any.
+// After an error every call returns it; it names the peer, the step and the
+// micro-batch.
+#ifndef DELTAPIPE_WORKER_ENGINE_BOUNDARY_END_H_
+#define DELTAPIPE_WORKER_ENGINE_BOUNDARY_END_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/deadline.h"
+#include "base/mutex.h"
+#include "base/thread.h"
+#include "compression/delta/boundary_codec.h"
+#include "worker/stage/stage.h"
+#include "worker/transport/frame_channel.h"
+
+namespace deltapipe {
+
+struct BoundaryEndOptions {
+  int boundary = 0;          // between stages boundary and boundary + 1
+  bool is_upstream = false;  // this worker has stage `boundary`
+  std::string peer;          // "worker-3 (stage 1, replica 0)"
+  int64_t elements_per_sample = 0;
+  std::string activation_codec;
+  std::string gradient_codec;
+  uint64_t seed = 0;
+  uint64_t generation = 1;
+  uint32_t plan_revision = 1;
+  int64_t state_capacity_bytes = INT64_MAX;
+  /// The longest wait for a frame that has been expected.
+  std::chrono::nanoseconds max_wait = std::chrono::seconds(60);
+};
+
+/// The state of both directions after a committed step.
+struct BoundaryHashes {
+  uint64_t sent = 0;      // of what this end encodes
+  uint64_t received = 0;  // of what this end decodes
+};
+
+class BoundaryEnd {
+ public:
+  static absl::StatusOr<std::unique_ptr<BoundaryEnd>> Create(
+      const BoundaryEndOptions& options, std::unique_ptr<FrameChannel> channel);
+  ~BoundaryEnd();
+
+  /// Queues a tensor for the peer; it is held until it has been encoded.
+  void Send(uint32_t step, uint32_t microbatch,
+            std::vector<BoundarySample> samples, TensorRef tensor,
+            bool is_evaluation);
+  /// Announces the next tensor of the peer. Tensors come in this order.
+  void Expect(uint32_t step, uint32_t microbatch,
+              std::vector<BoundarySample> samples, bool is_evaluation);
+  /// The tensor that was expected; each is taken once.
+  absl::StatusOr<TensorRef> Await(uint32_t step, uint32_t microbatch,
+                                  bool is_evaluation);
+  /// Waits until at most `count` tensors wait to be sent.
+  absl::Status WaitForQueue(size_t count);
+  /// Makes the state of `step` permanent, after what was queued before.
+  void CommitStep(uint32_t step);
+  /// The hashes after CommitStep(step), once both directions are there.
+  absl::StatusOr<BoundaryHashes> AwaitHashes(uint32_t step);
+
+  void Cancel(const absl::Status& reason);
+
+  struct Counters {
+    BoundaryCounters sent;
+    BoundaryCounters received;
+    int64_t wire_bytes = 0;             // sent through the socket
+    int64_t evaluation_wire_bytes = 0;  // of them, for evaluation
+    int64_t keyframes_requested = 0;
+    int64_t state_bytes = 0;  // of both directions
+    FrameCounters frames;
+  };
+  Counters counters() const;
+
+ private:
+  struct Outgoing {
+    enum class Kind { kTensor, kCommit, kKeyframeRequest, kKeyframes } kind;
+    uint32_t step = 0;
+    uint32_t microbatch = 0;
+    std::vector<BoundarySample> samples;
+    TensorRef tensor;
+    bool is_evaluation = false;
+    std::vector<uint64_t> keys;
+  };
+  struct Incoming {
+    bool is_commit = false;
+    uint32_t step = 0;
+    uint32_t microbatch = 0;
+    std::vector<BoundarySample> samples;
+    bool is_evaluation = false;
+  };
+  using TensorKey = std::pair<std::pair<bool, uint32_t>, uint32_t>;
+
+  BoundaryEnd(const BoundaryEndOptions& options,
+              std::unique_ptr<FrameChannel> channel,
+              std::unique_ptr<BoundaryEncoder> encoder,
+              std::unique_ptr<BoundaryDecoder> decoder);
+
+  void Fail(const absl::Status& status);
+  absl::Status error() const;
+  std::string Describe(uint32_t step, uint32_t microbatch) const;
+
+  void SendLoop();
+  absl::Status SendOne(Outgoing item);
+  void RouteLoop();
+  absl::Status Route(Frame frame);
+  void DecodeLoop();
+  absl::Status DecodeOne(const Incoming& item);
+  absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames,
+                                  const Incoming& item);
+  absl::Status CheckHeader(const FrameHeader& header,
+                           const Incoming& item) const;
+  void PushOutgoing(Outgoing item);
+
+  const BoundaryEndOptions options_;
+  const FrameKind outgoing_kind_;
+  const FrameKind incoming_kind_;
+  const std::string outgoing_codec_;
+  const std::string incoming_codec_;
+  const std::unique_ptr<FrameChannel> channel_;
+  const std::unique_ptr<BoundaryEncoder> encoder_;  // send thread
+  const std::unique_ptr<BoundaryDecoder> decoder_;  // decode thread
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  absl::Status error_ DP_GUARDED_BY(mutex_);
+  bool is_stopping_ DP_GUARDED_BY(mutex_) = false;
+  std::deque<Outgoing> outgoing_ DP_GUARDED_BY(mutex_);
+  bool is_sending_ DP_GUARDED_BY(mutex_) = false;
+  std::deque<Incoming> expected_ DP_GUARDED_BY(mutex_);
+  std::deque<Frame> data_frames_ DP_GUARDED_BY(mutex_);
+  std::deque<Frame> keyframes_ DP_GUARDED_BY(mutex_);
+  std::map<TensorKey, TensorRef> decoded_ DP_GUARDED_BY(mutex_);
+  std::map<uint32_t, uint64_t> sent_hashes_ DP_GUARDED_BY(mutex_);
+  std::map<uint32_t, uint64_t> received_hashes_ DP_GUARDED_BY(mutex_);
+  Counters counters_ DP_GUARDED_BY(mutex_);
+
+  Thread send_thread_;
+  Thread route_thread_;
+  Thread decode_thread_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_ENGINE_BOUNDARY_END_H_

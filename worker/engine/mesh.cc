@@ -1,0 +1,124 @@
+#include "worker/engine/mesh.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "worker/transport/shaped/shaped_channel.h"
+
+namespace deltapipe {
+namespace {
+
+struct Wanted {
+  int peer_rank;
+  const char* purpose;
+  std::unique_ptr<FrameChannel>* channel;
+};
+
+}  // namespace
+
+absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
+                                   Transport* transport,
+                                   const ChannelDecorator& decorate,
+                                   const FrameChannelOptions& options,
+                                   Deadline deadline) {
+  const int num_stages = assignment.plan().num_stages();
+  const int num_replicas = assignment.plan().num_replicas();
+  const int rank = assignment.rank();
+  const int stage = rank / num_replicas;
+  const int replica = rank % num_replicas;
+  Mesh mesh;
+  mesh.stage_scalars.resize(static_cast<size_t>(num_stages));
+  mesh.replica_scalars.resize(static_cast<size_t>(num_replicas));
+  mesh.gradients.resize(static_cast<size_t>(num_replicas));
+
+  std::vector<Wanted> wanted;
+  if (stage > 0) {
+    wanted.push_back({rank - num_replicas, "boundary", &mesh.previous_stage});
+  }
+  if (stage + 1 < num_stages) {
+    wanted.push_back({rank + num_replicas, "boundary", &mesh.next_stage});
+  }
+  for (int other = 0; other < num_stages; ++other) {
+    if (other == stage) continue;
+    wanted.push_back({other * num_replicas + replica, "stages",
+                      &mesh.stage_scalars[static_cast<size_t>(other)]});
+  }
+  for (int other = 0; other < num_replicas; ++other) {
+    if (other == replica) continue;
+    const int peer = stage * num_replicas + other;
+    wanted.push_back(
+        {peer, "replicas", &mesh.replica_scalars[static_cast<size_t>(other)]});
+    wanted.push_back(
+        {peer, "gradients", &mesh.gradients[static_cast<size_t>(other)]});
+  }
+  // All connections are opened before any is awaited: the peer's transport
+  // holds them until it asks, so the order of the ranks does not matter.
+  std::stable_partition(wanted.begin(), wanted.end(),
+                        [rank](const Wanted& w) { return w.peer_rank > rank; });
+  for (const Wanted& want : wanted) {
+    const v1::Peer& peer = assignment.peers(want.peer_rank);
+    const std::string name =
+        absl::StrCat(assignment.job_id(), "/g", assignment.generation(), "/",
+                     want.purpose, "/", std::min(rank, want.peer_rank), "-",
+                     std::max(rank, want.peer_rank));
+    absl::StatusOr<std::unique_ptr<Channel>> channel =
+        want.peer_rank > rank
+            ? transport->Connect(peer.data_address(), name, deadline)
+            : transport->Accept(name, deadline);
+    if (!channel.ok()) {
+      return Annotate(channel.status(), absl::StrCat("connect ", want.purpose,
+                                                     " with ", PeerName(peer)));
+    }
+    std::unique_ptr<Channel> decorated = *std::move(channel);
+    if (decorate) decorated = decorate(std::move(decorated), want.peer_rank);
+    DP_ASSIGN_OR_RETURN(*want.channel,
+                        FrameChannel::Create(std::move(decorated), options));
+  }
+  return mesh;
+}
+
+void Mesh::ForEach(const std::function<void(FrameChannel*)>& visit) const {
+  const auto visit_one = [&](const std::unique_ptr<FrameChannel>& channel) {
+    if (channel != nullptr) visit(channel.get());
+  };
+  visit_one(previous_stage);
+  visit_one(next_stage);
+  for (const auto* group : {&stage_scalars, &replica_scalars, &gradients}) {
+    for (const auto& channel : *group) visit_one(channel);
+  }
+}
+
+absl::StatusOr<ChannelDecorator> EmulatedLinks(const v1::JobSpec& spec) {
+  const v1::LinkSpec& link = spec.network().emulate();
+  double bandwidth = 0;
+  Nanos latency{0};
+  if (!link.bandwidth().empty()) {
+    DP_ASSIGN_OR_RETURN(bandwidth, ParseBandwidth(link.bandwidth()));
+  }
+  if (!link.latency().empty()) {
+    DP_ASSIGN_OR_RETURN(latency, ParseDuration(link.latency()));
+  }
+  if (bandwidth == 0 && latency.count() == 0) return ChannelDecorator();
+  auto shapers = std::make_shared<std::map<int, std::shared_ptr<LinkShaper>>>();
+  return ChannelDecorator([=](std::unique_ptr<Channel> channel, int peer) {
+    std::shared_ptr<LinkShaper>& shaper = (*shapers)[peer];
+    if (shaper == nullptr) {
+      LinkShaperOptions options;
+      options.bits_per_second = bandwidth;
+      options.latency = latency;
+      shaper = std::make_shared<LinkShaper>(options);
+    }
+    return CreateShapedChannel(std::move(channel), shaper);
+  });
+}
+
+std::string PeerName(const v1::Peer& peer) {
+  return absl::StrCat(peer.worker_id(), " (stage ", peer.stage(), ", replica ",
+                      peer.replica(), ")");
+}
+
+}  // namespace deltapipe

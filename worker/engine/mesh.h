@@ -1,0 +1,53 @@
+// Mesh: the frame channels of one worker in one job: to the stages before and
+// after its own, to the other stages of its replica, to the other replicas of
+// its stage.
+//
+// Connect blocks until every peer is there, or the deadline. Of each pair the
+// lower rank connects and the higher accepts.
+#ifndef DELTAPIPE_WORKER_ENGINE_MESH_H_
+#define DELTAPIPE_WORKER_ENGINE_MESH_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/deadline.h"
+#include "proto/deltapipe/v1/control.pb.h"
+#include "worker/transport/channel.h"
+#include "worker/transport/frame_channel.h"
+
+namespace deltapipe {
+
+/// Wraps a raw channel to the peer of that rank: shaping, faults, recording.
+using ChannelDecorator = std::function<std::unique_ptr<Channel>(
+    std::unique_ptr<Channel> channel, int peer_rank)>;
+
+struct Mesh {
+  std::unique_ptr<FrameChannel> previous_stage;  // null at the first stage
+  std::unique_ptr<FrameChannel> next_stage;      // null at the last stage
+  // By stage or replica; null at the own index.
+  std::vector<std::unique_ptr<FrameChannel>> stage_scalars;
+  std::vector<std::unique_ptr<FrameChannel>> replica_scalars;
+  std::vector<std::unique_ptr<FrameChannel>> gradients;
+
+  static absl::StatusOr<Mesh> Connect(const v1::Assignment& assignment,
+                                      Transport* transport,
+                                      const ChannelDecorator& decorate,
+                                      const FrameChannelOptions& options,
+                                      Deadline deadline);
+  /// Calls `visit` for every channel that is there.
+  void ForEach(const std::function<void(FrameChannel*)>& visit) const;
+};
+
+/// The network.emulate of a spec as a decorator: each ordered pair of workers
+/// has one link of that bandwidth and latency, shared by all its channels.
+absl::StatusOr<ChannelDecorator> EmulatedLinks(const v1::JobSpec& spec);
+
+/// "worker-3 (stage 1, replica 0)".
+std::string PeerName(const v1::Peer& peer);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_ENGINE_MESH_H_

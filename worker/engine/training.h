@@ -1,0 +1,122 @@
+// Training: one worker's part of one job, from connecting to the last step.
+//
+//   DP_ASSIGN_OR_RETURN(auto training, Training::Prepare(options));
+//   ... AssignmentReady ... StartTraining ...
+//   v1::AssignmentDone done = training->Run();
+//
+// Run executes the plan's instructions on the calling thread; encoding,
+// sending, receiving, decoding and gradient synchronisation overlap on others.
+// RequestStop and Cancel may be called from any thread: the first ends the job
+// after a step that all workers agree on, the second at once.
+#ifndef DELTAPIPE_WORKER_ENGINE_TRAINING_H_
+#define DELTAPIPE_WORKER_ENGINE_TRAINING_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "proto/deltapipe/v1/control.pb.h"
+#include "worker/collective/gradient_sync.h"
+#include "worker/collective/rank_group.h"
+#include "worker/data/batch_source.h"
+#include "worker/engine/boundary_end.h"
+#include "worker/engine/mesh.h"
+#include "worker/optim/learning_rate.h"
+#include "worker/optim/optimizer.h"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+
+struct TrainingOptions {
+  v1::Assignment assignment;
+  Transport* transport = nullptr;  // borrowed
+  /// Makes the stage of the assignment; keeps LibTorch out of the engine.
+  std::function<absl::StatusOr<std::unique_ptr<Stage>>(
+      const v1::Assignment& assignment)>
+      make_stage;
+  /// Wraps channels below the emulated links; for tests.
+  ChannelDecorator decorate;
+  std::function<void(const v1::StepReport&)> on_step;
+  std::function<void(const v1::ValidationReport&)> on_validation;
+};
+
+class Training {
+ public:
+  static absl::StatusOr<std::unique_ptr<Training>> Prepare(
+      TrainingOptions options);
+  ~Training();
+
+  v1::AssignmentReady ready() const;
+  v1::AssignmentDone Run();
+  /// Ends after the next step that all workers agree on; the model is written
+  /// unless `discard`.
+  void RequestStop(bool discard);
+  /// Wakes every wait; Run returns `reason` as its error.
+  void Cancel(const absl::Status& reason);
+  int64_t step() const { return step_.load(); }
+  /// The stage's weights, for tests, after Run.
+  absl::Span<const float> weights() { return stage_->weights(); }
+
+ private:
+  struct StepState;
+
+  explicit Training(TrainingOptions options);
+  absl::Status Connect();
+  absl::Status RunSteps();
+  absl::Status RunStep(int64_t step);
+  absl::Status Execute(const v1::Instruction& instruction, StepState* state);
+  absl::Status Reduce(StepState* state);
+  absl::Status Apply(StepState* state);
+  absl::Status CheckHashes(const std::vector<std::vector<double>>& gathered);
+  absl::Status Validate(int64_t step);
+  absl::Status WriteModel(int64_t step);
+  absl::Status Verify(int64_t step, uint64_t* hash);
+  void Report(const StepState& state);
+  v1::ByteCounters Bytes() const;
+  double LearningRateAt(int64_t step) const;
+
+  bool is_first() const { return stage_index_ == 0; }
+  bool is_last() const { return stage_index_ + 1 == num_stages_; }
+
+  const TrainingOptions options_;
+  const v1::JobSpec& spec_;
+  const v1::Plan& plan_;
+  const int num_stages_;
+  const int num_replicas_;
+  const int stage_index_;
+  const int replica_;
+
+  std::unique_ptr<BatchSource> source_;
+  std::unique_ptr<Stage> stage_;
+  std::unique_ptr<Optimizer> optimizer_;
+  LearningRateOptions learning_rate_;
+  Mesh mesh_;
+  std::unique_ptr<BoundaryEnd> previous_;  // to stage_index_ - 1
+  std::unique_ptr<BoundaryEnd> next_;      // to stage_index_ + 1
+  std::unique_ptr<RankGroup> stages_;
+  std::unique_ptr<RankGroup> replicas_;
+  std::unique_ptr<RankGroup> gradient_group_;
+  std::unique_ptr<GradientSync> sync_;
+
+  std::atomic<int64_t> step_{0};
+  std::atomic<bool> is_stop_requested_{false};
+  std::atomic<bool> is_discard_{false};
+  bool is_stopping_ = false;  // agreed upon
+  bool is_compressed_ = false;
+  BoundaryHashes previous_hashes_;  // of the last committed step
+  BoundaryHashes next_hashes_;
+
+  mutable Mutex mutex_;
+  absl::Status cancel_reason_ DP_GUARDED_BY(mutex_);
+  bool is_cancelled_ DP_GUARDED_BY(mutex_) = false;
+  std::string model_path_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_ENGINE_TRAINING_H_

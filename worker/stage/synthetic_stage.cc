@@ -1,0 +1,155 @@
+// Stages without a model: they wait as long as the real ones would compute and
+// exchange tensors of the real shape.
+//
+// A sample's activation at its v-th visit is a cos(v d) + b sin(v d), where a
+// and b are windows of one pool of normal numbers chosen by (stage, sample):
+// its norm stays and it changes by `drift` relative to itself from visit to
+// visit.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "worker/stage/initial_weights.h"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+namespace {
+
+class SyntheticStage : public Stage {
+ public:
+  SyntheticStage(const v1::JobSpec& spec, int stage, int num_stages,
+                 Nanos forward_time, Nanos backward_time)
+      : is_first_(stage == 0),
+        is_last_(stage + 1 == num_stages),
+        boundary_elements_(static_cast<int64_t>(spec.model().context()) *
+                           spec.model().width()),
+        angle_(2 * std::asin(spec.model().synthetic().drift() / 2)),
+        forward_time_(forward_time),
+        backward_time_(backward_time),
+        pool_(static_cast<size_t>(boundary_elements_ + kOffsets)) {
+    FillInitialWeights(spec.seed(), absl::StrCat("synthetic.", stage), 0, 1,
+                       absl::MakeSpan(pool_));
+    const int64_t parameters = spec.model().synthetic().parameters_per_stage();
+    if (parameters > 0) {
+      layout_.segments.push_back({absl::StrCat("synthetic.", stage, ".weight"),
+                                  {parameters},
+                                  0,
+                                  parameters,
+                                  true});
+      layout_.num_elements = parameters;
+    }
+    weights_.resize(static_cast<size_t>(parameters));
+    gradients_.resize(static_cast<size_t>(parameters), 1e-3f);
+    FillInitialWeights(spec.seed(), "synthetic.weight", 0, 0.02,
+                       absl::MakeSpan(weights_));
+  }
+
+  const ParameterLayout& parameters() const override { return layout_; }
+  absl::Span<float> weights() override { return absl::MakeSpan(weights_); }
+  absl::Span<float> gradients() override { return absl::MakeSpan(gradients_); }
+  absl::Status WeightsChanged() override {
+    std::fill(gradients_.begin(), gradients_.end(), 1e-3f);
+    return absl::OkStatus();
+  }
+  int64_t boundary_elements() const override { return boundary_elements_; }
+
+  absl::Status Forward(const StageInput& input, StageOutput* output) override {
+    const Nanos end = Clock::Real()->Now() + forward_time_;
+    if (!is_last_) {
+      std::vector<double> angles;
+      std::vector<uint64_t> ids;
+      for (uint64_t key : input.sample_keys) {
+        const int visit = input.needs_backward ? visits_[key]++ : visits_[key];
+        angles.push_back(angle_ * visit);
+        ids.push_back(key);
+      }
+      output->activation = Make(ids, angles);
+    }
+    if (input.needs_backward) {
+      keys_[input.microbatch].assign(input.sample_keys.begin(),
+                                     input.sample_keys.end());
+    }
+    Clock::Real()->SleepUntil(end, nullptr);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<TensorRef> Backward(int microbatch,
+                                     const TensorRef& gradient) override {
+    const Nanos end = Clock::Real()->Now() + backward_time_;
+    const auto found = keys_.find(microbatch);
+    if (found == keys_.end()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "backward of micro-batch ", microbatch, " without its forward"));
+    }
+    TensorRef result;
+    if (!is_first_) {
+      // Gradients of one sample have little to do with each other.
+      std::vector<uint64_t> ids;
+      for (uint64_t key : found->second) {
+        ids.push_back(key * 31 + static_cast<uint64_t>(visits_[key]));
+      }
+      result = Make(ids, std::vector<double>(ids.size(), 0.0));
+    }
+    keys_.erase(found);
+    Clock::Real()->SleepUntil(end, nullptr);
+    return result;
+  }
+
+ private:
+  static constexpr int64_t kOffsets = 1 << 16;
+
+  TensorRef Make(const std::vector<uint64_t>& ids,
+                 const std::vector<double>& angles) {
+    auto values = std::make_shared<std::vector<float>>(
+        ids.size() * static_cast<size_t>(boundary_elements_));
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const uint64_t mixed = ids[i] * 0x9E3779B97F4A7C15ull;
+      const float* a = pool_.data() + (mixed >> 48) % kOffsets;
+      const float* b = pool_.data() + ((mixed >> 32) & 0xFFFF) % kOffsets;
+      const float cosine = static_cast<float>(std::cos(angles[i]));
+      const float sine = static_cast<float>(std::sin(angles[i]));
+      float* out = values->data() + i * static_cast<size_t>(boundary_elements_);
+      for (int64_t k = 0; k < boundary_elements_; ++k) {
+        out[k] = cosine * a[k] + sine * b[k];
+      }
+    }
+    return {absl::MakeConstSpan(*values), values};
+  }
+
+  const bool is_first_;
+  const bool is_last_;
+  const int64_t boundary_elements_;
+  const double angle_;
+  const Nanos forward_time_;
+  const Nanos backward_time_;
+  std::vector<float> pool_;
+  ParameterLayout layout_;
+  std::vector<float> weights_;
+  std::vector<float> gradients_;
+  std::map<uint64_t, int> visits_;
+  std::map<int, std::vector<uint64_t>> keys_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Stage>> MakeSyntheticStage(
+    const v1::JobSpec& spec, int stage, int num_stages) {
+  const v1::SyntheticSpec& synthetic = spec.model().synthetic();
+  DP_ASSIGN_OR_RETURN(const Nanos forward_time,
+                      ParseDuration(synthetic.forward_time()));
+  DP_ASSIGN_OR_RETURN(const Nanos backward_time,
+                      ParseDuration(synthetic.backward_time()));
+  return std::make_unique<SyntheticStage>(spec, stage, num_stages, forward_time,
+                                          backward_time);
+}
+
+}  // namespace deltapipe
