@@ -1,11 +1,11 @@
 // Channel and Transport: ordered messages of bytes between two ranks. They know
 // neither tensors nor codecs.
 //
-// A Channel is full-duplex; one thread may send while another receives. A Transport
-// is a rank's door: it listens on one address, connects to others', and matches
-// the two ends of a channel by name. Implementations: loopback (in one process, the
-// fake), tcp; decorators: shaped, faulty, recording. All pass the same conformance
-// kit.
+// A Channel is full-duplex; one thread may send while another receives. A
+// Transport is a rank's door: it listens on one address, connects to others',
+// and matches the two ends of a channel by name. Implementations: loopback (in
+// one process, the fake), tcp; decorators: shaped, faulty, recording. All pass
+// the same conformance kit.
 //
 //   DP_ASSIGN_OR_RETURN(auto channel, transport->Connect(
 //       peer_address, "job-7/g1/activations/0-2", Deadline::After(10s)));
@@ -46,11 +46,11 @@ class Channel {
   virtual ~Channel() = default;
 
   /// Sends the concatenation of `pieces` as one message, which may be empty.
-  /// Blocks while the peer's window is full; the pieces are free when it returns.
-  /// DEADLINE_EXCEEDED, UNAVAILABLE (the peer is gone), CANCELLED (with the
-  /// reason given to Cancel), INVALID_ARGUMENT (message too large). After any
-  /// error but INVALID_ARGUMENT the channel is broken: every later call returns
-  /// that error.
+  /// Blocks while the peer's window is full; the pieces are free when it
+  /// returns. DEADLINE_EXCEEDED, UNAVAILABLE (the peer is gone), CANCELLED
+  /// (with the reason given to Cancel), INVALID_ARGUMENT (message too large).
+  /// After any error but INVALID_ARGUMENT the channel is broken: every later
+  /// call returns that error.
   virtual absl::Status Send(absl::Span<const ByteSpan> pieces,
                             Deadline deadline) = 0;
 
@@ -58,8 +58,8 @@ class Channel {
   /// channel usable; the other errors as for Send.
   virtual absl::StatusOr<Buffer> Receive(Deadline deadline) = 0;
 
-  /// Makes blocked and later calls of both directions return `reason`, and closes
-  /// the connection. Callable from any thread, more than once.
+  /// Makes blocked and later calls of both directions return `reason`, and
+  /// closes the connection. Callable from any thread, more than once.
   virtual void Cancel(absl::Status reason) = 0;
 
   virtual ChannelCapabilities capabilities() const = 0;

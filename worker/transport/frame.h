@@ -17,11 +17,11 @@ namespace deltapipe {
 enum class FrameKind : uint8_t {
   kActivation = 1,
   kActivationGradient = 2,
-  kGradient = 3,       // a phase of a collective over gradients or momenta
-  kScalar = 4,         // small collectives: norms, verdicts, hashes
+  kGradient = 3,  // a phase of a collective over gradients or momenta
+  kScalar = 4,    // small collectives: norms, verdicts, hashes
   kKeyframeRequest = 5,
   kKeyframe = 6,
-  kWeights = 7,        // model shards on their way to the writer
+  kWeights = 7,  // model shards on their way to the writer
   // Used by ReliableChannel itself.
   kAcknowledge = 32,
   kResendRequest = 33,
@@ -30,17 +30,17 @@ enum class FrameKind : uint8_t {
 /// In the order of the wire; integers are little-endian there.
 struct FrameHeader {
   FrameKind kind = FrameKind::kActivation;
-  uint8_t direction = 0;      // 0 activations, 1 activation gradients
-  uint16_t flags = 0;         // kEvaluation, ...
-  uint64_t generation = 0;    // of the job's membership; others are refused
+  uint8_t direction = 0;    // 0 activations, 1 activation gradients
+  uint16_t flags = 0;       // kEvaluation, ...
+  uint64_t generation = 0;  // of the job's membership; others are refused
   uint32_t plan_revision = 0;
   uint32_t tuning_revision = 0;
   uint32_t step = 0;
   uint32_t microbatch = 0;
-  uint32_t boundary = 0;      // or bucket, or phase of a collective
-  uint32_t codec_hash = 0;    // low half of the checksum of the codec's text
-  uint32_t num_rows = 0;      // samples
-  uint32_t row_elements = 0;  // elements per sample
+  uint32_t boundary = 0;         // or bucket, or phase of a collective
+  uint32_t codec_hash = 0;       // low half of the checksum of the codec's text
+  uint32_t num_rows = 0;         // samples
+  uint32_t row_elements = 0;     // elements per sample
   std::string ToString() const;  // "activation, step 118, mb 5, boundary 1"
 };
 

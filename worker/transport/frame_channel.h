@@ -2,15 +2,15 @@
 // whatever the channel below loses, repeats, reorders or damages.
 //
 // The sender numbers its frames and keeps the bytes of each until it is
-// acknowledged (cumulatively); a gap or a bad checksum is answered with a request,
-// and the same bytes go again; a frame without an answer goes again after a
-// time-out that adapts to the measured round trip. A frame of another generation
-// or version is refused, counted and never delivered. The receiver checks the
-// header before it allocates or touches the payload.
+// acknowledged (cumulatively); a gap or a bad checksum is answered with a
+// request, and the same bytes go again; a frame without an answer goes again
+// after a time-out that adapts to the measured round trip. A frame of another
+// generation or version is refused, counted and never delivered. The receiver
+// checks the header before it allocates or touches the payload.
 //
-// One thread may send while another receives. Calls have deadlines; Cancel wakes
-// both. An own thread reads the channel below; it ends before the destructor
-// returns.
+// One thread may send while another receives. Calls have deadlines; Cancel
+// wakes both. An own thread reads the channel below; it ends before the
+// destructor returns.
 #ifndef DELTAPIPE_WORKER_TRANSPORT_FRAME_CHANNEL_H_
 #define DELTAPIPE_WORKER_TRANSPORT_FRAME_CHANNEL_H_
 

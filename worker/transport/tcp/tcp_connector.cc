@@ -1,0 +1,209 @@
+#include "worker/transport/tcp/tcp_connector.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "worker/transport/tcp/handshake.h"
+#include "worker/transport/tcp/tcp_channel.h"
+
+namespace deltapipe {
+namespace {
+
+using asio::ip::tcp;
+using std::chrono::milliseconds;
+
+// One attempt's error: a later attempt may succeed, unless it is final.
+struct Failure {
+  absl::Status status;
+  bool is_final = false;
+};
+
+Failure Retry(const std::string& what) {
+  return {absl::UnavailableError(what), false};
+}
+Failure Final(absl::Status status) { return {std::move(status), true}; }
+
+class Attempt {
+ public:
+  Attempt(int wake_fd, Deadline deadline)
+      : wake_fd_(wake_fd), deadline_(deadline) {}
+
+  Failure Run(const tcp::endpoint& endpoint, const std::string& channel_name,
+              int socket_buffer_bytes, UniqueFd* connected) {
+    socket_ = UniqueFd(socket(endpoint.protocol().family(),
+                              SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (socket_.get() < 0) return Retry(ErrnoText(errno));
+    TuneSocket(socket_.get(), socket_buffer_bytes);
+    Failure failure = Open(endpoint);
+    if (failure.status.ok()) failure = ShakeHands(channel_name);
+    if (failure.status.ok()) *connected = std::move(socket_);
+    return failure;
+  }
+
+ private:
+  Failure Open(const tcp::endpoint& endpoint) {
+    if (connect(socket_.get(), endpoint.data(),
+                static_cast<socklen_t>(endpoint.size())) != 0 &&
+        errno != EINPROGRESS) {
+      return Retry(ErrnoText(errno));
+    }
+    Failure failure = Wait(true, "no answer to the connection request");
+    if (!failure.status.ok()) return failure;
+    int error = 0;
+    socklen_t error_size = sizeof(error);
+    getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &error_size);
+    if (error != 0) return Retry(ErrnoText(error));
+    // Connecting to a free port of this machine's ephemeral range can meet
+    // itself: both ends are then the same socket.
+    tcp::endpoint own;
+    socklen_t own_size = static_cast<socklen_t>(own.capacity());
+    if (getsockname(socket_.get(), own.data(), &own_size) == 0) {
+      own.resize(own_size);
+      if (own == endpoint) return Retry("Connection refused");
+    }
+    return {};
+  }
+
+  Failure ShakeHands(const std::string& channel_name) {
+    std::vector<uint8_t> hello = EncodeHello(channel_name);
+    // A fresh socket's buffer always has room for it.
+    if (send(socket_.get(), hello.data(), hello.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(hello.size())) {
+      return Retry(absl::StrCat("handshake: ", ErrnoText(errno)));
+    }
+    uint8_t prefix[kHandshakePrefixBytes];
+    Failure failure = Read(prefix, sizeof(prefix));
+    if (!failure.status.ok()) return failure;
+    auto answer = ParseAnswerPrefix(prefix);
+    if (!answer.ok()) {
+      return Final(absl::FailedPreconditionError(
+          "something other than a deltapipe worker listens there"));
+    }
+    if (answer->verdict == HandshakeVerdict::kOk) return {};
+    std::string reason(answer->reason_bytes, '\0');
+    failure = Read(reinterpret_cast<uint8_t*>(&reason[0]), reason.size());
+    if (!failure.status.ok()) return failure;
+    return Final(absl::FailedPreconditionError(
+        absl::StrCat("the peer refused: ", reason)));
+  }
+
+  Failure Read(uint8_t* bytes, size_t size) {
+    size_t got = 0;
+    while (got < size) {
+      const ssize_t received =
+          recv(socket_.get(), bytes + got, size - got, MSG_DONTWAIT);
+      if (received > 0) {
+        got += static_cast<size_t>(received);
+      } else if (received == 0) {
+        return Retry("the peer closed the connection during the handshake");
+      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        Failure failure = Wait(false, "no answer to the handshake");
+        if (!failure.status.ok()) return failure;
+      } else if (errno != EINTR) {
+        return Retry(absl::StrCat("handshake: ", ErrnoText(errno)));
+      }
+    }
+    return {};
+  }
+
+  Failure Wait(bool for_write, const std::string& on_time_out) {
+    switch (WaitForSocket(socket_.get(), for_write, wake_fd_, deadline_)) {
+      case SocketWait::kReady:
+        return {};
+      case SocketWait::kWoken:
+        return Final(absl::AbortedError("woken"));
+      case SocketWait::kTimedOut:
+        break;
+    }
+    return Retry(on_time_out);
+  }
+
+  const int wake_fd_;
+  const Deadline deadline_;
+  UniqueFd socket_;
+};
+
+absl::StatusOr<std::vector<tcp::endpoint>> Resolve(
+    const std::pair<std::string, std::string>& host_port) {
+  asio::io_context context;
+  tcp::resolver resolver(context);
+  asio::error_code error;
+  auto results = resolver.resolve(host_port.first, host_port.second, error);
+  if (error) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot resolve ", host_port.first, ": ", error.message()));
+  }
+  return std::vector<tcp::endpoint>(results.begin(), results.end());
+}
+
+}  // namespace
+
+absl::StatusOr<std::pair<std::string, std::string>> SplitHostPort(
+    const std::string& address) {
+  const size_t colon = address.rfind(':');
+  std::string host = address.substr(0, std::min(colon, address.size()));
+  const std::string port =
+      colon == std::string::npos ? "" : address.substr(colon + 1);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string::npos) {
+    host.clear();
+  }
+  const bool is_number =
+      !port.empty() && port.size() <= 5 &&
+      std::all_of(port.begin(), port.end(),
+                  [](char c) { return c >= '0' && c <= '9'; }) &&
+      std::stoi(port) <= 65535;
+  if (host.empty() || !is_number) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "bad address: expected host:port or [host]:port, got ", address));
+  }
+  return std::make_pair(host, port);
+}
+
+absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
+                                    const std::string& channel_name,
+                                    int socket_buffer_bytes, int wake_fd,
+                                    Deadline deadline) {
+  DP_ASSIGN_OR_RETURN(const auto host_port, SplitHostPort(address));
+  absl::Status last = absl::UnavailableError("not tried");
+  milliseconds pause(5);
+  for (int num_attempts = 1;; ++num_attempts) {
+    auto endpoints = Resolve(host_port);
+    if (!endpoints.ok()) last = endpoints.status();
+    for (const tcp::endpoint& endpoint :
+         endpoints.ok() ? *endpoints : std::vector<tcp::endpoint>()) {
+      UniqueFd connected;
+      Failure failure =
+          Attempt(wake_fd, deadline)
+              .Run(endpoint, channel_name, socket_buffer_bytes, &connected);
+      if (failure.status.ok()) return connected;
+      if (failure.is_final) return failure.status;
+      last = failure.status;
+    }
+    const auto pause_end =
+        std::min(deadline.time_point(), Deadline::Clock::now() + pause);
+    if (WaitForSocket(wake_fd, false, -1, Deadline::At(pause_end)) ==
+        SocketWait::kReady) {
+      return absl::AbortedError("woken");
+    }
+    if (deadline.has_passed()) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("gave up after ", num_attempts, " attempts, the last: ",
+                       last.message(), "; is a worker listening there?"));
+    }
+    pause = std::min(pause * 2, milliseconds(200));
+  }
+}
+
+}  // namespace deltapipe
