@@ -1,4 +1,5 @@
-// BuildPlan: from a job spec and measured layer costs to what every worker does.
+// BuildPlan: from a job spec and measured layer costs to what every worker
+// does.
 //
 // A pure function, deterministic. Cuts the layers into stages of even cost,
 // resolves `auto` codecs and schedule, predicts bytes, memory and step time by

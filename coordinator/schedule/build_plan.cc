@@ -1,0 +1,325 @@
+#include "coordinator/schedule/build_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "coordinator/schedule/check_plan.h"
+#include "coordinator/schedule/predict_traffic.h"
+#include "coordinator/schedule/resolve_codecs.h"
+#include "coordinator/schedule/schedule.h"
+#include "coordinator/schedule/simulate.h"
+#include "coordinator/schedule/stage_costs.h"
+#include "coordinator/schedule/warmup_depth.h"
+
+namespace deltapipe {
+namespace {
+
+/// Of the optimizer's arithmetic, memory-bound; only an order of magnitude.
+constexpr double kApplySecondsPerParameter = 3e-9;
+/// What the system, the program and its buffers leave of a worker's memory.
+constexpr double kUsableMemory = 0.8;
+
+/// What planning found out, step by step.
+class Planner {
+ public:
+  explicit Planner(const PlanInputs& inputs)
+      : inputs_(inputs), spec_(inputs.spec) {}
+
+  absl::StatusOr<PlannedJob> Run() {
+    DP_RETURN_IF_ERROR(ReadShape());
+    DP_ASSIGN_OR_RETURN(stages_, CutIntoStages(spec_, inputs_.profile));
+    DP_RETURN_IF_ERROR(ReadBudget());
+    DP_RETURN_IF_ERROR(ChooseCodecs());
+    DP_RETURN_IF_ERROR(PredictTraffic());
+    DP_RETURN_IF_ERROR(LimitInFlight());
+    DP_RETURN_IF_ERROR(ChooseSchedule());
+    DP_RETURN_IF_ERROR(FillStages());
+    PlanLimits limits;
+    limits.memory_budget_bytes = budget_bytes_;
+    for (const StageCost& stage : stages_) {
+      limits.saved_bytes.push_back(stage.saved_bytes);
+    }
+    DP_RETURN_IF_ERROR(CheckPlan(job_.plan, limits));
+    return std::move(job_);
+  }
+
+ private:
+  absl::Status ReadShape();
+  absl::Status ReadBudget();
+  absl::Status ChooseCodecs();
+  absl::Status PredictTraffic();
+  absl::Status PredictSync();
+  absl::Status LimitInFlight();
+  absl::Status ChooseSchedule();
+  absl::Status ChooseDepth(Schedule* schedule);
+  absl::Status FillStages();
+  absl::Status DoesNotFit(size_t stage, int64_t in_flight) const;
+
+  int64_t FixedBytes(size_t stage) const {
+    return ParameterBytes(spec_.train().optimizer(), stages_[stage].parameters,
+                          spec_.parallel().replicas());
+  }
+  /// Of delta state at both ends of the stage.
+  int64_t StateBytes(size_t stage) const {
+    double bytes = 0;
+    if (stage > 0) bytes += codecs_.state_bytes[stage - 1];
+    if (stage < codecs_.state_bytes.size()) {
+      bytes += codecs_.state_bytes[stage];
+    }
+    return static_cast<int64_t>(bytes);
+  }
+
+  const PlanInputs& inputs_;
+  const v1::JobSpec& spec_;
+  PipelineShape shape_;
+  std::vector<StageCost> stages_;
+  int64_t budget_bytes_ = INT64_MAX;  // of saved activations, per worker
+  int64_t usable_bytes_ = INT64_MAX;  // of a worker
+  ResolvedCodecs codecs_;
+  LinkFacts link_;
+  PipelineModel model_;
+  std::vector<int64_t> in_flight_limits_;
+  PlannedJob job_;
+};
+
+absl::Status Planner::ReadShape() {
+  const v1::TrainSpec& train = spec_.train();
+  const v1::ParallelSpec& parallel = spec_.parallel();
+  if (parallel.stages() < 1 || parallel.replicas() < 1 ||
+      train.microbatch() < 1 || train.batch() < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "parallel.stages, parallel.replicas, train.batch and train.microbatch: "
+        "expected at least 1 each, got ",
+        parallel.stages(), ", ", parallel.replicas(), ", ", train.batch(),
+        " and ", train.microbatch()));
+  }
+  const int64_t round =
+      static_cast<int64_t>(train.microbatch()) * parallel.replicas();
+  if (train.batch() % round != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "train.batch: expected a multiple of microbatch x replicas = ", round,
+        ", got ", train.batch()));
+  }
+  shape_.num_stages = parallel.stages();
+  shape_.num_microbatches = static_cast<int>(train.batch() / round);
+  job_.plan.set_revision(1);
+  job_.plan.set_num_stages(shape_.num_stages);
+  job_.plan.set_num_replicas(parallel.replicas());
+  job_.plan.set_num_microbatches(shape_.num_microbatches);
+  job_.plan.set_microbatch_samples(train.microbatch());
+  return absl::OkStatus();
+}
+
+absl::Status Planner::ReadBudget() {
+  if (!spec_.parallel().memory().empty()) {
+    auto budget = ParseBytes(spec_.parallel().memory());
+    if (!budget.ok()) return Annotate(budget.status(), "parallel.memory");
+    budget_bytes_ = *budget == 0 ? INT64_MAX : *budget;
+  }
+  if (inputs_.worker_memory_bytes > 0) {
+    usable_bytes_ = static_cast<int64_t>(
+        kUsableMemory * static_cast<double>(inputs_.worker_memory_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Planner::ChooseCodecs() {
+  CodecFacts facts;
+  facts.train_samples = inputs_.train_samples > 0 ? inputs_.train_samples
+                                                  : TrainSamplesOfSpec(spec_);
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    if (r + 1 < stages_.size()) {
+      facts.boundary_elements.push_back(stages_[r].output_elements);
+    }
+    const int64_t plain_in_flight = std::min<int64_t>(
+        shape_.num_microbatches, shape_.num_stages - static_cast<int>(r));
+    facts.free_bytes.push_back(usable_bytes_ == INT64_MAX
+                                   ? INT64_MAX
+                                   : usable_bytes_ - FixedBytes(r) -
+                                         plain_in_flight *
+                                             stages_[r].saved_bytes);
+  }
+  DP_ASSIGN_OR_RETURN(codecs_, ResolveCodecs(spec_, facts));
+  job_.plan.set_activation_codec(codecs_.activations);
+  job_.plan.set_activation_gradient_codec(codecs_.activation_gradients);
+  job_.plan.set_gradient_codec(codecs_.gradients);
+  job_.notes = codecs_.notes;
+  return absl::OkStatus();
+}
+
+absl::Status Planner::PredictTraffic() {
+  DP_ASSIGN_OR_RETURN(link_, LinkFactsOf(spec_.network()));
+  DP_ASSIGN_OR_RETURN(BoundaryTraffic traffic,
+                      PredictBoundaries(stages_, link_, codecs_.activations,
+                                        codecs_.activation_gradients,
+                                        job_.plan.microbatch_samples(),
+                                        job_.plan.num_microbatches()));
+  for (size_t b = 0; b < traffic.plans.size(); ++b) {
+    traffic.plans[b].set_state_bytes(codecs_.state_bytes[b]);
+    *job_.plan.add_links() = traffic.plans[b];
+  }
+  model_.links = std::move(traffic.models);
+  for (const StageCost& stage : stages_) {
+    StageModel costs;
+    costs.forward_seconds = stage.forward_seconds;
+    costs.backward_seconds = stage.backward_seconds;
+    costs.apply_seconds =
+        kApplySecondsPerParameter * static_cast<double>(stage.parameters);
+    model_.stages.push_back(costs);
+  }
+  // Norms and verdicts go once around among all ranks.
+  const bool is_alone = shape_.num_stages * job_.plan.num_replicas() == 1;
+  model_.verdict_seconds = is_alone ? 0 : link_.latency_seconds;
+  return PredictSync();
+}
+
+absl::Status Planner::PredictSync() {
+  const v1::TrainSpec& train = spec_.train();
+  const int replicas = job_.plan.num_replicas();
+  const bool is_one_bit = train.optimizer().kind() == "onebit_lamb";
+  const double plain_width =
+      !is_one_bit && codecs_.gradients.rfind("cast", 0) == 0 ? 2 : 4;
+  // The prediction is for the phase that ends the job.
+  const bool ends_compressed =
+      is_one_bit && train.steps() > train.optimizer().compress_after_step();
+  double plain_bytes = 0;
+  double compressed_bytes = 0;
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    const int64_t parameters = stages_[r].parameters;
+    const SyncTraffic plain =
+        PredictPlainSync(parameters, replicas, plain_width, link_);
+    SyncTraffic compressed = plain;
+    if (is_one_bit) {
+      DP_ASSIGN_OR_RETURN(compressed,
+                          PredictCompressedSync(parameters, replicas,
+                                                codecs_.gradients, link_));
+    }
+    plain_bytes = std::max(plain_bytes, plain.bytes);
+    compressed_bytes = std::max(compressed_bytes, compressed.bytes);
+    model_.stages[r].reduce_seconds =
+        ends_compressed ? compressed.seconds : plain.seconds;
+  }
+  job_.plan.set_gradient_plain_bytes(plain_bytes);
+  job_.plan.set_gradient_compressed_bytes(compressed_bytes);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::LimitInFlight() {
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    int64_t bytes = budget_bytes_;
+    if (usable_bytes_ != INT64_MAX) {
+      bytes = std::min(bytes, usable_bytes_ - FixedBytes(r) - StateBytes(r));
+    }
+    const int64_t saved = std::max<int64_t>(1, stages_[r].saved_bytes);
+    const int64_t limit =
+        std::min<int64_t>(bytes / saved, shape_.num_microbatches);
+    if (limit < 1) return DoesNotFit(r, 1);
+    in_flight_limits_.push_back(limit);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
+  const double saved = static_cast<double>(stages_[stage].saved_bytes) *
+                       static_cast<double>(in_flight);
+  std::string message = absl::StrCat(
+      "no room on stage ", stage, " for the saved activations of ", in_flight,
+      " micro-batch", in_flight == 1 ? "" : "es", ": ", FormatBytes(saved));
+  const double over_budget = saved - static_cast<double>(budget_bytes_);
+  if (budget_bytes_ != INT64_MAX && over_budget > 0) {
+    absl::StrAppend(&message, ", ", FormatBytes(over_budget),
+                    " over parallel.memory = ",
+                    FormatBytes(static_cast<double>(budget_bytes_)));
+  } else {
+    const double other =
+        static_cast<double>(FixedBytes(stage) + StateBytes(stage));
+    absl::StrAppend(
+        &message, " beside ", FormatBytes(other),
+        " of weights, optimizer and delta state, ",
+        FormatBytes(saved + other - static_cast<double>(usable_bytes_)),
+        " over the ", FormatBytes(static_cast<double>(usable_bytes_)),
+        " that a worker has");
+  }
+  absl::StrAppend(&message, "; lower train.microbatch, raise parallel.stages",
+                  in_flight > 1 ? ", use schedule auto" : "",
+                  budget_bytes_ != INT64_MAX && over_budget > 0
+                      ? " or raise parallel.memory"
+                  : StateBytes(stage) > 0
+                      ? " or use an activation codec without delta"
+                      : " or use workers with more memory");
+  return absl::ResourceExhaustedError(message);
+}
+
+absl::Status Planner::ChooseSchedule() {
+  const std::string& asked = spec_.parallel().schedule();
+  const bool is_auto = asked.empty() || asked == "auto";
+  DP_ASSIGN_OR_RETURN(Schedule schedule,
+                      ParseSchedule(is_auto ? "1f1b" : asked));
+  if (is_auto) DP_RETURN_IF_ERROR(ChooseDepth(&schedule));
+  const std::vector<Program> programs = ProgramsOf(schedule, shape_);
+  for (size_t r = 0; r < programs.size(); ++r) {
+    const int in_flight = PeakInFlight(programs[r]);
+    if (in_flight > in_flight_limits_[r]) return DoesNotFit(r, in_flight);
+    v1::StagePlan* stage = job_.plan.add_stages();
+    stage->set_max_in_flight(in_flight);
+    SetInstructions(programs[r], stage);
+  }
+  DP_ASSIGN_OR_RETURN(const Simulation simulation, Simulate(programs, model_));
+  job_.plan.set_schedule(schedule.text());
+  job_.plan.set_predicted_step_seconds(simulation.step_seconds);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::ChooseDepth(Schedule* schedule) {
+  DP_ASSIGN_OR_RETURN(const DepthChoice choice,
+                      ChooseWarmupDepth(shape_, model_, in_flight_limits_));
+  schedule->warmup_depth = choice.warmup_depth;
+  if (shape_.num_stages == 1) return absl::OkStatus();
+  std::string note = absl::StrCat("schedule: auto is ", schedule->text(), ": ");
+  if (choice.warmup_depth == 0) {
+    absl::StrAppend(&note, "a deeper warm-up would not pay");
+  } else if (choice.warmup_depth < 0) {
+    absl::StrAppendFormat(
+        &note,
+        "memory for fewer micro-batches in flight than plain 1F1B's; "
+        "%.3g s a step instead of %.3g s",
+        choice.step_seconds, choice.plain_step_seconds);
+  } else {
+    absl::StrAppendFormat(&note, "%.3g s a step, plain 1F1B %.3g s",
+                          choice.step_seconds, choice.plain_step_seconds);
+  }
+  if (choice.is_limited) {
+    absl::StrAppend(&note, "; memory forbids deeper ones");
+  }
+  job_.notes.push_back(note);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::FillStages() {
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    const StageCost& cost = stages_[r];
+    v1::StagePlan* stage = job_.plan.mutable_stages(static_cast<int>(r));
+    stage->set_stage(static_cast<int>(r));
+    stage->set_first_layer(cost.first_layer);
+    stage->set_end_layer(cost.end_layer);
+    stage->set_parameters(cost.parameters);
+    stage->set_forward_seconds(cost.forward_seconds);
+    stage->set_backward_seconds(cost.backward_seconds);
+    stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
+                            cost.saved_bytes * stage->max_in_flight());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<PlannedJob> BuildPlan(const PlanInputs& inputs) {
+  return Planner(inputs).Run();
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,387 @@
+#include "coordinator/schedule/check_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "coordinator/schedule/schedule.h"
+
+namespace deltapipe {
+namespace {
+
+using Instruction = v1::Instruction;
+
+constexpr int kNumKinds = Instruction::Kind_ARRAYSIZE;
+
+absl::Status RefuseAt(size_t stage, size_t index, const Step& step,
+                      absl::string_view reason) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan refused: stage ", stage, ", instruction ", index, " (",
+                   StepText(step), "): ", reason));
+}
+
+absl::Status RefuseStage(size_t stage, absl::string_view reason) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan refused: stage ", stage, ": ", reason));
+}
+
+absl::Status CheckShape(const v1::Plan& plan) {
+  if (plan.num_stages() < 1 || plan.num_stages() != plan.stages_size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("plan refused: num_stages is ", plan.num_stages(),
+                     ", but it has ", plan.stages_size(), " stages"));
+  }
+  if (plan.num_microbatches() < 1 || plan.num_replicas() < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "plan refused: expected at least 1 micro-batch and 1 replica, got ",
+        plan.num_microbatches(), " and ", plan.num_replicas()));
+  }
+  int end_layer = 0;
+  for (int r = 0; r < plan.stages_size(); ++r) {
+    const v1::StagePlan& stage = plan.stages(r);
+    if (stage.stage() != r) {
+      return RefuseStage(r, absl::StrCat("is numbered ", stage.stage()));
+    }
+    if (stage.first_layer() != end_layer ||
+        stage.end_layer() <= stage.first_layer()) {
+      return RefuseStage(
+          r, absl::StrCat("expected layers from ", end_layer, ", got [",
+                          stage.first_layer(), ", ", stage.end_layer(), ")"));
+    }
+    end_layer = stage.end_layer();
+    // Bounds what the checks below allocate by the message's own size.
+    if (stage.instructions_size() < plan.num_microbatches()) {
+      return RefuseStage(
+          r,
+          absl::StrCat("has ", stage.instructions_size(), " instructions for ",
+                       plan.num_microbatches(), " micro-batches"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+/// Follows one stage's program and refuses the first instruction that breaks
+/// it.
+class StageChecker {
+ public:
+  StageChecker(const v1::Plan& plan, size_t stage, const Program& program)
+      : num_microbatches_(plan.num_microbatches()),
+        max_in_flight_(plan.stages(static_cast<int>(stage)).max_in_flight()),
+        is_first_(stage == 0),
+        is_last_(stage + 1 == static_cast<size_t>(plan.num_stages())),
+        stage_(stage),
+        program_(program),
+        done_(static_cast<size_t>(plan.num_microbatches())) {}
+
+  absl::Status Check() {
+    for (size_t i = 0; i < program_.size(); ++i) {
+      const std::string reason = Run(program_[i]);
+      if (!reason.empty()) return RefuseAt(stage_, i, program_[i], reason);
+    }
+    for (int mb = 0; mb < num_microbatches_; ++mb) {
+      for (const InstructionKind kind : kMicrobatchKinds) {
+        if (Belongs(kind) && !Done(kind, mb)) return Missing({kind, mb});
+      }
+    }
+    if (!has_reduced_) return Missing({Instruction::REDUCE, 0});
+    if (!has_applied_) return Missing({Instruction::APPLY, 0});
+    return absl::OkStatus();
+  }
+
+ private:
+  static constexpr std::array<InstructionKind, 7> kMicrobatchKinds = {
+      Instruction::LOAD,
+      Instruction::RECEIVE_ACTIVATION,
+      Instruction::FORWARD,
+      Instruction::SEND_ACTIVATION,
+      Instruction::RECEIVE_GRADIENT,
+      Instruction::BACKWARD,
+      Instruction::SEND_GRADIENT};
+
+  bool Belongs(InstructionKind kind) const {
+    switch (kind) {
+      case Instruction::LOAD:
+        return is_first_ || is_last_;
+      case Instruction::RECEIVE_ACTIVATION:
+      case Instruction::SEND_GRADIENT:
+        return !is_first_;
+      case Instruction::SEND_ACTIVATION:
+      case Instruction::RECEIVE_GRADIENT:
+        return !is_last_;
+      case Instruction::FORWARD:
+      case Instruction::BACKWARD:
+      case Instruction::REDUCE:
+      case Instruction::APPLY:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  bool Done(InstructionKind kind, int mb) const {
+    return done_[static_cast<size_t>(mb)][static_cast<size_t>(kind)];
+  }
+
+  absl::Status Missing(const Step& step) const {
+    return RefuseStage(stage_,
+                       absl::StrCat("ends at instruction ", program_.size(),
+                                    " without ", StepText(step)));
+  }
+
+  /// Runs a step; what is wrong with it, or "".
+  std::string Run(const Step& step) {
+    if (!Belongs(step.kind)) {
+      return absl::StrCat("a stage that is ",
+                          is_first_ && is_last_ ? "the only one"
+                          : is_first_           ? "the first"
+                          : is_last_            ? "the last"
+                                                : "neither first nor last",
+                          " has no such instruction");
+    }
+    if (has_applied_) return "follows APPLY, which ends the step";
+    if (step.kind == Instruction::REDUCE || step.kind == Instruction::APPLY) {
+      return RunClosing(step);
+    }
+    if (step.microbatch < 0 || step.microbatch >= num_microbatches_) {
+      return absl::StrCat("expected a micro-batch in 0..",
+                          num_microbatches_ - 1);
+    }
+    if (Done(step.kind, step.microbatch)) return "is there for the second time";
+    const std::string reason = RunMicrobatch(step);
+    if (reason.empty()) {
+      done_[static_cast<size_t>(step.microbatch)]
+           [static_cast<size_t>(step.kind)] = true;
+    }
+    return reason;
+  }
+
+  std::string RunClosing(const Step& step) {
+    if (step.microbatch != 0) return "expected micro-batch 0";
+    if (step.kind == Instruction::REDUCE) {
+      if (has_reduced_) return "is there for the second time";
+      if (num_backward_ < num_microbatches_) {
+        return absl::StrCat("runs after ", num_backward_, " of ",
+                            num_microbatches_, " BACKWARDs");
+      }
+      has_reduced_ = true;
+      return "";
+    }
+    if (!has_reduced_) return "runs before REDUCE";
+    has_applied_ = true;
+    return "";
+  }
+
+  std::string RunMicrobatch(const Step& step) {
+    const int mb = step.microbatch;
+    switch (step.kind) {
+      case Instruction::FORWARD:
+        if (Belongs(Instruction::LOAD) && !Done(Instruction::LOAD, mb)) {
+          return "runs before its LOAD";
+        }
+        if (!is_first_ && !Done(Instruction::RECEIVE_ACTIVATION, mb)) {
+          return "runs before its RECEIVE_ACTIVATION";
+        }
+        if (++in_flight_ > max_in_flight_) {
+          return absl::StrCat("holds ", in_flight_,
+                              " micro-batches in flight, max_in_flight is ",
+                              max_in_flight_);
+        }
+        return "";
+      case Instruction::SEND_ACTIVATION:
+        return Done(Instruction::FORWARD, mb) ? "" : "runs before its FORWARD";
+      case Instruction::BACKWARD:
+        if (!Done(Instruction::FORWARD, mb)) return "runs before its FORWARD";
+        if (!is_last_ && !Done(Instruction::RECEIVE_GRADIENT, mb)) {
+          return "runs before its RECEIVE_GRADIENT";
+        }
+        --in_flight_;
+        ++num_backward_;
+        return "";
+      case Instruction::SEND_GRADIENT:
+        return Done(Instruction::BACKWARD, mb) ? ""
+                                               : "runs before its BACKWARD";
+      default:
+        return "";
+    }
+  }
+
+  const int num_microbatches_;
+  const int max_in_flight_;
+  const bool is_first_;
+  const bool is_last_;
+  const size_t stage_;
+  const Program& program_;
+  std::vector<std::array<bool, kNumKinds>> done_;
+  int in_flight_ = 0;
+  int num_backward_ = 0;
+  bool has_reduced_ = false;
+  bool has_applied_ = false;
+};
+
+constexpr std::array<InstructionKind, 7> StageChecker::kMicrobatchKinds;
+
+absl::Status CheckMemory(const v1::Plan& plan, const PlanLimits& limits) {
+  for (size_t r = 0; r < limits.saved_bytes.size(); ++r) {
+    const int in_flight = plan.stages(static_cast<int>(r)).max_in_flight();
+    const double bytes = static_cast<double>(limits.saved_bytes[r]) * in_flight;
+    if (bytes <= static_cast<double>(limits.memory_budget_bytes)) continue;
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "plan refused: stage ", r, ": saved activations of ", in_flight,
+        " micro-batches take ", FormatBytes(bytes), ", the budget is ",
+        FormatBytes(static_cast<double>(limits.memory_budget_bytes))));
+  }
+  return absl::OkStatus();
+}
+
+/// An instruction and where it stands.
+struct Placed {
+  size_t index = 0;
+  Step step;
+};
+
+std::vector<Placed> AllOfKind(const Program& program, InstructionKind kind) {
+  std::vector<Placed> found;
+  for (size_t i = 0; i < program.size(); ++i) {
+    if (program[i].kind == kind) found.push_back({i, program[i]});
+  }
+  return found;
+}
+
+/// What `from` sends is what `to` receives, in the same order. Both have every
+/// micro-batch once.
+absl::Status CheckOrder(const std::vector<Program>& programs, size_t from,
+                        InstructionKind send, size_t to,
+                        InstructionKind receive) {
+  const std::vector<Placed> sent = AllOfKind(programs[from], send);
+  const std::vector<Placed> received = AllOfKind(programs[to], receive);
+  for (size_t i = 0; i < sent.size(); ++i) {
+    if (sent[i].step.microbatch == received[i].step.microbatch) continue;
+    return RefuseAt(to, received[i].index, received[i].step,
+                    absl::StrCat("meets micro-batch ", sent[i].step.microbatch,
+                                 ", which stage ", from,
+                                 " sends at instruction ", sent[i].index));
+  }
+  return absl::OkStatus();
+}
+
+/// Runs the programs as far as they go, counting messages only.
+class AbstractRun {
+ public:
+  AbstractRun(const std::vector<Program>& programs, int64_t capacity)
+      : programs_(programs),
+        capacity_(capacity),
+        position_(programs.size(), 0),
+        activations_(programs.size(), 0),
+        gradients_(programs.size(), 0) {}
+
+  absl::Status Run() {
+    bool has_moved = true;
+    while (has_moved) {
+      has_moved = false;
+      for (size_t stage = 0; stage < programs_.size(); ++stage) {
+        while (position_[stage] < programs_[stage].size() && Try(stage)) {
+          ++position_[stage];
+          has_moved = true;
+        }
+      }
+    }
+    for (size_t stage = 0; stage < programs_.size(); ++stage) {
+      if (position_[stage] < programs_[stage].size()) return Deadlock(stage);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  bool Try(size_t stage) {
+    switch (programs_[stage][position_[stage]].kind) {
+      case Instruction::SEND_ACTIVATION:
+        return Put(&activations_[stage]);
+      case Instruction::RECEIVE_ACTIVATION:
+        return Take(&activations_[stage - 1]);
+      case Instruction::SEND_GRADIENT:
+        return Put(&gradients_[stage - 1]);
+      case Instruction::RECEIVE_GRADIENT:
+        return Take(&gradients_[stage]);
+      default:
+        return true;
+    }
+  }
+  bool Put(int64_t* messages) const {
+    if (*messages >= capacity_) return false;
+    ++*messages;
+    return true;
+  }
+  static bool Take(int64_t* messages) {
+    if (*messages == 0) return false;
+    --*messages;
+    return true;
+  }
+
+  /// Who the stage waits for: every stuck instruction has a peer.
+  size_t Peer(size_t stage) const {
+    const InstructionKind kind = programs_[stage][position_[stage]].kind;
+    return kind == Instruction::SEND_ACTIVATION ||
+                   kind == Instruction::RECEIVE_GRADIENT
+               ? stage + 1
+               : stage - 1;
+  }
+
+  /// Follows the waits from `stage` until two stages wait for each other; a
+  /// peer that has ended cannot occur, as all messages are sent and received.
+  absl::Status Deadlock(size_t stage) const {
+    size_t peer = Peer(stage);
+    while (position_[peer] < programs_[peer].size() && Peer(peer) != stage) {
+      stage = peer;
+      peer = Peer(stage);
+    }
+    std::string message = absl::StrCat(
+        "plan refused: deadlock: stage ", stage, ", instruction ",
+        position_[stage], " (", StepText(programs_[stage][position_[stage]]),
+        ") waits for stage ", peer);
+    if (position_[peer] < programs_[peer].size()) {
+      absl::StrAppend(&message, ", instruction ", position_[peer], " (",
+                      StepText(programs_[peer][position_[peer]]),
+                      "), which waits for it");
+    }
+    if (capacity_ != INT64_MAX) {
+      absl::StrAppend(&message, "; channels hold ", capacity_, " messages");
+    }
+    return absl::FailedPreconditionError(message);
+  }
+
+  const std::vector<Program>& programs_;
+  const int64_t capacity_;
+  std::vector<size_t> position_;
+  /// Messages under way over boundary b.
+  std::vector<int64_t> activations_;
+  std::vector<int64_t> gradients_;
+};
+
+}  // namespace
+
+absl::Status CheckPlan(const v1::Plan& plan, const PlanLimits& limits) {
+  DP_RETURN_IF_ERROR(CheckShape(plan));
+  if (!limits.saved_bytes.empty() &&
+      limits.saved_bytes.size() != static_cast<size_t>(plan.num_stages())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("check plan: expected saved bytes of ", plan.num_stages(),
+                     " stages, got ", limits.saved_bytes.size()));
+  }
+  const std::vector<Program> programs = ProgramsOf(plan);
+  for (size_t stage = 0; stage < programs.size(); ++stage) {
+    DP_RETURN_IF_ERROR(StageChecker(plan, stage, programs[stage]).Check());
+  }
+  DP_RETURN_IF_ERROR(CheckMemory(plan, limits));
+  for (size_t b = 0; b + 1 < programs.size(); ++b) {
+    DP_RETURN_IF_ERROR(CheckOrder(programs, b, Instruction::SEND_ACTIVATION,
+                                  b + 1, Instruction::RECEIVE_ACTIVATION));
+    DP_RETURN_IF_ERROR(CheckOrder(programs, b + 1, Instruction::SEND_GRADIENT,
+                                  b, Instruction::RECEIVE_GRADIENT));
+  }
+  return AbstractRun(programs, limits.channel_capacity).Run();
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,122 @@
+#include "coordinator/schedule/predict_traffic.h"
+
+#include <chrono>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "compression/codec.h"
+#include "compression/delta/boundary_codec.h"
+#include "coordinator/schedule/codec_speed.h"
+
+namespace deltapipe {
+namespace {
+
+absl::StatusOr<LinkFacts> Read(const v1::LinkSpec& spec) {
+  LinkFacts facts;
+  if (!spec.bandwidth().empty()) {
+    DP_ASSIGN_OR_RETURN(facts.bits_per_second,
+                        ParseBandwidth(spec.bandwidth()));
+  }
+  if (!spec.latency().empty()) {
+    DP_ASSIGN_OR_RETURN(const auto latency, ParseDuration(spec.latency()));
+    facts.latency_seconds = std::chrono::duration<double>(latency).count();
+  }
+  return facts;
+}
+
+double WireSeconds(double bytes, const LinkFacts& link) {
+  return link.bits_per_second > 0 ? bytes * 8 / link.bits_per_second : 0;
+}
+
+}  // namespace
+
+absl::StatusOr<LinkFacts> LinkFactsOf(const v1::NetworkSpec& network) {
+  auto emulated = Read(network.emulate());
+  if (!emulated.ok()) return Annotate(emulated.status(), "network.emulate");
+  auto expected = Read(network.expected());
+  if (!expected.ok()) return Annotate(expected.status(), "network.expected");
+  if (emulated->bits_per_second == 0) {
+    emulated->bits_per_second = expected->bits_per_second;
+  }
+  if (emulated->latency_seconds == 0) {
+    emulated->latency_seconds = expected->latency_seconds;
+  }
+  return *emulated;
+}
+
+absl::StatusOr<BoundaryTraffic> PredictBoundaries(
+    const std::vector<StageCost>& stages, const LinkFacts& link,
+    const std::string& activations, const std::string& gradients,
+    int microbatch_samples, int num_microbatches) {
+  BoundaryTraffic traffic;
+  for (size_t b = 0; b + 1 < stages.size(); ++b) {
+    const int64_t elements = stages[b].output_elements;
+    const double values = static_cast<double>(elements) * microbatch_samples;
+    auto forward =
+        PredictBoundaryBytes(activations, microbatch_samples, elements);
+    if (!forward.ok()) {
+      return Annotate(forward.status(), "compression.activations");
+    }
+    auto backward =
+        PredictBoundaryBytes(gradients, microbatch_samples, elements);
+    if (!backward.ok()) {
+      return Annotate(backward.status(), "compression.activation_gradients");
+    }
+    LinkModel model;
+    model.bits_per_second = link.bits_per_second;
+    model.latency_seconds = link.latency_seconds;
+    const CodecSeconds activation = PredictCodecSeconds(activations, values);
+    const CodecSeconds gradient = PredictCodecSeconds(gradients, values);
+    model.activation = {forward->later_visit + kFrameBytes, activation.encode,
+                        activation.decode};
+    model.gradient = {backward->later_visit + kFrameBytes, gradient.encode,
+                      gradient.decode};
+    v1::LinkPlan plan;
+    plan.set_boundary(static_cast<int>(b));
+    plan.set_activation_raw_bytes(4 * values * num_microbatches);
+    plan.set_activation_wire_bytes(model.activation.bytes * num_microbatches);
+    plan.set_gradient_raw_bytes(4 * values * num_microbatches);
+    plan.set_gradient_wire_bytes(model.gradient.bytes * num_microbatches);
+    plan.set_first_visit_wire_bytes((forward->first_visit + kFrameBytes) *
+                                    num_microbatches);
+    traffic.plans.push_back(plan);
+    traffic.models.push_back(model);
+  }
+  return traffic;
+}
+
+SyncTraffic PredictPlainSync(int64_t parameters, int num_replicas,
+                             double bytes_per_parameter,
+                             const LinkFacts& link) {
+  if (num_replicas < 2 || parameters == 0) return {};
+  const double messages = 2.0 * (num_replicas - 1);
+  const double message_bytes =
+      bytes_per_parameter * static_cast<double>(parameters) / num_replicas +
+      kFrameBytes;
+  return {messages * message_bytes,
+          messages * (WireSeconds(message_bytes, link) + link.latency_seconds)};
+}
+
+absl::StatusOr<SyncTraffic> PredictCompressedSync(int64_t parameters,
+                                                  int num_replicas,
+                                                  const std::string& codec,
+                                                  const LinkFacts& link) {
+  const int64_t per_shard = 8LL * num_replicas;
+  const int64_t shard = 8 * ((parameters + per_shard - 1) / per_shard);
+  double message_bytes = 4.0 * static_cast<double>(shard) + kFrameBytes;
+  if (codec != "identity") {
+    auto made = MakeCodec(codec);
+    if (!made.ok()) return Annotate(made.status(), "compression.gradients");
+    message_bytes =
+        static_cast<double>((*made)->MaxPayloadBytes(shard)) + kFrameBytes;
+  }
+  if (num_replicas < 2 || parameters == 0) return SyncTraffic{};
+  // Every rank sends to every other in both phases, over links of their own.
+  return SyncTraffic{
+      2.0 * (num_replicas - 1) * message_bytes,
+      2 * (WireSeconds(message_bytes, link) + link.latency_seconds)};
+}
+
+}  // namespace deltapipe

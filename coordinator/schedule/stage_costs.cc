@@ -1,0 +1,95 @@
+#include "coordinator/schedule/stage_costs.h"
+
+#include <chrono>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "coordinator/schedule/partition.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr int64_t kFloatBytes = 4;
+
+absl::StatusOr<double> Seconds(const std::string& text,
+                               absl::string_view field) {
+  auto duration = ParseDuration(text);
+  if (!duration.ok()) return Annotate(duration.status(), field);
+  return std::chrono::duration<double>(*duration).count();
+}
+
+absl::StatusOr<std::vector<StageCost>> SyntheticStages(
+    const v1::JobSpec& spec) {
+  const v1::SyntheticSpec& synthetic = spec.model().synthetic();
+  StageCost cost;
+  DP_ASSIGN_OR_RETURN(
+      cost.forward_seconds,
+      Seconds(synthetic.forward_time(), "model.synthetic.forward_time"));
+  DP_ASSIGN_OR_RETURN(
+      cost.backward_seconds,
+      Seconds(synthetic.backward_time(), "model.synthetic.backward_time"));
+  cost.parameters = synthetic.parameters_per_stage();
+  cost.output_elements =
+      static_cast<int64_t>(spec.model().context()) * spec.model().width();
+  // A synthetic stage keeps the tensor that it received.
+  cost.saved_bytes =
+      kFloatBytes * cost.output_elements * spec.train().microbatch();
+  std::vector<StageCost> stages;
+  for (int r = 0; r < spec.parallel().stages(); ++r) {
+    cost.first_layer = r;
+    cost.end_layer = r + 1;
+    stages.push_back(cost);
+  }
+  return stages;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<StageCost>> CutIntoStages(
+    const v1::JobSpec& spec, const v1::StageProfile& profile) {
+  if (spec.model().kind() == "synthetic") return SyntheticStages(spec);
+  std::vector<double> costs;
+  for (const v1::LayerProfile& layer : profile.layers()) {
+    costs.push_back(layer.forward_seconds() + layer.backward_seconds());
+  }
+  DP_ASSIGN_OR_RETURN(const std::vector<int> ends,
+                      PartitionLayers(costs, spec.parallel().stages()));
+  std::vector<StageCost> stages;
+  int begin = 0;
+  for (const int end : ends) {
+    StageCost cost;
+    cost.first_layer = begin;
+    cost.end_layer = end;
+    for (int i = begin; i < end; ++i) {
+      const v1::LayerProfile& layer = profile.layers(i);
+      cost.forward_seconds += layer.forward_seconds();
+      cost.backward_seconds += layer.backward_seconds();
+      cost.saved_bytes += layer.saved_bytes();
+      cost.parameters += layer.parameters();
+      cost.output_elements = layer.output_elements();
+    }
+    stages.push_back(cost);
+    begin = end;
+  }
+  return stages;
+}
+
+int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
+                       int num_replicas) {
+  int64_t vectors = 2;  // weights and gradients
+  if (optimizer.kind() == "sgd") {
+    vectors += optimizer.momentum() > 0 ? 1 : 0;
+  } else {
+    vectors += 2;  // both moments
+  }
+  int64_t bytes = vectors * kFloatBytes * parameters;
+  if (optimizer.kind() == "onebit_lamb") {
+    // The momentum before the step, both residuals and their journal.
+    bytes += kFloatBytes * (3 * parameters + 2 * parameters / num_replicas);
+  }
+  return bytes;
+}
+
+}  // namespace deltapipe
