@@ -7,13 +7,17 @@
 //
 // Plain: a ring all-reduce in fp32 (or bf16). Compressed: two phases of one bit
 // with worker and server error feedback (1-bit Adam / 1-bit LAMB; DeepSpeed's
-// compressed_allreduce): values + e are sent as signs with one scale over the flat
-// vector, the owner of each shard averages, adds its own residual and sends signs
-// with one scale per shard. Residuals live here; kAbort restores them from a
-// journal. The result is bitwise equal on all ranks. With one rank nothing is
-// sent, but the compressed form still compresses (twice), as the algorithm says.
+// compressed_allreduce): values + e are sent as signs with one scale over the
+// flat vector, the owner of each shard averages, adds its own residual and
+// sends signs with one scale per shard. Residuals live here; kAbort keeps those
+// of before the transaction. The result is bitwise equal on all ranks. With one
+// rank nothing is sent, but the compressed form still compresses (twice), as
+// the algorithm says.
 //
-// Begin returns at once; an own thread works until Wait. One transaction at a time.
+// Begin returns at once; an own thread works until Wait. One transaction at a
+// time; the calls are not thread-safe, but for counters(). A value that is not
+// finite on any rank becomes a result that is not finite on all of them: the
+// caller must then abort.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 
@@ -34,14 +38,19 @@ namespace deltapipe {
 enum class SyncVerdict { kCommit, kAbort };
 
 struct GradientSyncOptions {
-  /// How SyncFormat::kCompressed travels: "sign(block=0)" is the paper's one bit;
-  /// "identity" runs the same algorithm with the compressor replaced by identity
-  /// (the honest control); other codec texts are allowed for the compressed form.
+  /// How SyncFormat::kCompressed travels: "sign(block=0)" is the paper's one
+  /// bit; "identity" runs the same algorithm with the compressor replaced by
+  /// identity (the honest control); other codec texts are allowed for the
+  /// compressed form.
   std::string compressed_codec = "sign(block=0)";
-  /// How SyncFormat::kPlain travels: "none" (fp32) or "cast(bf16)".
+  /// How SyncFormat::kPlain travels: "none" (fp32, around a ring) or a codec
+  /// such as "cast(bf16)" (in two phases, rounded once in each, without
+  /// feedback).
   std::string plain_codec = "none";
   uint64_t seed = 0;
   uint64_t generation = 1;
+  /// Larger messages are split; at most the channels' max_payload_bytes.
+  int64_t max_message_bytes = int64_t{16} << 20;
 };
 
 struct GradientSyncCounters {
@@ -57,15 +66,31 @@ class GradientSync {
  public:
   virtual ~GradientSync() = default;
 
-  /// `group` is borrowed. INVALID_ARGUMENT for an unknown codec.
+  /// `group` is borrowed, and cancelled if a transaction is still under way
+  /// when the object is destroyed. INVALID_ARGUMENT for an unknown codec or a
+  /// number out of range.
   static absl::StatusOr<std::unique_ptr<GradientSync>> Create(
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
 
+  /// Starts the transaction of `step` on `values`, num_elements of them, which
+  /// nobody else may touch before Wait returns. FAILED_PRECONDITION if one is
+  /// under way.
   virtual absl::Status Begin(uint32_t step, SyncFormat format,
                              absl::Span<float> values) = 0;
+
+  /// Waits until `values` hold the mean. After an error they hold anything; it
+  /// names the peer: DEADLINE_EXCEEDED, the reason given to RankGroup::Cancel,
+  /// FAILED_PRECONDITION if the ranks disagree about step or codec. Any error
+  /// leaves the group cancelled: the ranks are no longer in the same place.
   virtual absl::Status Wait(Deadline deadline) = 0;
+
+  /// Ends the transaction. FAILED_PRECONDITION before Wait; or if kCommit
+  /// follows a failed Wait or values that are not finite, which ends it as
+  /// kAbort does.
   virtual absl::Status Finish(SyncVerdict verdict) = 0;
+
+  /// As of the last transaction that Wait has returned for. Thread-safe.
   virtual GradientSyncCounters counters() const = 0;
 };
 
