@@ -27,6 +27,8 @@ class Deadline {
   bool has_passed() const { return !is_infinite() && Clock::now() >= when_; }
   Clock::time_point time_point() const { return when_; }
 
+  friend bool operator<(Deadline a, Deadline b) { return a.when_ < b.when_; }
+
   /// The time left: never negative; a very long time when infinite.
   std::chrono::nanoseconds remaining() const {
     if (is_infinite()) return std::chrono::nanoseconds::max();

@@ -4,9 +4,11 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/mutex.h"
 
 namespace deltapipe {
 namespace {
@@ -35,6 +37,32 @@ spdlog::logger& Logger() {
     return made;
   }();
   return *logger;
+}
+
+/// The second receiver of log lines, if any.
+class LogSink {
+ public:
+  void Set(std::function<void(LogLevel, const std::string&)> sink) {
+    MutexLock lock(&mutex_);
+    sink_ = std::move(sink);
+  }
+  void Write(LogLevel level, const std::string& text) {
+    std::function<void(LogLevel, const std::string&)> sink;
+    {
+      MutexLock lock(&mutex_);
+      sink = sink_;
+    }
+    if (sink) sink(level, text);
+  }
+
+ private:
+  Mutex mutex_;
+  std::function<void(LogLevel, const std::string&)> sink_ DP_GUARDED_BY(mutex_);
+};
+
+LogSink& Sink() {
+  static LogSink* const sink = new LogSink;
+  return *sink;
 }
 
 }  // namespace
@@ -66,6 +94,11 @@ bool LogEnabled(LogLevel level) { return Logger().should_log(ToSpdlog(level)); }
 
 void WriteLog(LogLevel level, const std::string& text) {
   Logger().log(ToSpdlog(level), text);
+  Sink().Write(level, text);
+}
+
+void SetLogSink(std::function<void(LogLevel, const std::string&)> sink) {
+  Sink().Set(std::move(sink));
 }
 
 }  // namespace deltapipe

@@ -5,6 +5,7 @@
 #ifndef DELTAPIPE_BASE_LOG_H_
 #define DELTAPIPE_BASE_LOG_H_
 
+#include <functional>
 #include <sstream>
 #include <string>
 
@@ -21,6 +22,10 @@ void ConfigureLog(LogLevel least, const std::string& name);
 absl::Status ParseLogLevel(const std::string& text, LogLevel* level);
 bool LogEnabled(LogLevel level);
 void WriteLog(LogLevel level, const std::string& text);
+/// Also hands each written line to `sink` (empty: to nobody), on the thread
+/// that logs; the sink must not log. A line under way may still reach a former
+/// sink.
+void SetLogSink(std::function<void(LogLevel, const std::string&)> sink);
 
 /// Collects one line and writes it when destroyed.
 class LogLine {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
 #include "base/status_macros.h"
+#include "worker/transport/frame_wire.h"
 
 namespace deltapipe {
 namespace {
@@ -274,7 +275,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   MutexLock lock(&mutex_);
   counters_.sent = encoder_->counters();
   if (item.is_evaluation) {
-    counters_.evaluation_wire_bytes += body.size() + kFrameOverheadBytes;
+    counters_.evaluation_wire_bytes += body.size() + kFrameHeaderBytes;
   }
   return absl::OkStatus();
 }

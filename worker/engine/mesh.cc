@@ -12,6 +12,10 @@
 namespace deltapipe {
 namespace {
 
+/// A transport outlives its jobs and cannot be cancelled for one of them, so
+/// the wait for a peer looks up now and then.
+constexpr std::chrono::milliseconds kCancelPoll(200);
+
 struct Wanted {
   int peer_rank;
   const char* purpose;
@@ -24,6 +28,7 @@ absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
                                    Transport* transport,
                                    const ChannelDecorator& decorate,
                                    const FrameChannelOptions& options,
+                                   const std::atomic<bool>& is_cancelled,
                                    Deadline deadline) {
   const int num_stages = assignment.plan().num_stages();
   const int num_replicas = assignment.plan().num_replicas();
@@ -65,10 +70,15 @@ absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
         absl::StrCat(assignment.job_id(), "/g", assignment.generation(), "/",
                      want.purpose, "/", std::min(rank, want.peer_rank), "-",
                      std::max(rank, want.peer_rank));
-    absl::StatusOr<std::unique_ptr<Channel>> channel =
-        want.peer_rank > rank
-            ? transport->Connect(peer.data_address(), name, deadline)
-            : transport->Accept(name, deadline);
+    absl::StatusOr<std::unique_ptr<Channel>> channel;
+    do {
+      if (is_cancelled) return absl::CancelledError("the job was stopped");
+      const Deadline slice = std::min(deadline, Deadline::After(kCancelPoll));
+      channel = want.peer_rank > rank
+                    ? transport->Connect(peer.data_address(), name, slice)
+                    : transport->Accept(name, slice);
+    } while (absl::IsDeadlineExceeded(channel.status()) &&
+             !deadline.has_passed());
     if (!channel.ok()) {
       return Annotate(channel.status(), absl::StrCat("connect ", want.purpose,
                                                      " with ", PeerName(peer)));

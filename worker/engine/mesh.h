@@ -2,11 +2,12 @@
 // after its own, to the other stages of its replica, to the other replicas of
 // its stage.
 //
-// Connect blocks until every peer is there, or the deadline. Of each pair the
-// lower rank connects and the higher accepts.
+// Connect blocks until every peer is there, the deadline, or `is_cancelled`. Of
+// each pair the lower rank connects and the higher accepts.
 #ifndef DELTAPIPE_WORKER_ENGINE_MESH_H_
 #define DELTAPIPE_WORKER_ENGINE_MESH_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -36,6 +37,7 @@ struct Mesh {
                                       Transport* transport,
                                       const ChannelDecorator& decorate,
                                       const FrameChannelOptions& options,
+                                      const std::atomic<bool>& is_cancelled,
                                       Deadline deadline);
   /// Calls `visit` for every channel that is there.
   void ForEach(const std::function<void(FrameChannel*)>& visit) const;

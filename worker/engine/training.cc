@@ -99,41 +99,33 @@ Training::Training(TrainingOptions options)
 
 Training::~Training() { Cancel(absl::CancelledError("the job has ended")); }
 
-absl::StatusOr<std::unique_ptr<Training>> Training::Prepare(
-    TrainingOptions options) {
-  std::unique_ptr<Training> training(new Training(std::move(options)));
-  const v1::JobSpec& spec = training->spec_;
-  const v1::Plan& plan = training->plan_;
-
+absl::Status Training::Prepare() {
   BatchSourceOptions data;
-  if (spec.model().kind() == "synthetic") {
-    data.synthetic_samples = spec.model().synthetic().samples();
+  if (spec_.model().kind() == "synthetic") {
+    data.synthetic_samples = spec_.model().synthetic().samples();
   } else {
-    data.path = spec.data().path();
-    DP_ASSIGN_OR_RETURN(data.limit_bytes, ParseBytes(spec.data().limit()));
+    data.path = spec_.data().path();
+    DP_ASSIGN_OR_RETURN(data.limit_bytes, ParseBytes(spec_.data().limit()));
   }
-  data.validation = spec.data().validation();
-  data.context = spec.model().context();
-  data.microbatch = plan.microbatch_samples();
-  data.num_slots = plan.num_microbatches() * plan.num_replicas();
-  data.seed = spec.seed();
-  DP_ASSIGN_OR_RETURN(training->source_, BatchSource::Create(data));
+  data.validation = spec_.data().validation();
+  data.context = spec_.model().context();
+  data.microbatch = plan_.microbatch_samples();
+  data.num_slots = plan_.num_microbatches() * plan_.num_replicas();
+  data.seed = spec_.seed();
+  DP_ASSIGN_OR_RETURN(source_, BatchSource::Create(data));
 
-  DP_ASSIGN_OR_RETURN(training->stage_, training->options_.make_stage(
-                                            training->options_.assignment));
+  DP_ASSIGN_OR_RETURN(stage_, options_.make_stage(options_.assignment));
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
-                      MakeOptimizerOptions(spec, plan));
-  DP_ASSIGN_OR_RETURN(
-      training->optimizer_,
-      Optimizer::Create(optimizer, training->stage_->parameters()));
-  const v1::OptimizerSpec& rate = spec.train().optimizer();
-  training->learning_rate_.rate = rate.learning_rate();
-  training->learning_rate_.final_rate = rate.learning_rate() * rate.lr_final();
-  training->learning_rate_.warmup_steps = rate.lr_warmup_steps();
-  DP_ASSIGN_OR_RETURN(training->learning_rate_.decay,
+                      MakeOptimizerOptions(spec_, plan_));
+  DP_ASSIGN_OR_RETURN(optimizer_,
+                      Optimizer::Create(optimizer, stage_->parameters()));
+  const v1::OptimizerSpec& rate = spec_.train().optimizer();
+  learning_rate_.rate = rate.learning_rate();
+  learning_rate_.final_rate = rate.learning_rate() * rate.lr_final();
+  learning_rate_.warmup_steps = rate.lr_warmup_steps();
+  DP_ASSIGN_OR_RETURN(learning_rate_.decay,
                       ParseLearningRateDecay(rate.lr_schedule()));
-  DP_RETURN_IF_ERROR(training->Connect());
-  return training;
+  return Connect();
 }
 
 absl::Status Training::Connect() {
@@ -153,7 +145,7 @@ absl::Status Training::Connect() {
   };
   DP_ASSIGN_OR_RETURN(
       mesh_, Mesh::Connect(assignment, options_.transport, decorate, frames,
-                           Deadline::After(max_wait)));
+                           is_cancelled_, Deadline::After(max_wait)));
 
   BoundaryEndOptions boundary;
   boundary.elements_per_sample = stage_->boundary_elements();
@@ -204,7 +196,9 @@ absl::Status Training::Connect() {
   DP_ASSIGN_OR_RETURN(sync_,
                       GradientSync::Create(sync, gradient_group_.get(),
                                            stage_->parameters().num_elements));
-  return absl::OkStatus();
+  MutexLock lock(&mutex_);
+  is_connected_ = true;
+  return is_cancelled_ ? cancel_reason_ : absl::OkStatus();
 }
 
 v1::AssignmentReady Training::ready() const {
@@ -226,8 +220,9 @@ void Training::Cancel(const absl::Status& reason) {
   {
     MutexLock lock(&mutex_);
     if (is_cancelled_) return;
-    is_cancelled_ = true;
     cancel_reason_ = reason;
+    is_cancelled_ = true;
+    if (!is_connected_) return;  // Connect looks
   }
   if (previous_ != nullptr) previous_->Cancel(reason);
   if (next_ != nullptr) next_->Cancel(reason);

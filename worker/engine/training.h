@@ -1,8 +1,9 @@
 // Training: one worker's part of one job, from connecting to the last step.
 //
-//   DP_ASSIGN_OR_RETURN(auto training, Training::Prepare(options));
+//   Training training(options);
+//   DP_RETURN_IF_ERROR(training.Prepare());   // Cancel ends it, too
 //   ... AssignmentReady ... StartTraining ...
-//   v1::AssignmentDone done = training->Run();
+//   v1::AssignmentDone done = training.Run();
 //
 // Run executes the plan's instructions on the calling thread; encoding,
 // sending, receiving, decoding and gradient synchronisation overlap on others.
@@ -47,9 +48,11 @@ struct TrainingOptions {
 
 class Training {
  public:
-  static absl::StatusOr<std::unique_ptr<Training>> Prepare(
-      TrainingOptions options);
+  explicit Training(TrainingOptions options);
   ~Training();
+
+  /// Opens the data, builds the stage and connects to all peers.
+  absl::Status Prepare();
 
   v1::AssignmentReady ready() const;
   v1::AssignmentDone Run();
@@ -65,7 +68,6 @@ class Training {
  private:
   struct StepState;
 
-  explicit Training(TrainingOptions options);
   absl::Status Connect();
   absl::Status RunSteps();
   absl::Status RunStep(int64_t step);
@@ -106,6 +108,7 @@ class Training {
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};
   std::atomic<bool> is_discard_{false};
+  std::atomic<bool> is_cancelled_{false};
   bool is_stopping_ = false;  // agreed upon
   bool is_compressed_ = false;
   BoundaryHashes previous_hashes_;  // of the last committed step
@@ -113,7 +116,7 @@ class Training {
 
   mutable Mutex mutex_;
   absl::Status cancel_reason_ DP_GUARDED_BY(mutex_);
-  bool is_cancelled_ DP_GUARDED_BY(mutex_) = false;
+  bool is_connected_ DP_GUARDED_BY(mutex_) = false;
   std::string model_path_;
 };
 

@@ -1,0 +1,243 @@
+// deltapipe-worker: computes one stage of one replica of a job.
+#include <google/protobuf/util/json_util.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/version.h"
+#include "worker/control/worker.h"
+#include "worker/stage/generate.h"
+#include "worker/stage/profile.h"
+#include "worker/stage/stage.h"
+#include "worker/transport/tcp/tcp_transport.h"
+
+namespace deltapipe {
+namespace {
+
+struct Flags {
+  std::string coordinator;
+  std::string listen = "127.0.0.1:0";
+  std::string advertise;
+  bool insecure = false;
+  std::string launch_token;
+  std::string device = "auto";
+  std::string folder = "runs";
+  std::string log_level = "info";
+  std::string profile;
+  int threads = 0;
+  std::string sample;
+  GenerateOptions generate;
+};
+
+bool IsLoopback(const std::string& address) {
+  return absl::StartsWith(address, "127.") ||
+         absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]");
+}
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+int64_t MemoryBytes() {
+  struct sysinfo info = {};
+  sysinfo(&info);
+  return static_cast<int64_t>(info.totalram) * info.mem_unit;
+}
+
+absl::Status Profile(const Flags& flags) {
+  DP_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.profile));
+  v1::JobSpec spec;
+  const auto parsed = google::protobuf::util::JsonStringToMessage(text, &spec);
+  if (!parsed.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flags.profile,
+                     " is not a job spec in JSON (`deltapipe plan SPEC` takes "
+                     "YAML and calls this program): ",
+                     parsed.ToString()));
+  }
+  DP_ASSIGN_OR_RETURN(const auto device, ResolveDevice(flags.device));
+  SetComputeThreads(flags.threads > 0 ? flags.threads : 1);
+  DP_ASSIGN_OR_RETURN(const v1::StageProfile profile,
+                      ProfileModel(spec, device.first));
+  std::string json;
+  if (!google::protobuf::util::MessageToJsonString(profile, &json).ok()) {
+    return absl::InternalError("the profile cannot be written as JSON");
+  }
+  std::cout << json << std::endl;
+  return absl::OkStatus();
+}
+
+absl::Status Sample(Flags flags) {
+  flags.generate.model_path = absl::StrCat(flags.sample, "/model.safetensors");
+  SetComputeThreads(
+      static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  std::fputs(flags.generate.prompt.c_str(), stdout);
+  DP_RETURN_IF_ERROR(GenerateText(flags.generate, [](char byte) {
+    std::fputc(byte, stdout);
+    std::fflush(stdout);
+  }));
+  std::fputc('\n', stdout);
+  return absl::OkStatus();
+}
+
+absl::Status Serve(const Flags& flags) {
+  if (!flags.insecure && !IsLoopback(flags.listen)) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "--listen ", flags.listen,
+        " is not on loopback, and the data channels "
+        "are plain text: give --insecure if everybody on that network may read "
+        "and write them"));
+  }
+  DP_ASSIGN_OR_RETURN(const auto device, ResolveDevice(flags.device));
+  TcpOptions tcp;
+  tcp.advertised_host = flags.advertise;
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
+                      CreateTcpTransport(flags.listen, tcp));
+  WorkerOptions options;
+  options.coordinator = flags.coordinator;
+  options.run_folder = flags.folder;
+  options.transport = transport.get();
+  options.hello.set_version(kVersion);
+  options.hello.set_host(HostName());
+  options.hello.set_pid(getpid());
+  std::string address = transport->address();
+  // Listening on every address, this worker cannot know which one its peers
+  // reach; the coordinator sees it on the control connection.
+  if (absl::StartsWith(address, "0.0.0.0:") ||
+      absl::StartsWith(address, "[::]:")) {
+    address = address.substr(address.rfind(':'));
+  }
+  options.hello.set_data_address(address);
+  options.hello.set_device(device.second);
+  options.hello.set_cores(
+      static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  options.hello.set_memory_bytes(MemoryBytes());
+  options.hello.set_launch_token(flags.launch_token);
+  options.set_threads = &SetComputeThreads;
+  options.make_stage = [](const v1::Assignment& assignment)
+      -> absl::StatusOr<std::unique_ptr<Stage>> {
+    const v1::Plan& plan = assignment.plan();
+    const int stage = assignment.rank() / plan.num_replicas();
+    if (assignment.spec().model().kind() == "synthetic") {
+      return MakeSyntheticStage(assignment.spec(), stage, plan.num_stages());
+    }
+    DP_ASSIGN_OR_RETURN(const auto device,
+                        ResolveDevice(assignment.spec().parallel().device()));
+    return MakeTorchStage(assignment.spec(), plan.stages(stage).first_layer(),
+                          plan.stages(stage).end_layer(), device.first);
+  };
+  return ServeCoordinator(options);
+}
+
+int Main(int argc, char** argv) {
+  // A peer that closes a socket is an error to handle, not a signal.
+  std::signal(SIGPIPE, SIG_IGN);
+  Flags flags;
+  CLI::App app(
+      "Computes one stage of one replica for a deltapipe coordinator.\n"
+      "Example: deltapipe-worker --coordinator 10.77.0.1:7707 --listen "
+      "10.77.0.2:0 --insecure");
+  app.set_version_flag("--version",
+                       absl::StrCat("deltapipe-worker ", kVersion));
+  auto* coordinator = app.add_option("--coordinator", flags.coordinator,
+                                     "HOST:PORT of the coordinator to serve");
+  app.add_option("--listen", flags.listen,
+                 "HOST:PORT for the data of other workers; port 0 takes a free "
+                 "one")
+      ->capture_default_str();
+  app.add_option("--advertise", flags.advertise,
+                 "host that other workers reach this one by, if not the one "
+                 "listened on");
+  app.add_flag("--insecure", flags.insecure,
+               "allow listening off loopback, in plain text");
+  app.add_option("--launch-token", flags.launch_token,
+                 "given by the program that started this one")
+      ->group("");
+  app.add_option("--device", flags.device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--folder", flags.folder,
+                 "where models go whose job names no folder")
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level,
+                 "debug, info, warning or error")
+      ->capture_default_str();
+  auto* profile = app.add_option(
+      "--profile", flags.profile,
+      "measure the layers of this job spec (JSON), print them as JSON and end");
+  app.add_option("--threads", flags.threads, "threads for --profile");
+  auto* sample =
+      app.add_option("--sample", flags.sample,
+                     "write text with the model in this run folder and end");
+  app.add_option("--prompt", flags.generate.prompt, "text to go on from")
+      ->needs(sample);
+  app.add_option("--bytes", flags.generate.num_bytes, "bytes to write")
+      ->needs(sample)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
+  app.add_option("--temperature", flags.generate.temperature,
+                 "0 takes the most probable byte, 1 draws as the model says")
+      ->needs(sample)
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str();
+  app.add_option("--seed", flags.generate.seed, "of the draws")->needs(sample);
+  coordinator->excludes(profile)->excludes(sample);
+  profile->excludes(sample);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  LogLevel level;
+  absl::Status status = ParseLogLevel(flags.log_level, &level);
+  if (status.ok()) {
+    ConfigureLog(level, "worker");
+    if (!flags.profile.empty()) {
+      status = Profile(flags);
+    } else if (!flags.sample.empty()) {
+      status = Sample(flags);
+    } else if (!flags.coordinator.empty()) {
+      status = Serve(flags);
+    } else {
+      status = absl::InvalidArgumentError(
+          "one of --coordinator, --profile or --sample is needed: see --help");
+    }
+  }
+  if (status.ok()) return 0;
+  std::cerr << "deltapipe-worker: " << status.message() << std::endl;
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+      return 2;
+    case absl::StatusCode::kNotFound:
+      return 3;
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAlreadyExists:
+      return 4;
+    case absl::StatusCode::kUnavailable:
+      return 5;
+    case absl::StatusCode::kPermissionDenied:
+      return 6;
+    default:
+      return 1;
+  }
+}
+
+}  // namespace
+}  // namespace deltapipe
+
+int main(int argc, char** argv) { return deltapipe::Main(argc, argv); }

@@ -1,0 +1,22 @@
+// Measures what the layers of a model cost on this machine, so that the
+// coordinator can cut it into stages of even cost.
+#ifndef DELTAPIPE_WORKER_STAGE_PROFILE_H_
+#define DELTAPIPE_WORKER_STAGE_PROFILE_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "proto/deltapipe/v1/job.pb.h"
+#include "proto/deltapipe/v1/plan.pb.h"
+
+namespace deltapipe {
+
+/// Times forward and backward of each layer for one micro-batch: the median of a
+/// few repeats after a warm-up. The embedding counts to the first layer, the head
+/// to the last. Layers of equal shape are timed once.
+absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
+                                              const std::string& device);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_STAGE_PROFILE_H_
