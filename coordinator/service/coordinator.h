@@ -1,8 +1,9 @@
 // Coordinator: the whole control plane in one object, used by `deltapipe run`
 // (inside its own process) and `deltapipe coordinator` (for many hosts).
 //
-// Serves JobService and ControlService on one gRPC address, keeps jobs, plans and
-// events in SQLite, watches workers, and runs one background thread per job.
+// Serves JobService and ControlService on one gRPC address, keeps jobs, plans
+// and events in SQLite, watches workers, and runs one background thread per
+// job.
 //
 //   DP_ASSIGN_OR_RETURN(auto coordinator, Coordinator::Start(options));
 //   LOG_INFO << "listening on " << coordinator->address();
@@ -31,6 +32,12 @@ struct CoordinatorOptions {
   std::string store_path;
   /// Measures layer costs for a spec (runs `deltapipe-worker --profile`).
   std::function<absl::StatusOr<v1::StageProfile>(const v1::JobSpec&)> profiler;
+  /// Makes a `profiler` that is at work return soon; called by Shutdown. May be
+  /// null if the profiler is quick.
+  std::function<void()> cancel_profiler;
+  /// When not empty, only workers that present it are let in: those that `run`
+  /// has started itself.
+  std::string launch_token;
   Clock* clock = Clock::Real();
 };
 

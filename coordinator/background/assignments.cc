@@ -1,0 +1,80 @@
+#include "coordinator/background/assignments.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/units.h"
+
+namespace deltapipe {
+
+std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
+                                  const std::vector<WorkerInfo>& workers) {
+  std::map<std::string, int> num_on_host;
+  for (const WorkerInfo& worker : workers) ++num_on_host[worker.host];
+  std::vector<int> threads;
+  for (const WorkerInfo& worker : workers) {
+    threads.push_back(
+        spec.parallel().threads() > 0
+            ? spec.parallel().threads()
+            : std::max(1, worker.cores / num_on_host[worker.host]));
+  }
+  return threads;
+}
+
+Nanos WaitForData(const v1::Plan& plan) {
+  const double seconds = std::max(60.0, 10 * plan.predicted_step_seconds());
+  // A prediction of years is a wait for ever, but one that Nanos can hold.
+  return std::chrono::duration_cast<Nanos>(
+      std::chrono::duration<double>(std::min(seconds, 1e8)));
+}
+
+std::vector<v1::Assignment> MakeAssignments(
+    const v1::Job& job, const v1::Plan& plan,
+    const std::vector<WorkerInfo>& workers) {
+  const int num_replicas = job.spec().parallel().replicas();
+  const std::vector<int> threads = ThreadsOfWorkers(job.spec(), workers);
+  v1::Assignment common;
+  common.set_job_id(job.id());
+  common.set_generation(job.generation());
+  *common.mutable_spec() = job.spec();
+  *common.mutable_plan() = plan;
+  common.set_run_folder(job.run_folder());
+  common.set_wait_seconds(
+      std::chrono::duration<double>(WaitForData(plan)).count());
+  for (size_t rank = 0; rank < workers.size(); ++rank) {
+    v1::Peer* peer = common.add_peers();
+    peer->set_rank(static_cast<int>(rank));
+    peer->set_stage(static_cast<int>(rank) / num_replicas);
+    peer->set_replica(static_cast<int>(rank) % num_replicas);
+    peer->set_worker_id(workers[rank].id);
+    peer->set_data_address(workers[rank].data_address);
+  }
+  std::vector<v1::Assignment> assignments(workers.size(), common);
+  for (size_t rank = 0; rank < workers.size(); ++rank) {
+    assignments[rank].set_rank(static_cast<int>(rank));
+    assignments[rank].set_threads(threads[rank]);
+  }
+  return assignments;
+}
+
+int64_t EstimateTrainSamples(const v1::JobSpec& spec) {
+  if (spec.model().kind() == "synthetic") {
+    return spec.model().synthetic().samples();
+  }
+  struct stat status;
+  if (spec.model().context() < 1 ||
+      stat(spec.data().path().c_str(), &status) != 0) {
+    return 0;
+  }
+  const auto limit = ParseBytes(spec.data().limit());
+  const int64_t bytes =
+      std::min<int64_t>(status.st_size, limit.ok() ? *limit : INT64_MAX);
+  return static_cast<int64_t>(
+      std::floor(static_cast<double>(bytes) * (1 - spec.data().validation()) /
+                 spec.model().context()));
+}
+
+}  // namespace deltapipe

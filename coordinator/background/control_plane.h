@@ -1,0 +1,72 @@
+// ControlPlane: the coordinator without its network: store, roster, jobs,
+// events and time, put together in the order in which they need each other.
+//
+// The RPC handlers and the worker streams work on it. Thread-safe.
+#ifndef DELTAPIPE_COORDINATOR_BACKGROUND_CONTROL_PLANE_H_
+#define DELTAPIPE_COORDINATOR_BACKGROUND_CONTROL_PLANE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "coordinator/background/event_log.h"
+#include "coordinator/background/job_supervisor.h"
+#include "coordinator/background/log_book.h"
+#include "coordinator/background/timekeeper.h"
+#include "coordinator/roster/roster.h"
+#include "coordinator/store/job_store.h"
+
+namespace deltapipe {
+
+struct ControlPlaneOptions {
+  std::unique_ptr<JobStore> store;
+  RosterOptions roster;
+  Clock* clock = Clock::Real();
+  Profiler profiler;
+  std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
+  /// What is wrong with a spec, one sentence each; empty: nothing.
+  std::function<std::vector<std::string>(const v1::JobSpec&)> check_spec;
+  Nanos tick = std::chrono::milliseconds(250);
+};
+
+class ControlPlane {
+ public:
+  /// The errors of the store.
+  static absl::StatusOr<std::unique_ptr<ControlPlane>> Create(
+      ControlPlaneOptions options);
+  ~ControlPlane();
+
+  JobStore* store() { return store_.get(); }
+  Roster* roster() { return &roster_; }
+  EventLog* events() { return &events_; }
+  LogBook* logs() { return &logs_; }
+  JobSupervisor* jobs() { return supervisor_.get(); }
+  Clock* clock() { return clock_; }
+  std::vector<std::string> CheckSpec(const v1::JobSpec& spec) const {
+    return check_spec_(spec);
+  }
+
+  /// Ends runners, says goodbye to workers, ends watches. Stored jobs stay as
+  /// they are. Idempotent.
+  void Shutdown(const std::string& reason);
+
+ private:
+  explicit ControlPlane(ControlPlaneOptions options);
+
+  Clock* const clock_;
+  const std::function<std::vector<std::string>(const v1::JobSpec&)> check_spec_;
+  const std::unique_ptr<JobStore> store_;
+  Roster roster_;
+  EventLog events_;
+  LogBook logs_;
+  std::unique_ptr<JobSupervisor> supervisor_;
+  std::unique_ptr<Timekeeper> timekeeper_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_BACKGROUND_CONTROL_PLANE_H_

@@ -1,0 +1,215 @@
+#include "coordinator/background/step_aggregator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+/// Steps over which the reported rate is averaged.
+constexpr size_t kRateSteps = 20;
+
+}  // namespace
+
+StepAggregator::StepAggregator(AggregatorShape shape)
+    : shape_(std::move(shape)),
+      num_ranks_(shape_.num_stages * shape_.num_replicas),
+      last_steps_(static_cast<size_t>(num_ranks_), -1),
+      bytes_(static_cast<size_t>(num_ranks_)) {}
+
+std::string StepAggregator::Describe(int rank) const {
+  return absl::StrCat(shape_.worker_ids[static_cast<size_t>(rank)], " (stage ",
+                      StageOf(rank), ", replica ", rank % shape_.num_replicas,
+                      ")");
+}
+
+absl::StatusOr<std::optional<v1::StepSummary>> StepAggregator::Add(
+    int rank, const v1::StepReport& report) {
+  const size_t index = static_cast<size_t>(rank);
+  if (report.step() <= last_steps_[index]) {
+    return absl::InternalError(absl::StrCat(
+        Describe(rank), " reported step ", report.step(), " after step ",
+        last_steps_[index], ", expected rising steps"));
+  }
+  if (report.step() - last_complete_ > kMaxOpenSteps) {
+    return absl::InternalError(absl::StrCat(
+        Describe(rank), " reported step ", report.step(), ", ", kMaxOpenSteps,
+        " ahead of the last step that all reported, ", last_complete_));
+  }
+  last_steps_[index] = report.step();
+  bytes_[index] = report.bytes();
+  Step& step = open_[report.step()];
+  step.reports.resize(static_cast<size_t>(num_ranks_));
+  step.reports[index] = report;
+  if (++step.num_reports < num_ranks_) return std::optional<v1::StepSummary>();
+  DP_RETURN_IF_ERROR(CompareWeights(step));
+  v1::StepSummary summary = Summarise(step);
+  open_.erase(report.step());
+  return std::optional<v1::StepSummary>(std::move(summary));
+}
+
+absl::Status StepAggregator::CompareWeights(const Step& step) const {
+  for (int rank = 0; rank < num_ranks_; ++rank) {
+    const int first = StageOf(rank) * shape_.num_replicas;
+    const v1::StepReport& mine = *step.reports[static_cast<size_t>(rank)];
+    const v1::StepReport& expected = *step.reports[static_cast<size_t>(first)];
+    if (mine.weights_hash() == 0 || expected.weights_hash() == 0 ||
+        mine.weights_hash() == expected.weights_hash()) {
+      continue;
+    }
+    return absl::DataLossError(absl::StrFormat(
+        "the weights of stage %d differ between its replicas after step %d: "
+        "%s has hash %016x, %s has %016x; the replicas did not apply the same "
+        "updates",
+        StageOf(rank), mine.step(), Describe(first), expected.weights_hash(),
+        Describe(rank), mine.weights_hash()));
+  }
+  return absl::OkStatus();
+}
+
+v1::ByteCounters StepAggregator::TotalBytes() const {
+  v1::ByteCounters total;
+  for (const v1::ByteCounters& bytes : bytes_) {
+    total.set_activation_raw(total.activation_raw() + bytes.activation_raw());
+    total.set_activation_wire(total.activation_wire() +
+                              bytes.activation_wire());
+    total.set_gradient_raw(total.gradient_raw() + bytes.gradient_raw());
+    total.set_gradient_wire(total.gradient_wire() + bytes.gradient_wire());
+    total.set_evaluation_wire(total.evaluation_wire() +
+                              bytes.evaluation_wire());
+    total.set_other_wire(total.other_wire() + bytes.other_wire());
+  }
+  return total;
+}
+
+v1::StepSummary StepAggregator::Summarise(const Step& step) {
+  v1::StepSummary summary;
+  double loss_sum = 0;
+  int num_losses = 0;
+  int64_t tokens = 0;
+  int64_t first_stage_tokens = 0;
+  bool is_compressed = true;
+  for (int rank = 0; rank < num_ranks_; ++rank) {
+    const v1::StepReport& report = *step.reports[static_cast<size_t>(rank)];
+    summary.set_step(report.step());
+    if (report.has_loss()) {
+      loss_sum += report.loss();
+      ++num_losses;
+      tokens += report.tokens();
+    }
+    if (StageOf(rank) == 0) first_stage_tokens += report.tokens();
+    is_compressed = is_compressed && report.compressed();
+    summary.set_skipped(summary.skipped() || report.skipped());
+    summary.set_gradient_norm(
+        std::max(summary.gradient_norm(), report.gradient_norm()));
+    summary.set_learning_rate(
+        std::max(summary.learning_rate(), report.learning_rate()));
+    summary.set_step_seconds(
+        std::max(summary.step_seconds(), report.step_seconds()));
+    summary.set_compute_seconds(
+        std::max(summary.compute_seconds(), report.compute_seconds()));
+    summary.set_wait_seconds(
+        std::max(summary.wait_seconds(), report.wait_seconds()));
+    summary.set_reduce_seconds(
+        std::max(summary.reduce_seconds(), report.reduce_seconds()));
+  }
+  if (tokens == 0) tokens = first_stage_tokens;
+  summary.set_total_steps(shape_.total_steps);
+  summary.set_compressed(is_compressed);
+  if (num_losses > 0) {
+    train_loss_ = loss_sum / num_losses;
+    summary.set_loss(train_loss_);
+  }
+
+  ++num_complete_;
+  last_complete_ = std::max(last_complete_, summary.step());
+  if (summary.skipped()) ++num_skipped_;
+  total_tokens_ += tokens;
+  total_seconds_ += summary.step_seconds();
+  step_seconds_.push_back(static_cast<float>(summary.step_seconds()));
+  step_tokens_.push_back(tokens);
+  double seconds = 0;
+  int64_t recent_tokens = 0;
+  const size_t num_recent = std::min(kRateSteps, step_seconds_.size());
+  for (size_t i = step_seconds_.size() - num_recent; i < step_seconds_.size();
+       ++i) {
+    seconds += step_seconds_[i];
+    recent_tokens += step_tokens_[i];
+  }
+  if (seconds > 0) {
+    summary.set_tokens_per_second(static_cast<double>(recent_tokens) / seconds);
+  }
+  const v1::ByteCounters bytes = TotalBytes();
+  summary.set_activation_raw_bytes(bytes.activation_raw());
+  summary.set_activation_wire_bytes(bytes.activation_wire());
+  summary.set_gradient_raw_bytes(bytes.gradient_raw());
+  summary.set_gradient_wire_bytes(bytes.gradient_wire());
+  return summary;
+}
+
+std::optional<ValidationSummary> StepAggregator::AddValidation(
+    int rank, const v1::ValidationReport& report) {
+  // Only the last stage knows a loss.
+  if (StageOf(rank) != shape_.num_stages - 1) return std::nullopt;
+  auto& reports = validations_[report.step()];
+  reports.resize(static_cast<size_t>(shape_.num_replicas));
+  reports[static_cast<size_t>(rank % shape_.num_replicas)] = report;
+  ValidationSummary summary;
+  summary.step = report.step();
+  double weighted = 0;
+  for (const auto& share : reports) {
+    if (!share.has_value()) return std::nullopt;
+    weighted += share->loss() * static_cast<double>(share->tokens());
+    summary.tokens += share->tokens();
+  }
+  if (summary.tokens > 0) {
+    summary.loss = weighted / static_cast<double>(summary.tokens);
+  }
+  validation_loss_ = summary.loss;
+  validations_.erase(validations_.begin(),
+                     validations_.upper_bound(report.step()));
+  return summary;
+}
+
+void StepAggregator::SetBytes(int rank, const v1::ByteCounters& bytes) {
+  bytes_[static_cast<size_t>(rank)] = bytes;
+}
+
+int64_t StepAggregator::LastStepOf(int rank) const {
+  return last_steps_[static_cast<size_t>(rank)];
+}
+
+v1::JobResult StepAggregator::Result() const {
+  v1::JobResult result;
+  result.set_steps(num_complete_);
+  result.set_train_loss(train_loss_);
+  result.set_validation_loss(validation_loss_);
+  if (total_seconds_ > 0) {
+    result.set_tokens_per_second(static_cast<double>(total_tokens_) /
+                                 total_seconds_);
+  }
+  const v1::ByteCounters bytes = TotalBytes();
+  result.set_activation_raw_bytes(bytes.activation_raw());
+  result.set_activation_wire_bytes(bytes.activation_wire());
+  result.set_gradient_raw_bytes(bytes.gradient_raw());
+  result.set_gradient_wire_bytes(bytes.gradient_wire());
+  result.set_evaluation_wire_bytes(bytes.evaluation_wire());
+  result.set_other_wire_bytes(bytes.other_wire());
+  result.set_samples_applied((num_complete_ - num_skipped_) *
+                             shape_.batch_samples);
+  result.set_samples_dropped(num_skipped_ * shape_.batch_samples);
+  if (!step_seconds_.empty()) {
+    std::vector<float> seconds = step_seconds_;
+    const auto middle =
+        seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+    std::nth_element(seconds.begin(), middle, seconds.end());
+    result.set_seconds_per_step(*middle);
+  }
+  return result;
+}
+
+}  // namespace deltapipe

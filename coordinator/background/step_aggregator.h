@@ -1,0 +1,96 @@
+// StepAggregator: from every worker's report of a step to one summary of it,
+// and from those to the result of the job.
+//
+// Called by one job, on its thread; does no I/O. A step is complete when all
+// ranks have reported it; steps complete in order. rank = stage * replicas +
+// replica.
+#ifndef DELTAPIPE_COORDINATOR_BACKGROUND_STEP_AGGREGATOR_H_
+#define DELTAPIPE_COORDINATOR_BACKGROUND_STEP_AGGREGATOR_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+#include "proto/deltapipe/v1/control.pb.h"
+#include "proto/deltapipe/v1/job.pb.h"
+
+namespace deltapipe {
+
+struct AggregatorShape {
+  int num_stages = 1;
+  int num_replicas = 1;
+  int64_t total_steps = 0;
+  int64_t batch_samples = 0;
+  /// By rank, for messages: "worker-3".
+  std::vector<std::string> worker_ids;
+};
+
+struct ValidationSummary {
+  int64_t step = 0;
+  double loss = 0;  // mean over tokens
+  int64_t tokens = 0;
+};
+
+class StepAggregator {
+ public:
+  /// Steps that ranks may be apart; a worker that runs further ahead is broken.
+  static constexpr int64_t kMaxOpenSteps = 4096;
+
+  explicit StepAggregator(AggregatorShape shape);
+
+  /// The step's summary once all ranks have reported it. DATA_LOSS: the
+  /// replicas of a stage have different weights (names them). INTERNAL: a
+  /// report that no correct worker sends, such as a second one of the same
+  /// step.
+  absl::StatusOr<std::optional<v1::StepSummary>> Add(
+      int rank, const v1::StepReport& report);
+  /// The mean over the replicas' shares, weighted by tokens, once all replicas
+  /// of the last stage have reported it.
+  std::optional<ValidationSummary> AddValidation(
+      int rank, const v1::ValidationReport& report);
+  /// The final byte counts of a rank.
+  void SetBytes(int rank, const v1::ByteCounters& bytes);
+
+  /// Steps that all ranks have reported.
+  int64_t num_complete() const { return num_complete_; }
+  /// The last step that this rank has reported; -1: none.
+  int64_t LastStepOf(int rank) const;
+  /// Figures of the complete steps; wall_seconds is the caller's.
+  v1::JobResult Result() const;
+
+ private:
+  struct Step {
+    std::vector<std::optional<v1::StepReport>> reports;
+    int num_reports = 0;
+  };
+  absl::Status CompareWeights(const Step& step) const;
+  v1::StepSummary Summarise(const Step& step);
+  v1::ByteCounters TotalBytes() const;
+  int StageOf(int rank) const { return rank / shape_.num_replicas; }
+  std::string Describe(int rank) const;
+
+  const AggregatorShape shape_;
+  const int num_ranks_;
+  std::map<int64_t, Step> open_;
+  std::map<int64_t, std::vector<std::optional<v1::ValidationReport>>>
+      validations_;
+  std::vector<int64_t> last_steps_;
+  std::vector<v1::ByteCounters> bytes_;
+  std::vector<float> step_seconds_;  // of complete steps
+  std::vector<int64_t> step_tokens_;
+  int64_t num_complete_ = 0;
+  int64_t last_complete_ = -1;
+  int64_t num_skipped_ = 0;
+  int64_t total_tokens_ = 0;
+  double total_seconds_ = 0;
+  double train_loss_ = 0;
+  double validation_loss_ = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_BACKGROUND_STEP_AGGREGATOR_H_

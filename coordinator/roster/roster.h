@@ -1,0 +1,148 @@
+// Roster: which workers are here, which job each works for, and who has fallen
+// silent.
+//
+// Thread-safe; no call blocks, none calls back. A worker is idle or busy; when
+// it leaves it is forgotten, but its name is not given to another. Knows
+// nothing of jobs but their ids and how many workers they wait for.
+//
+//   DP_ASSIGN_OR_RETURN(v1::Welcome welcome, roster.Join(hello, host,
+//   session)); roster.Wait("text-1", {4, false});      // in line, by order of
+//   calls auto reserved = roster.TryReserve("text-1", detection_budget);
+#ifndef DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
+#define DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "coordinator/roster/worker_session.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+#include "proto/deltapipe/v1/control.pb.h"
+
+namespace deltapipe {
+
+struct RosterOptions {
+  /// What a worker's Hello must say.
+  std::string version;
+  /// When not empty, only workers that present it are let in.
+  std::string launch_token;
+  Nanos heartbeat = std::chrono::milliseconds(500);
+  /// How long an idle worker may be silent. A busy one's budget is its job's.
+  Nanos idle_budget = std::chrono::seconds(10);
+};
+
+struct WorkerInfo {
+  std::string id;  // "worker-3"
+  int64_t number = 0;
+  std::string host;
+  int64_t pid = 0;
+  std::string data_address;
+  std::string device;
+  int cores = 0;
+  int64_t memory_bytes = 0;
+};
+
+struct WorkerDemand {
+  int count = 0;
+  bool needs_cuda = false;
+};
+
+/// A worker that is no longer here.
+struct DepartedWorker {
+  WorkerInfo worker;
+  std::string job_id;  // empty if it was idle
+  std::string reason;  // "its connection closed"
+};
+
+struct Reservation {
+  /// By host, then by name; empty unless all could be had.
+  std::vector<WorkerInfo> workers;
+  int num_missing = 0;
+  /// A job that waits longer takes the workers that there are.
+  bool is_behind_another = false;
+};
+
+class Roster {
+ public:
+  Roster(RosterOptions options, Clock* clock);
+
+  /// Sends Welcome over `session` and returns it.
+  /// FAILED_PRECONDITION: the worker's version differs (names both).
+  /// PERMISSION_DENIED: wrong launch token. INVALID_ARGUMENT: no data address.
+  /// A data address ":PORT" is completed with `peer_host`.
+  absl::StatusOr<v1::Welcome> Join(const v1::Hello& hello,
+                                   const std::string& peer_host,
+                                   std::shared_ptr<WorkerSession> session);
+  /// Notes a sign of life.
+  void Heard(const std::string& worker_id);
+  /// The stream of `session` has ended. Empty if the worker is gone already, or
+  /// has come back over another stream.
+  std::optional<DepartedWorker> Leave(const std::string& worker_id,
+                                      const WorkerSession* session);
+  /// Removes the workers that were silent longer than their budgets and closes
+  /// their sessions.
+  std::vector<DepartedWorker> RemoveSilent();
+  /// Takes `pause`, during which this process itself stood still, off
+  /// everyone's silence.
+  void Forgive(Nanos pause);
+  /// Says goodbye to a worker and forgets it.
+  void Dismiss(const std::string& worker_id, const std::string& reason);
+  /// Says goodbye to all; nobody is let in afterwards.
+  void Close(const std::string& reason);
+
+  /// Puts the job at the end of the line, once.
+  void Wait(const std::string& job_id, WorkerDemand demand);
+  void StopWaiting(const std::string& job_id);
+  /// All the workers that the job waits for, busy from now on, or none.
+  Reservation TryReserve(const std::string& job_id, Nanos detection_budget);
+  void SetPlace(const std::string& worker_id, int stage, int replica);
+  void Release(const std::string& worker_id);
+
+  /// Drops the message if the worker is gone.
+  void Send(const std::string& worker_id,
+            const v1::CoordinatorMessage& message);
+  /// The job that the worker works for; empty if idle or gone.
+  std::string JobOf(const std::string& worker_id);
+  v1::ListWorkersResponse List();
+
+ private:
+  struct Member {
+    WorkerInfo info;
+    std::shared_ptr<WorkerSession> session;
+    /// Welcome must be the first message, so no job may send before.
+    bool is_welcomed = false;
+    Nanos last_heard{0};
+    Nanos budget{0};
+    std::string job_id;
+    int stage = 0;
+    int replica = 0;
+  };
+  struct Waiting {
+    std::string job_id;
+    WorkerDemand demand;
+  };
+
+  std::string PickName(const std::string& wanted) DP_REQUIRES(mutex_);
+  std::vector<Member*> Idle(const WorkerDemand& demand) DP_REQUIRES(mutex_);
+
+  const RosterOptions options_;
+  Clock* const clock_;
+  Mutex mutex_;
+  std::map<std::string, Member> members_ DP_GUARDED_BY(mutex_);
+  std::vector<Waiting> line_ DP_GUARDED_BY(mutex_);
+  int64_t last_number_ DP_GUARDED_BY(mutex_) = 0;
+  std::string closed_reason_ DP_GUARDED_BY(mutex_);
+  bool is_closed_ DP_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_

@@ -1,0 +1,50 @@
+#include "coordinator/rpc/submit_job.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr size_t kMaxSpecBytes = 1 << 20;
+constexpr size_t kMaxRequestId = 256;
+
+}  // namespace
+
+absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
+                                  const v1::SubmitJobRequest& request) {
+  if (request.spec().ByteSizeLong() > kMaxSpecBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the spec has ", request.spec().ByteSizeLong(),
+                     " bytes, expected at most ", kMaxSpecBytes));
+  }
+  if (request.request_id().size() > kMaxRequestId) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request_id has ", request.request_id().size(),
+                     " bytes, expected at most ", kMaxRequestId));
+  }
+  const std::vector<std::string> violations = plane->CheckSpec(request.spec());
+  if (!violations.empty()) {
+    return absl::InvalidArgumentError(absl::StrJoin(violations, "\n"));
+  }
+  NewJob job;
+  job.spec = request.spec();
+  job.request_id = request.request_id();
+  job.run_folder = request.run_folder();
+  job.time_millis = plane->clock()->WallMillis();
+  job.event_text = "submitted";
+  if (request.validate_only()) {
+    v1::Job preview;
+    *preview.mutable_spec() = job.spec;
+    preview.set_state(v1::JOB_STATE_PENDING);
+    preview.set_create_time_millis(job.time_millis);
+    preview.set_run_folder(job.run_folder);
+    return preview;
+  }
+  return plane->jobs()->Submit(job);
+}
+
+}  // namespace deltapipe

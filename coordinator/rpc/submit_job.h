@@ -1,0 +1,18 @@
+// JobService.SubmitJob.
+#ifndef DELTAPIPE_COORDINATOR_RPC_SUBMIT_JOB_H_
+#define DELTAPIPE_COORDINATOR_RPC_SUBMIT_JOB_H_
+
+#include "absl/status/statusor.h"
+#include "coordinator/background/control_plane.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+
+namespace deltapipe {
+
+/// INVALID_ARGUMENT: every violation of the spec, one a line. With
+/// validate_only the answer is the job as it would be, without an id.
+absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
+                                  const v1::SubmitJobRequest& request);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_RPC_SUBMIT_JOB_H_

@@ -1,0 +1,87 @@
+#include "coordinator/service/control_plane_server.h"
+
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+/// Threads of the server; each watch holds one.
+constexpr int kMaxThreads = 128;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
+    const ListenAddress& listen, bool insecure, ControlPlaneOptions options) {
+  if (!IsLoopback(listen.host) && !insecure) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "will not listen on ", listen.ToString(),
+        ": others on the network could reach it and nothing is encrypted; "
+        "listen on 127.0.0.1, or say --insecure if the network is yours"));
+  }
+  DP_RETURN_IF_ERROR(CheckListenAddress(listen));
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<ControlPlane> plane,
+                      ControlPlane::Create(std::move(options)));
+  std::unique_ptr<ControlPlaneServer> server(
+      new ControlPlaneServer(std::move(plane)));
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(listen.ToString(), grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(&server->control_service_);
+  builder.RegisterService(&server->job_service_);
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+  grpc::ResourceQuota quota("coordinator");
+  quota.SetMaxThreads(kMaxThreads);
+  builder.SetResourceQuota(quota);
+  // With SO_REUSEPORT a second coordinator would share the port unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+  server->server_ = builder.BuildAndStart();
+  if (server->server_ == nullptr || port == 0) {
+    // Taken between the check and now, most likely.
+    DP_RETURN_IF_ERROR(CheckListenAddress(listen));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", listen.ToString(),
+                     ": try again, or choose another port"));
+  }
+  server->address_ = ListenAddress{listen.host, port}.ToString();
+  return server;
+}
+
+ControlPlaneServer::ControlPlaneServer(std::unique_ptr<ControlPlane> plane)
+    : plane_(std::move(plane)),
+      control_service_(plane_->jobs()),
+      job_service_(plane_.get()) {}
+
+ControlPlaneServer::~ControlPlaneServer() { Shutdown("destroyed"); }
+
+void ControlPlaneServer::Shutdown(const std::string& reason) {
+  if (server_ == nullptr) return;
+  if (server_->GetHealthCheckService() != nullptr) {
+    server_->GetHealthCheckService()->SetServingStatus(false);
+  }
+  if (on_shutdown_ != nullptr) on_shutdown_();
+  plane_->Shutdown(reason);
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    std::chrono::milliseconds(1000));
+  server_->Wait();
+  server_.reset();
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,67 @@
+// SqliteJobStore: the JobStore on disk.
+//
+// WAL mode. State changes are synced before they are acknowledged
+// (synchronous=FULL); log lines go over a second connection that is not. One
+// process at a time: a lock file beside the store refuses the second one.
+// Refuses a store written by a later schema. An absl::StatusOr error never
+// leaves half a change behind.
+#ifndef DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
+#define DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "coordinator/store/job_store.h"
+#include "coordinator/store/sqlite.h"
+
+namespace deltapipe {
+
+class SqliteJobStore : public JobStore {
+ public:
+  static constexpr int kSchemaVersion = 1;
+
+  /// UNAVAILABLE: another coordinator uses it (names its pid).
+  /// PERMISSION_DENIED, NOT_FOUND, DATA_LOSS: as SqliteDatabase::Open.
+  /// FAILED_PRECONDITION: it was written by a later version.
+  static absl::StatusOr<std::unique_ptr<SqliteJobStore>> Open(
+      const std::string& path);
+  ~SqliteJobStore() override;
+
+  absl::StatusOr<uint64_t> NewGeneration() override;
+  absl::StatusOr<CreatedJob> CreateJob(const NewJob& job) override;
+  absl::StatusOr<int64_t> Commit(const JobChange& change) override;
+  absl::StatusOr<StoredJob> GetJob(const std::string& id) override;
+  absl::StatusOr<std::vector<StoredJob>> ListJobs(
+      const JobQuery& query) override;
+  absl::StatusOr<std::vector<v1::JobEvent>> ReadEvents(
+      const std::string& job_id, int64_t after_sequence, int limit) override;
+  absl::StatusOr<int64_t> AppendLogs(
+      const std::string& job_id,
+      const std::vector<v1::LogLine>& lines) override;
+  absl::StatusOr<std::vector<StoredLogLine>> ReadLogs(
+      const LogQuery& query) override;
+
+ private:
+  explicit SqliteJobStore(int lock_file) : lock_file_(lock_file) {}
+  absl::Status Prepare(const std::string& path);
+  absl::StatusOr<int64_t> InsertEvent(const std::string& job_id,
+                                      const v1::JobEvent& event)
+      DP_REQUIRES(mutex_);
+  absl::StatusOr<StoredJob> FindJob(const std::string& column,
+                                    const std::string& value)
+      DP_REQUIRES(mutex_);
+
+  const int lock_file_;
+  // A connection serves one thread at a time, so these locks are held over its
+  // I/O. Never both at once.
+  Mutex mutex_;
+  std::unique_ptr<SqliteDatabase> database_ DP_GUARDED_BY(mutex_);
+  Mutex log_mutex_;
+  std::unique_ptr<SqliteDatabase> log_database_ DP_GUARDED_BY(log_mutex_);
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
