@@ -1,0 +1,296 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "compression/delta/boundary_body.h"
+#include "compression/delta/boundary_channel.h"
+#include "compression/delta/boundary_codec.h"
+#include "compression/delta/pending_records.h"
+#include "compression/delta/record_math.h"
+
+namespace deltapipe {
+namespace {
+
+/// Keyframe payloads by key and version.
+using Keyframes = absl::flat_hash_map<std::pair<uint64_t, uint32_t>,
+                                      absl::Span<const uint8_t>>;
+
+class Decoder : public BoundaryDecoder {
+ public:
+  explicit Decoder(BoundaryChannel channel)
+      : channel_(std::move(channel)),
+        pool_(channel_.record_bytes(), kMaxIdleBytes) {
+    if (keeps_records()) store_ = MakeMemoryStateStore();
+  }
+
+  absl::Status Decode(uint32_t step, absl::Span<const BoundarySample> expected,
+                      absl::Span<const uint8_t> body, bool reads_only,
+                      absl::Span<float> values,
+                      std::vector<uint64_t>* missing_keys) override {
+    if (missing_keys != nullptr) missing_keys->clear();
+    DP_RETURN_IF_ERROR(channel_.CheckValues(expected.size(), values.size()));
+    DP_ASSIGN_OR_RETURN(const ParsedBody parsed,
+                        Parse(step, expected, body, reads_only));
+    if (reads_only || !keeps_records()) {
+      return DecodeWithoutState(parsed, body.size(), reads_only, values);
+    }
+    const std::vector<uint64_t> missing = MissingKeys(parsed);
+    if (!missing.empty()) {
+      if (missing_keys == nullptr) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("decode failed: ", missing.size(),
+                         " records are missing or of another version, such as "
+                         "that of sample ",
+                         missing[0]));
+      }
+      *missing_keys = missing;
+      return absl::OkStatus();
+    }
+    DP_RETURN_IF_ERROR(Apply(step, parsed, {}, values));
+    Count(expected.size(), body.size());
+    return absl::OkStatus();
+  }
+
+  absl::Status ApplyKeyframes(uint32_t step,
+                              absl::Span<const BoundarySample> expected,
+                              absl::Span<const uint8_t> body,
+                              absl::Span<const uint8_t> keyframes,
+                              absl::Span<float> values) override {
+    if (!keeps_records()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("codec ", channel_.spec.Text(), " has no keyframes"));
+    }
+    DP_RETURN_IF_ERROR(channel_.CheckValues(expected.size(), values.size()));
+    DP_ASSIGN_OR_RETURN(const ParsedBody parsed,
+                        Parse(step, expected, body, false));
+    DP_ASSIGN_OR_RETURN(const ParsedBody parsed_keyframes,
+                        ParseBody(channel_.KeyframeContext(), keyframes));
+    Keyframes records;
+    for (size_t i = 0; i < parsed_keyframes.rows.size(); ++i) {
+      const BodyRow& row = parsed_keyframes.rows[i];
+      if (row.mode != RowMode::kKeyframe ||
+          row.payload_bytes != channel_.record_bytes()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "bad keyframes: row ", i, " of sample ", row.key, " has mode ",
+            static_cast<int>(row.mode), " and ", row.payload_bytes,
+            " bytes, expected a record of ", channel_.record_bytes()));
+      }
+      records[{row.key, row.base_version}] = parsed_keyframes.payloads[i];
+    }
+    DP_RETURN_IF_ERROR(Apply(step, parsed, records, values));
+    counters_.keyframe_rows +=
+        static_cast<int64_t>(parsed_keyframes.rows.size());
+    counters_.body_bytes += static_cast<int64_t>(keyframes.size());
+    Count(expected.size(), body.size());
+    return absl::OkStatus();
+  }
+
+  void CommitStep(uint32_t step) override {
+    if (store_ != nullptr) store_->CommitStep(step);
+  }
+  absl::Status RollbackTo(uint32_t step) override {
+    return store_ == nullptr ? absl::OkStatus() : store_->RollbackTo(step);
+  }
+  uint64_t StateHash() const override {
+    return store_ == nullptr ? 0 : store_->Hash();
+  }
+  int64_t StateBytes() const override {
+    return store_ == nullptr ? 0 : store_->usage().bytes;
+  }
+  BoundaryCounters counters() const override { return counters_; }
+  StateStore* state() override { return store_.get(); }
+
+ private:
+  bool keeps_records() const {
+    return channel_.spec.kind == BoundarySpec::Kind::kDelta;
+  }
+
+  void Count(size_t num_samples, size_t body_bytes) {
+    counters_.samples += static_cast<int64_t>(num_samples);
+    counters_.raw_bytes += channel_.RawBytes(num_samples);
+    counters_.body_bytes += static_cast<int64_t>(body_bytes);
+  }
+
+  /// Parses and checks everything that does not depend on the records.
+  absl::StatusOr<ParsedBody> Parse(uint32_t step,
+                                   absl::Span<const BoundarySample> expected,
+                                   absl::Span<const uint8_t> body,
+                                   bool reads_only) const {
+    DP_ASSIGN_OR_RETURN(ParsedBody parsed,
+                        ParseBody(channel_.Context(step), body));
+    const size_t num_samples = parsed.rows.size() - parsed.num_evictions;
+    if (num_samples != expected.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad body: expected ", expected.size(), " samples, got ",
+                       num_samples));
+    }
+    const bool advances = !reads_only && keeps_records();
+    if (advances != (parsed.first_version != 0)) {
+      return absl::InvalidArgumentError(
+          advances ? "bad body: it has no versions"
+                   : "bad body: it has versions where none are kept");
+    }
+    if (advances && parsed.first_version <= store_->usage().last_version) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad body: its versions begin at ", parsed.first_version,
+                       ", expected more than ", store_->usage().last_version,
+                       ": it was applied before"));
+    }
+    for (size_t i = 0; i < parsed.rows.size(); ++i) {
+      DP_RETURN_IF_ERROR(CheckRow(
+          parsed, i, i < num_samples ? &expected[i] : nullptr, reads_only));
+    }
+    return parsed;
+  }
+
+  absl::Status CheckRow(const ParsedBody& parsed, size_t index,
+                        const BoundarySample* expected, bool reads_only) const {
+    const BodyRow& row = parsed.rows[index];
+    const auto refuse = [index](absl::string_view why) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad body: row ", index, ": ", why));
+    };
+    if (expected != nullptr && row.key != expected->key) {
+      return refuse(
+          absl::StrCat("expected sample ", expected->key, ", got ", row.key));
+    }
+    if (row.flags != (reads_only ? kRowReadsOnly : 0)) {
+      return refuse(reads_only ? "it belongs to training, expected evaluation"
+                               : "it belongs to evaluation");
+    }
+    const bool advances = !reads_only && keeps_records();
+    switch (row.mode) {
+      case RowMode::kValue:
+        if (row.base_version != 0) return refuse("a value has a base");
+        return absl::OkStatus();
+      case RowMode::kDelta:
+        if (!advances) return refuse("a delta where no records are kept");
+        if (row.base_version == 0 ||
+            row.base_version >= parsed.first_version + index) {
+          return refuse(absl::StrCat("impossible base ", row.base_version));
+        }
+        return absl::OkStatus();
+      case RowMode::kEvict:
+        if (!advances) return refuse("an eviction where no records are kept");
+        return absl::OkStatus();
+      case RowMode::kKeyframe:
+        return refuse("a keyframe among values");
+    }
+    return refuse("unknown mode");
+  }
+
+  absl::Status DecodeWithoutState(const ParsedBody& parsed, size_t body_bytes,
+                                  bool reads_only, absl::Span<float> values) {
+    const Codec& codec =
+        reads_only ? *channel_.evaluation_codec : *channel_.spec.codec;
+    const size_t num_samples = parsed.rows.size();
+    for (size_t i = 0; i < num_samples; ++i) {
+      DP_RETURN_IF_ERROR(
+          codec.Decode(parsed.payloads[i], channel_.Row(values, i)));
+    }
+    if (reads_only) {
+      counters_.evaluation_samples += static_cast<int64_t>(num_samples);
+      counters_.evaluation_raw_bytes += channel_.RawBytes(num_samples);
+      counters_.evaluation_body_bytes += static_cast<int64_t>(body_bytes);
+    } else {
+      counters_.value_rows += static_cast<int64_t>(num_samples);
+      Count(num_samples, body_bytes);
+    }
+    return absl::OkStatus();
+  }
+
+  /// The keys of rows whose base is not in the store: each once, in row order.
+  std::vector<uint64_t> MissingKeys(const ParsedBody& parsed) const {
+    std::vector<uint64_t> missing;
+    // Rows write their versions whether or not they must be healed first.
+    absl::flat_hash_map<uint64_t, uint32_t> written;
+    for (size_t i = 0; i < parsed.rows.size(); ++i) {
+      const BodyRow& row = parsed.rows[i];
+      if (row.mode == RowMode::kEvict) break;
+      if (row.mode == RowMode::kDelta) {
+        const auto found = written.find(row.key);
+        uint32_t version = 0;
+        if (found != written.end()) {
+          version = found->second;
+        } else if (const RecordPtr record = store_->Read(row.key)) {
+          version = record->version;
+        }
+        if (version != row.base_version &&
+            std::find(missing.begin(), missing.end(), row.key) ==
+                missing.end()) {
+          missing.push_back(row.key);
+        }
+      }
+      written[row.key] = parsed.first_version + static_cast<uint32_t>(i);
+    }
+    return missing;
+  }
+
+  /// Decodes all rows, then stages all records: an error leaves the state
+  /// alone.
+  absl::Status Apply(uint32_t step, const ParsedBody& parsed,
+                     const Keyframes& keyframes, absl::Span<float> values) {
+    const size_t num_samples = parsed.rows.size() - parsed.num_evictions;
+    PendingRecords pending(store_.get());
+    int64_t num_deltas = 0;
+    for (size_t i = 0; i < num_samples; ++i) {
+      const uint32_t version = parsed.first_version + static_cast<uint32_t>(i);
+      DP_RETURN_IF_ERROR(ApplyRow(parsed.rows[i], parsed.payloads[i], version,
+                                  keyframes, channel_.Row(values, i),
+                                  &pending));
+      if (parsed.rows[i].mode == RowMode::kDelta) ++num_deltas;
+    }
+    pending.StageAll(step);
+    for (size_t i = num_samples; i < parsed.rows.size(); ++i) {
+      store_->Stage(step, parsed.rows[i].key, nullptr);
+    }
+    counters_.delta_rows += num_deltas;
+    counters_.value_rows += static_cast<int64_t>(num_samples) - num_deltas;
+    counters_.evictions += static_cast<int64_t>(parsed.num_evictions);
+    return absl::OkStatus();
+  }
+
+  absl::Status ApplyRow(const BodyRow& row, absl::Span<const uint8_t> payload,
+                        uint32_t version, const Keyframes& keyframes,
+                        absl::Span<float> values, PendingRecords* pending) {
+    std::shared_ptr<Record> next = pool_.Make(version);
+    if (row.mode == RowMode::kValue) {
+      DP_RETURN_IF_ERROR(channel_.spec.first->Decode(payload, values));
+      channel_.math.StoreAndUse(values.data(), next.get());
+    } else if (const RecordPtr base = pending->Read(row.key);
+               base != nullptr && base->version == row.base_version) {
+      DP_RETURN_IF_ERROR(channel_.spec.codec->Decode(payload, values));
+      channel_.math.AddAndUse(*base, values.data(), next.get());
+    } else {
+      const auto keyframe = keyframes.find({row.key, version});
+      if (keyframe == keyframes.end()) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "decode failed: sample ", row.key, " needs its record of version ",
+            row.base_version, " or a keyframe of version ", version));
+      }
+      std::copy(keyframe->second.begin(), keyframe->second.end(),
+                next->values.data());
+      channel_.math.Load(*next, values.data());
+    }
+    pending->Put(row.key, std::move(next));
+    return absl::OkStatus();
+  }
+
+  const BoundaryChannel channel_;
+  RecordPool pool_;
+  std::unique_ptr<StateStore> store_;  // null without delta
+  BoundaryCounters counters_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BoundaryDecoder>> BoundaryDecoder::Create(
+    const BoundaryOptions& options) {
+  DP_ASSIGN_OR_RETURN(BoundaryChannel channel,
+                      BoundaryChannel::Create(options));
+  return std::make_unique<Decoder>(std::move(channel));
+}
+
+}  // namespace deltapipe

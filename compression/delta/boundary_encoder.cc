@@ -1,0 +1,343 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "compression/delta/boundary_body.h"
+#include "compression/delta/boundary_channel.h"
+#include "compression/delta/boundary_codec.h"
+#include "compression/delta/error_feedback.h"
+#include "compression/delta/pending_records.h"
+#include "compression/delta/record_math.h"
+
+namespace deltapipe {
+namespace {
+
+/// A delta goes where ||a - m||^2 <= kDeltaRatio^2 ||a||^2. NaN and infinite
+/// norms compare false, so that what is not finite is sent as a value.
+constexpr double kDeltaRatio = 0.7;
+
+/// The table and payloads of a body in the making.
+struct Draft {
+  std::vector<BodyRow> rows;
+  Buffer bytes;
+  int64_t size = 0;  // table and payloads so far
+
+  absl::Span<uint8_t> room() {
+    return bytes.span().subspan(static_cast<size_t>(size));
+  }
+  void AddRow(uint64_t key, uint32_t base_version, RowMode mode, uint8_t flags,
+              int64_t payload_bytes) {
+    rows.push_back({key, base_version, mode, flags, payload_bytes});
+    size += payload_bytes;
+  }
+};
+
+class Encoder : public BoundaryEncoder {
+ public:
+  explicit Encoder(BoundaryChannel channel)
+      : channel_(std::move(channel)),
+        pool_(channel_.record_bytes(), kMaxIdleBytes) {
+    const BoundarySpec& spec = channel_.spec;
+    const int64_t float_bytes =
+        channel_.num_elements() * static_cast<int64_t>(sizeof(float));
+    if (spec.kind == BoundarySpec::Kind::kStateless) return;
+    store_ = MakeMemoryStateStore();
+    if (spec.kind == BoundarySpec::Kind::kDelta) {
+      difference_ = Buffer(float_bytes);
+      restored_ = Buffer(float_bytes);
+    } else {
+      feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
+                                                  channel_.num_elements());
+    }
+  }
+
+  absl::Status Encode(uint32_t step, absl::Span<const BoundarySample> samples,
+                      absl::Span<const float> values, bool reads_only,
+                      Buffer* body) override {
+    DP_RETURN_IF_ERROR(channel_.CheckValues(samples.size(), values.size()));
+    if (reads_only) return EncodeEvaluation(step, samples, values, body);
+    if (store_ == nullptr) return EncodeStateless(step, samples, values, body);
+
+    std::vector<uint64_t> keys;
+    for (const BoundarySample& sample : samples) keys.push_back(sample.key);
+    store_->Prefetch(keys);
+    const std::vector<std::pair<uint64_t, uint32_t>> victims = Victims(keys);
+    const bool is_delta = channel_.spec.kind == BoundarySpec::Kind::kDelta;
+    const uint32_t first_version = store_->usage().last_version + 1;
+    if (first_version > UINT32_MAX - samples.size()) {
+      return absl::ResourceExhaustedError(
+          "encode failed: the channel's 2^32 versions are used up: restart it "
+          "without its state");
+    }
+    Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0);
+    PendingRecords pending(store_.get());
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const uint32_t version = first_version + static_cast<uint32_t>(i);
+      const absl::Span<const float> value = channel_.Row(values, i);
+      const RandomKey key = channel_.Key(step, samples[i].slot);
+      absl::Status status = is_delta
+                                ? AddDeltaRow(samples[i].key, key, version,
+                                              value, &pending, &draft)
+                                : AddFeedbackRow(samples[i].key, key, version,
+                                                 value, &pending, &draft);
+      DP_RETURN_IF_ERROR(status);
+    }
+    // Nothing fails from here on.
+    if (step != last_step_) written_in_step_.clear();
+    last_step_ = step;
+    if (is_delta) {
+      for (const auto& written : pending.in_order()) {
+        written_in_step_.push_back(written);
+      }
+    }
+    for (const BodyRow& row : draft.rows) {
+      ++(row.mode == RowMode::kDelta ? counters_.delta_rows
+                                     : counters_.value_rows);
+    }
+    pending.StageAll(step);
+    for (const auto& [key, version] : victims) {
+      store_->Stage(step, key, nullptr);
+      if (is_delta) {
+        // A key of this very body was written by its last row for it.
+        draft.AddRow(key, version, RowMode::kEvict, 0, 0);
+      }
+    }
+    counters_.evictions += static_cast<int64_t>(victims.size());
+    *body = Finish(step, is_delta ? first_version : 0, std::move(draft));
+    Count(samples.size(), *body);
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeKeyframes(absl::Span<const uint64_t> keys,
+                               Buffer* body) override {
+    if (channel_.spec.kind != BoundarySpec::Kind::kDelta) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "codec ", channel_.spec.codec->text(), " has no keyframes"));
+    }
+    std::vector<std::pair<uint64_t, RecordPtr>> records;
+    for (const uint64_t key : keys) {
+      const size_t num_before = records.size();
+      for (const auto& written : written_in_step_) {
+        if (written.first == key) records.push_back(written);
+      }
+      if (records.size() > num_before) continue;
+      RecordPtr record = store_->Read(key);
+      if (record == nullptr) {
+        return absl::NotFoundError(
+            absl::StrCat("keyframe of sample ", key, ": there is no record"));
+      }
+      records.emplace_back(key, std::move(record));
+    }
+    const int64_t num_rows = static_cast<int64_t>(records.size());
+    Draft draft;
+    draft.size = BodyTableBytes(num_rows);
+    draft.bytes = Buffer(draft.size + num_rows * channel_.record_bytes());
+    for (const auto& [key, record] : records) {
+      std::copy_n(record->values.data(), record->values.size(),
+                  draft.room().data());
+      draft.AddRow(key, record->version, RowMode::kKeyframe, 0,
+                   record->values.size());
+    }
+    WriteBodyTable(channel_.KeyframeContext(), 0, draft.rows,
+                   draft.bytes.span());
+    *body = std::move(draft.bytes);
+    counters_.keyframe_rows += num_rows;
+    counters_.body_bytes += body->size();
+    return absl::OkStatus();
+  }
+
+  void CommitStep(uint32_t step) override {
+    if (store_ != nullptr) store_->CommitStep(step);
+  }
+
+  absl::Status RollbackTo(uint32_t step) override {
+    if (store_ == nullptr) return absl::OkStatus();
+    DP_RETURN_IF_ERROR(store_->RollbackTo(step));
+    written_in_step_.clear();
+    return absl::OkStatus();
+  }
+
+  uint64_t StateHash() const override {
+    return channel_.spec.kind == BoundarySpec::Kind::kDelta ? store_->Hash()
+                                                            : 0;
+  }
+  int64_t StateBytes() const override {
+    return store_ == nullptr ? 0 : store_->usage().bytes;
+  }
+  BoundaryCounters counters() const override { return counters_; }
+  StateStore* state() override { return store_.get(); }
+
+ private:
+  /// Room for the table and for payloads of the largest size.
+  Draft NewDraft(size_t num_samples, size_t num_evictions) const {
+    const int64_t rows = static_cast<int64_t>(num_samples);
+    Draft draft;
+    draft.rows.reserve(num_samples + num_evictions);
+    draft.size = BodyTableBytes(rows + static_cast<int64_t>(num_evictions));
+    draft.bytes = Buffer(draft.size + rows * channel_.max_payload_bytes());
+    return draft;
+  }
+
+  Buffer Finish(uint32_t step, uint32_t first_version, Draft draft) const {
+    draft.bytes.Truncate(draft.size);
+    WriteBodyTable(channel_.Context(step), first_version, draft.rows,
+                   draft.bytes.span());
+    return std::move(draft.bytes);
+  }
+
+  void Count(size_t num_samples, const Buffer& body) {
+    counters_.samples += static_cast<int64_t>(num_samples);
+    counters_.raw_bytes += channel_.RawBytes(num_samples);
+    counters_.body_bytes += body.size();
+  }
+
+  absl::Status EncodeRows(const Codec& codec, uint8_t flags, uint32_t step,
+                          absl::Span<const BoundarySample> samples,
+                          absl::Span<const float> values, Buffer* body) {
+    Draft draft = NewDraft(samples.size(), 0);
+    for (size_t i = 0; i < samples.size(); ++i) {
+      DP_ASSIGN_OR_RETURN(
+          const int64_t size,
+          codec.Encode(channel_.Row(values, i),
+                       channel_.Key(step, samples[i].slot), draft.room()));
+      draft.AddRow(samples[i].key, 0, RowMode::kValue, flags, size);
+    }
+    *body = Finish(step, 0, std::move(draft));
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeStateless(uint32_t step,
+                               absl::Span<const BoundarySample> samples,
+                               absl::Span<const float> values, Buffer* body) {
+    DP_RETURN_IF_ERROR(
+        EncodeRows(*channel_.spec.codec, 0, step, samples, values, body));
+    counters_.value_rows += static_cast<int64_t>(samples.size());
+    Count(samples.size(), *body);
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodeEvaluation(uint32_t step,
+                                absl::Span<const BoundarySample> samples,
+                                absl::Span<const float> values, Buffer* body) {
+    DP_RETURN_IF_ERROR(EncodeRows(*channel_.evaluation_codec, kRowReadsOnly,
+                                  step, samples, values, body));
+    counters_.evaluation_samples += static_cast<int64_t>(samples.size());
+    counters_.evaluation_raw_bytes += channel_.RawBytes(samples.size());
+    counters_.evaluation_body_bytes += body->size();
+    return absl::OkStatus();
+  }
+
+  /// AQ-SGD, section 3: m <- store(m + deq(Q(a - m))), by what was measured.
+  absl::Status AddDeltaRow(uint64_t key, const RandomKey& random,
+                           uint32_t version, absl::Span<const float> value,
+                           PendingRecords* pending, Draft* draft) {
+    const RecordPtr base = pending->Read(key);
+    bool sends_delta = false;
+    if (base != nullptr) {
+      const SquaredNorms norms =
+          channel_.math.Subtract(value.data(), *base, Floats(&difference_));
+      sends_delta = norms.difference <= kDeltaRatio * kDeltaRatio * norms.value;
+    }
+    const Codec& codec =
+        sends_delta ? *channel_.spec.codec : *channel_.spec.first;
+    const absl::Span<const float> input =
+        sends_delta ? absl::MakeConstSpan(Floats(&difference_), value.size())
+                    : value;
+    DP_ASSIGN_OR_RETURN(const int64_t size,
+                        codec.Encode(input, random, draft->room()));
+    // The sender stores what the receiver will decode.
+    DP_RETURN_IF_ERROR(
+        codec.Decode(draft->room().first(static_cast<size_t>(size)),
+                     absl::MakeSpan(Floats(&restored_), value.size())));
+    std::shared_ptr<Record> next = pool_.Make(version);
+    if (sends_delta) {
+      channel_.math.Add(*base, Floats(&restored_), next.get());
+    } else {
+      channel_.math.Store(Floats(&restored_), next.get());
+    }
+    draft->AddRow(key, sends_delta ? base->version : 0,
+                  sends_delta ? RowMode::kDelta : RowMode::kValue, 0, size);
+    pending->Put(key, std::move(next));
+    return absl::OkStatus();
+  }
+
+  absl::Status AddFeedbackRow(uint64_t key, const RandomKey& random,
+                              uint32_t version, absl::Span<const float> value,
+                              PendingRecords* pending, Draft* draft) {
+    const RecordPtr residual = pending->Read(key);
+    std::shared_ptr<Record> next = pool_.Make(version);
+    DP_ASSIGN_OR_RETURN(
+        const int64_t size,
+        feedback_->Encode(
+            value, residual == nullptr ? nullptr : residual->elements<float>(),
+            random, draft->room(),
+            reinterpret_cast<float*>(next->values.data())));
+    draft->AddRow(key, 0, RowMode::kValue, 0, size);
+    pending->Put(key, std::move(next));
+    return absl::OkStatus();
+  }
+
+  /// The keys to evict, and their versions, so that the records fit the cap
+  /// after a visit of `keys`: least recently visited first, `keys` themselves
+  /// last.
+  std::vector<std::pair<uint64_t, uint32_t>> Victims(
+      absl::Span<const uint64_t> keys) const {
+    const int64_t capacity =
+        channel_.options.state_capacity_bytes / channel_.record_bytes();
+    const StateStore::Usage usage = store_->usage();
+    // Versions of the last visit of each key in this body, oldest first.
+    std::vector<std::pair<uint64_t, uint32_t>> visited;
+    absl::flat_hash_set<uint64_t> distinct;
+    int64_t num_after = usage.num_records;
+    for (size_t i = keys.size(); i-- > 0;) {
+      if (!distinct.insert(keys[i]).second) continue;
+      visited.emplace_back(keys[i],
+                           usage.last_version + 1 + static_cast<uint32_t>(i));
+      if (store_->Read(keys[i]) == nullptr) ++num_after;
+    }
+    std::reverse(visited.begin(), visited.end());
+    std::vector<std::pair<uint64_t, uint32_t>> victims;
+    if (num_after <= capacity) return victims;
+    const size_t num_victims = static_cast<size_t>(num_after - capacity);
+    store_->ForEach([&](uint64_t key, const RecordPtr& record) {
+      if (victims.size() == num_victims) return false;
+      if (!distinct.contains(key)) victims.emplace_back(key, record->version);
+      return true;
+    });
+    for (const auto& key_and_version : visited) {
+      if (victims.size() == num_victims) break;
+      victims.push_back(key_and_version);
+    }
+    return victims;
+  }
+
+  static float* Floats(Buffer* buffer) {
+    return reinterpret_cast<float*>(buffer->data());
+  }
+
+  const BoundaryChannel channel_;
+  RecordPool pool_;
+  std::unique_ptr<StateStore> store_;        // null without state
+  std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
+  Buffer difference_;                        // a - m
+  Buffer restored_;                          // deq(Q(a - m))
+  BoundaryCounters counters_;
+
+  /// What the last step wrote, for keyframes: also versions that a later row
+  /// replaced and records that were evicted at once.
+  std::vector<std::pair<uint64_t, RecordPtr>> written_in_step_;
+  uint32_t last_step_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BoundaryEncoder>> BoundaryEncoder::Create(
+    const BoundaryOptions& options) {
+  DP_ASSIGN_OR_RETURN(BoundaryChannel channel,
+                      BoundaryChannel::Create(options));
+  return std::make_unique<Encoder>(std::move(channel));
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,41 @@
+// The text that names what crosses a boundary, made into codecs: a stateless
+// codec, delta(codec,first=codec,store=bf16|fp32) or ef(codec).
+#ifndef DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
+#define DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "compression/codec.h"
+
+namespace deltapipe {
+
+struct BoundarySpec {
+  enum class Kind { kStateless, kDelta, kErrorFeedback };
+  enum class Store { kBFloat16, kFloat32 };
+
+  Kind kind = Kind::kStateless;
+  /// Of values (kStateless), differences (kDelta) or values plus residuals.
+  std::unique_ptr<Codec> codec;
+  /// Of values that are sent without prediction; null unless kDelta.
+  std::unique_ptr<Codec> first;
+  /// What records are kept in; residuals are always fp32.
+  Store store = Store::kBFloat16;
+
+  /// Bytes of state for one sample; 0 without state.
+  int64_t RecordBytes(int64_t num_elements) const;
+  /// The canonical text: equal for texts that mean the same.
+  std::string Text() const;
+};
+
+/// `direction` as in BoundaryOptions: 1 makes an outermost int(...) without a
+/// rounding stochastic. INVALID_ARGUMENT with the column of the mistake.
+absl::StatusOr<BoundarySpec> ParseBoundarySpec(absl::string_view text,
+                                               uint32_t direction);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_

@@ -1,0 +1,43 @@
+#include "compression/delta/error_feedback.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "compression/delta/delta_kernels.h"
+
+namespace deltapipe {
+
+ErrorFeedback::ErrorFeedback(const Codec* codec, int64_t num_elements)
+    : codec_(codec),
+      num_elements_(num_elements),
+      input_(num_elements * static_cast<int64_t>(sizeof(float))),
+      restored_(num_elements * static_cast<int64_t>(sizeof(float))) {}
+
+absl::StatusOr<int64_t> ErrorFeedback::Encode(absl::Span<const float> values,
+                                              const float* residual,
+                                              const RandomKey& key,
+                                              absl::Span<uint8_t> out,
+                                              float* next_residual) {
+  const int64_t count = static_cast<int64_t>(values.size());
+  if (count != num_elements_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "error feedback: expected ", num_elements_, " values, got ", count));
+  }
+  float* input = reinterpret_cast<float*>(input_.data());
+  float* restored = reinterpret_cast<float*>(restored_.data());
+  if (residual == nullptr) {
+    std::copy(values.begin(), values.end(), input);
+  } else {
+    AddResidual(values.data(), residual, input, count);
+  }
+  DP_ASSIGN_OR_RETURN(
+      const int64_t size,
+      codec_->Encode(absl::MakeConstSpan(input, values.size()), key, out));
+  DP_RETURN_IF_ERROR(codec_->Decode(out.first(static_cast<size_t>(size)),
+                                    absl::MakeSpan(restored, values.size())));
+  LeaveResidual(input, restored, next_residual, count);
+  return size;
+}
+
+}  // namespace deltapipe
