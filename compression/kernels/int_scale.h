@@ -34,14 +34,14 @@ struct IntFormat {
 /// How one block is quantized. t = x * inverse + center; code = t rounded to
 /// nearest, ties to even, after clamping to [low, high].
 struct IntScale {
-  uint8_t code = 0;
-  float unit = 0;
-  float inverse = 0;
-  float center = 0;
-  float low = 0;
-  float high = 0;
-  float multiplier = 1;
-  float offset = 0;
+  uint8_t code;
+  float unit;
+  float inverse;
+  float center;
+  float low;
+  float high;
+  float multiplier;
+  float offset;
 };
 
 constexpr uint8_t kIntScaleFlag = 0x80;
@@ -113,38 +113,61 @@ inline int IntLowerMagnitude(int magnitude) {
   return magnitude == 1 || magnitude == 64 ? magnitude : magnitude - 1;
 }
 
+/// The units of one payload and their reciprocals, by magnitude.
+class IntUnits {
+ public:
+  explicit IntUnits(int window) : window_(window) {
+    for (int magnitude = 1; magnitude <= 126; ++magnitude) {
+      unit_[magnitude] = IntUnit(window, magnitude);
+      inverse_[magnitude] = 1.0f / unit_[magnitude];
+    }
+  }
+  int window() const { return window_; }
+  float unit(int magnitude) const { return unit_[magnitude]; }
+  float inverse(int magnitude) const { return inverse_[magnitude]; }
+
+ private:
+  int window_;
+  float unit_[128];
+  float inverse_[128];
+};
+
 /// Everything that `code` means. `code` must not be zero or non-finite.
-inline IntScale IntScaleOf(const IntFormat& format, int window, uint8_t code) {
+inline IntScale IntScaleOf(const IntFormat& format, const IntUnits& units,
+                           uint8_t code) {
   const float half_range = static_cast<float>(1 << (format.bits - 1));
   const bool has_flag = (code & kIntScaleFlag) != 0;
+  const float unit = units.unit(code & kIntScaleMagnitude);
+  const float inverse = units.inverse(code & kIntScaleMagnitude);
   IntScale scale;
   scale.code = code;
-  scale.unit = IntUnit(window, code & kIntScaleMagnitude);
   scale.high = 2 * half_range - 1;
   if (format.bits == 1 || (format.bits == 2 && !has_flag)) {
+    scale.unit = unit;
+    scale.inverse = 0.5f * inverse;
+    scale.low = 0;
+    scale.center = half_range - 0.5f;
     scale.multiplier = 2;
     scale.offset = 2 * half_range - 1;
-    scale.inverse = 0.5f / scale.unit;
-    scale.center = half_range - 0.5f;
     return scale;
   }
-  scale.offset = half_range;
+  const bool is_negative = format.bits > 2 && has_flag;
+  scale.unit = is_negative ? -unit : unit;
+  scale.inverse = is_negative ? -inverse : inverse;
+  scale.low = format.bits == 2 || !format.searches_clip ? 1.0f : 0.0f;
   scale.center = half_range;
-  // A flag means other levels at 2 bits and the other sign above.
-  if (format.bits == 2 || format.is_stochastic || !format.searches_clip) {
-    scale.low = 1;
-  }
-  if (format.bits > 2 && has_flag) scale.unit = -scale.unit;
-  scale.inverse = 1.0f / scale.unit;
+  scale.multiplier = 1;
+  scale.offset = half_range;
   return scale;
 }
 
 /// Lists the scales to try for a block of largest magnitude `block_max` > 0,
-/// the best-covering first; returns their number. `positive_max`: an element
-/// equals +block_max. `mean_magnitude` is used at 1 bit only.
-inline int ListIntScales(const IntFormat& format, int window, float block_max,
-                         bool positive_max, float mean_magnitude,
-                         IntScale* scales) {
+/// the best-covering first; returns their number. `positive_max`: no element
+/// equals -block_max. `mean_magnitude` is used at 1 bit only.
+inline int ListIntScales(const IntFormat& format, const IntUnits& units,
+                         float block_max, bool positive_max,
+                         float mean_magnitude, IntScale* scales) {
+  const int window = units.window();
   const int bits = format.bits;
   const float half_range = static_cast<float>(1 << (bits - 1));
   if (bits == 1) {
@@ -153,17 +176,17 @@ inline int ListIntScales(const IntFormat& format, int window, float block_max,
       // The nearest on the logarithmic grid: 2^(-1/6), then up. A power of 16
       // is rounded down, which keeps the error below block_max.
       magnitude = IntCeilMagnitude(window, mean_magnitude * 0.8908987f);
-      if (magnitude > 64 && IntUnit(window, magnitude) > mean_magnitude) {
+      if (magnitude > 64 && units.unit(magnitude) > mean_magnitude) {
         --magnitude;
       }
     }
-    scales[0] = IntScaleOf(format, window, static_cast<uint8_t>(magnitude));
+    scales[0] = IntScaleOf(format, units, static_cast<uint8_t>(magnitude));
     return 1;
   }
   if (!format.searches_clip) {
     const float levels = bits == 2 ? 3 : half_range - 1;
     const int magnitude = IntCeilMagnitude(window, block_max / levels);
-    scales[0] = IntScaleOf(format, window, static_cast<uint8_t>(magnitude));
+    scales[0] = IntScaleOf(format, units, static_cast<uint8_t>(magnitude));
     return 1;
   }
   int count = 0;
@@ -171,7 +194,7 @@ inline int ListIntScales(const IntFormat& format, int window, float block_max,
     int magnitude = IntCeilMagnitude(window, target);
     for (int i = 0; i < length; ++i) {
       scales[count++] =
-          IntScaleOf(format, window, static_cast<uint8_t>(magnitude | flag));
+          IntScaleOf(format, units, static_cast<uint8_t>(magnitude | flag));
       const int lower = IntLowerMagnitude(magnitude);
       if (lower == magnitude) break;
       magnitude = lower;

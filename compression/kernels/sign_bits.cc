@@ -1,28 +1,264 @@
 #include "compression/kernels/sign_bits.h"
 
+#include <algorithm>
+#include <array>
+
 #include "compression/kernels/reference/sign_bits.h"
 
+// SSE4, AVX2 and AVX-512 cover today's machines; fewer targets build faster.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "compression/kernels/sign_bits.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
 namespace deltapipe {
-double SumOfSquares(absl::Span<const float> values) {
+namespace HWY_NAMESPACE {
+#if HWY_TARGET == HWY_SCALAR
+
+double Sum(absl::Span<const float> values) {
   return reference::SumOfSquares(values);
 }
-void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits) {
-  reference::PackSigns(values, bits);
-}
-void PackSignsWithResidual(absl::Span<float> values, float scale,
-                           absl::Span<uint8_t> bits) {
-  reference::PackSignsWithResidual(values, scale, bits);
-}
-void UnpackSigns(absl::Span<const uint8_t> bits, float scale,
-                 absl::Span<float> out) {
-  reference::UnpackSigns(bits, scale, out);
-}
-void UnpackSignsAccumulate(absl::Span<const uint8_t> bits, float scale,
-                           absl::Span<float> out) {
-  reference::UnpackSignsAccumulate(bits, scale, out);
-}
-double AddAndSumOfSquares(absl::Span<float> values,
-                          absl::Span<const float> addend) {
+double AddAndSum(absl::Span<float> values, absl::Span<const float> addend) {
   return reference::AddAndSumOfSquares(values, addend);
 }
+void Pack(absl::Span<const float> values, absl::Span<uint8_t> bits) {
+  reference::PackSigns(values, bits);
+}
+void PackResidual(absl::Span<float> values, float scale,
+                  absl::Span<uint8_t> bits) {
+  reference::PackSignsWithResidual(values, scale, bits);
+}
+void Unpack(absl::Span<const uint8_t> bits, float scale,
+            absl::Span<float> out) {
+  reference::UnpackSigns(bits, scale, out);
+}
+void UnpackAccumulate(absl::Span<const uint8_t> bits, float scale,
+                      absl::Span<float> out) {
+  reference::UnpackSignsAccumulate(bits, scale, out);
+}
+
+#else
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr size_t kLanes = 16;
+using FloatTag = hn::CappedTag<float, kLanes>;
+using DoubleTag = hn::CappedTag<double, kLanes>;
+// Elements per step: two bytes of bits.
+constexpr size_t kGroup = 16;
+
+// Writes the 2 bytes of 16 elements and calls visit(offset, values, mask of the
+// lanes >= 0) for each vector.
+template <class Visit>
+HWY_INLINE void PackGroup(const float* HWY_RESTRICT values,
+                          uint8_t* HWY_RESTRICT bits, const Visit& visit) {
+  const FloatTag d;
+  const size_t n = hn::Lanes(d);
+  const auto zero = hn::Zero(d);
+  if (n >= 8) {
+    for (size_t i = 0; i < kGroup; i += n) {
+      const auto value = hn::LoadU(d, values + i);
+      const auto mask = hn::Ge(value, zero);
+      hn::StoreMaskBits(d, mask, bits + i / 8);
+      visit(i, value, mask);
+    }
+    return;
+  }
+  uint8_t nibbles[kGroup];
+  for (size_t i = 0; i < kGroup; i += n) {
+    const auto value = hn::LoadU(d, values + i);
+    const auto mask = hn::Ge(value, zero);
+    hn::StoreMaskBits(d, mask, nibbles + i / n);
+    visit(i, value, mask);
+  }
+  bits[0] = static_cast<uint8_t>((nibbles[0] & 15) | nibbles[1] << 4);
+  bits[1] = static_cast<uint8_t>((nibbles[2] & 15) | nibbles[3] << 4);
+}
+
+// Calls visit(offset, mask) for the vectors of 16 elements.
+template <class Visit>
+HWY_INLINE void UnpackGroup(const uint8_t* HWY_RESTRICT bits,
+                            const Visit& visit) {
+  const FloatTag d;
+  const size_t n = hn::Lanes(d);
+  // LoadMaskBits may read 8 bytes.
+  uint8_t bytes[16] = {};
+  for (size_t i = 0; i < kGroup; i += n) {
+    if (n >= 8) {
+      bytes[0] = bits[i / 8];
+      if (n == 16) bytes[1] = bits[1];
+    } else {
+      bytes[0] = static_cast<uint8_t>(bits[i / 8] >> (i % 8) & 15);
+    }
+    visit(i, hn::LoadMaskBits(d, bytes));
+  }
+}
+
+// Adds the squares of `count` values (a multiple of 16) to the 16 lanes.
+void AddSquares(const float* HWY_RESTRICT values, size_t count,
+                double* HWY_RESTRICT lanes) {
+  const DoubleTag d;
+  const hn::Rebind<float, DoubleTag> df;
+  const size_t n = hn::Lanes(d);
+  for (size_t column = 0; column < kLanes; column += n) {
+    auto sum = hn::LoadU(d, lanes + column);
+    for (size_t i = column; i < count; i += kLanes) {
+      const auto value = hn::PromoteTo(d, hn::LoadU(df, values + i));
+      sum = hn::Add(sum, hn::Mul(value, value));
+    }
+    hn::StoreU(sum, d, lanes + column);
+  }
+}
+
+// Chunks stay in the first-level cache between the columns of AddSquares.
+constexpr size_t kChunk = 2048;
+
+template <class Prepare>
+double SumChunks(const float* values, size_t size, const Prepare& prepare) {
+  std::array<double, kLanes> lanes{};
+  const size_t whole = size / kLanes * kLanes;
+  for (size_t begin = 0; begin < whole; begin += kChunk) {
+    const size_t count = std::min(kChunk, whole - begin);
+    prepare(begin, count);
+    AddSquares(values + begin, count, lanes.data());
+  }
+  prepare(whole, size - whole);
+  for (size_t i = whole; i < size; ++i) {
+    lanes[i - whole] += static_cast<double>(values[i]) * values[i];
+  }
+  for (size_t width = kLanes / 2; width >= 1; width /= 2) {
+    for (size_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+}  // namespace
+
+double Sum(absl::Span<const float> values) {
+  return SumChunks(values.data(), values.size(), [](size_t, size_t) {});
+}
+
+double AddAndSum(absl::Span<float> values, absl::Span<const float> addend) {
+  const FloatTag d;
+  const size_t n = hn::Lanes(d);
+  const auto add = [&](size_t begin, size_t count) HWY_ATTR {
+    float* const sums = values.data() + begin;
+    const float* const addends = addend.data() + begin;
+    size_t i = 0;
+    for (; i + n <= count; i += n) {
+      hn::StoreU(hn::Add(hn::LoadU(d, sums + i), hn::LoadU(d, addends + i)), d,
+                 sums + i);
+    }
+    for (; i < count; ++i) sums[i] += addends[i];
+  };
+  return SumChunks(values.data(), values.size(), add);
+}
+
+void Pack(absl::Span<const float> values, absl::Span<uint8_t> bits) {
+  const size_t whole = values.size() / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    PackGroup(values.data() + i, bits.data() + i / 8,
+              [](size_t, auto, auto) HWY_ATTR {});
+  }
+  reference::PackSigns(values.subspan(whole), bits.subspan(whole / 8));
+}
+
+void PackResidual(absl::Span<float> values, float scale,
+                  absl::Span<uint8_t> bits) {
+  const FloatTag d;
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  const size_t whole = values.size() / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    float* const group = values.data() + i;
+    PackGroup(group, bits.data() + i / 8,
+              [&](size_t offset, auto value, auto mask) HWY_ATTR {
+                hn::StoreU(hn::Sub(value, hn::IfThenElse(mask, plus, minus)), d,
+                           group + offset);
+              });
+  }
+  reference::PackSignsWithResidual(values.subspan(whole), scale,
+                                   bits.subspan(whole / 8));
+}
+
+void Unpack(absl::Span<const uint8_t> bits, float scale,
+            absl::Span<float> out) {
+  const FloatTag d;
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  const size_t whole = out.size() / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    float* const group = out.data() + i;
+    UnpackGroup(bits.data() + i / 8, [&](size_t offset, auto mask) HWY_ATTR {
+      hn::StoreU(hn::IfThenElse(mask, plus, minus), d, group + offset);
+    });
+  }
+  reference::UnpackSigns(bits.subspan(whole / 8), scale, out.subspan(whole));
+}
+
+void UnpackAccumulate(absl::Span<const uint8_t> bits, float scale,
+                      absl::Span<float> out) {
+  const FloatTag d;
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  const size_t whole = out.size() / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    float* const group = out.data() + i;
+    UnpackGroup(bits.data() + i / 8, [&](size_t offset, auto mask) HWY_ATTR {
+      hn::StoreU(hn::Add(hn::LoadU(d, group + offset),
+                         hn::IfThenElse(mask, plus, minus)),
+                 d, group + offset);
+    });
+  }
+  reference::UnpackSignsAccumulate(bits.subspan(whole / 8), scale,
+                                   out.subspan(whole));
+}
+
+#endif  // HWY_TARGET == HWY_SCALAR
+}  // namespace HWY_NAMESPACE
 }  // namespace deltapipe
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace deltapipe {
+
+HWY_EXPORT(Sum);
+HWY_EXPORT(AddAndSum);
+HWY_EXPORT(Pack);
+HWY_EXPORT(PackResidual);
+HWY_EXPORT(Unpack);
+HWY_EXPORT(UnpackAccumulate);
+
+double SumOfSquares(absl::Span<const float> values) {
+  return HWY_DYNAMIC_DISPATCH(Sum)(values);
+}
+
+double AddAndSumOfSquares(absl::Span<float> values,
+                          absl::Span<const float> addend) {
+  return HWY_DYNAMIC_DISPATCH(AddAndSum)(values, addend);
+}
+
+void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits) {
+  HWY_DYNAMIC_DISPATCH(Pack)(values, bits);
+}
+
+void PackSignsWithResidual(absl::Span<float> values, float scale,
+                           absl::Span<uint8_t> bits) {
+  HWY_DYNAMIC_DISPATCH(PackResidual)(values, scale, bits);
+}
+
+void UnpackSigns(absl::Span<const uint8_t> bits, float scale,
+                 absl::Span<float> out) {
+  HWY_DYNAMIC_DISPATCH(Unpack)(bits, scale, out);
+}
+
+void UnpackSignsAccumulate(absl::Span<const uint8_t> bits, float scale,
+                           absl::Span<float> out) {
+  HWY_DYNAMIC_DISPATCH(UnpackAccumulate)(bits, scale, out);
+}
+
+}  // namespace deltapipe
+#endif  // HWY_ONCE

@@ -85,14 +85,14 @@ float MeanMagnitude(const std::vector<float>& values, size_t count) {
   return SumLanes(lanes);
 }
 
-IntScale ChooseScale(const IntFormat& format, int window,
+IntScale ChooseScale(const IntFormat& format, const IntUnits& units,
                      const std::vector<float>& values, size_t count) {
   const float block_max = BitsToFloat(LargestMagnitudeBits(values));
   const bool positive_max =
-      std::find(values.begin(), values.end(), block_max) != values.end();
+      std::find(values.begin(), values.end(), -block_max) == values.end();
   std::array<IntScale, kIntMaxCandidates> scales;
   const int num_scales = ListIntScales(
-      format, window, block_max, positive_max,
+      format, units, block_max, positive_max,
       format.bits == 1 ? MeanMagnitude(values, count) : 0.0f, scales.data());
   if (num_scales == 1) return scales[0];
   int best = 0;
@@ -152,6 +152,7 @@ void IntQuantize(const IntFormat& format, absl::Span<const float> in,
   uint8_t* const codes = scales + IntNumBlocks(format, in.size());
   std::fill(codes, codes + IntCodeBytes(format, in.size()), 0);
   const int window = ChooseWindow(format, in);
+  const IntUnits units(window);
   payload[0] = static_cast<uint8_t>(window);
   for (size_t begin = 0; begin < in.size(); begin += format.block) {
     const std::vector<float> values = PaddedBlock(format, in, begin);
@@ -162,7 +163,7 @@ void IntQuantize(const IntFormat& format, absl::Span<const float> in,
       scale_code = largest == 0 ? kIntScaleZero : kIntScaleNonFinite;
       continue;
     }
-    const IntScale scale = ChooseScale(format, window, values, count);
+    const IntScale scale = ChooseScale(format, units, values, count);
     scale_code = scale.code;
     for (size_t i = 0; i < count; ++i) {
       const float level =
@@ -180,6 +181,7 @@ void IntDequantize(const IntFormat& format, const uint8_t* payload,
   if (out.empty()) return;
   const uint8_t* const scales = payload + 1;
   const uint8_t* const codes = scales + IntNumBlocks(format, out.size());
+  const IntUnits units(payload[0]);
   for (size_t i = 0; i < out.size(); ++i) {
     const uint8_t scale_code = scales[i / format.block];
     const int magnitude = scale_code & kIntScaleMagnitude;
@@ -188,7 +190,7 @@ void IntDequantize(const IntFormat& format, const uint8_t* payload,
     } else if (magnitude == kIntScaleNonFinite) {
       out[i] = std::numeric_limits<float>::quiet_NaN();
     } else {
-      const IntScale scale = IntScaleOf(format, payload[0], scale_code);
+      const IntScale scale = IntScaleOf(format, units, scale_code);
       const float code = static_cast<float>(GetCode(codes, format.bits, i));
       const float level = code * scale.multiplier - scale.offset;
       out[i] = std::min(std::max(level * scale.unit, -FLT_MAX), FLT_MAX);

@@ -1,0 +1,140 @@
+#include "compression/kernels/int_quantize.h"
+
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "compression/kernels/reference/int_quantize.h"
+#include "compression/kernels/vector_targets_for_test.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+std::vector<IntFormat> AllFormats() {
+  std::vector<IntFormat> formats;
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (const int64_t block : {16, 48, 64, 256}) {
+      formats.push_back({bits, block, false, true});
+      formats.push_back({bits, block, false, false});
+      formats.push_back({bits, block, true, false});
+    }
+  }
+  return formats;
+}
+
+std::string FormatName(const IntFormat& format) {
+  return absl::StrCat(format.bits, " bits, block ", format.block,
+                      format.is_stochastic   ? ", stochastic"
+                      : format.searches_clip ? ", search"
+                                             : ", minmax");
+}
+
+// Values of every kind, the awkward ones included.
+std::vector<float> MixedValues(size_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::student_t_distribution<float> heavy(3);
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    switch (i / 320 % 9) {
+      case 0:
+        values[i] = normal(generator);
+        break;
+      case 1:
+        values[i] = heavy(generator) * 1e-3f;
+        break;
+      case 2:
+        values[i] = 0;
+        break;
+      case 3:
+        values[i] = 0.75f;
+        break;
+      case 4:
+        values[i] = normal(generator) * 1e-42f;
+        break;
+      case 5:
+        values[i] = normal(generator) * 1e30f;
+        break;
+      case 6:
+        values[i] = i % 64 == 5 ? 3e38f : -3e38f;
+        break;
+      case 7:
+        values[i] = normal(generator) * 1e-15f;
+        break;
+      case 8:
+        values[i] = i % 200 == 7 ? -0.0f : normal(generator);
+        break;
+    }
+  }
+  if (count > 2500) {
+    values[2600] = std::numeric_limits<float>::quiet_NaN();
+    values[100] = -std::numeric_limits<float>::infinity();
+  }
+  return values;
+}
+
+TEST(IntQuantizeTest, VectorKernelsWriteTheReferenceBytes) {
+  for (const size_t count : {1, 15, 64, 1000, 6151}) {
+    const std::vector<float> storage = MixedValues(count + 1, 7);
+    const auto values = absl::MakeConstSpan(storage).subspan(1);
+    for (const IntFormat& format : AllFormats()) {
+      SCOPED_TRACE(absl::StrCat(FormatName(format), ", count ", count));
+      const RandomKey key{11, 2, 3, 4, 1};
+      const size_t size = IntPayloadBytes(format, count);
+      std::vector<uint8_t> expected(size, 0xAA);
+      reference::IntQuantize(format, values, key, expected.data());
+      ForEachVectorTarget([&] {
+        std::vector<uint8_t> payload(size, 0x55);
+        IntQuantize(format, values, key, payload.data());
+        ASSERT_EQ(payload, expected);
+      });
+    }
+  }
+}
+
+TEST(IntQuantizeTest, VectorKernelsReadTheReferenceValuesFromAnyBytes) {
+  std::mt19937 generator(5);
+  for (const size_t count : {1, 17, 63, 1000, 4097}) {
+    for (const IntFormat& format : AllFormats()) {
+      SCOPED_TRACE(absl::StrCat(FormatName(format), ", count ", count));
+      std::vector<uint8_t> payload(IntPayloadBytes(format, count));
+      for (uint8_t& byte : payload) byte = static_cast<uint8_t>(generator());
+      payload[0] = static_cast<uint8_t>(generator() % (kIntMaxWindow + 1));
+      std::vector<float> expected(count);
+      reference::IntDequantize(format, payload.data(),
+                               absl::MakeSpan(expected));
+      ForEachVectorTarget([&] {
+        std::vector<float> values(count + 1, 12345.0f);
+        IntDequantize(format, payload.data(),
+                      absl::MakeSpan(values).subspan(1));
+        ASSERT_EQ(std::memcmp(values.data() + 1, expected.data(),
+                              count * sizeof(float)),
+                  0);
+      });
+    }
+  }
+}
+
+TEST(IntQuantizeTest, CeilMagnitudeIsTheSmallestUnitNotBelowTheTarget) {
+  std::mt19937 generator(3);
+  for (int window = 0; window <= kIntMaxWindow; window += 5) {
+    for (int i = 0; i < 2000; ++i) {
+      const float target = BitsToFloat(generator() % 0x7F800000u);
+      const int magnitude = IntCeilMagnitude(window, target);
+      float smallest = std::numeric_limits<float>::infinity();
+      for (int m = 1; m <= 126; ++m) {
+        const float unit = IntUnit(window, m);
+        if (unit >= target) smallest = std::min(smallest, unit);
+      }
+      ASSERT_EQ(IntUnit(window, magnitude), smallest)
+          << "window " << window << ", target " << target;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deltapipe
