@@ -4,6 +4,8 @@
 # DELTAPIPE_CACHE.
 # shellcheck shell=bash
 script_path=$(readlink -f "$0")
+# shellcheck disable=SC2034  # used by the scripts that source this
+start_folder=$PWD
 script_name=${script_path##*/}
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
@@ -22,7 +24,7 @@ case ${1:-} in
     ;;
 esac
 
-# shellcheck disable=SC2034  # used by the scripts that source this
+# shellcheck disable=SC2034
 bazel=${BAZEL:-bazel}
 # shellcheck disable=SC2034
 cache=${DELTAPIPE_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set: set DELTAPIPE_CACHE}/.cache}/deltapipe}

@@ -1,0 +1,243 @@
+// `deltapipe run` from a spec to a trained model, on this machine.
+#include <signal.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/support/process.h"
+#include "tests/support/workbench.h"
+
+namespace deltapipe {
+namespace {
+
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::Gt;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Lt;
+using testing::Not;
+using testing::SizeIs;
+
+TEST(RunTest, ASmallJobSucceedsAndLeavesSpecMetricsAndModel) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"run", "job.yaml"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(bench.Read("runs/small/spec.yaml"), HasSubstr("layers: 4"));
+  EXPECT_THAT(bench.Read("runs/small/metrics.ndjson"), HasSubstr("\"loss\""));
+  const std::string model = bench.Read("runs/small/model.safetensors");
+  ASSERT_THAT(model, SizeIs(Gt(8)));
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, model.data(), sizeof header_bytes);
+  ASSERT_LT(header_bytes, model.size());
+  EXPECT_TRUE(nlohmann::json::accept(model.substr(8, header_bytes)));
+  EXPECT_THAT(WaitForNoneMarked(bench.mark(), seconds(2)), IsEmpty());
+}
+
+TEST(RunTest, SpeaksInLinesWhereThereIsNoTerminal) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run(
+      {"run", "job.yaml", "--set", "network.emulate.bandwidth=100Mbit/s"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const std::string first_line =
+      outcome.text.substr(0, outcome.text.find("step="));
+  EXPECT_THAT(first_line, HasSubstr("100 Mbit/s"));
+  EXPECT_THAT(outcome.text, ContainsRegex("step=8/8 loss=[0-9]+[.][0-9]+ "));
+  EXPECT_THAT(outcome.text, Not(HasSubstr("\033[")));
+}
+
+TEST(RunTest, JsonHasEveryStepAndEndsWithTheResult) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"run", "job.yaml", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(outcome.Events("step"), SizeIs(8)) << outcome.text;
+  const std::vector<nlohmann::json> objects = outcome.Objects();
+  ASSERT_THAT(objects, Not(IsEmpty()));
+  const nlohmann::json& result = objects.back();
+  EXPECT_EQ(result.value("event", ""), "result");
+  EXPECT_EQ(result.value("state", ""), "SUCCEEDED");
+  for (const char* field :
+       {"steps", "train_loss", "validation_loss", "tokens_per_second",
+        "wall_seconds", "activation_raw_bytes", "activation_wire_bytes",
+        "gradient_raw_bytes", "gradient_wire_bytes", "samples_applied"}) {
+    ASSERT_TRUE(result.contains(field)) << field << " in " << result;
+    EXPECT_GT(result[field].get<double>(), 0) << field;
+  }
+  for (const char* field :
+       {"saved_raw_bytes", "saved_stored_bytes", "samples_dropped"}) {
+    ASSERT_TRUE(result.contains(field)) << field << " in " << result;
+  }
+  EXPECT_EQ(result["steps"], 8);
+  EXPECT_EQ(result["samples_applied"], 8 * 16);
+}
+
+TEST(RunTest, UncompressedTrafficIsWhatTheTensorsWeighAndAFewPercent) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"run", "job.yaml", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const nlohmann::json result = outcome.Objects().back();
+  const double raw = result["activation_raw_bytes"];
+  const double wire = result["activation_wire_bytes"];
+  // One boundary, both directions, 8 steps of 16 samples of 32 x 32 floats.
+  EXPECT_EQ(raw, 2.0 * 8 * 16 * 32 * 32 * 4);
+  EXPECT_THAT(wire / raw, AllOf(Gt(1.0), Lt(1.05)));
+}
+
+TEST(RunTest, CompressionShrinksWhatCrossesTheSockets) {
+  Workbench bench;
+
+  const Outcome outcome =
+      bench.Run({"run", "job.yaml", "--json", "--set", "train.steps=40",
+                 "--set", "compression.activations=delta(int(4),first=int(8))",
+                 "--set", "compression.activation_gradients=int(8)", "--set",
+                 "compression.gradients=auto", "--set",
+                 "train.optimizer={kind: onebit_lamb, learning_rate: 8e-3, "
+                 "compress_after_step: 10}"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const nlohmann::json result = outcome.Objects().back();
+  EXPECT_LT(result["activation_wire_bytes"].get<double>(),
+            0.35 * result["activation_raw_bytes"].get<double>());
+  EXPECT_LT(result["gradient_wire_bytes"].get<double>(),
+            0.45 * result["gradient_raw_bytes"].get<double>());
+  EXPECT_LT(outcome.Losses().back(), outcome.Losses().front());
+}
+
+TEST(RunTest, EqualSeedsGiveBitwiseEqualLossesAndOtherSeedsDoNot) {
+  Workbench bench;
+  const std::vector<std::string> command = {
+      "run",
+      "job.yaml",
+      "--json",
+      "--set",
+      "compression.activations=delta(int(4),first=int(8))",
+      "--set",
+      "compression.activation_gradients=int(8,round=stochastic)"};
+  std::vector<std::string> other_seed = command;
+  other_seed.insert(other_seed.end(), {"--set", "seed=4"});
+
+  const Outcome first = bench.Run(command);
+  const Outcome second = bench.Run(command);
+  const Outcome other = bench.Run(other_seed);
+
+  ASSERT_EQ(first.exit_code, 0) << first.text;
+  ASSERT_THAT(first.Losses(), SizeIs(8));
+  EXPECT_EQ(first.Losses(), second.Losses());
+  EXPECT_NE(first.Losses(), other.Losses());
+  const nlohmann::json results[] = {first.Objects().back(),
+                                    second.Objects().back()};
+  EXPECT_EQ(results[0]["validation_loss"], results[1]["validation_loss"]);
+}
+
+TEST(RunTest, ASecondRunOfTheSameNameKeepsTheFirst) {
+  Workbench bench;
+  ASSERT_EQ(bench.Run({"run", "job.yaml"}).exit_code, 0);
+  const std::string first = bench.Read("runs/small/model.safetensors");
+
+  const Outcome outcome = bench.Run({"run", "job.yaml", "--set", "seed=9"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_EQ(bench.Read("runs/small/model.safetensors"), first);
+}
+
+TEST(RunTest, TheModelWritesText) {
+  Workbench bench;
+  ASSERT_EQ(bench.Run({"run", "job.yaml"}).exit_code, 0);
+
+  const Outcome outcome =
+      bench.Run({"sample", "small", "--prompt", "The river "});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(outcome.output, HasSubstr("The river "));
+  EXPECT_THAT(outcome.output, SizeIs(Gt(30)));
+}
+
+TEST(RunTest, SamplingFromNothingNamesWhatThereIs) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"sample", "nobody", "--prompt", "x"});
+
+  EXPECT_EQ(outcome.exit_code, 3) << outcome.text;
+  EXPECT_THAT(outcome.errors, HasSubstr("nobody"));
+}
+
+TEST(RunTest, SyntheticStagesUseRealFrames) {
+  Workbench bench;
+  bench.Write("synthetic.yaml", R"yaml(name: synthetic
+model:
+  kind: synthetic
+  layers: 2
+  context: 16
+  width: 64
+  synthetic: {forward_time: 1ms, backward_time: 1ms, drift: 0.1, samples: 8}
+train:
+  steps: 4
+  batch: 8
+  microbatch: 1
+  optimizer: {kind: sgd, learning_rate: 0}
+parallel: {stages: 2, replicas: 1, device: cpu}
+compression: {activations: "delta(int(4),first=int(8))", activation_gradients: "int(8)"}
+)yaml");
+
+  const Outcome outcome = bench.Run({"run", "synthetic.yaml", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const nlohmann::json result = outcome.Objects().back();
+  EXPECT_EQ(result["activation_raw_bytes"].get<double>(),
+            2.0 * 4 * 8 * 16 * 64 * 4);
+  EXPECT_LT(result["activation_wire_bytes"].get<double>(),
+            0.35 * result["activation_raw_bytes"].get<double>());
+}
+
+TEST(RunTest, PlanSaysWhatWouldRunWithoutRunningIt) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"plan", "job.yaml", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(outcome.output, HasSubstr("predicted_step_seconds"));
+  EXPECT_FALSE(bench.Has("runs/small"));
+  EXPECT_THAT(WaitForNoneMarked(bench.mark(), seconds(2)), IsEmpty());
+}
+
+TEST(RunTest, CompareRunsTheThreeArms) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run(
+      {"compare", "job.yaml", "--set", "network.emulate.bandwidth=100Mbit/s",
+       "--set", "compression.activations=delta(int(4),first=int(8))"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(outcome.output, HasSubstr("uncompressed"));
+  EXPECT_THAT(outcome.output, HasSubstr("bf16"));
+  EXPECT_THAT(outcome.output, HasSubstr("compressed"));
+}
+
+TEST(RunTest, VersionAndHelpStartInWellUnderASecond) {
+  Workbench bench;
+
+  auto process = bench.Start({"version"});
+
+  EXPECT_EQ(process->WaitForExit(seconds(1)), 0) << process->all();
+  EXPECT_THAT(process->output(), ContainsRegex("[0-9]+[.][0-9]+"));
+  EXPECT_EQ(bench.Run({"--help"}).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace deltapipe
