@@ -379,9 +379,11 @@ class FrameChannelImpl : public FrameChannel {
   bool AwaitWork(MutexLock& lock) DP_REQUIRES(mutex_) {
     while (status_.ok() && !HasWork()) {
       writer_wakes_at_ = NextTimer();
-      WaitOnClock(clock_, &writer_wake_, lock, writer_wakes_at_, [&] {
-        return !status_.ok() || HasWork() || NextTimer() < writer_wakes_at_;
-      });
+      WaitOnClock(clock_, &writer_wake_, lock, writer_wakes_at_,
+                  Deadline::Infinite(), [&] {
+                    return !status_.ok() || HasWork() ||
+                           NextTimer() < writer_wakes_at_;
+                  });
     }
     writer_wakes_at_ = Nanos::min();  // it is awake
     return status_.ok();
