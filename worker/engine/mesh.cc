@@ -113,16 +113,15 @@ absl::StatusOr<ChannelDecorator> EmulatedLinks(const v1::JobSpec& spec) {
     DP_ASSIGN_OR_RETURN(latency, ParseDuration(link.latency()));
   }
   if (bandwidth == 0 && latency.count() == 0) return ChannelDecorator();
-  auto shapers = std::make_shared<std::map<int, std::shared_ptr<LinkShaper>>>();
+  LinkOptions options;
+  options.bits_per_second = bandwidth;
+  options.latency = latency;
+  DP_RETURN_IF_ERROR(LinkShaper::Create(options).status());
+  auto links = std::make_shared<std::map<int, std::shared_ptr<LinkShaper>>>();
   return ChannelDecorator([=](std::unique_ptr<Channel> channel, int peer) {
-    std::shared_ptr<LinkShaper>& shaper = (*shapers)[peer];
-    if (shaper == nullptr) {
-      LinkShaperOptions options;
-      options.bits_per_second = bandwidth;
-      options.latency = latency;
-      shaper = std::make_shared<LinkShaper>(options);
-    }
-    return CreateShapedChannel(std::move(channel), shaper);
+    std::shared_ptr<LinkShaper>& shaper = (*links)[peer];
+    if (shaper == nullptr) shaper = LinkShaper::Create(options).value();
+    return ShapeChannel(std::move(channel), shaper);
   });
 }
 

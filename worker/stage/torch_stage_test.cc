@@ -1,0 +1,201 @@
+#include <cmath>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "torch/torch.h"
+#include "worker/stage/initial_weights.h"
+#include "worker/stage/models/model.h"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+namespace {
+
+v1::JobSpec Spec(const std::string& kind) {
+  v1::JobSpec spec;
+  spec.set_seed(17);
+  spec.mutable_model()->set_kind(kind);
+  spec.mutable_model()->set_layers(4);
+  spec.mutable_model()->set_width(32);
+  spec.mutable_model()->set_heads(4);
+  spec.mutable_model()->set_context(24);
+  return spec;
+}
+
+std::vector<uint8_t> Text(size_t size, int offset) {
+  std::vector<uint8_t> text(size);
+  for (size_t i = 0; i < size; ++i) {
+    text[i] = static_cast<uint8_t>('a' + (i * 7 + i / 3 + offset) % 26);
+  }
+  return text;
+}
+
+using Gradients = std::map<std::string, std::vector<float>>;
+
+/// Two micro-batches through a pipeline of `num_stages`; the mean loss.
+double RunSplit(const v1::JobSpec& spec, int num_stages, Gradients* gradients) {
+  constexpr int64_t kSamples = 3;
+  const size_t bytes = kSamples * static_cast<size_t>(spec.model().context());
+  std::vector<std::unique_ptr<Stage>> stages;
+  for (int s = 0; s < num_stages; ++s) {
+    auto stage = MakeTorchStage(spec, s * 4 / num_stages,
+                                (s + 1) * 4 / num_stages, "cpu");
+    EXPECT_TRUE(stage.ok()) << stage.status();
+    stages.push_back(*std::move(stage));
+  }
+  double loss = 0;
+  for (int mb = 0; mb < 2; ++mb) {
+    const std::vector<uint8_t> tokens = Text(bytes, mb);
+    const std::vector<uint8_t> targets = Text(bytes, mb + 1);
+    TensorRef activation;
+    for (auto& stage : stages) {
+      StageInput input;
+      input.microbatch = mb;
+      input.num_samples = kSamples;
+      input.tokens = tokens;
+      input.targets = targets;
+      input.activation = activation;
+      input.loss_scale = 0.5f;
+      StageOutput output;
+      EXPECT_TRUE(stage->Forward(input, &output).ok());
+      activation = output.activation;
+      loss += output.loss / 2;
+    }
+  }
+  for (int mb = 0; mb < 2; ++mb) {
+    TensorRef gradient;
+    for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
+      auto result = (*stage)->Backward(mb, gradient);
+      EXPECT_TRUE(result.ok()) << result.status();
+      gradient = *result;
+    }
+  }
+  for (auto& stage : stages) {
+    const absl::Span<float> flat = stage->gradients();
+    for (const ParameterSegment& segment : stage->parameters().segments) {
+      const auto begin = flat.begin() + segment.offset;
+      (*gradients)[segment.name].assign(begin, begin + segment.num_elements);
+    }
+  }
+  return loss;
+}
+
+/// The same by plain autograd on the unsplit model, without any stage.
+double RunPlain(const v1::JobSpec& spec, Gradients* gradients) {
+  const auto model = spec.model().kind() == "mlp" ? MakeMlp(spec.model(), 0, 4)
+                                                  : MakeGpt(spec.model(), 0, 4);
+  {
+    torch::NoGradGuard no_grad;
+    for (NamedParameter& parameter : model->Parameters()) {
+      std::vector<float> values(static_cast<size_t>(parameter.tensor.numel()));
+      FillInitialWeights(spec.seed(), parameter.name, parameter.init_mean,
+                         parameter.init_deviation, absl::MakeSpan(values));
+      parameter.tensor.copy_(torch::from_blob(
+          values.data(), parameter.tensor.sizes(), torch::kFloat));
+    }
+  }
+  const int64_t context = spec.model().context();
+  torch::Tensor total = torch::zeros({});
+  for (int mb = 0; mb < 2; ++mb) {
+    auto tokens = Text(static_cast<size_t>(3 * context), mb);
+    auto targets = Text(static_cast<size_t>(3 * context), mb + 1);
+    const auto logits = model->Forward(
+        torch::from_blob(tokens.data(), {3, context}, torch::kByte)
+            .to(torch::kLong));
+    total = total + 0.5 * torch::nn::functional::cross_entropy(
+                              logits.reshape({3 * context, 256}),
+                              torch::from_blob(targets.data(), {3 * context},
+                                               torch::kByte)
+                                  .to(torch::kLong));
+  }
+  total.backward();
+  for (NamedParameter& parameter : model->Parameters()) {
+    const auto gradient = parameter.tensor.grad().contiguous();
+    (*gradients)[parameter.name].assign(
+        gradient.data_ptr<float>(),
+        gradient.data_ptr<float>() + gradient.numel());
+  }
+  return total.item<double>();
+}
+
+class TorchStageTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(TorchStageTest, AnySplitHasTheGradientsOfPlainAutograd) {
+  const v1::JobSpec spec = Spec(GetParam());
+  Gradients plain;
+  const double plain_loss = RunPlain(spec, &plain);
+
+  for (int num_stages : {1, 2, 4}) {
+    Gradients split;
+    const double split_loss = RunSplit(spec, num_stages, &split);
+
+    EXPECT_NEAR(split_loss, plain_loss, 1e-6 * plain_loss);
+    ASSERT_EQ(split.size(), plain.size());
+    for (const auto& [name, values] : plain) {
+      ASSERT_EQ(split[name].size(), values.size()) << name;
+      double difference = 0;
+      double norm = 0;
+      for (size_t i = 0; i < values.size(); ++i) {
+        difference += std::pow(split[name][i] - values[i], 2);
+        norm += std::pow(values[i], 2);
+      }
+      EXPECT_LE(difference, 1e-10 * norm) << name << ", stages " << num_stages;
+    }
+  }
+}
+
+TEST_P(TorchStageTest, EvaluationKeepsNothingForABackward) {
+  const v1::JobSpec spec = Spec(GetParam());
+  auto stage = MakeTorchStage(spec, 0, 4, "cpu");
+  ASSERT_TRUE(stage.ok()) << stage.status();
+  const std::vector<uint8_t> text = Text(24, 0);
+  StageInput input;
+  input.num_samples = 1;
+  input.tokens = text;
+  input.targets = text;
+  input.needs_backward = false;
+  StageOutput output;
+
+  ASSERT_TRUE((*stage)->Forward(input, &output).ok());
+
+  EXPECT_GT(output.loss, 0);
+  EXPECT_EQ((*stage)->Backward(0, {}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_P(TorchStageTest, WeightsWrittenInPlaceTakeEffect) {
+  const v1::JobSpec spec = Spec(GetParam());
+  auto stage = MakeTorchStage(spec, 0, 4, "cpu");
+  ASSERT_TRUE(stage.ok()) << stage.status();
+  const std::vector<uint8_t> text = Text(24, 0);
+  StageInput input;
+  input.num_samples = 1;
+  input.tokens = text;
+  input.targets = text;
+  input.needs_backward = false;
+
+  for (float& weight : (*stage)->weights()) weight = 0;
+  ASSERT_TRUE((*stage)->WeightsChanged().ok());
+  StageOutput output;
+  ASSERT_TRUE((*stage)->Forward(input, &output).ok());
+
+  EXPECT_NEAR(output.loss, std::log(256.0), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TorchStageTest,
+                         ::testing::Values("gpt", "mlp"));
+
+TEST(TorchStageDeviceTest, CudaWithoutADeviceIsRefusedWithTheRemedy) {
+  if (torch::cuda::is_available()) GTEST_SKIP() << "this machine has CUDA";
+  const auto device = ResolveDevice("cuda");
+
+  EXPECT_EQ(device.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(device.status().message()),
+              ::testing::HasSubstr("use parallel.device: cpu"));
+}
+
+}  // namespace
+}  // namespace deltapipe
