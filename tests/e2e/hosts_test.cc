@@ -84,11 +84,13 @@ TEST_F(HostsTest, FourWorkersOnTwoHostsTrainTogether) {
   std::vector<std::unique_ptr<Process>> workers;
   for (int host : {0, 1, 0, 1}) {
     workers.push_back(
-        StartOn(host, "deltapipe-worker", {"--coordinator", kAddress}));
+        StartOn(host, "deltapipe-worker",
+                {"--coordinator", kAddress, "--listen",
+                 "10.77.0." + std::to_string(host + 1) + ":0", "--insecure"}));
   }
 
   const Outcome submit =
-      RunOn(1, {"submit", "job.yaml", "--json", "--coordinator", kAddress,
+      RunOn(1, {"submit", "job.yaml", "-d", "--json", "--coordinator", kAddress,
                 "--set", "compression.activations=delta(int(4),first=int(8))"});
   ASSERT_EQ(submit.exit_code, 0) << submit.text;
   ASSERT_THAT(submit.Objects(), Not(testing::IsEmpty())) << submit.text;

@@ -59,7 +59,7 @@ class SpreadOutTest : public testing::Test {
 
   /// Submits job.yaml; its id.
   std::string Submit(std::vector<std::string> settings = {}) {
-    std::vector<std::string> arguments = {"submit", "job.yaml", "--json"};
+    std::vector<std::string> arguments = {"submit", "job.yaml", "-d", "--json"};
     for (const std::string& setting : settings) {
       arguments.insert(arguments.end(), {"--set", setting});
     }
