@@ -12,8 +12,8 @@
 //   block's largest magnitude. clip=minmax: levels symmetric, nothing clipped.
 // 1 bit: levels -s and s, s the mean magnitude (minmax: the largest).
 //
-// A block with a NaN or an infinity decodes to NaN in all its elements; other
-// blocks are as without it. A block of zeros decodes to +0. A finite block
+// A block with a NaN or an infinity decodes to NaN in all its elements; the
+// others are encoded as if that one were zero. A block of zeros decodes to +0. A finite block
 // decodes to finite values.
 #ifndef DELTAPIPE_COMPRESSION_CODECS_INT_H_
 #define DELTAPIPE_COMPRESSION_CODECS_INT_H_

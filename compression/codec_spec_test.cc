@@ -1,0 +1,126 @@
+#include "compression/codec_spec.h"
+
+#include <string>
+
+#include "compression/codec.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ParseError(absl::string_view text) {
+  const auto spec = ParseCodecSpec(text);
+  return spec.ok() ? "no error" : std::string(spec.status().message());
+}
+
+std::string MakeError(absl::string_view text) {
+  const auto codec = MakeCodec(text);
+  return codec.ok() ? "no error" : std::string(codec.status().message());
+}
+
+std::string CanonicalText(absl::string_view text) {
+  const auto codec = MakeCodec(text);
+  return codec.ok() ? (*codec)->text() : std::string(codec.status().message());
+}
+
+TEST(CodecSpecTest, NestedTextBecomesATreeWithColumns) {
+  const auto spec = ParseCodecSpec(" delta( int(4, block=32) , first=int(8))");
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->name, "delta");
+  EXPECT_EQ(spec->column, 2);
+  ASSERT_EQ(spec->arguments.size(), 2);
+  EXPECT_EQ(spec->arguments[0].name, "");
+  EXPECT_EQ(spec->arguments[0].value.name, "int");
+  EXPECT_EQ(spec->arguments[0].value.arguments[1].name, "block");
+  EXPECT_EQ(spec->arguments[0].value.arguments[1].value.column, 22);
+  EXPECT_EQ(spec->arguments[1].name, "first");
+  EXPECT_EQ(CodecSpecText(*spec), "delta(int(4,block=32),first=int(8))");
+}
+
+TEST(CodecSpecTest, SyntaxErrorsNameTheColumnAndWhatWasExpected) {
+  EXPECT_EQ(ParseError(""),
+            "codec \"\": column 1: expected the name of a codec, got the end "
+            "of the text");
+  EXPECT_EQ(ParseError("int(4"),
+            "codec \"int(4\": column 6: expected ',' or ')', got the end of "
+            "the text");
+  EXPECT_THAT(ParseError("int(4))"),
+              HasSubstr("column 7: expected the end of the text, got ')'"));
+  EXPECT_THAT(ParseError("int(4,)"),
+              HasSubstr("column 7: expected a value, got ')'"));
+  EXPECT_THAT(ParseError("int(block=)"),
+              HasSubstr("column 11: expected a value, got ')'"));
+  EXPECT_THAT(ParseError(std::string("int\0", 4)), HasSubstr("got '\\x00'"));
+}
+
+TEST(CodecSpecTest, DepthAndLengthAreBounded) {
+  std::string deep;
+  for (int i = 0; i < 20; ++i) deep += "ef(";
+
+  EXPECT_THAT(ParseError(deep), HasSubstr("at most 8 levels"));
+  EXPECT_THAT(ParseError(std::string(2000, 'x')),
+              HasSubstr("at most 1024 characters, got 2000"));
+}
+
+TEST(CodecSpecTest, UnknownNamesGetTheNearestKnownOne) {
+  EXPECT_THAT(MakeError("itn(4)"), HasSubstr("(did you mean 'int'?)"));
+  EXPECT_THAT(MakeError("sgin"), HasSubstr("(did you mean 'sign'?)"));
+  EXPECT_EQ(MakeError("int(4,blok=32)"),
+            "codec \"int(4,blok=32)\": column 7: unknown parameter 'blok': int "
+            "has the parameters bits, block, round, clip (did you mean "
+            "'block'?)");
+  EXPECT_THAT(MakeError("int(4,round=stochastik)"),
+              HasSubstr("column 13: round: expected nearest|stochastic, got "
+                        "stochastik (did you mean 'stochastic'?)"));
+  EXPECT_THAT(MakeError("zzzzzz"), Not(HasSubstr("did you mean")));
+}
+
+TEST(CodecSpecTest, ValuesOutOfRangeAreNamedWithTheirRange) {
+  EXPECT_EQ(MakeError("int(9)"),
+            "codec \"int(9)\": column 5: bits: expected 1..8, got 9");
+  EXPECT_THAT(MakeError("int(-1)"), HasSubstr("expected 1..8, got -1"));
+  EXPECT_THAT(MakeError("int(four)"), HasSubstr("expected 1..8, got four"));
+  EXPECT_THAT(MakeError("int(4.5)"), HasSubstr("expected 1..8, got 4.5"));
+  EXPECT_THAT(
+      MakeError("int(4,block=100)"),
+      HasSubstr("block: expected 16..4096 in multiples of 16, got 100"));
+  EXPECT_THAT(MakeError("int(99999999999999999999)"),
+              HasSubstr("expected 1..8, got 99999999999999999999"));
+}
+
+TEST(CodecSpecTest, MisplacedArgumentsAreErrors) {
+  EXPECT_THAT(MakeError("int"),
+              HasSubstr("int: expected bits (1..8), got no such argument"));
+  EXPECT_THAT(MakeError("int(block=64,4)"),
+              HasSubstr("column 14: expected a named argument after a named"));
+  EXPECT_THAT(MakeError("int(4,bits=4)"),
+              HasSubstr("column 7: parameter 'bits' is given twice"));
+  EXPECT_THAT(MakeError("sign(64,64)"),
+              HasSubstr("column 9: sign: expected at most 1 arguments"));
+  EXPECT_THAT(MakeError("none(x=1)"), HasSubstr("none has no parameters"));
+  EXPECT_THAT(MakeError("cast(int(4))"),
+              HasSubstr("type: expected bf16|fp16, got int(4)"));
+}
+
+TEST(CodecSpecTest, WrappersAreNotCodecs) {
+  EXPECT_THAT(MakeError("delta(int(4))"),
+              HasSubstr("'delta' keeps state and can only be the outermost"));
+}
+
+TEST(CodecSpecTest, CanonicalTextNamesOnlyWhatDiffersFromTheDefault) {
+  EXPECT_EQ(CanonicalText("int( 4 , block = 64, round=nearest )"), "int(4)");
+  EXPECT_EQ(CanonicalText("int(bits=04,clip=minmax,block=32)"),
+            "int(4,block=32,clip=minmax)");
+  EXPECT_EQ(CanonicalText("int(4,32)"), "int(4,block=32)");
+  EXPECT_EQ(CanonicalText("sign(2048)"), "sign");
+  EXPECT_EQ(CanonicalText("sign(block=0)"), "sign(block=0)");
+  EXPECT_EQ(CanonicalText("none()"), "none");
+  EXPECT_EQ(CanonicalText("cast(type=fp16)"), "cast(fp16)");
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,417 @@
+#include "compression/testing/codec_conformance.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "compression/codec.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr RandomKey kKey{0x1234567890ABCDEF, 3, 14, 15, 1};
+constexpr uint8_t kGuard = 0xC3;
+
+std::unique_ptr<Codec> Make(const std::string& text) {
+  auto codec = MakeCodec(text);
+  if (!codec.ok()) {
+    ADD_FAILURE() << codec.status();
+    return nullptr;
+  }
+  return *std::move(codec);
+}
+
+// The payload; checks its size and that nothing is written past the maximum.
+std::vector<uint8_t> Encode(const Codec& codec, absl::Span<const float> in,
+                            const RandomKey& key = kKey) {
+  const int64_t max = codec.MaxPayloadBytes(in.size());
+  std::vector<uint8_t> buffer(max + 32, kGuard);
+  const auto size = codec.Encode(in, key, absl::MakeSpan(buffer.data(), max));
+  if (!size.ok()) {
+    ADD_FAILURE() << size.status();
+    return {};
+  }
+  EXPECT_LE(*size, max);
+  if (codec.traits().has_fixed_size) {
+    EXPECT_EQ(*size, max);
+  }
+  EXPECT_TRUE(std::all_of(buffer.begin() + max, buffer.end(), [](uint8_t byte) {
+    return byte == kGuard;
+  })) << "bytes written past MaxPayloadBytes";
+  buffer.resize(*size);
+  return buffer;
+}
+
+std::vector<float> Decode(const Codec& codec, absl::Span<const uint8_t> payload,
+                          size_t count) {
+  std::vector<float> out(count, 1e9f);
+  const absl::Status status = codec.Decode(payload, absl::MakeSpan(out));
+  EXPECT_TRUE(status.ok()) << status;
+  return out;
+}
+
+std::vector<float> RoundTrip(const Codec& codec, absl::Span<const float> in,
+                             const RandomKey& key = kKey) {
+  return Decode(codec, Encode(codec, in, key), in.size());
+}
+
+void ExpectWithinBound(const Codec& codec, size_t block,
+                       absl::Span<const float> in,
+                       absl::Span<const float> out) {
+  if (block == 0) block = std::max<size_t>(in.size(), 1);
+  for (size_t begin = 0; begin < in.size(); begin += block) {
+    const size_t end = std::min(begin + block, in.size());
+    double block_max = 0;
+    for (size_t i = begin; i < end; ++i) {
+      block_max = std::max(block_max, std::fabs(static_cast<double>(in[i])));
+    }
+    const double bound = codec.ErrorBound(block_max);
+    for (size_t i = begin; i < end; ++i) {
+      const double error = std::fabs(static_cast<double>(in[i]) - out[i]);
+      // Written so that a NaN fails.
+      ASSERT_TRUE(std::isfinite(out[i]) && error <= bound)
+          << "element " << i << ": " << in[i] << " became " << out[i]
+          << ", bound " << bound << " for a block maximum of " << block_max;
+    }
+  }
+}
+
+void CheckOneRoundTrip(const Codec& codec, size_t block,
+                       const std::vector<float>& storage) {
+  const auto in = absl::MakeConstSpan(storage).subspan(1);
+  const std::vector<uint8_t> payload = Encode(codec, in);
+  const std::vector<float> out = Decode(codec, payload, in.size());
+  ExpectWithinBound(codec, block, in, out);
+  EXPECT_EQ(Encode(codec, in), payload) << "the same key, other bytes";
+  const auto again = Make(codec.text());
+  ASSERT_NE(again, nullptr);
+  EXPECT_EQ(again->text(), codec.text());
+  EXPECT_EQ(Encode(*again, in), payload) << "MakeCodec(text()) differs";
+  if (codec.traits().is_lossless) {
+    EXPECT_TRUE(std::equal(in.begin(), in.end(), out.begin()));
+  }
+  // The payload at an odd address.
+  std::vector<uint8_t> shifted(1, 0);
+  shifted.insert(shifted.end(), payload.begin(), payload.end());
+  EXPECT_EQ(Decode(codec, absl::MakeConstSpan(shifted).subspan(1), in.size()),
+            out);
+}
+
+// Sums of independent errors of mean 0, each within +-1: P(|sum| > z sqrt(n))
+// is at most 2 exp(-z^2 / 2) (Azuma). 7.0 gives 4.6e-11, 7.6 gives 5.8e-13.
+constexpr double kOneStatistic = 7.0;
+constexpr double kThousandStatistics = 7.6;
+
+constexpr size_t kNumElements = 1024;
+constexpr size_t kNumKeys = 2000;
+
+// Errors in units of the step, kNumKeys x kNumElements. All blocks hold the
+// same largest value, so that one step serves all.
+struct ErrorTable {
+  std::vector<float> in;
+  std::vector<float> errors;
+  double at(size_t key, size_t element) const {
+    return errors[key * kNumElements + element];
+  }
+};
+
+std::vector<float> ValuesOfOneScale() {
+  std::vector<float> values = MakeTestData(TestData::kNormal, kNumElements, 9);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = i % 16 == 0 ? 4.0f : std::clamp(values[i], -3.9f, 3.9f);
+  }
+  return values;
+}
+
+ErrorTable MeasureErrors(const Codec& codec, RandomKey key) {
+  ErrorTable table;
+  table.in = ValuesOfOneScale();
+  table.errors.reserve(kNumKeys * kNumElements);
+  std::vector<float> low(kNumElements, FLT_MAX), high(kNumElements, -FLT_MAX);
+  for (size_t k = 0; k < kNumKeys; ++k) {
+    key.seed = 1000 + k;
+    const std::vector<float> out = RoundTrip(codec, table.in, key);
+    for (size_t i = 0; i < kNumElements; ++i) {
+      table.errors.push_back(out[i] - table.in[i]);
+      low[i] = std::min(low[i], out[i]);
+      high[i] = std::max(high[i], out[i]);
+    }
+  }
+  float step = 0;
+  for (size_t i = 0; i < kNumElements; ++i) {
+    step = std::max(step, high[i] - low[i]);
+  }
+  if (step > 0) {
+    for (float& error : table.errors) error /= step;
+  }
+  return table;
+}
+
+void CheckUnbiased(const ErrorTable& table) {
+  constexpr double kNumErrors = kNumKeys * kNumElements;
+  double sum = 0, weighted = 0, worst = 0;
+  for (size_t i = 0; i < kNumElements; ++i) {
+    double element_sum = 0;
+    for (size_t k = 0; k < kNumKeys; ++k) element_sum += table.at(k, i);
+    sum += element_sum;
+    weighted +=
+        element_sum * table.in[i] / 4;  // a scale that is off shows here
+    worst = std::max(worst, std::fabs(element_sum));
+  }
+  EXPECT_LT(std::fabs(sum), kOneStatistic * std::sqrt(kNumErrors));
+  EXPECT_LT(std::fabs(weighted), kOneStatistic * std::sqrt(kNumErrors));
+  EXPECT_LT(worst, kThousandStatistics * std::sqrt(double{kNumKeys}));
+}
+
+void CheckUncorrelated(const ErrorTable& table) {
+  for (const size_t lag : {1, 2, 3, 4, 8, 16, 32, 64}) {
+    double sum = 0;
+    for (size_t k = 0; k < kNumKeys; ++k) {
+      for (size_t i = 0; i + lag < kNumElements; ++i) {
+        sum += table.at(k, i) * table.at(k, i + lag);
+      }
+    }
+    const double count = kNumKeys * (kNumElements - lag);
+    EXPECT_LT(std::fabs(sum), kOneStatistic * std::sqrt(count))
+        << "errors of elements " << lag << " apart are correlated";
+  }
+}
+
+// Errors under a key and under one that differs in a single field.
+void CheckKeyFields(const Codec& codec, const ErrorTable& table) {
+  RandomKey others[4] = {kKey, kKey, kKey, kKey};
+  others[0].tensor_id += 1;
+  others[1].step += 1;
+  others[2].slot += 1;
+  others[3].direction += 1;
+  for (const RandomKey& other : others) {
+    const ErrorTable second = MeasureErrors(codec, other);
+    double sum = 0;
+    for (size_t i = 0; i < table.errors.size(); ++i) {
+      sum += static_cast<double>(table.errors[i]) * second.errors[i];
+    }
+    EXPECT_LT(std::fabs(sum),
+              kOneStatistic * std::sqrt(double{kNumKeys * kNumElements}))
+        << "errors of two keys are correlated: tensor " << other.tensor_id
+        << ", step " << other.step << ", slot " << other.slot << ", direction "
+        << other.direction;
+  }
+}
+
+}  // namespace
+
+std::string TestDataName(TestData data) {
+  switch (data) {
+    case TestData::kNormal:
+      return "normal";
+    case TestData::kHeavyTailed:
+      return "heavy-tailed";
+    case TestData::kConstant:
+      return "constant";
+    case TestData::kZero:
+      return "zero";
+    case TestData::kAlternating:
+      return "alternating";
+    case TestData::kSubnormal:
+      return "subnormal";
+    case TestData::kHuge:
+      return "huge";
+    case TestData::kLargest:
+      return "largest";
+    case TestData::kMixed:
+      return "mixed";
+  }
+  return "";
+}
+
+std::vector<float> MakeTestData(TestData data, size_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::student_t_distribution<float> heavy_tailed(3);
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    const TestData kind =
+        data == TestData::kMixed ? kAllTestData[i / 200 % 8] : data;
+    switch (kind) {
+      case TestData::kNormal:
+      case TestData::kMixed:
+        values[i] = normal(generator);
+        break;
+      case TestData::kHeavyTailed:
+        values[i] = heavy_tailed(generator);
+        break;
+      case TestData::kConstant:
+        values[i] = 0.7f;
+        break;
+      case TestData::kZero:
+        values[i] = 0;
+        break;
+      case TestData::kAlternating:
+        values[i] = i % 2 == 0 ? 1.0f : -1.0f;
+        break;
+      case TestData::kSubnormal:
+        values[i] = normal(generator) * 1e-40f;
+        break;
+      case TestData::kHuge:
+        values[i] = normal(generator) * 1e30f;
+        break;
+      case TestData::kLargest:
+        values[i] = i % 3 == 0 ? -FLT_MAX : FLT_MAX;
+        break;
+    }
+  }
+  return values;
+}
+
+double RelativeRmsError(const std::vector<float>& x,
+                        const std::vector<float>& y) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    error +=
+        (static_cast<double>(x[i]) - y[i]) * (static_cast<double>(x[i]) - y[i]);
+    norm += static_cast<double>(x[i]) * x[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+void CheckRoundTrips(const ConformanceCase& test) {
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  for (const TestData data : kAllTestData) {
+    for (const size_t count :
+         {0,  1,  2,  3,   5,   7,   8,   9,    15,   16,   17,   31,   33,
+          63, 64, 65, 127, 129, 255, 257, 1000, 2047, 2048, 2049, 4096, 4099}) {
+      SCOPED_TRACE(absl::StrCat(TestDataName(data), ", ", count, " elements"));
+      CheckOneRoundTrip(*codec, test.block, MakeTestData(data, count + 1, 5));
+    }
+  }
+}
+
+void CheckLargeTensor(const ConformanceCase& test) {
+  static const std::vector<float>* const values = new std::vector<float>(
+      MakeTestData(TestData::kNormal, (size_t{4} << 20) + 1, 6));
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  CheckOneRoundTrip(*codec, test.block, *values);
+}
+
+void CheckNonFinite(const ConformanceCase& test) {
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  constexpr size_t kCount = 5000;
+  constexpr size_t kPosition = 2500;
+  const size_t block = test.block == 0 ? kCount : test.block;
+  const size_t begin = kPosition / block * block;
+  const size_t end = std::min(begin + block, kCount);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                          -std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()}) {
+    SCOPED_TRACE(bad);
+    std::vector<float> values = MakeTestData(TestData::kNormal, kCount, 7);
+    std::vector<float> zeroed = values;
+    values[kPosition] = bad;
+    std::fill(zeroed.begin() + begin, zeroed.begin() + end, 0.0f);
+
+    const std::vector<float> out = RoundTrip(*codec, values);
+    const std::vector<float> expected = RoundTrip(*codec, zeroed);
+
+    EXPECT_FALSE(std::isfinite(out[kPosition])) << "a bad value is hidden";
+    for (size_t i = 0; i < kCount; ++i) {
+      if (i >= begin && i < end) continue;
+      ASSERT_EQ(out[i], expected[i]) << "element " << i;
+    }
+  }
+}
+
+void CheckDamage(const ConformanceCase& test) {
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  std::mt19937 generator(8);
+  for (const size_t count : {0, 1, 64, 1001, 4096}) {
+    SCOPED_TRACE(absl::StrCat(count, " elements"));
+    const std::vector<float> values = MakeTestData(TestData::kNormal, count, 8);
+    const std::vector<uint8_t> payload = Encode(*codec, values);
+    std::vector<float> out(count);
+
+    for (int i = 0; i < 50 && codec->traits().has_fixed_size; ++i) {
+      // Short and long; each payload in memory of exactly its size.
+      size_t size = i < 10 ? i : generator() % (payload.size() + 10);
+      if (i == 10 && !payload.empty()) size = payload.size() - 1;
+      if (i == 11 || size == payload.size()) size = payload.size() + 1;
+      std::vector<uint8_t> wrong(payload);
+      wrong.resize(size);
+      wrong.shrink_to_fit();
+      const absl::Status status = codec->Decode(wrong, absl::MakeSpan(out));
+      ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument)
+          << size << " of " << payload.size() << " bytes";
+      ASSERT_THAT(std::string(status.message()),
+                  HasSubstr(absl::StrCat("payload of ", size,
+                                         " bytes, expected ", payload.size())));
+    }
+    for (int i = 0; i < 200 && !payload.empty(); ++i) {
+      std::vector<uint8_t> damaged(payload);
+      const int num_flips = 1 << (i % 8);
+      for (int flip = 0; flip < num_flips; ++flip) {
+        damaged[generator() % damaged.size()] =
+            static_cast<uint8_t>(generator());
+      }
+      // Either answer is right.
+      codec->Decode(damaged, absl::MakeSpan(out)).IgnoreError();
+    }
+    if (!payload.empty()) {
+      std::vector<uint8_t> small(payload.size() - 1);
+      EXPECT_EQ(
+          codec->Encode(values, kKey, absl::MakeSpan(small)).status().code(),
+          absl::StatusCode::kInvalidArgument);
+    }
+  }
+}
+
+void CheckBitsPerElement(const ConformanceCase& test) {
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  const std::vector<float> values =
+      MakeTestData(TestData::kNormal, 1 << 16, 10);
+
+  const double bits = 8.0 * Encode(*codec, values).size() / values.size();
+
+  EXPECT_NEAR(bits, codec->traits().bits_per_element, 0.01 * bits);
+}
+
+void CheckRandomness(const ConformanceCase& test) {
+  const auto codec = Make(test.codec);
+  ASSERT_NE(codec, nullptr);
+  if (!codec->traits().is_unbiased || codec->traits().is_lossless) {
+    const std::vector<float> values = ValuesOfOneScale();
+    EXPECT_EQ(Encode(*codec, values, kKey),
+              Encode(*codec, values, RandomKey{}));
+    return;
+  }
+  const ErrorTable table = MeasureErrors(*codec, kKey);
+  CheckUnbiased(table);
+  CheckUncorrelated(table);
+  CheckKeyFields(*codec, table);
+}
+
+void CheckConformance(const ConformanceCase& test) {
+  SCOPED_TRACE(test.codec);
+  CheckRoundTrips(test);
+  CheckNonFinite(test);
+  CheckDamage(test);
+  CheckBitsPerElement(test);
+  CheckRandomness(test);
+}
+
+}  // namespace deltapipe

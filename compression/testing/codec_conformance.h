@@ -1,0 +1,82 @@
+// What every codec must keep, whatever it does: the promises of codec.h,
+// checked for one codec text at a time. compression/codec_conformance_test.cc
+// runs it over every row of codecs.def; a new codec adds its parameter sets
+// there.
+//
+//   CheckRoundTrips({"int(4)", 64});  // adds gtest failures that name the
+//   input
+//
+// All inputs come from fixed seeds. Used from tests only.
+#ifndef DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
+#define DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace deltapipe {
+
+enum class TestData {
+  kNormal,
+  kHeavyTailed,  // Student's t with 3 degrees of freedom
+  kConstant,
+  kZero,
+  kAlternating,  // +1, -1
+  kSubnormal,
+  kHuge,     // normal, times 1e30
+  kLargest,  // +-FLT_MAX
+  kMixed,    // blocks of all the finite kinds in one tensor
+};
+
+inline constexpr TestData kAllTestData[] = {
+    TestData::kNormal, TestData::kHeavyTailed, TestData::kConstant,
+    TestData::kZero,   TestData::kAlternating, TestData::kSubnormal,
+    TestData::kHuge,   TestData::kLargest,     TestData::kMixed,
+};
+
+std::string TestDataName(TestData data);
+std::vector<float> MakeTestData(TestData data, size_t count, uint32_t seed);
+
+/// ||x - y|| / ||x||.
+double RelativeRmsError(const std::vector<float>& x,
+                        const std::vector<float>& y);
+
+/// A codec and the number of values that share a scale: 1 where each value
+/// stands alone, 0 where the whole payload is one block.
+struct ConformanceCase {
+  std::string codec;
+  size_t block = 1;
+};
+
+/// All kinds of data at sizes 0, 1, odd, up to 4,099, at unaligned addresses:
+/// encodes within MaxPayloadBytes (exactly that, for a fixed size), nothing
+/// written past it, decodes to finite values within ErrorBound; the same bytes
+/// for the same key and for MakeCodec(text()); lossless where it says so.
+void CheckRoundTrips(const ConformanceCase& test);
+
+/// One tensor of 4 Mi normal values, as CheckRoundTrips.
+void CheckLargeTensor(const ConformanceCase& test);
+
+/// A block with a NaN or an infinity encodes and decodes; the other blocks
+/// decode as if that one were zero.
+void CheckNonFinite(const ConformanceCase& test);
+
+/// Payloads of a wrong length are INVALID_ARGUMENT with both sizes; payloads
+/// with random damage decode or fail, within bounds (the sanitizers watch); too
+/// small an output is INVALID_ARGUMENT.
+void CheckDamage(const ConformanceCase& test);
+
+/// The claim of traits().bits_per_element for a large tensor, to 1 %.
+void CheckBitsPerElement(const ConformanceCase& test);
+
+/// For traits().is_unbiased: the mean over keys is the input (z-test), the
+/// errors of neighbours and of keys that differ in one field are uncorrelated.
+/// For others: the key changes nothing.
+void CheckRandomness(const ConformanceCase& test);
+
+/// All of the above but CheckLargeTensor.
+void CheckConformance(const ConformanceCase& test);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
