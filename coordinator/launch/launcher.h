@@ -1,0 +1,43 @@
+// Launcher: starts workers and notices when they end.
+//
+// Implemented by LocalLauncher (child processes on this machine) and by
+// FakeLauncher. Thread-safe. Workers are counted from 0 in the order of their
+// start; what they are called in a job is the roster's business.
+#ifndef DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
+#define DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "coordinator/launch/child_process.h"
+
+namespace deltapipe {
+
+/// The end of a worker that Stop had not asked for.
+struct WorkerExit {
+  int index = 0;
+  pid_t pid = 0;
+  ChildExit exit;
+  /// Where its last words are.
+  std::string stderr_path;
+};
+
+/// Called on the launcher's thread; must not call the launcher.
+using WorkerExitCallback = std::function<void(const WorkerExit&)>;
+
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+  /// Starts `count` more workers. On error those of this call are ended again.
+  /// FAILED_PRECONDITION after Stop.
+  virtual absl::Status Launch(int count) = 0;
+  /// Ends all workers, by force where they do not end themselves, within 2 s.
+  /// Their ends are not reported. Idempotent.
+  virtual void Stop() = 0;
+  virtual int NumRunning() = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
