@@ -47,6 +47,7 @@ enum Gathered : size_t {
 // Phases of the scalar exchanges, so that a message out of turn is noticed.
 constexpr uint32_t kNormPhase = 1;
 constexpr uint32_t kStopPhase = 2;
+constexpr uint32_t kVerifyPhase = 3;
 constexpr uint32_t kBarrierPhase = 4;
 
 absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
@@ -277,7 +278,15 @@ absl::Status Training::RunSteps() {
   const uint32_t step = static_cast<uint32_t>(step_.load());
   DP_RETURN_IF_ERROR(
       stages_->AllGather(step, kBarrierPhase, {0.0}, deadline).status());
-  return replicas_->AllGather(step, kBarrierPhase, {0.0}, deadline).status();
+  DP_RETURN_IF_ERROR(
+      replicas_->AllGather(step, kBarrierPhase, {0.0}, deadline).status());
+  absl::Status flushed;
+  mesh_.ForEach([&](FrameChannel* channel) {
+    const absl::Status status = channel->Flush(deadline);
+    // A peer closes only after all that it waited for has come.
+    if (flushed.ok() && !absl::IsUnavailable(status)) flushed = status;
+  });
+  return flushed;
 }
 
 absl::Status Training::RunStep(int64_t step) {
@@ -592,9 +601,9 @@ absl::Status Training::Verify(int64_t step, uint64_t* hash) {
   const absl::Span<const float> weights = stage_->weights();
   *hash = Checksum(absl::MakeConstSpan(
       reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * 4));
-  return CheckReplicasAgree(
-      replicas_.get(), static_cast<uint32_t>(step), stage_->parameters(),
-      weights,
+  return CheckReplicas(
+      replicas_.get(), static_cast<uint32_t>(step), kVerifyPhase,
+      stage_->parameters(), weights,
       Deadline::After(std::chrono::duration_cast<Nanos>(
           std::chrono::duration<double>(options_.assignment.wait_seconds()))));
 }

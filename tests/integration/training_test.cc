@@ -1,0 +1,439 @@
+// The worker's engine as a whole: plans of the coordinator's scheduler, all
+// ranks of a job as threads of one process, real frames over loopback or TCP.
+#include "worker/engine/training.h"
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "coordinator/schedule/build_plan.h"
+#include "coordinator/spec/job_spec.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "worker/stage/testing/elementwise_stage.h"
+#include "worker/transport/faulty/faulty_channel.h"
+#include "worker/transport/loopback/loopback_transport.h"
+#include "worker/transport/recording/recording_channel.h"
+#include "worker/transport/tcp/tcp_transport.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct RunResult {
+  std::vector<double> losses;                 // mean over the replicas, by step
+  std::map<int, v1::AssignmentDone> done;     // by rank
+  std::map<int, std::vector<float>> weights;  // by rank
+  std::map<int, std::vector<v1::StepReport>> reports;  // by rank
+  std::map<int, double> validation;                    // by rank
+  double Mean(int64_t step) const { return losses[static_cast<size_t>(step)]; }
+};
+
+class Job {
+ public:
+  Job(int stages, int replicas, const std::vector<std::string>& overrides) {
+    const std::string folder = ::testing::TempDir();
+    const std::string corpus = folder + "/training_test_corpus.txt";
+    std::string text;
+    for (int i = 0; i < 3000; ++i) {
+      text.push_back(static_cast<char>('a' + (i * i / 5 + i % 7) % 26));
+    }
+    EXPECT_TRUE(WriteFileAtomically(corpus, text).ok());
+    std::vector<std::string> all = {
+        "name=job",
+        "data.path=" + corpus,
+        "data.validation=0.2",
+        "model.layers=4",
+        "model.width=8",
+        "model.heads=2",
+        "model.context=8",
+        "train.batch=16",
+        "train.microbatch=2",
+        "train.clip_norm=0.5",
+        "train.verify_every=3",
+        "train.optimizer.kind=sgd",
+        "train.optimizer.learning_rate=0.05",
+        "compression.activations=none",
+        "compression.activation_gradients=none",
+        "compression.gradients=none",
+        "train.steps=20",
+        absl::StrCat("parallel.stages=", stages),
+        absl::StrCat("parallel.replicas=", replicas)};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    auto spec = ParseJobSpec("{}", "test", all);
+    EXPECT_TRUE(spec.ok()) << spec.status();
+    PlanInputs inputs;
+    inputs.spec = *spec;
+    for (int layer = 0; layer < 4; ++layer) {
+      v1::LayerProfile* profile = inputs.profile.add_layers();
+      profile->set_forward_seconds(1e-3);
+      profile->set_backward_seconds(2e-3);
+      profile->set_parameters(16);
+      profile->set_output_elements(64);
+    }
+    inputs.train_samples = 300;
+    auto planned = BuildPlan(inputs);
+    EXPECT_TRUE(planned.ok()) << planned.status();
+    assignment_.set_job_id("job");
+    assignment_.set_generation(3);
+    *assignment_.mutable_spec() = *spec;
+    *assignment_.mutable_plan() = planned->plan;
+    assignment_.set_run_folder(folder + "/run");
+    assignment_.set_wait_seconds(20);
+    num_ranks_ = stages * replicas;
+    replicas_ = replicas;
+  }
+
+  std::function<std::unique_ptr<Channel>(std::unique_ptr<Channel>, int rank,
+                                         int peer, int index)>
+      decorate;
+  std::function<absl::Status(int rank, ElementwiseStage*, int64_t step, int mb)>
+      before_forward;
+  std::function<void(int rank, int64_t step, Training*)> after_step;
+  bool use_tcp = false;
+
+  RunResult Run() {
+    LoopbackNetwork network;
+    std::vector<std::unique_ptr<Transport>> transports;
+    for (int rank = 0; rank < num_ranks_; ++rank) {
+      auto transport = use_tcp ? CreateTcpTransport("127.0.0.1:0")
+                               : network.CreateTransport();
+      EXPECT_TRUE(transport.ok()) << transport.status();
+      transports.push_back(*std::move(transport));
+      v1::Peer* peer = assignment_.add_peers();
+      peer->set_rank(rank);
+      peer->set_stage(rank / replicas_);
+      peer->set_replica(rank % replicas_);
+      peer->set_worker_id(absl::StrCat("worker-", rank));
+      peer->set_data_address(transports.back()->address());
+    }
+    RunResult result;
+    std::mutex mutex;
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < num_ranks_; ++rank) {
+      threads.emplace_back([&, rank] {
+        RunRank(rank, transports[static_cast<size_t>(rank)].get(), &mutex,
+                &result);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    result.losses.resize(
+        static_cast<size_t>(assignment_.spec().train().steps()));
+    for (const auto& [rank, reports] : result.reports) {
+      for (const v1::StepReport& report : reports) {
+        if (report.has_loss()) {
+          result.losses[static_cast<size_t>(report.step())] +=
+              report.loss() / replicas_;
+        }
+      }
+    }
+    assignment_.clear_peers();
+    return result;
+  }
+
+ private:
+  void RunRank(int rank, Transport* transport, std::mutex* mutex,
+               RunResult* result) {
+    Training* running = nullptr;
+    TrainingOptions options;
+    options.assignment = assignment_;
+    options.assignment.set_rank(rank);
+    options.transport = transport;
+    options.make_stage = [&](const v1::Assignment& assignment)
+        -> absl::StatusOr<std::unique_ptr<Stage>> {
+      const v1::StagePlan& plan = assignment.plan().stages(rank / replicas_);
+      auto stage = std::make_unique<ElementwiseStage>(
+          assignment.spec(), plan.first_layer(), plan.end_layer());
+      if (before_forward) {
+        stage->before_forward = [this, rank, raw = stage.get()](int64_t step,
+                                                                int mb) {
+          return before_forward(rank, raw, step, mb);
+        };
+      }
+      return {std::move(stage)};
+    };
+    int index = 0;
+    if (decorate) {
+      options.decorate = [&](std::unique_ptr<Channel> channel, int peer) {
+        return decorate(std::move(channel), rank, peer, index++);
+      };
+    }
+    options.on_step = [&](const v1::StepReport& report) {
+      {
+        std::lock_guard<std::mutex> lock(*mutex);
+        result->reports[rank].push_back(report);
+      }
+      if (after_step) after_step(rank, report.step(), running);
+    };
+    options.on_validation = [&](const v1::ValidationReport& report) {
+      std::lock_guard<std::mutex> lock(*mutex);
+      result->validation[rank] = report.loss();
+    };
+    Training training(std::move(options));
+    running = &training;
+    v1::AssignmentDone done;
+    const absl::Status prepared = training.Prepare();
+    if (prepared.ok()) {
+      done = training.Run();
+    } else {
+      done.set_error_code(static_cast<int>(prepared.code()));
+      done.set_error_message(std::string(prepared.message()));
+    }
+    std::lock_guard<std::mutex> lock(*mutex);
+    result->done[rank] = done;
+    if (prepared.ok()) {
+      result->weights[rank].assign(training.weights().begin(),
+                                   training.weights().end());
+    }
+  }
+
+  v1::Assignment assignment_;
+  int num_ranks_ = 0;
+  int replicas_ = 1;
+};
+
+void ExpectSuccess(const RunResult& result) {
+  for (const auto& [rank, done] : result.done) {
+    EXPECT_EQ(done.error_code(), 0)
+        << "rank " << rank << ": " << done.error_message();
+  }
+}
+
+class SplitTest : public ::testing::TestWithParam<std::tuple<int, int>> {};
+
+TEST_P(SplitTest, EqualsWhole) {
+  const auto [stages, replicas] = GetParam();
+  for (const char* optimizer : {"sgd", "adamw", "lamb"}) {
+    const std::vector<std::string> overrides = {
+        absl::StrCat("train.optimizer.kind=", optimizer)};
+
+    const RunResult whole = Job(1, 1, overrides).Run();
+    const RunResult split = Job(stages, replicas, overrides).Run();
+
+    ExpectSuccess(whole);
+    ExpectSuccess(split);
+    EXPECT_LT(whole.losses.back(), whole.losses.front());
+    for (int64_t step = 0; step < 20; ++step) {
+      EXPECT_NEAR(split.Mean(step), whole.Mean(step), 1e-5 * whole.Mean(step))
+          << optimizer << ", step " << step;
+    }
+    EXPECT_NEAR(split.reports.begin()->second.back().gradient_norm(),
+                whole.reports.begin()->second.back().gradient_norm(),
+                1e-4 * whole.reports.begin()->second.back().gradient_norm());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Partitions, SplitTest,
+                         ::testing::Values(std::make_tuple(2, 1),
+                                           std::make_tuple(4, 1),
+                                           std::make_tuple(1, 2),
+                                           std::make_tuple(2, 2),
+                                           std::make_tuple(4, 2)));
+
+const std::vector<std::string>& CompressedOverrides() {
+  static const auto* const overrides = new std::vector<std::string>{
+      "train.steps=60",
+      "train.optimizer.kind=onebit_lamb",
+      "train.optimizer.learning_rate=0.01",
+      "train.optimizer.compress_after_step=10",
+      "compression.activations=delta(int(4),first=int(8))",
+      "compression.activation_gradients=int(8,round=stochastic)",
+      "compression.gradients=sign(block=0)"};
+  return *overrides;
+}
+
+/// Losses and weights of two runs are equal bit for bit.
+void ExpectSame(const RunResult& a, const RunResult& b) {
+  ExpectSuccess(a);
+  ExpectSuccess(b);
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.weights, b.weights);
+}
+
+TEST(TrainingTest, CompressedRunsLearnAndReplicasStayEqual) {
+  const RunResult result = Job(2, 2, CompressedOverrides()).Run();
+
+  ExpectSuccess(result);
+  EXPECT_LT(result.losses.back(), 0.7 * result.losses.front());
+  EXPECT_EQ(result.weights.at(0), result.weights.at(1));
+  EXPECT_EQ(result.weights.at(2), result.weights.at(3));
+  const v1::StepReport& last = result.reports.at(0).back();
+  EXPECT_TRUE(last.compressed());
+  EXPECT_GT(last.bytes().delta_rows(), 0);
+}
+
+TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
+  using Recordings = std::map<std::string, std::shared_ptr<Recording>>;
+  std::mutex mutex;
+  const auto run = [&](bool use_tcp, Recordings* recordings) {
+    Job job(2, 2, CompressedOverrides());
+    job.use_tcp = use_tcp;
+    job.decorate = [&](std::unique_ptr<Channel> channel, int rank, int peer,
+                       int index) {
+      RecordingOptions options;
+      options.only_first_transmissions = true;
+      auto recording = std::make_shared<Recording>(options);
+      std::lock_guard<std::mutex> lock(mutex);
+      (*recordings)[absl::StrCat(rank, "->", peer, "/", index)] = recording;
+      return RecordChannel(std::move(channel), recording);
+    };
+    return job.Run();
+  };
+
+  Recordings first_frames;
+  Recordings second_frames;
+  Recordings tcp_frames;
+  const RunResult first = run(false, &first_frames);
+  const RunResult second = run(false, &second_frames);
+  const RunResult tcp = run(true, &tcp_frames);
+
+  ExpectSame(first, second);
+  ExpectSame(first, tcp);
+  ASSERT_EQ(first_frames.size(), tcp_frames.size());
+  for (const auto& [name, recording] : first_frames) {
+    EXPECT_GT(recording->sent().num_messages, 0) << name;
+    EXPECT_EQ(recording->sent().checksum, second_frames[name]->sent().checksum)
+        << name;
+    EXPECT_EQ(recording->sent().checksum, tcp_frames[name]->sent().checksum)
+        << name;
+  }
+}
+
+TEST(TrainingTest, FaultsBelowTheFramesChangeNothing) {
+  const RunResult undisturbed = Job(2, 2, CompressedOverrides()).Run();
+  Job disturbed(2, 2, CompressedOverrides());
+  disturbed.decorate = [](std::unique_ptr<Channel> channel, int rank, int peer,
+                          int index) -> std::unique_ptr<Channel> {
+    FaultOptions options;
+    options.seed = static_cast<uint64_t>(rank * 1000 + peer * 10 + index);
+    options.loss = 0.01;
+    options.repeat = 0.01;
+    options.reorder = 0.01;
+    options.corrupt = 0.01;
+    return FaultyChannel::Create(std::move(channel), options);
+  };
+
+  const RunResult healed = disturbed.Run();
+
+  ExpectSame(undisturbed, healed);
+  int64_t found = 0;
+  for (const auto& [rank, reports] : healed.reports) {
+    found += reports.back().faults().frames_resent();
+  }
+  EXPECT_GT(found, 0);
+}
+
+TEST(TrainingTest, ANonFiniteGradientSkipsTheStepEverywhere) {
+  for (const char* kind : {"adamw", "onebit_lamb"}) {
+    std::vector<std::string> overrides = CompressedOverrides();
+    overrides.push_back(absl::StrCat("train.optimizer.kind=", kind));
+    overrides.push_back("train.steps=30");
+    if (std::string(kind) == "adamw") {
+      overrides.push_back("compression.gradients=none");
+    }
+    Job job(2, 2, overrides);
+    job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
+                            int mb) {
+      if (rank == 3 && step == 20 && mb == 1) {
+        stage->gradients()[5] = std::numeric_limits<float>::quiet_NaN();
+      }
+      return absl::OkStatus();
+    };
+
+    const RunResult result = job.Run();
+
+    ExpectSuccess(result);
+    for (const auto& [rank, reports] : result.reports) {
+      for (const v1::StepReport& report : reports) {
+        EXPECT_EQ(report.skipped(), report.step() == 20)
+            << kind << ", rank " << rank << ", step " << report.step();
+      }
+    }
+    EXPECT_TRUE(std::isfinite(result.losses.back()));
+    EXPECT_EQ(result.weights.at(2), result.weights.at(3));
+  }
+}
+
+TEST(TrainingTest, AFailingWorkerEndsAllOthersWithTheCause) {
+  Job job(2, 2, {});
+  job.before_forward = [](int rank, ElementwiseStage*, int64_t step, int mb) {
+    return rank == 2 && step == 5 && mb == 1
+               ? absl::ResourceExhaustedError("device memory is exhausted")
+               : absl::OkStatus();
+  };
+
+  const RunResult result = job.Run();
+
+  EXPECT_THAT(result.done.at(2).error_message(),
+              HasSubstr("stage 1, replica 0, step 5"));
+  EXPECT_THAT(result.done.at(2).error_message(),
+              HasSubstr("device memory is exhausted"));
+  EXPECT_FALSE(result.done.at(2).is_consequence());
+  for (int rank : {0, 1, 3}) {
+    EXPECT_NE(result.done.at(rank).error_code(), 0) << rank;
+    EXPECT_TRUE(result.done.at(rank).is_consequence())
+        << result.done.at(rank).error_message();
+  }
+}
+
+TEST(TrainingTest, AStopAskedOfOneWorkerEndsAllAtTheSameStep) {
+  Job job(2, 2, {"train.steps=5000"});
+  job.after_step = [](int rank, int64_t step, Training* training) {
+    if (rank == 3 && step == 7) training->RequestStop(false);
+  };
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  for (const auto& [rank, done] : result.done) {
+    EXPECT_EQ(done.steps(), result.done.at(0).steps()) << rank;
+    EXPECT_TRUE(done.stopped_early());
+  }
+  EXPECT_LT(result.done.at(0).steps(), 100);
+  EXPECT_FALSE(result.done.at(0).model_path().empty());
+}
+
+TEST(TrainingTest, ACancelWakesEveryWait) {
+  Job job(2, 1, {});
+  Training* upstream = nullptr;
+  std::mutex mutex;
+  job.after_step = [&](int rank, int64_t step, Training* training) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (rank == 0) upstream = training;
+  };
+  job.before_forward = [&](int rank, ElementwiseStage*, int64_t step, int) {
+    // The first stage waits for this one's gradients when it is cancelled.
+    if (rank == 1 && step == 4) {
+      std::lock_guard<std::mutex> lock(mutex);
+      upstream->Cancel(absl::CancelledError("cancelled by the test"));
+    }
+    return absl::OkStatus();
+  };
+
+  const RunResult result = job.Run();
+
+  EXPECT_THAT(result.done.at(0).error_message(),
+              HasSubstr("cancelled by the test"));
+  EXPECT_NE(result.done.at(1).error_code(), 0);
+}
+
+TEST(TrainingTest, ValidationDoesNotDependOnThePartition) {
+  const RunResult whole = Job(1, 1, {"train.steps=5"}).Run();
+  const RunResult split = Job(4, 1, {"train.steps=5"}).Run();
+
+  ASSERT_EQ(whole.validation.size(), 1);
+  ASSERT_EQ(split.validation.size(), 1);
+  // Activations travel in bf16 for evaluation.
+  EXPECT_NEAR(split.validation.at(3), whole.validation.at(0),
+              2e-2 * whole.validation.at(0));
+}
+
+}  // namespace
+}  // namespace deltapipe
