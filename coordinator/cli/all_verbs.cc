@@ -1,0 +1,22 @@
+#include "coordinator/cli/verbs.h"
+
+namespace deltapipe {
+
+void AddAllVerbs(CLI::App* app, VerbAction* chosen) {
+  AddRunVerb(app, chosen);
+  AddCompareVerb(app, chosen);
+  AddPlanVerb(app, chosen);
+  AddSampleVerb(app, chosen);
+  AddSubmitVerb(app, chosen);
+  AddListVerb(app, chosen);
+  AddDescribeVerb(app, chosen);
+  AddLogsVerb(app, chosen);
+  AddCancelVerb(app, chosen);
+  AddWorkerVerb(app, chosen);
+  AddCoordinatorVerb(app, chosen);
+  AddLabVerb(app, chosen);
+  AddVersionVerb(app, chosen);
+  AddCompletionVerb(app, chosen);
+}
+
+}  // namespace deltapipe

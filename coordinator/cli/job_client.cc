@@ -1,0 +1,153 @@
+#include "coordinator/cli/job_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include "absl/strings/str_cat.h"
+
+namespace deltapipe {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr seconds kCallLimit(10);
+/// Submitting measures the layers' costs first.
+constexpr seconds kSubmitLimit(180);
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetMaxReceiveMessageSize(-1);
+  // Each client has its own connection, so that one that failed does not make
+  // the next one wait.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+                                   arguments);
+}
+
+v1::GetJobRequest GetRequest(const std::string& id) {
+  v1::GetJobRequest request;
+  request.set_id(id);
+  return request;
+}
+
+}  // namespace
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      status.error_message());
+}
+
+JobClient::JobClient(const std::string& address)
+    : address_(address), stub_(v1::JobService::NewStub(MakeChannel(address))) {}
+
+absl::Status JobClient::ToStatus(const grpc::Status& status) const {
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot reach a coordinator at ", address_, " (",
+        status.error_message(),
+        "): start one with 'deltapipe coordinator', or name yours with "
+        "--coordinator HOST:PORT or DELTAPIPE_COORDINATOR"));
+  }
+  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the coordinator at ", address_,
+                     " did not answer in time: try again, or see its log"));
+  }
+  return FromGrpc(status);
+}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> JobClient::Call(
+    grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
+                                                 const Request&, Response*),
+    const Request& request, seconds limit) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + limit);
+  Response response;
+  const grpc::Status status =
+      (stub_.get()->*method)(&context, request, &response);
+  if (!status.ok()) return ToStatus(status);
+  return response;
+}
+
+absl::StatusOr<v1::Job> JobClient::Submit(const v1::SubmitJobRequest& request) {
+  return Call(&v1::JobService::Stub::SubmitJob, request, kSubmitLimit);
+}
+
+absl::StatusOr<v1::Job> JobClient::Get(const std::string& id) {
+  return Call(&v1::JobService::Stub::GetJob, GetRequest(id), kCallLimit);
+}
+
+absl::StatusOr<v1::ListJobsResponse> JobClient::List(
+    const v1::ListJobsRequest& request) {
+  return Call(&v1::JobService::Stub::ListJobs, request, kCallLimit);
+}
+
+absl::StatusOr<v1::Job> JobClient::Cancel(const std::string& id,
+                                          const std::string& reason) {
+  v1::CancelJobRequest request;
+  request.set_id(id);
+  request.set_reason(reason);
+  return Call(&v1::JobService::Stub::CancelJob, request, kCallLimit);
+}
+
+absl::StatusOr<v1::Plan> JobClient::GetPlan(const std::string& id) {
+  v1::GetPlanRequest request;
+  request.set_id(id);
+  return Call(&v1::JobService::Stub::GetPlan, request, kCallLimit);
+}
+
+absl::StatusOr<v1::ListWorkersResponse> JobClient::ListWorkers() {
+  return Call(&v1::JobService::Stub::ListWorkers, v1::ListWorkersRequest(),
+              kCallLimit);
+}
+
+absl::StatusOr<v1::Version> JobClient::GetVersion() {
+  return Call(&v1::JobService::Stub::GetVersion, v1::GetVersionRequest(),
+              kCallLimit);
+}
+
+template <typename Request, typename Item>
+absl::Status JobClient::ReadStream(
+    std::unique_ptr<grpc::ClientReader<Item>> (v1::JobService::Stub::*open)(
+        grpc::ClientContext*, const Request&),
+    const Request& request, const std::function<bool(const Item&)>& on_item) {
+  grpc::ClientContext context;
+  {
+    MutexLock lock(&mutex_);
+    if (is_stopped_) return absl::CancelledError("the stream was stopped");
+    stream_ = &context;
+  }
+  const auto reader = (stub_.get()->*open)(&context, request);
+  bool wants_more = true;
+  Item item;
+  while (wants_more && reader->Read(&item)) wants_more = on_item(item);
+  if (!wants_more) context.TryCancel();
+  const grpc::Status status = reader->Finish();
+  {
+    MutexLock lock(&mutex_);
+    stream_ = nullptr;
+  }
+  return wants_more ? ToStatus(status) : absl::OkStatus();
+}
+
+absl::Status JobClient::Watch(
+    const v1::WatchJobRequest& request,
+    const std::function<bool(const v1::JobEvent&)>& on_event) {
+  return ReadStream(&v1::JobService::Stub::WatchJob, request, on_event);
+}
+
+absl::Status JobClient::ReadLogs(
+    const v1::ReadLogsRequest& request,
+    const std::function<bool(const v1::LogLine&)>& on_line) {
+  return ReadStream(&v1::JobService::Stub::ReadLogs, request, on_line);
+}
+
+void JobClient::StopStreams() {
+  MutexLock lock(&mutex_);
+  is_stopped_ = true;
+  if (stream_ != nullptr) stream_->TryCancel();
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,72 @@
+// JobClient: JobService as the command line sees it, with Status for errors.
+//
+// Blocking; each call may be made from any thread. Errors say what is wrong
+// and, where the coordinator does not answer, what to do about it.
+#ifndef DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
+#define DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "proto/deltapipe/v1/admin.grpc.pb.h"
+
+namespace deltapipe {
+
+class JobClient {
+ public:
+  /// Connects on first use.
+  explicit JobClient(const std::string& address);
+
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request);
+  absl::StatusOr<v1::Job> Get(const std::string& id);
+  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::Job> Cancel(const std::string& id,
+                                 const std::string& reason);
+  absl::StatusOr<v1::Plan> GetPlan(const std::string& id);
+  absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
+  absl::StatusOr<v1::Version> GetVersion();
+
+  /// Calls `on_event` for each event, on this thread, until the job has ended
+  /// (OK), the stream breaks, StopStreams is called (CANCELLED) or `on_event`
+  /// returns false (OK).
+  absl::Status Watch(const v1::WatchJobRequest& request,
+                     const std::function<bool(const v1::JobEvent&)>& on_event);
+  absl::Status ReadLogs(const v1::ReadLogsRequest& request,
+                        const std::function<bool(const v1::LogLine&)>& on_line);
+
+  /// Ends every present and future stream.
+  void StopStreams();
+
+ private:
+  template <typename Request, typename Item>
+  absl::Status ReadStream(std::unique_ptr<grpc::ClientReader<Item>> (
+                              v1::JobService::Stub::*open)(grpc::ClientContext*,
+                                                           const Request&),
+                          const Request& request,
+                          const std::function<bool(const Item&)>& on_item);
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(
+      grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
+                                                   const Request&, Response*),
+      const Request& request, std::chrono::seconds limit);
+  absl::Status ToStatus(const grpc::Status& status) const;
+
+  const std::string address_;
+  const std::unique_ptr<v1::JobService::Stub> stub_;
+  Mutex mutex_;
+  bool is_stopped_ DP_GUARDED_BY(mutex_) = false;
+  /// The stream being read, if any; one at a time.
+  grpc::ClientContext* stream_ DP_GUARDED_BY(mutex_) = nullptr;
+};
+
+/// The same code and text.
+absl::Status FromGrpc(const grpc::Status& status);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_

@@ -1,0 +1,37 @@
+// What is said about a job: the line before it runs, the summary after, and the
+// same as JSON.
+#ifndef DELTAPIPE_COORDINATOR_CLI_JOB_REPORT_H_
+#define DELTAPIPE_COORDINATOR_CLI_JOB_REPORT_H_
+
+#include <string>
+
+#include "coordinator/cli/json_line.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+#include "proto/deltapipe/v1/job.pb.h"
+
+namespace deltapipe {
+
+/// "text: gpt, 4 layers, width 128, 2 stages x 2 replicas, 1,000 steps;
+/// emulated links: 100 Mbit/s, 10 ms each way (network.emulate)".
+std::string JobBanner(const v1::JobSpec& spec);
+/// "emulated links: 100 Mbit/s, 10 ms each way (network.emulate)", or "".
+std::string EmulationText(const v1::JobSpec& spec);
+
+/// The table at the end of a run: bytes raw and on the wire, speed, losses.
+std::string SummaryTable(const v1::Job& job);
+
+/// {"event":"result","schema":...,"state":"SUCCEEDED","steps":...}.
+Json ResultJson(const v1::Job& job);
+/// One object for any event: "step" as StepJson, others with kind, text, state.
+Json EventJson(const v1::JobEvent& event);
+
+/// "SUCCEEDED" of JOB_STATE_SUCCEEDED.
+std::string StateName(v1::JobState state);
+bool HasEnded(v1::JobState state);
+
+/// "2026-01-31 12:00:05", local time; "-" for 0.
+std::string TimeText(int64_t unix_millis);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_CLI_JOB_REPORT_H_

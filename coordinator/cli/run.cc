@@ -1,0 +1,175 @@
+// deltapipe run SPEC
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "coordinator/cli/embedded_job.h"
+#include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/job_printer.h"
+#include "coordinator/cli/job_report.h"
+#include "coordinator/cli/run_folder.h"
+#include "coordinator/cli/signal_watch.h"
+#include "coordinator/cli/terminal.h"
+#include "coordinator/cli/verb_options.h"
+#include "coordinator/cli/verbs.h"
+
+namespace deltapipe {
+namespace {
+
+/// Leaves time to end the processes within the 2 s that Ctrl-C may take.
+constexpr std::chrono::milliseconds kInterruptGrace(1200);
+
+struct RunOptions {
+  SpecOptions spec;
+  std::string runs;
+  int workers = 0;
+  bool json = false;
+};
+
+void PrintStart(const v1::JobSpec& spec, const std::string& folder, bool json) {
+  if (!json) {
+    PrintData(absl::StrCat(JobBanner(spec), "\n"));
+    PrintNote(absl::StrCat("everything about it is kept in ", ShortPath(folder),
+                           "/"));
+    return;
+  }
+  PrintNote(JobBanner(spec));
+  Json object;
+  object["event"] = "start";
+  object["schema"] = "deltapipe.cli.Start";
+  object["name"] = spec.name();
+  object["run_folder"] = folder;
+  object["emulated_links"] = EmulationText(spec);
+  object["total_steps"] = spec.train().steps();
+  PrintData(JsonLine(object));
+}
+
+/// What to type next, where the model is.
+std::string ClosingLines(const std::string& folder, const v1::Job& job) {
+  const std::string model = folder + "/model.safetensors";
+  if (access(model.c_str(), R_OK) != 0) {
+    return absl::StrCat("logs and metrics: ", ShortPath(folder), "/\n");
+  }
+  std::string text = absl::StrCat("\nmodel    ", ShortPath(model), "\n");
+  if (job.spec().model().kind() != "synthetic") {
+    absl::StrAppend(&text, "try      deltapipe sample ", BaseName(folder),
+                    " --prompt \"It is a truth\"\n");
+  }
+  return text;
+}
+
+int ReportEnd(const v1::Job& job, const std::string& folder, bool json,
+              int signal) {
+  if (json) {
+    Json result = ResultJson(job);
+    result["run_folder"] = folder;
+    PrintData(JsonLine(result));
+  } else if (job.result().steps() > 0) {
+    PrintData(absl::StrCat("\n", SummaryTable(job), ClosingLines(folder, job)));
+  }
+  if (job.state() == v1::JOB_STATE_FAILED) {
+    PrintError(absl::StrCat("the job failed: ", job.reason()));
+    PrintNote(
+        absl::StrCat("the workers' logs are in ", ShortPath(folder), "/logs/"));
+  }
+  if (signal != 0) return ExitCodeOfSignal(signal);
+  return ExitCodeOf(job.state());
+}
+
+int RunJob(const v1::JobSpec& spec, const std::string& folder,
+           const RunOptions& options) {
+  std::ofstream metrics(folder + "/metrics.ndjson");
+  EmbeddedJobOptions job_options;
+  job_options.spec = spec;
+  job_options.run_folder = folder;
+  job_options.num_workers = options.workers;
+  EmbeddedJob job(job_options);
+  SignalWatch signals([&job](int signal, int count) {
+    if (count == 1 && job.Interrupt("interrupted", kInterruptGrace)) {
+      PrintNote(
+          "\nending at this step; the model is being written "
+          "(once more ends at once)");
+      return;
+    }
+    // The workers die with this process.
+    _exit(ExitCodeOfSignal(signal));
+  });
+  PrintStart(spec, folder, options.json);
+  const absl::Status started = job.Start();
+  if (!started.ok()) return Fail(started);
+
+  JobPrinter printer(spec.name(), options.json, Clock::Real());
+  bool is_metrics_full = false;
+  const auto ended = job.Watch([&](const v1::JobEvent& event) {
+    printer.OnEvent(event);
+    metrics << JsonLine(EventJson(event)) << std::flush;
+    if (metrics.good() || is_metrics_full) return;
+    is_metrics_full = true;
+    PrintNote(absl::StrCat("warning: cannot write ", ShortPath(folder),
+                           "/metrics.ndjson: is the disk full? The job goes "
+                           "on without it"));
+  });
+  printer.Finish();
+  if (!ended.ok()) {
+    if (signals.first_signal() != 0) {
+      PrintNote("the job did not end in time and was killed");
+      return ExitCodeOfSignal(signals.first_signal());
+    }
+    return Fail(ended.status());
+  }
+  metrics << JsonLine(ResultJson(*ended)) << std::flush;
+  return ReportEnd(*ended, folder, options.json, signals.first_signal());
+}
+
+int Run(const RunOptions& options) {
+  SpecReading reading;
+  if (!ReadSpecOrExplain(options.spec, /*check_corpus=*/true, &reading)) {
+    return kExitUsage;
+  }
+  v1::JobSpec spec = reading.spec;
+  const int needed = spec.parallel().stages() * spec.parallel().replicas();
+  if (options.workers > 0 && options.workers < needed) {
+    PrintError(absl::StrCat("--workers ", options.workers, ": expected ",
+                            needed, " or more, one per stage and replica"));
+    return kExitUsage;
+  }
+  if (!spec.data().path().empty()) {
+    spec.mutable_data()->set_path(AbsolutePath(spec.data().path()));
+  }
+  const auto folder = CreateRunFolder(options.runs, spec.name());
+  if (!folder.ok()) return Fail(folder.status());
+  const absl::Status written =
+      WriteFileAtomically(*folder + "/spec.yaml", JobSpecYaml(spec));
+  if (!written.ok()) return Fail(written);
+  return RunJob(spec, *folder, options);
+}
+
+}  // namespace
+
+void AddRunVerb(CLI::App* app, VerbAction* chosen) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* verb = app->add_subcommand(
+      "run", "Run a job on this machine and wait for its end");
+  AddSpecOptions(verb, &options->spec);
+  verb->add_option("--workers", options->workers,
+                   "Worker processes; 0 is one per stage and replica")
+      ->type_name("N")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  AddJsonFlag(verb, &options->json);
+  AddRunsOption(verb, &options->runs);
+  SetExamples(verb,
+              "  deltapipe run examples/text.yaml\n"
+              "  deltapipe run examples/text.yaml --set data.path=mine.txt "
+              "--set train.steps=300\n"
+              "  deltapipe run examples/mlp.yaml --json > events.ndjson\n"
+              "Ctrl-C ends the job at its next step and keeps the model; twice "
+              "ends it at once.");
+  verb->callback([=] { *chosen = [=] { return Run(*options); }; });
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,31 @@
+// runs/JOB: where a run leaves its spec, metrics and model.
+#ifndef DELTAPIPE_COORDINATOR_CLI_RUN_FOLDER_H_
+#define DELTAPIPE_COORDINATOR_CLI_RUN_FOLDER_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace deltapipe {
+
+/// Makes a folder of its own for `name` below `runs` (made if need be): NAME,
+/// else NAME-2, NAME-3, ... Returns its absolute path. The errors of
+/// MakeDirectories: PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...
+absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
+                                            const std::string& name);
+
+/// The folder that `job` names: a path to one, or a name below `runs`.
+/// NOT_FOUND if there is none with a model; says which runs there are.
+absl::StatusOr<std::string> FindRunFolder(const std::string& runs,
+                                          const std::string& job);
+
+/// `path` from the root.
+std::string AbsolutePath(const std::string& path);
+/// `path` from the current folder, if it is below it.
+std::string ShortPath(const std::string& path);
+/// The last part of a path.
+std::string BaseName(const std::string& path);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_CLI_RUN_FOLDER_H_

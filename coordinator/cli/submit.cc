@@ -1,0 +1,147 @@
+// deltapipe submit SPEC [-d]
+#include <atomic>
+#include <memory>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/job_client.h"
+#include "coordinator/cli/job_printer.h"
+#include "coordinator/cli/job_report.h"
+#include "coordinator/cli/run_folder.h"
+#include "coordinator/cli/signal_watch.h"
+#include "coordinator/cli/terminal.h"
+#include "coordinator/cli/verb_options.h"
+#include "coordinator/cli/verbs.h"
+
+namespace deltapipe {
+namespace {
+
+struct SubmitOptions {
+  SpecOptions spec;
+  std::string coordinator;
+  std::string run_folder;
+  bool detach = false;
+  bool here = false;
+  bool dry_run = false;
+  bool json = false;
+};
+
+/// Names this submission, so that a retry by gRPC makes no second job.
+std::string NewRequestId() {
+  std::random_device entropy;
+  return absl::StrCat(absl::Hex(entropy(), absl::kZeroPad8),
+                      absl::Hex(entropy(), absl::kZeroPad8));
+}
+
+int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
+               JobClient* client, const SignalWatch& signals) {
+  JobPrinter printer(job.id(), options.json, Clock::Real());
+  v1::WatchJobRequest request;
+  request.set_id(job.id());
+  request.set_include_steps(true);
+  const absl::Status status =
+      client->Watch(request, [&](const v1::JobEvent& event) {
+        printer.OnEvent(event);
+        return true;
+      });
+  printer.Finish();
+  if (signals.first_signal() != 0) {
+    PrintNote(absl::StrCat("the job goes on: 'deltapipe describe ", job.id(),
+                           "' shows it, 'deltapipe cancel ", job.id(),
+                           "' ends it"));
+    return ExitCodeOfSignal(signals.first_signal());
+  }
+  if (!status.ok()) return Fail(status);
+  const auto ended = client->Get(job.id());
+  if (!ended.ok()) return Fail(ended.status());
+  if (options.json) {
+    PrintData(JsonLine(ResultJson(*ended)));
+  } else if (ended->result().steps() > 0) {
+    PrintData(absl::StrCat("\n", SummaryTable(*ended), "\nmodel in ",
+                           ended->run_folder(), "\n"));
+  }
+  if (ended->state() == v1::JOB_STATE_FAILED) {
+    PrintError(absl::StrCat("the job failed: ", ended->reason()));
+    PrintNote(absl::StrCat("'deltapipe logs ", job.id(), "' has the logs"));
+  }
+  return ExitCodeOf(ended->state());
+}
+
+int Submit(const SubmitOptions& options) {
+  SpecReading reading;
+  if (!ReadSpecOrExplain(options.spec, options.here, &reading)) {
+    return kExitUsage;
+  }
+  v1::JobSpec spec = reading.spec;
+  const std::string path = spec.data().path();
+  if (options.here && !path.empty()) {
+    spec.mutable_data()->set_path(AbsolutePath(path));
+  } else if (!path.empty() && path[0] != '/') {
+    PrintNote(absl::StrCat("data.path '", path,
+                           "' is relative: each worker looks for it from the "
+                           "folder it was started in"));
+  }
+
+  // Signals are blocked before gRPC starts its threads.
+  std::atomic<JobClient*> watched{nullptr};
+  SignalWatch signals([&watched](int, int) {
+    JobClient* const client = watched;
+    if (client != nullptr) client->StopStreams();
+  });
+  JobClient client(options.coordinator);
+  watched = &client;
+  v1::SubmitJobRequest request;
+  *request.mutable_spec() = spec;
+  request.set_request_id(NewRequestId());
+  request.set_validate_only(options.dry_run);
+  request.set_run_folder(options.run_folder);
+  const auto job = client.Submit(request);
+  if (!job.ok()) return Fail(job.status());
+  if (options.dry_run) {
+    PrintNote("the coordinator accepts this spec; nothing was submitted");
+    return kExitOk;
+  }
+  if (options.detach) {
+    PrintData(options.json ? JsonLine(ToJson(*job))
+                           : absl::StrCat(job->id(), "\n"));
+    return kExitOk;
+  }
+  const std::string banner = absl::StrCat(job->id(), " = ", JobBanner(spec));
+  if (options.json) {
+    PrintData(JsonLine(ToJson(*job)));
+    PrintNote(banner);
+  } else {
+    PrintData(absl::StrCat(banner, "\n"));
+  }
+  return WatchToEnd(options, *job, &client, signals);
+}
+
+}  // namespace
+
+void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
+  auto options = std::make_shared<SubmitOptions>();
+  CLI::App* verb =
+      app->add_subcommand("submit", "Hand a job to a coordinator and watch it");
+  AddSpecOptions(verb, &options->spec);
+  verb->add_flag("-d,--detach", options->detach,
+                 "Print the job's id and do not watch it");
+  verb->add_flag("--here", options->here,
+                 "The workers see this machine's files: check data.path here "
+                 "and send it absolute");
+  verb->add_flag("-n,--dry-run", options->dry_run,
+                 "Have the coordinator check the spec only");
+  verb->add_option("--run-folder", options->run_folder,
+                   "Where the writing worker leaves the model; default: "
+                   "runs/JOB from its folder")
+      ->type_name("DIR");
+  AddJsonFlag(verb, &options->json);
+  AddCoordinatorOption(verb, &options->coordinator);
+  SetExamples(verb,
+              "  deltapipe submit examples/text.yaml\n"
+              "  job=$(deltapipe submit -d examples/text.yaml)\n"
+              "Ctrl-C stops watching; the job goes on.");
+  verb->callback([=] { *chosen = [=] { return Submit(*options); }; });
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,73 @@
+#include "coordinator/cli/verb_options.h"
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/terminal.h"
+#include "coordinator/spec/corpus_check.h"
+
+namespace deltapipe {
+
+void AddJsonFlag(CLI::App* verb, bool* json) {
+  verb->add_flag("--json", *json,
+                 "Print JSON, one object a line, with a schema field");
+}
+
+void AddCoordinatorOption(CLI::App* verb, std::string* address) {
+  *address = kDefaultCoordinator;
+  verb->add_option("--coordinator", *address, "Where the coordinator listens")
+      ->envname("DELTAPIPE_COORDINATOR")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+}
+
+void AddRunsOption(CLI::App* verb, std::string* runs) {
+  *runs = kDefaultRuns;
+  verb->add_option("--runs", *runs, "The folder that holds a folder per run")
+      ->type_name("DIR")
+      ->capture_default_str();
+}
+
+void AddSpecOptions(CLI::App* verb, SpecOptions* options) {
+  verb->add_option("SPEC", options->path, "The job spec, YAML or JSON")
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("--set", options->overrides,
+                   "Override a field of the spec; may be repeated")
+      ->type_name("PATH=VALUE")
+      ->allow_extra_args(false);
+}
+
+void SetExamples(CLI::App* verb, const std::string& examples) {
+  verb->footer(absl::StrCat("Examples:\n", examples));
+}
+
+bool ReadSpecOrExplain(const SpecOptions& options, bool check_corpus,
+                       SpecReading* reading) {
+  auto read = ReadJobSpec(options.path, options.overrides);
+  if (!read.ok()) {
+    PrintError(std::string(read.status().message()));
+    return false;
+  }
+  if (check_corpus && !read->is_refused("data.path") &&
+      !read->is_refused("model.kind")) {
+    read->Add(CheckCorpus(read->spec));
+  }
+  for (const SpecViolation& violation : read->violations()) {
+    PrintNote(violation.ToString());
+  }
+  const size_t count = read->violations().size();
+  if (count > 0) {
+    PrintNote(absl::StrCat(count, count == 1 ? " mistake in " : " mistakes in ",
+                           options.path, "; nothing was started"));
+    return false;
+  }
+  *reading = *std::move(read);
+  return true;
+}
+
+int Fail(const absl::Status& status) {
+  PrintError(std::string(status.message()));
+  return ExitCodeOf(status);
+}
+
+}  // namespace deltapipe

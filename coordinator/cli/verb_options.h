@@ -1,0 +1,46 @@
+// Options that several verbs share, with the same names and help everywhere.
+#ifndef DELTAPIPE_COORDINATOR_CLI_VERB_OPTIONS_H_
+#define DELTAPIPE_COORDINATOR_CLI_VERB_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "coordinator/spec/spec_reading.h"
+
+namespace deltapipe {
+
+inline constexpr char kDefaultCoordinator[] = "127.0.0.1:7707";
+inline constexpr char kDefaultRuns[] = "runs";
+
+/// --json
+void AddJsonFlag(CLI::App* verb, bool* json);
+/// --coordinator HOST:PORT, or $DELTAPIPE_COORDINATOR
+void AddCoordinatorOption(CLI::App* verb, std::string* address);
+/// --runs DIR
+void AddRunsOption(CLI::App* verb, std::string* runs);
+
+/// SPEC and --set, which `run`, `submit`, `plan` and `compare` have.
+struct SpecOptions {
+  std::string path;
+  std::vector<std::string> overrides;
+};
+void AddSpecOptions(CLI::App* verb, SpecOptions* options);
+
+/// Text that follows the options in a verb's help.
+void SetExamples(CLI::App* verb, const std::string& examples);
+
+/// Reads the spec; with `check_corpus` also looks at the file it trains on.
+/// Prints every violation, or why the file cannot be read, and returns false
+/// (exit code 2) unless all is well.
+bool ReadSpecOrExplain(const SpecOptions& options, bool check_corpus,
+                       SpecReading* reading);
+
+/// Prints the error (each line of several on its own) and returns its exit
+/// code.
+int Fail(const absl::Status& status);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_CLI_VERB_OPTIONS_H_

@@ -1,0 +1,65 @@
+// deltapipe worker ls
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/job_client.h"
+#include "coordinator/cli/json_line.h"
+#include "coordinator/cli/table.h"
+#include "coordinator/cli/terminal.h"
+#include "coordinator/cli/verb_options.h"
+#include "coordinator/cli/verbs.h"
+
+namespace deltapipe {
+namespace {
+
+struct WorkerListOptions {
+  std::string coordinator;
+  bool json = false;
+};
+
+int ListWorkers(const WorkerListOptions& options) {
+  JobClient client(options.coordinator);
+  const auto answer = client.ListWorkers();
+  if (!answer.ok()) return Fail(answer.status());
+  Table table(
+      {"WORKER", "HOST", "ADDRESS", "DEVICE", "CORES", "STATE", "JOB", "STAGE",
+       "REPLICA"},
+      {Align::kLeft, Align::kLeft, Align::kLeft, Align::kLeft, Align::kRight,
+       Align::kLeft, Align::kLeft, Align::kRight, Align::kRight});
+  for (const v1::Worker& worker : answer->workers()) {
+    if (options.json) {
+      PrintData(JsonLine(ToJson(worker)));
+      continue;
+    }
+    const bool has_job = !worker.job_id().empty();
+    table.AddRow({worker.id(), worker.host(), worker.address(), worker.device(),
+                  absl::StrCat(worker.cores()), worker.state(),
+                  has_job ? worker.job_id() : "-",
+                  has_job ? absl::StrCat(worker.stage()) : "-",
+                  has_job ? absl::StrCat(worker.replica()) : "-"});
+  }
+  if (!options.json) PrintData(table.ToString());
+  if (answer->workers().empty()) {
+    PrintNote(absl::StrCat(
+        "no workers: start some with 'deltapipe-worker --coordinator ",
+        options.coordinator, "'"));
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddWorkerVerb(CLI::App* app, VerbAction* chosen) {
+  CLI::App* group =
+      app->add_subcommand("worker", "Look at the coordinator's workers");
+  group->require_subcommand(1);
+  auto options = std::make_shared<WorkerListOptions>();
+  CLI::App* verb = group->add_subcommand("ls", "List the workers");
+  AddJsonFlag(verb, &options->json);
+  AddCoordinatorOption(verb, &options->coordinator);
+  SetExamples(verb, "  deltapipe worker ls");
+  verb->callback([=] { *chosen = [=] { return ListWorkers(*options); }; });
+}
+
+}  // namespace deltapipe
