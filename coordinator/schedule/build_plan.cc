@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/schedule/check_plan.h"
+#include "coordinator/schedule/pipeline_model.h"
 #include "coordinator/schedule/predict_traffic.h"
 #include "coordinator/schedule/resolve_codecs.h"
 #include "coordinator/schedule/schedule.h"
@@ -19,8 +20,6 @@
 namespace deltapipe {
 namespace {
 
-/// Of the optimizer's arithmetic, memory-bound; only an order of magnitude.
-constexpr double kApplySecondsPerParameter = 3e-9;
 /// What the system, the program and its buffers leave of a worker's memory.
 constexpr double kUsableMemory = 0.8;
 
@@ -36,9 +35,10 @@ class Planner {
     DP_RETURN_IF_ERROR(ReadBudget());
     DP_RETURN_IF_ERROR(ChooseCodecs());
     DP_RETURN_IF_ERROR(PredictTraffic());
+    FillStages();
+    DP_ASSIGN_OR_RETURN(model_, ModelOfPlan(job_.plan, spec_));
     DP_RETURN_IF_ERROR(LimitInFlight());
     DP_RETURN_IF_ERROR(ChooseSchedule());
-    DP_RETURN_IF_ERROR(FillStages());
     PlanLimits limits;
     limits.memory_budget_bytes = budget_bytes_;
     for (const StageCost& stage : stages_) {
@@ -53,11 +53,10 @@ class Planner {
   absl::Status ReadBudget();
   absl::Status ChooseCodecs();
   absl::Status PredictTraffic();
-  absl::Status PredictSync();
   absl::Status LimitInFlight();
   absl::Status ChooseSchedule();
   absl::Status ChooseDepth(Schedule* schedule);
-  absl::Status FillStages();
+  void FillStages();
   absl::Status DoesNotFit(size_t stage, int64_t in_flight) const;
 
   int64_t FixedBytes(size_t stage) const {
@@ -81,7 +80,6 @@ class Planner {
   int64_t budget_bytes_ = INT64_MAX;  // of saved activations, per worker
   int64_t usable_bytes_ = INT64_MAX;  // of a worker
   ResolvedCodecs codecs_;
-  LinkFacts link_;
   PipelineModel model_;
   std::vector<int64_t> in_flight_limits_;
   PlannedJob job_;
@@ -153,60 +151,41 @@ absl::Status Planner::ChooseCodecs() {
 }
 
 absl::Status Planner::PredictTraffic() {
-  DP_ASSIGN_OR_RETURN(link_, LinkFactsOf(spec_.network()));
-  DP_ASSIGN_OR_RETURN(BoundaryTraffic traffic,
-                      PredictBoundaries(stages_, link_, codecs_.activations,
+  DP_ASSIGN_OR_RETURN(const std::vector<v1::LinkPlan> links,
+                      PredictBoundaries(stages_, codecs_.activations,
                                         codecs_.activation_gradients,
                                         job_.plan.microbatch_samples(),
                                         job_.plan.num_microbatches()));
-  for (size_t b = 0; b < traffic.plans.size(); ++b) {
-    traffic.plans[b].set_state_bytes(codecs_.state_bytes[b]);
-    *job_.plan.add_links() = traffic.plans[b];
+  for (size_t b = 0; b < links.size(); ++b) {
+    v1::LinkPlan* link = job_.plan.add_links();
+    *link = links[b];
+    link->set_state_bytes(codecs_.state_bytes[b]);
   }
-  model_.links = std::move(traffic.models);
-  for (const StageCost& stage : stages_) {
-    StageModel costs;
-    costs.forward_seconds = stage.forward_seconds;
-    costs.backward_seconds = stage.backward_seconds;
-    costs.apply_seconds =
-        kApplySecondsPerParameter * static_cast<double>(stage.parameters);
-    model_.stages.push_back(costs);
-  }
-  // Norms and verdicts go once around among all ranks.
-  const bool is_alone = shape_.num_stages * job_.plan.num_replicas() == 1;
-  model_.verdict_seconds = is_alone ? 0 : link_.latency_seconds;
-  return PredictSync();
-}
-
-absl::Status Planner::PredictSync() {
-  const v1::TrainSpec& train = spec_.train();
-  const int replicas = job_.plan.num_replicas();
-  const bool is_one_bit = train.optimizer().kind() == "onebit_lamb";
-  const double plain_width =
-      !is_one_bit && codecs_.gradients.rfind("cast", 0) == 0 ? 2 : 4;
-  // The prediction is for the phase that ends the job.
-  const bool ends_compressed =
-      is_one_bit && train.steps() > train.optimizer().compress_after_step();
   double plain_bytes = 0;
   double compressed_bytes = 0;
-  for (size_t r = 0; r < stages_.size(); ++r) {
-    const int64_t parameters = stages_[r].parameters;
-    const SyncTraffic plain =
-        PredictPlainSync(parameters, replicas, plain_width, link_);
-    SyncTraffic compressed = plain;
-    if (is_one_bit) {
-      DP_ASSIGN_OR_RETURN(compressed,
-                          PredictCompressedSync(parameters, replicas,
-                                                codecs_.gradients, link_));
-    }
-    plain_bytes = std::max(plain_bytes, plain.bytes);
-    compressed_bytes = std::max(compressed_bytes, compressed.bytes);
-    model_.stages[r].reduce_seconds =
-        ends_compressed ? compressed.seconds : plain.seconds;
+  for (const StageCost& stage : stages_) {
+    DP_ASSIGN_OR_RETURN(
+        const StageSync sync,
+        PredictSync(spec_, codecs_.gradients, stage.parameters));
+    plain_bytes = std::max(plain_bytes, sync.plain.bytes);
+    compressed_bytes = std::max(compressed_bytes, sync.compressed.bytes);
   }
   job_.plan.set_gradient_plain_bytes(plain_bytes);
   job_.plan.set_gradient_compressed_bytes(compressed_bytes);
   return absl::OkStatus();
+}
+
+void Planner::FillStages() {
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    const StageCost& cost = stages_[r];
+    v1::StagePlan* stage = job_.plan.add_stages();
+    stage->set_stage(static_cast<int>(r));
+    stage->set_first_layer(cost.first_layer);
+    stage->set_end_layer(cost.end_layer);
+    stage->set_parameters(cost.parameters);
+    stage->set_forward_seconds(cost.forward_seconds);
+    stage->set_backward_seconds(cost.backward_seconds);
+  }
 }
 
 absl::Status Planner::LimitInFlight() {
@@ -265,8 +244,10 @@ absl::Status Planner::ChooseSchedule() {
   for (size_t r = 0; r < programs.size(); ++r) {
     const int in_flight = PeakInFlight(programs[r]);
     if (in_flight > in_flight_limits_[r]) return DoesNotFit(r, in_flight);
-    v1::StagePlan* stage = job_.plan.add_stages();
+    v1::StagePlan* stage = job_.plan.mutable_stages(static_cast<int>(r));
     stage->set_max_in_flight(in_flight);
+    stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
+                            stages_[r].saved_bytes * in_flight);
     SetInstructions(programs[r], stage);
   }
   DP_ASSIGN_OR_RETURN(const Simulation simulation, Simulate(programs, model_));
@@ -297,22 +278,6 @@ absl::Status Planner::ChooseDepth(Schedule* schedule) {
     absl::StrAppend(&note, "; memory forbids deeper ones");
   }
   job_.notes.push_back(note);
-  return absl::OkStatus();
-}
-
-absl::Status Planner::FillStages() {
-  for (size_t r = 0; r < stages_.size(); ++r) {
-    const StageCost& cost = stages_[r];
-    v1::StagePlan* stage = job_.plan.mutable_stages(static_cast<int>(r));
-    stage->set_stage(static_cast<int>(r));
-    stage->set_first_layer(cost.first_layer);
-    stage->set_end_layer(cost.end_layer);
-    stage->set_parameters(cost.parameters);
-    stage->set_forward_seconds(cost.forward_seconds);
-    stage->set_backward_seconds(cost.backward_seconds);
-    stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
-                            cost.saved_bytes * stage->max_in_flight());
-  }
   return absl::OkStatus();
 }
 

@@ -3,12 +3,11 @@
 #include <chrono>
 #include <memory>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/match.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec.h"
 #include "compression/delta/boundary_codec.h"
-#include "coordinator/schedule/codec_speed.h"
 
 namespace deltapipe {
 namespace {
@@ -46,14 +45,13 @@ absl::StatusOr<LinkFacts> LinkFactsOf(const v1::NetworkSpec& network) {
   return *emulated;
 }
 
-absl::StatusOr<BoundaryTraffic> PredictBoundaries(
-    const std::vector<StageCost>& stages, const LinkFacts& link,
-    const std::string& activations, const std::string& gradients,
-    int microbatch_samples, int num_microbatches) {
-  BoundaryTraffic traffic;
+absl::StatusOr<std::vector<v1::LinkPlan>> PredictBoundaries(
+    const std::vector<StageCost>& stages, const std::string& activations,
+    const std::string& gradients, int microbatch_samples,
+    int num_microbatches) {
+  std::vector<v1::LinkPlan> links;
   for (size_t b = 0; b + 1 < stages.size(); ++b) {
     const int64_t elements = stages[b].output_elements;
-    const double values = static_cast<double>(elements) * microbatch_samples;
     auto forward =
         PredictBoundaryBytes(activations, microbatch_samples, elements);
     if (!forward.ok()) {
@@ -64,27 +62,21 @@ absl::StatusOr<BoundaryTraffic> PredictBoundaries(
     if (!backward.ok()) {
       return Annotate(backward.status(), "compression.activation_gradients");
     }
-    LinkModel model;
-    model.bits_per_second = link.bits_per_second;
-    model.latency_seconds = link.latency_seconds;
-    const CodecSeconds activation = PredictCodecSeconds(activations, values);
-    const CodecSeconds gradient = PredictCodecSeconds(gradients, values);
-    model.activation = {forward->later_visit + kFrameBytes, activation.encode,
-                        activation.decode};
-    model.gradient = {backward->later_visit + kFrameBytes, gradient.encode,
-                      gradient.decode};
-    v1::LinkPlan plan;
-    plan.set_boundary(static_cast<int>(b));
-    plan.set_activation_raw_bytes(4 * values * num_microbatches);
-    plan.set_activation_wire_bytes(model.activation.bytes * num_microbatches);
-    plan.set_gradient_raw_bytes(4 * values * num_microbatches);
-    plan.set_gradient_wire_bytes(model.gradient.bytes * num_microbatches);
-    plan.set_first_visit_wire_bytes((forward->first_visit + kFrameBytes) *
+    const double raw = 4.0 * static_cast<double>(elements) *
+                       microbatch_samples * num_microbatches;
+    v1::LinkPlan link;
+    link.set_boundary(static_cast<int>(b));
+    link.set_activation_raw_bytes(raw);
+    link.set_activation_wire_bytes((forward->later_visit + kFrameBytes) *
+                                   num_microbatches);
+    link.set_gradient_raw_bytes(raw);
+    link.set_gradient_wire_bytes((backward->later_visit + kFrameBytes) *
+                                 num_microbatches);
+    link.set_first_visit_wire_bytes((forward->first_visit + kFrameBytes) *
                                     num_microbatches);
-    traffic.plans.push_back(plan);
-    traffic.models.push_back(model);
+    links.push_back(link);
   }
-  return traffic;
+  return links;
 }
 
 SyncTraffic PredictPlainSync(int64_t parameters, int num_replicas,
@@ -117,6 +109,24 @@ absl::StatusOr<SyncTraffic> PredictCompressedSync(int64_t parameters,
   return SyncTraffic{
       2.0 * (num_replicas - 1) * message_bytes,
       2 * (WireSeconds(message_bytes, link) + link.latency_seconds)};
+}
+
+absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
+                                      const std::string& gradient_codec,
+                                      int64_t parameters) {
+  DP_ASSIGN_OR_RETURN(const LinkFacts link, LinkFactsOf(spec.network()));
+  const int replicas = spec.parallel().replicas();
+  const bool is_one_bit = spec.train().optimizer().kind() == "onebit_lamb";
+  const bool is_half = !is_one_bit && absl::StartsWith(gradient_codec, "cast");
+  StageSync sync;
+  sync.plain = PredictPlainSync(parameters, replicas, is_half ? 2 : 4, link);
+  sync.compressed = sync.plain;
+  if (is_one_bit) {
+    DP_ASSIGN_OR_RETURN(
+        sync.compressed,
+        PredictCompressedSync(parameters, replicas, gradient_codec, link));
+  }
+  return sync;
 }
 
 }  // namespace deltapipe

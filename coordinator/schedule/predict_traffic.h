@@ -1,4 +1,4 @@
-// What a plan sends, in bytes and in seconds of its links.
+// What a plan sends, in bytes, and how long its links take for gradients.
 #ifndef DELTAPIPE_COORDINATOR_SCHEDULE_PREDICT_TRAFFIC_H_
 #define DELTAPIPE_COORDINATOR_SCHEDULE_PREDICT_TRAFFIC_H_
 
@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "coordinator/schedule/simulate.h"
 #include "coordinator/schedule/stage_costs.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
@@ -26,17 +25,11 @@ struct LinkFacts {
 /// network.emulate where it says something, else network.expected.
 absl::StatusOr<LinkFacts> LinkFactsOf(const v1::NetworkSpec& network);
 
-/// Fills the bytes of each boundary's LinkPlan for a step of one replica, and
-/// each boundary's model for the simulator. `activations` and `gradients` are
-/// boundary codecs, resolved.
-struct BoundaryTraffic {
-  std::vector<v1::LinkPlan> plans;
-  std::vector<LinkModel> models;
-};
-absl::StatusOr<BoundaryTraffic> PredictBoundaries(
-    const std::vector<StageCost>& stages, const LinkFacts& link,
-    const std::string& activations, const std::string& gradients,
-    int microbatch_samples, int num_microbatches);
+/// The bytes of each boundary, per step of one replica. `activations` and
+/// `gradients` are boundary codecs, resolved.
+absl::StatusOr<std::vector<v1::LinkPlan>> PredictBoundaries(
+    const std::vector<StageCost>& stages, const std::string& activations,
+    const std::string& gradients, int microbatch_samples, int num_microbatches);
 
 /// Synchronisation of one stage's gradients: what a rank sends per step, and
 /// how long the links take.
@@ -53,6 +46,16 @@ absl::StatusOr<SyncTraffic> PredictCompressedSync(int64_t parameters,
                                                   int num_replicas,
                                                   const std::string& codec,
                                                   const LinkFacts& link);
+
+/// What the job's optimizer does, before and after compression sets in; the
+/// same twice for an optimizer that never compresses.
+struct StageSync {
+  SyncTraffic plain;
+  SyncTraffic compressed;
+};
+absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
+                                      const std::string& gradient_codec,
+                                      int64_t parameters);
 
 }  // namespace deltapipe
 

@@ -1,0 +1,289 @@
+#include "coordinator/schedule/build_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/schedule/check_plan.h"
+#include "coordinator/schedule/pipeline_model.h"
+#include "coordinator/schedule/schedule.h"
+#include "coordinator/schedule/simulate.h"
+#include "coordinator/schedule/testing_specs.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+PlanInputs TextInputs() {
+  PlanInputs inputs;
+  inputs.spec = TestingTextSpec();
+  inputs.profile = TestingTextProfile();
+  inputs.train_samples = 4'453;
+  return inputs;
+}
+
+PlanInputs Gpt2XlInputs(const std::string& bandwidth) {
+  PlanInputs inputs;
+  inputs.spec = TestingGpt2XlSpec();
+  inputs.spec.mutable_network()->mutable_emulate()->set_bandwidth(bandwidth);
+  return inputs;
+}
+
+std::string Message(const absl::Status& status) {
+  return std::string(status.message());
+}
+
+TEST(BuildPlanTest, TextJobIsPlannedInFull) {
+  const auto job = BuildPlan(TextInputs());
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  const v1::Plan& plan = job->plan;
+  EXPECT_EQ(plan.revision(), 1);
+  EXPECT_EQ(plan.num_stages(), 2);
+  EXPECT_EQ(plan.num_replicas(), 2);
+  EXPECT_EQ(plan.num_microbatches(), 4);
+  EXPECT_EQ(plan.microbatch_samples(), 4);
+  EXPECT_EQ(plan.activation_codec(), "delta(int(4),first=int(8))");
+  EXPECT_EQ(plan.activation_gradient_codec(), "int(8,round=stochastic)");
+  EXPECT_EQ(plan.gradient_codec(), "sign(block=0)");
+  ASSERT_EQ(plan.stages_size(), 2);
+  EXPECT_EQ(plan.stages(0).end_layer(), 3);
+  EXPECT_EQ(plan.stages(1).parameters(), 440'000);
+  EXPECT_DOUBLE_EQ(plan.stages(1).backward_seconds(), 0.036);
+  ASSERT_EQ(plan.links_size(), 1);
+  EXPECT_GT(plan.links(0).state_bytes(), 7e7);
+  EXPECT_NEAR(plan.gradient_plain_bytes(), 4 * 440'000, 1'000);
+  EXPECT_NEAR(plan.gradient_compressed_bytes(), 440'000 / 8, 1'000);
+  EXPECT_TRUE(CheckPlan(plan).ok()) << CheckPlan(plan);
+}
+
+TEST(BuildPlanTest, MemoryIsWeightsStateAndSavedActivations) {
+  const auto job = BuildPlan(TextInputs());
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  const v1::StagePlan& stage = job->plan.stages(0);
+  const int64_t vectors = 4 * (4 * 440'000) + 4 * 4 * 440'000;
+  const auto state = static_cast<int64_t>(job->plan.links(0).state_bytes());
+  EXPECT_EQ(stage.memory_bytes(),
+            vectors + state + 8'500'000 * stage.max_in_flight());
+}
+
+TEST(BuildPlanTest, IsDeterministic) {
+  const auto first = BuildPlan(TextInputs());
+  const auto second = BuildPlan(TextInputs());
+
+  EXPECT_EQ(first->plan.SerializeAsString(), second->plan.SerializeAsString());
+  EXPECT_EQ(first->notes, second->notes);
+}
+
+TEST(BuildPlanTest, SyntheticJobNeedsNoProfile) {
+  const auto job = BuildPlan(Gpt2XlInputs("100Mbit/s"));
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan.stages_size(), 8);
+  EXPECT_EQ(job->plan.links_size(), 7);
+  EXPECT_EQ(job->plan.activation_codec(), "delta(int(4),first=int(8))");
+}
+
+TEST(BuildPlanTest, AutoHidesSlowLinksWithHalfOfGpipesMicrobatches) {
+  const auto slow = BuildPlan(Gpt2XlInputs("100Mbit/s"));
+  const auto medium = BuildPlan(Gpt2XlInputs("300Mbit/s"));
+
+  ASSERT_TRUE(slow.ok()) << slow.status();
+  ASSERT_TRUE(medium.ok()) << medium.status();
+  EXPECT_GE(32 / slow->plan.predicted_step_seconds(), 3.4);
+  EXPECT_GE(32 / medium->plan.predicted_step_seconds(), 4.1);
+  EXPECT_LE(slow->plan.stages(0).max_in_flight(), 16);
+  EXPECT_LE(medium->plan.stages(0).max_in_flight(), 16);
+  EXPECT_THAT(slow->notes, Contains(HasSubstr("schedule: auto is 1f1b+")));
+}
+
+TEST(BuildPlanTest, AskedScheduleIsKept) {
+  PlanInputs inputs = Gpt2XlInputs("100Mbit/s");
+  for (const char* schedule : {"gpipe", "1f1b"}) {
+    inputs.spec.mutable_parallel()->set_schedule(schedule);
+    EXPECT_EQ(BuildPlan(inputs)->plan.schedule(), schedule);
+  }
+}
+
+TEST(BuildPlanTest, PredictionIsTheSimulationOfThePlan) {
+  const PlanInputs inputs = TextInputs();
+  const auto job = BuildPlan(inputs);
+  ASSERT_TRUE(job.ok()) << job.status();
+
+  const auto model = ModelOfPlan(job->plan, inputs.spec);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto simulation = Simulate(ProgramsOf(job->plan), *model);
+
+  ASSERT_TRUE(simulation.ok()) << simulation.status();
+  EXPECT_DOUBLE_EQ(simulation->step_seconds,
+                   job->plan.predicted_step_seconds());
+}
+
+TEST(BuildPlanTest, PredictionCountsTheFormatThatEndsTheJob) {
+  PlanInputs inputs = TextInputs();
+  inputs.profile.mutable_layers(1)->set_parameters(20'000'000);
+  const double compressed = BuildPlan(inputs)->plan.predicted_step_seconds();
+  inputs.spec.mutable_train()->mutable_optimizer()->set_compress_after_step(
+      1000);
+  const double plain = BuildPlan(inputs)->plan.predicted_step_seconds();
+
+  // 80 MB instead of 2.5 MB over 100 Mbit/s.
+  EXPECT_NEAR(plain - compressed, 77.5e6 * 8 / 1e8, 0.3);
+}
+
+TEST(BuildPlanTest, OneStageOneReplicaTrainsAlone) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_parallel()->set_stages(1);
+  inputs.spec.mutable_parallel()->set_replicas(1);
+
+  const auto job = BuildPlan(inputs);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan.links_size(), 0);
+  EXPECT_EQ(job->plan.num_microbatches(), 8);
+  EXPECT_EQ(job->plan.activation_codec(), "none");
+  EXPECT_EQ(job->plan.schedule(), "1f1b");
+  EXPECT_EQ(job->plan.stages(0).max_in_flight(), 1);
+  EXPECT_EQ(job->plan.gradient_plain_bytes(), 0);
+  EXPECT_NEAR(job->plan.predicted_step_seconds(), 8 * 6 * 0.018, 0.01);
+}
+
+TEST(BuildPlanTest, MemoryBudgetBoundsTheWarmUp) {
+  PlanInputs inputs = Gpt2XlInputs("100Mbit/s");
+  inputs.spec.mutable_parallel()->set_memory("72MB");  // 11 tensors of 6.55 MB
+
+  const auto job = BuildPlan(inputs);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan.schedule(), "1f1b+2");
+  EXPECT_THAT(job->notes, Contains(HasSubstr("memory forbids deeper ones")));
+}
+
+TEST(BuildPlanTest, BudgetBelowPlain1F1BHoldsFewerInFlight) {
+  PlanInputs inputs = Gpt2XlInputs("100Mbit/s");
+  inputs.spec.mutable_parallel()->set_memory("20MB");
+
+  const auto job = BuildPlan(inputs);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan.schedule(), "1f1b-5");
+  EXPECT_THAT(job->notes, Contains(HasSubstr("fewer micro-batches in flight")));
+}
+
+TEST(BuildPlanTest, NoRoomForOneMicrobatchNamesBytesAndRemedy) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_parallel()->set_memory("8MB");
+
+  const auto job = BuildPlan(inputs);
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(job.status()),
+              AllOf(HasSubstr("stage 0"), HasSubstr("of 1 micro-batch: 8.5 MB"),
+                    HasSubstr("500 kB over parallel.memory = 8 MB"),
+                    HasSubstr("lower train.microbatch")));
+}
+
+TEST(BuildPlanTest, AskedScheduleThatDoesNotFitPointsToAuto) {
+  PlanInputs inputs = Gpt2XlInputs("100Mbit/s");
+  inputs.spec.mutable_parallel()->set_schedule("gpipe");
+  inputs.spec.mutable_parallel()->set_memory("100MB");
+
+  const auto job = BuildPlan(inputs);
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(job.status()),
+              AllOf(HasSubstr("of 32 micro-batches: 210 MB, 110 MB over"),
+                    HasSubstr("use schedule auto")));
+}
+
+TEST(BuildPlanTest, SmallWorkersGiveUpDeltasBeforeTheyFail) {
+  PlanInputs inputs = TextInputs();
+  inputs.worker_memory_bytes = 80'000'000;
+
+  const auto job = BuildPlan(inputs);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->plan.activation_codec(), "int(4)");
+  EXPECT_THAT(job->notes, Contains(HasSubstr("of memory that a worker has")));
+  EXPECT_LE(job->plan.stages(0).memory_bytes(), 64'000'000);
+}
+
+TEST(BuildPlanTest, WorkersThatAreTooSmallAreNamed) {
+  PlanInputs inputs = TextInputs();
+  inputs.worker_memory_bytes = 20'000'000;
+
+  const auto job = BuildPlan(inputs);
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(job.status()),
+              AllOf(HasSubstr("over the 16 MB that a worker has"),
+                    HasSubstr("use workers with more memory")));
+}
+
+TEST(BuildPlanTest, WhatCannotBeCutIsRefused) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_train()->set_batch(30);
+  EXPECT_THAT(Message(BuildPlan(inputs).status()),
+              HasSubstr("train.batch: expected a multiple of microbatch x "
+                        "replicas = 8, got 30"));
+
+  inputs = TextInputs();
+  inputs.spec.mutable_parallel()->set_stages(7);
+  EXPECT_THAT(Message(BuildPlan(inputs).status()),
+              HasSubstr("more stages than layers"));
+
+  inputs = TextInputs();
+  inputs.spec.mutable_parallel()->set_replicas(0);
+  EXPECT_EQ(BuildPlan(inputs).status().code(),
+            absl::StatusCode::kInvalidArgument);
+
+  inputs = TextInputs();
+  inputs.spec.mutable_compression()->set_gradients("sgn");
+  EXPECT_THAT(Message(BuildPlan(inputs).status()),
+              HasSubstr("compression.gradients: "));
+}
+
+TEST(BuildPlanTest, RandomJobsYieldPlansThatPassTheChecker) {
+  const uint32_t seed = 4242;
+  SCOPED_TRACE(seed);
+  std::mt19937 random(seed);
+  for (int i = 0; i < 200; ++i) {
+    PlanInputs inputs = TextInputs();
+    const int stages = 1 + static_cast<int>(random() % 6);
+    const int replicas = 1 + static_cast<int>(random() % 4);
+    const int microbatches = 1 + static_cast<int>(random() % 12);
+    inputs.spec.mutable_parallel()->set_stages(stages);
+    inputs.spec.mutable_parallel()->set_replicas(replicas);
+    inputs.spec.mutable_train()->set_batch(4 * replicas * microbatches);
+    inputs.spec.mutable_network()->mutable_emulate()->set_bandwidth(
+        absl::StrCat(1 + random() % 1000, "Mbit/s"));
+    for (v1::LayerProfile& layer : *inputs.profile.mutable_layers()) {
+      layer.set_forward_seconds(static_cast<double>(random() % 1000) / 1e5);
+    }
+    const int64_t room = 9 + static_cast<int64_t>(random() % 60);
+    inputs.spec.mutable_parallel()->set_memory(
+        absl::StrCat(room * stages, "MB"));
+
+    const auto job = BuildPlan(inputs);
+
+    if (job.status().code() == absl::StatusCode::kResourceExhausted) continue;
+    ASSERT_TRUE(job.ok()) << job.status();
+    ASSERT_TRUE(CheckPlan(job->plan).ok()) << CheckPlan(job->plan);
+    for (const v1::StagePlan& stage : job->plan.stages()) {
+      int64_t saved = 0;
+      for (int l = stage.first_layer(); l < stage.end_layer(); ++l) {
+        saved += inputs.profile.layers(l).saved_bytes();
+      }
+      ASSERT_LE(saved * stage.max_in_flight(), room * stages * 1'000'000);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deltapipe

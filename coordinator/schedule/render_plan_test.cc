@@ -1,0 +1,96 @@
+#include "coordinator/schedule/render_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_split.h"
+#include "coordinator/schedule/build_plan.h"
+#include "coordinator/schedule/render_timeline.h"
+#include "coordinator/schedule/schedule.h"
+#include "coordinator/schedule/testing_specs.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::Le;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+std::string Render(const PlanInputs& inputs) {
+  return RenderPlan(BuildPlan(inputs).value().plan, inputs.spec);
+}
+
+PlanInputs TextInputs() {
+  PlanInputs inputs;
+  inputs.spec = TestingTextSpec();
+  inputs.profile = TestingTextProfile();
+  return inputs;
+}
+
+TEST(RenderPlanTest, TellsWhatRunsWhereAndWhatTravels) {
+  const std::string text = Render(TextInputs());
+
+  EXPECT_THAT(text, HasSubstr("text: 2 stages x 2 replicas, 4 micro-batches "
+                              "of 4 samples per step and replica\n"));
+  EXPECT_THAT(text, HasSubstr("links      100 Mbit/s, 10 ms one way\n"));
+  EXPECT_THAT(text,
+              HasSubstr("codecs     activations delta(int(4),first=int(8))"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("stage  layers  parameters  forward  backward  in flight"));
+  EXPECT_THAT(text, HasSubstr("    0     0-2     440,000    18 ms     36 ms"));
+  EXPECT_THAT(text, HasSubstr("0 - 1  1.05 MB -> 136 kB (7.71x)"));
+  EXPECT_THAT(text, HasSubstr("parameter gradients: 1.76 MB sent per rank and "
+                              "step, once compressed 55.3 kB\n"));
+  EXPECT_THAT(text, HasSubstr("busiest    compute of stage "));
+}
+
+TEST(RenderPlanTest, SlowLinkIsNamedAsTheBusiest) {
+  PlanInputs inputs;
+  inputs.spec = TestingGpt2XlSpec();
+  inputs.spec.mutable_compression()->set_activations("none");
+  inputs.spec.mutable_compression()->set_activation_gradients("none");
+
+  EXPECT_THAT(Render(inputs), HasSubstr("busiest    link 0 - 1, activations"));
+}
+
+TEST(RenderPlanTest, AloneThereAreNoLinks) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_parallel()->set_stages(1);
+  inputs.spec.mutable_parallel()->set_replicas(1);
+
+  const std::string text = Render(inputs);
+
+  EXPECT_THAT(text, HasSubstr("text: 1 stage x 1 replica, 8 micro-batches"));
+  EXPECT_THAT(text, Not(HasSubstr("link")));
+  EXPECT_THAT(text, Not(HasSubstr("sent per rank")));
+}
+
+TEST(RenderPlanTest, LinesFitATerminal) {
+  PlanInputs inputs;
+  inputs.spec = TestingGpt2XlSpec();
+
+  const std::string text = Render(inputs);
+
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  EXPECT_THAT(lines, Each(SizeIs(Le(100)))) << text;
+}
+
+TEST(RenderTimelineTest, DrawsEachStageAsAStrip) {
+  PipelineModel model;
+  model.stages.assign(2, {1, 2, 0, 0});
+  model.links.resize(1);
+  const auto simulation =
+      Simulate(ProgramsOf(ParseSchedule("1f1b").value(), {2, 3}), model, true);
+  ASSERT_TRUE(simulation.ok()) << simulation.status();
+
+  EXPECT_EQ(RenderTimeline(*simulation, 24),
+            "stage 0    FFFF....BBBBFFBBBB..BBBB\n"
+            "stage 1    ..FFBBBBFFBBBBFFBBBB....\n"
+            "           0                   12 s\n");
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,179 @@
+#include "coordinator/schedule/resolve_codecs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "coordinator/schedule/testing_specs.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+CodecFacts TextFacts() {
+  CodecFacts facts;
+  facts.boundary_elements = {128 * 128};
+  facts.train_samples = 4'453;
+  facts.free_bytes = {INT64_MAX, INT64_MAX};
+  return facts;
+}
+
+TEST(ResolveCodecsTest, SamplesThatComeBackGetDeltas) {
+  const auto codecs = ResolveCodecs(TestingTextSpec(), TextFacts());
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "delta(int(4),first=int(8))");
+  EXPECT_EQ(codecs->activation_gradients, "int(8,round=stochastic)");
+  EXPECT_EQ(codecs->gradients, "sign(block=0)");
+  // bf16 records of one replica's half of the samples.
+  EXPECT_NEAR(codecs->state_bytes[0], 2'227 * 128 * 128 * 2, 2'227 * 64);
+  EXPECT_THAT(codecs->notes,
+              Contains(HasSubstr("each sample is seen 7.19 times")));
+}
+
+TEST(ResolveCodecsTest, OneEpochGetsNoState) {
+  CodecFacts facts = TextFacts();
+  facts.train_samples = 20'000;
+
+  const auto codecs = ResolveCodecs(TestingTextSpec(), facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_EQ(codecs->state_bytes[0], 0);
+  EXPECT_THAT(codecs->notes,
+              Contains(HasSubstr("seen 1.6 times, too few for deltas")));
+}
+
+TEST(ResolveCodecsTest, ExactlyTwoVisitsPay) {
+  CodecFacts facts = TextFacts();
+  facts.train_samples = 16'000;
+  EXPECT_EQ(ResolveCodecs(TestingTextSpec(), facts)->activations,
+            kDeltaActivationCodec);
+  facts.train_samples = 16'001;
+  EXPECT_EQ(ResolveCodecs(TestingTextSpec(), facts)->activations,
+            kStatelessActivationCodec);
+}
+
+TEST(ResolveCodecsTest, UnknownSampleCountGetsNoStateAndSaysSo) {
+  CodecFacts facts = TextFacts();
+  facts.train_samples = 0;
+
+  const auto codecs = ResolveCodecs(TestingTextSpec(), facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_THAT(codecs->notes, Contains(HasSubstr("is not known")));
+}
+
+TEST(ResolveCodecsTest, StateThatDoesNotFitIsGivenUpWithTheBytes) {
+  CodecFacts facts = TextFacts();
+  facts.free_bytes = {200'000'000, 50'000'000};
+
+  const auto codecs = ResolveCodecs(TestingTextSpec(), facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_THAT(codecs->notes,
+              Contains(HasSubstr("delta state of 73 MB on stage 1 exceeds the "
+                                 "50 MB")));
+}
+
+TEST(ResolveCodecsTest, MiddleStageHoldsTheStateOfBothBoundaries) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_parallel()->set_stages(3);
+  CodecFacts facts = TextFacts();
+  facts.boundary_elements = {128 * 128, 128 * 128};
+  facts.free_bytes = {100'000'000, 100'000'000, 100'000'000};
+
+  const auto codecs = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_THAT(codecs->notes, Contains(HasSubstr("of 146 MB on stage 1")));
+}
+
+TEST(ResolveCodecsTest, StateCapBelowTheStateMeansNoDeltas) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_state_memory("10MB");
+
+  const auto codecs = ResolveCodecs(spec, TextFacts());
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_THAT(codecs->notes,
+              Contains(HasSubstr("exceeds compression.state_memory, 10 MB")));
+}
+
+TEST(ResolveCodecsTest, OneStageSendsNoActivations) {
+  CodecFacts facts;
+  facts.train_samples = 100;
+  facts.free_bytes = {INT64_MAX};
+
+  const auto codecs = ResolveCodecs(TestingTextSpec(), facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "none");
+  EXPECT_EQ(codecs->activation_gradients, "none");
+  EXPECT_THAT(codecs->state_bytes, IsEmpty());
+}
+
+TEST(ResolveCodecsTest, OtherOptimizersTakeFullGradients) {
+  for (const char* kind : {"sgd", "adamw", "lamb"}) {
+    v1::JobSpec spec = TestingTextSpec();
+    spec.mutable_train()->mutable_optimizer()->set_kind(kind);
+    EXPECT_EQ(ResolveCodecs(spec, TextFacts())->gradients, "none");
+  }
+}
+
+TEST(ResolveCodecsTest, WhatTheUserWroteStays) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("cast(bf16)");
+  spec.mutable_compression()->set_activation_gradients("none");
+  spec.mutable_compression()->set_gradients("identity");
+
+  const auto codecs = ResolveCodecs(spec, TextFacts());
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "cast(bf16)");
+  EXPECT_EQ(codecs->activation_gradients, "none");
+  EXPECT_EQ(codecs->gradients, "identity");
+  EXPECT_THAT(codecs->notes, IsEmpty());
+  EXPECT_THAT(codecs->state_bytes, Each(0));
+}
+
+TEST(ResolveCodecsTest, WrittenDeltasAreCountedEvenIfTheyDoNotPay) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("delta(int(2),first=int(8))");
+  CodecFacts facts = TextFacts();
+  facts.train_samples = 0;
+
+  const auto codecs = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  // No more records than visits: 1,000 steps of 16 samples.
+  EXPECT_NEAR(codecs->state_bytes[0], 16'000 * 128 * 128 * 2, 16'000 * 64);
+}
+
+TEST(ResolveCodecsTest, CodecTypoNamesItsField) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("intt(4)");
+
+  const auto codecs = ResolveCodecs(spec, TextFacts());
+
+  EXPECT_EQ(codecs.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(codecs.status().message()),
+              HasSubstr("compression.activations: "));
+}
+
+TEST(TrainSamplesOfSpecTest, CountsWhatTheSpecTells) {
+  EXPECT_EQ(TrainSamplesOfSpec(TestingGpt2XlSpec()), 32);
+  EXPECT_EQ(TrainSamplesOfSpec(TestingTextSpec()), 570'000 / 128);
+  v1::JobSpec unlimited = TestingTextSpec();
+  unlimited.mutable_data()->set_limit("all");
+  EXPECT_EQ(TrainSamplesOfSpec(unlimited), 0);
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,85 @@
+#include "coordinator/schedule/stage_costs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "coordinator/schedule/testing_specs.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CutIntoStagesTest, LayersAreSummedPerStage) {
+  const auto stages = CutIntoStages(TestingTextSpec(), TestingTextProfile());
+
+  ASSERT_TRUE(stages.ok()) << stages.status();
+  ASSERT_EQ(stages->size(), 2);
+  EXPECT_EQ((*stages)[0].first_layer, 0);
+  EXPECT_EQ((*stages)[0].end_layer, 3);
+  EXPECT_EQ((*stages)[1].first_layer, 3);
+  EXPECT_EQ((*stages)[1].end_layer, 6);
+  EXPECT_DOUBLE_EQ((*stages)[0].forward_seconds, 0.018);
+  EXPECT_DOUBLE_EQ((*stages)[0].backward_seconds, 0.036);
+  EXPECT_EQ((*stages)[0].parameters, 440'000);
+  EXPECT_EQ((*stages)[0].saved_bytes, 8'500'000);
+  EXPECT_EQ((*stages)[0].output_elements, 128 * 128);
+}
+
+TEST(CutIntoStagesTest, CostlyHeadGetsFewerLayers) {
+  v1::StageProfile profile = TestingTextProfile();
+  profile.mutable_layers(5)->set_forward_seconds(0.040);
+
+  const auto stages = CutIntoStages(TestingTextSpec(), profile);
+
+  ASSERT_TRUE(stages.ok()) << stages.status();
+  EXPECT_EQ((*stages)[0].end_layer, 4);
+}
+
+TEST(CutIntoStagesTest, SyntheticStagesNeedNoProfile) {
+  const auto stages = CutIntoStages(TestingGpt2XlSpec(), v1::StageProfile());
+
+  ASSERT_TRUE(stages.ok()) << stages.status();
+  ASSERT_EQ(stages->size(), 8);
+  EXPECT_EQ((*stages)[7].first_layer, 7);
+  EXPECT_EQ((*stages)[7].end_layer, 8);
+  EXPECT_DOUBLE_EQ((*stages)[3].forward_seconds, 0.045);
+  EXPECT_DOUBLE_EQ((*stages)[3].backward_seconds, 0.135);
+  EXPECT_EQ((*stages)[3].output_elements, 1024 * 1600);
+  EXPECT_EQ((*stages)[3].saved_bytes, 4 * 1024 * 1600);
+}
+
+TEST(CutIntoStagesTest, MoreStagesThanLayersAreRefused) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_parallel()->set_stages(7);
+
+  const auto stages = CutIntoStages(spec, TestingTextProfile());
+
+  EXPECT_EQ(stages.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(stages.status().message()),
+              HasSubstr("more stages than layers: 7 stages, 6 layers"));
+}
+
+TEST(CutIntoStagesTest, BadDurationNamesItsField) {
+  v1::JobSpec spec = TestingGpt2XlSpec();
+  spec.mutable_model()->mutable_synthetic()->set_backward_time("135");
+
+  EXPECT_THAT(std::string(CutIntoStages(spec, {}).status().message()),
+              HasSubstr("model.synthetic.backward_time: "));
+}
+
+TEST(ParameterBytesTest, CountsTheOptimizersVectors) {
+  v1::OptimizerSpec optimizer;
+  optimizer.set_kind("sgd");
+  optimizer.set_momentum(0);
+  EXPECT_EQ(ParameterBytes(optimizer, 1000, 1), 8'000);
+  optimizer.set_momentum(0.9);
+  EXPECT_EQ(ParameterBytes(optimizer, 1000, 1), 12'000);
+  optimizer.set_kind("adamw");
+  EXPECT_EQ(ParameterBytes(optimizer, 1000, 1), 16'000);
+  optimizer.set_kind("onebit_lamb");
+  EXPECT_EQ(ParameterBytes(optimizer, 1000, 2), 16'000 + 12'000 + 4'000);
+}
+
+}  // namespace
+}  // namespace deltapipe
