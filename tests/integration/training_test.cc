@@ -135,6 +135,7 @@ class Job {
       }
     }
     assignment_.clear_peers();
+    trainings_.clear();
     return result;
   }
 
@@ -176,7 +177,9 @@ class Job {
       std::lock_guard<std::mutex> lock(*mutex);
       result->validation[rank] = report.loss();
     };
-    Training training(std::move(options));
+    // Lives until all ranks are done: another rank may be about to cancel it.
+    auto owned = std::make_unique<Training>(std::move(options));
+    Training& training = *owned;
     running = &training;
     v1::AssignmentDone done;
     const absl::Status prepared = training.Prepare();
@@ -192,9 +195,11 @@ class Job {
       result->weights[rank].assign(training.weights().begin(),
                                    training.weights().end());
     }
+    trainings_.push_back(std::move(owned));
   }
 
   v1::Assignment assignment_;
+  std::vector<std::unique_ptr<Training>> trainings_;
   int num_ranks_ = 0;
   int replicas_ = 1;
 };
@@ -408,9 +413,9 @@ TEST(TrainingTest, ACancelWakesEveryWait) {
     std::lock_guard<std::mutex> lock(mutex);
     if (rank == 0) upstream = training;
   };
-  job.before_forward = [&](int rank, ElementwiseStage*, int64_t step, int) {
+  job.before_forward = [&](int rank, ElementwiseStage*, int64_t step, int mb) {
     // The first stage waits for this one's gradients when it is cancelled.
-    if (rank == 1 && step == 4) {
+    if (rank == 1 && step == 4 && mb == 0) {
       std::lock_guard<std::mutex> lock(mutex);
       upstream->Cancel(absl::CancelledError("cancelled by the test"));
     }
