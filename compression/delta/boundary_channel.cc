@@ -42,8 +42,7 @@ absl::StatusOr<BoundaryChannel> BoundaryChannel::Create(
 }
 
 int64_t BoundaryChannel::max_payload_bytes() const {
-  int64_t bytes = std::max(spec.codec->MaxPayloadBytes(num_elements()),
-                           evaluation_codec->MaxPayloadBytes(num_elements()));
+  int64_t bytes = spec.codec->MaxPayloadBytes(num_elements());
   if (spec.first != nullptr) {
     bytes = std::max(bytes, spec.first->MaxPayloadBytes(num_elements()));
   }

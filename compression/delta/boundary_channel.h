@@ -33,7 +33,7 @@ struct BoundaryChannel {
 
   int64_t num_elements() const { return options.elements_per_sample; }
   int64_t record_bytes() const { return spec.RecordBytes(num_elements()); }
-  /// Of the largest row, whichever codec it goes through.
+  /// Of the largest row in training, whichever codec it goes through.
   int64_t max_payload_bytes() const;
   int64_t RawBytes(size_t num_samples) const {
     return static_cast<int64_t>(num_samples) * num_elements() * 4;

@@ -71,7 +71,8 @@ class Encoder : public BoundaryEncoder {
           "encode failed: the channel's 2^32 versions are used up: restart it "
           "without its state");
     }
-    Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0);
+    Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0,
+                           channel_.max_payload_bytes());
     PendingRecords pending(store_.get());
     for (size_t i = 0; i < samples.size(); ++i) {
       const uint32_t version = first_version + static_cast<uint32_t>(i);
@@ -170,13 +171,14 @@ class Encoder : public BoundaryEncoder {
   StateStore* state() override { return store_.get(); }
 
  private:
-  /// Room for the table and for payloads of the largest size.
-  Draft NewDraft(size_t num_samples, size_t num_evictions) const {
+  /// Room for the table and for payloads of the given size.
+  Draft NewDraft(size_t num_samples, size_t num_evictions,
+                 int64_t payload_bytes) const {
     const int64_t rows = static_cast<int64_t>(num_samples);
     Draft draft;
     draft.rows.reserve(num_samples + num_evictions);
     draft.size = BodyTableBytes(rows + static_cast<int64_t>(num_evictions));
-    draft.bytes = Buffer(draft.size + rows * channel_.max_payload_bytes());
+    draft.bytes = Buffer(draft.size + rows * payload_bytes);
     return draft;
   }
 
@@ -196,7 +198,8 @@ class Encoder : public BoundaryEncoder {
   absl::Status EncodeRows(const Codec& codec, uint8_t flags, uint32_t step,
                           absl::Span<const BoundarySample> samples,
                           absl::Span<const float> values, Buffer* body) {
-    Draft draft = NewDraft(samples.size(), 0);
+    Draft draft = NewDraft(samples.size(), 0,
+                           codec.MaxPayloadBytes(channel_.num_elements()));
     for (size_t i = 0; i < samples.size(); ++i) {
       DP_ASSIGN_OR_RETURN(
           const int64_t size,

@@ -55,6 +55,10 @@ void StoreRecordAndUse(float* value, float* next, int64_t count);
 void LoadRecord(const uint16_t* record, float* value, int64_t count);
 void LoadRecord(const float* record, float* value, int64_t count);
 
+/// Turns the kernels for wide vectors (AVX2) off or, where the processor has
+/// them, on; they are on at first. The bits do not depend on it.
+void SetWideVectorsForTest(bool enabled);
+
 /// Error feedback: sum[i] = value[i] + residual[i].
 void AddResidual(const float* value, const float* residual, float* sum,
                  int64_t count);

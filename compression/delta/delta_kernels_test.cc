@@ -75,7 +75,19 @@ bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
           std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-TEST(DeltaKernelsTest, StoreFollowsTheContract) {
+/// With and without wide vectors.
+class DeltaKernelsTest : public testing::TestWithParam<bool> {
+ protected:
+  DeltaKernelsTest() { SetWideVectorsForTest(GetParam()); }
+  ~DeltaKernelsTest() override { SetWideVectorsForTest(true); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Vectors, DeltaKernelsTest, testing::Bool(),
+                         [](const auto& info) {
+                           return info.param ? "Wide" : "Narrow";
+                         });
+
+TEST_P(DeltaKernelsTest, StoreFollowsTheContract) {
   for (const int64_t count : kCounts) {
     const std::vector<float> values = Values(count, 1);
     std::vector<uint16_t> expected;
@@ -95,7 +107,7 @@ TEST(DeltaKernelsTest, StoreFollowsTheContract) {
   }
 }
 
-TEST(DeltaKernelsTest, StoreOfEveryUpperHalfAndTieIsThatOfFloatCast) {
+TEST_P(DeltaKernelsTest, StoreOfEveryUpperHalfAndTieIsThatOfFloatCast) {
   // Every bf16 pattern with the lower halves where rounding changes.
   std::vector<float> values;
   std::vector<uint16_t> expected;
@@ -113,7 +125,7 @@ TEST(DeltaKernelsTest, StoreOfEveryUpperHalfAndTieIsThatOfFloatCast) {
   EXPECT_TRUE(SameBytes(stored, expected));
 }
 
-TEST(DeltaKernelsTest, AddStoresTheSum) {
+TEST_P(DeltaKernelsTest, AddStoresTheSum) {
   for (const int64_t count : kCounts) {
     const std::vector<uint16_t> record = Records(count, 2);
     const std::vector<float> restored = Values(count, 3);
@@ -136,7 +148,7 @@ TEST(DeltaKernelsTest, AddStoresTheSum) {
   }
 }
 
-TEST(DeltaKernelsTest, SumOfFiniteValuesStaysFinite) {
+TEST_P(DeltaKernelsTest, SumOfFiniteValuesStaysFinite) {
   const std::vector<float> restored(9, kLargest);
   const std::vector<uint16_t> record(9, 0x7F7F);
   const std::vector<float> record32(9, kLargest);
@@ -150,7 +162,7 @@ TEST(DeltaKernelsTest, SumOfFiniteValuesStaysFinite) {
   EXPECT_THAT(next32, testing::Each(kLargest));
 }
 
-TEST(DeltaKernelsTest, ReceiverFormsStoreTheSameAndUseWhatTheyStored) {
+TEST_P(DeltaKernelsTest, ReceiverFormsStoreTheSameAndUseWhatTheyStored) {
   for (const int64_t count : kCounts) {
     const std::vector<uint16_t> record = Records(count, 4);
     const std::vector<float> restored = Values(count, 5);
@@ -174,7 +186,7 @@ TEST(DeltaKernelsTest, ReceiverFormsStoreTheSameAndUseWhatTheyStored) {
   }
 }
 
-TEST(DeltaKernelsTest, SubtractGivesDifferencesAndNorms) {
+TEST_P(DeltaKernelsTest, SubtractGivesDifferencesAndNorms) {
   std::mt19937 random(6);
   std::normal_distribution<float> normal;
   for (const int64_t count : kCounts) {
@@ -202,7 +214,7 @@ TEST(DeltaKernelsTest, SubtractGivesDifferencesAndNorms) {
   }
 }
 
-TEST(DeltaKernelsTest, NormsAreExactWhereFloatSquaresWouldNotBe) {
+TEST_P(DeltaKernelsTest, NormsAreExactWhereFloatSquaresWouldNotBe) {
   const std::vector<float> tiny(16, 1e-30f);
   const std::vector<float> huge(16, 1e30f);
   const std::vector<float> zeros(16, 0.0f);
@@ -216,7 +228,7 @@ TEST(DeltaKernelsTest, NormsAreExactWhereFloatSquaresWouldNotBe) {
       16e60, 1e55);
 }
 
-TEST(DeltaKernelsTest, ResidualIsWhatWasLostOrZero) {
+TEST_P(DeltaKernelsTest, ResidualIsWhatWasLostOrZero) {
   const std::vector<float> sent = {1.0f, kInfinity, 3.0f, std::nanf(""),
                                    kLargest};
   const std::vector<float> restored = {0.75f, 1.0f, kInfinity, 1.0f, -kLargest};
@@ -225,6 +237,26 @@ TEST(DeltaKernelsTest, ResidualIsWhatWasLostOrZero) {
   LeaveResidual(sent.data(), restored.data(), next.data(), 5);
 
   EXPECT_THAT(next, testing::ElementsAre(0.25f, 0, 0, 0, 0));
+}
+
+TEST(DeltaKernelsWidthTest, NormsHaveTheSameBitsAtEveryWidth) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (const int64_t count : kCounts) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& value : values) value = normal(random);
+    const std::vector<uint16_t> record(values.size(), 0x3F80);
+    std::vector<float> difference(values.size());
+    SquaredNorms norms[2];
+    for (const bool is_wide : {false, true}) {
+      SetWideVectorsForTest(is_wide);
+      norms[is_wide] = SubtractRecord(values.data(), record.data(),
+                                      difference.data(), count);
+    }
+
+    EXPECT_EQ(norms[0].difference, norms[1].difference) << count;
+    EXPECT_EQ(norms[0].value, norms[1].value) << count;
+  }
 }
 
 }  // namespace
