@@ -392,7 +392,12 @@ class FrameChannelImpl : public FrameChannel {
   SharedMessage NextMessage(Nanos now) DP_REQUIRES(mutex_) {
     const bool asks = wants_question_ ||
                       sender_.QuestionDue(num_waiting_for_room_ > 0) <= now;
-    if (!asks && receiver_.AnswerDue() > now) return sender_.TakeResend(now);
+    if (!asks && receiver_.AnswerDue() > now) {
+      SharedMessage resend = sender_.TakeResend(now);
+      // Behind the last repetition goes a question whether all came through.
+      wants_question_ = resend != nullptr && !sender_.has_resends();
+      return resend;
+    }
     ControlFrame control;
     control.generation = options_.generation;
     control.highest_sent = sender_.next_sequence() - 1;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr Nanos kAtOnce = Nanos::min();
 constexpr int kFramesPerAnswer = 16;
+constexpr size_t kEarlyFramesPerRequest = 16;
 // No window holds as many frames; a sequence beyond is not from our peer.
 constexpr uint64_t kMaxAhead = uint64_t{1} << 22;
 
@@ -36,6 +37,8 @@ FrameReceiver::Arrival FrameReceiver::OnFrame(uint64_t sequence, Frame frame,
       answer_due_ = kAtOnce;
     }
     early_.emplace(sequence, std::move(frame));
+    // The request may be lost as well.
+    if (early_.size() % kEarlyFramesPerRequest == 0) OnQuestion(sequence - 1);
     return Arrival::kEarly;
   }
   Accept(std::move(frame), now);

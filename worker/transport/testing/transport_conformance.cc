@@ -71,9 +71,9 @@ class Sender {
   int AwaitStall() {
     MutexLock lock(&mutex_);
     int seen = -1;
-    while (seen != num_sent_ && !is_done_) {
+    while ((seen != num_sent_ || num_sent_ == 0) && !is_done_) {
       seen = num_sent_;
-      changed_.WaitUntil(lock, Deadline::After(milliseconds(100)),
+      changed_.WaitUntil(lock, Deadline::After(milliseconds(40)),
                          [&] { return is_done_; });
     }
     return num_sent_;

@@ -1,0 +1,246 @@
+// Rates of the transports. One run measures a plain socket and the TCP
+// transport side by side on this machine's loopback, taking turns, and prints
+// both and the ratio of the medians; then frames over it, with and without
+// checksums; then how exactly shaped links keep their rate.
+//
+//   bazel run //worker/transport:transport_benchmark
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/thread.h"
+#include "worker/transport/frame_channel.h"
+#include "worker/transport/shaped/shaped_channel.h"
+#include "worker/transport/tcp/socket_wait.h"
+#include "worker/transport/tcp/tcp_transport.h"
+
+namespace deltapipe {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr int kRounds = 9;
+constexpr int64_t kBytesPerRound = int64_t{512} << 20;
+
+Deadline Soon() { return Deadline::After(std::chrono::minutes(2)); }
+
+double SecondsSince(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Runs `send` and `receive` at once; bytes per second until both are done.
+double Rate(int64_t bytes, const std::function<void()>& send,
+            const std::function<void()>& receive) {
+  const auto start = SteadyClock::now();
+  {
+    Thread sender("sender", send);
+    receive();
+  }
+  return static_cast<double>(bytes) / SecondsSince(start);
+}
+
+// Two blocking sockets, connected, with the options of the transport.
+class PlainSockets {
+ public:
+  PlainSockets() {
+    UniqueFd listener(socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    Tune(listener.get());
+    bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size);
+    listen(listener.get(), 1);
+    getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    near_ = UniqueFd(socket(AF_INET, SOCK_STREAM, 0));
+    Tune(near_.get());
+    connect(near_.get(), reinterpret_cast<sockaddr*>(&address), size);
+    far_ = UniqueFd(accept(listener.get(), nullptr, nullptr));
+  }
+
+  double Measure(int64_t message_bytes) {
+    const int64_t count = kBytesPerRound / message_bytes;
+    std::vector<uint8_t> out(message_bytes, 1);
+    std::vector<uint8_t> in(message_bytes);
+    return Rate(
+        count * message_bytes,
+        [&] {
+          for (int64_t i = 0; i < count; ++i) SendAll(out);
+        },
+        [&] {
+          for (int64_t i = 0; i < count; ++i) {
+            recv(far_.get(), in.data(), in.size(), MSG_WAITALL);
+          }
+        });
+  }
+
+ private:
+  static void Tune(int fd) {
+    const int on = 1;
+    const int bytes = TcpOptions().socket_buffer_bytes;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+  }
+  void SendAll(const std::vector<uint8_t>& bytes) {
+    size_t sent = 0;
+    while (sent < bytes.size()) {
+      const ssize_t now = send(near_.get(), bytes.data() + sent,
+                               bytes.size() - sent, MSG_NOSIGNAL);
+      if (now <= 0) return;
+      sent += static_cast<size_t>(now);
+    }
+  }
+
+  UniqueFd near_;
+  UniqueFd far_;
+};
+
+struct TcpPair {
+  std::unique_ptr<Transport> transport =
+      CreateTcpTransport("127.0.0.1:0").value();
+  std::unique_ptr<Channel> near =
+      transport->Connect(transport->address(), "benchmark", Soon()).value();
+  std::unique_ptr<Channel> far = transport->Accept("benchmark", Soon()).value();
+};
+
+double MeasureChannel(Channel* near, Channel* far, int64_t message_bytes,
+                      int64_t count) {
+  const std::vector<uint8_t> out(message_bytes, 1);
+  return Rate(
+      count * message_bytes,
+      [&] {
+        for (int64_t i = 0; i < count; ++i) {
+          if (!near->Send({out}, Soon()).ok()) return;
+        }
+      },
+      [&] {
+        for (int64_t i = 0; i < count; ++i) {
+          if (!far->Receive(Soon()).ok()) return;
+        }
+      });
+}
+
+double MeasureFrames(FrameChannel* near, FrameChannel* far,
+                     int64_t message_bytes) {
+  const int64_t count = kBytesPerRound / message_bytes;
+  const std::vector<uint8_t> out(message_bytes, 1);
+  return Rate(
+      count * message_bytes,
+      [&] {
+        for (int64_t i = 0; i < count; ++i) {
+          if (!near->Send({}, {out}, Soon()).ok()) return;
+        }
+      },
+      [&] {
+        for (int64_t i = 0; i < count; ++i) {
+          if (!far->Receive(Soon()).ok()) return;
+        }
+      });
+}
+
+std::unique_ptr<FrameChannel> Frames(std::unique_ptr<Channel> channel,
+                                     bool verify_checksums) {
+  FrameChannelOptions options;
+  options.verify_checksums = verify_checksums;
+  return FrameChannel::Create(std::move(channel), options).value();
+}
+
+void CompareWithPlainSocket(int64_t message_bytes) {
+  PlainSockets plain;
+  TcpPair tcp;
+  TcpPair below_checked, below_unchecked;
+  auto checked_near = Frames(std::move(below_checked.near), true);
+  auto checked_far = Frames(std::move(below_checked.far), true);
+  auto unchecked_near = Frames(std::move(below_unchecked.near), false);
+  auto unchecked_far = Frames(std::move(below_unchecked.far), false);
+  std::vector<double> plain_rates, tcp_rates, checked_rates, unchecked_rates;
+  for (int round = 0; round < kRounds; ++round) {
+    plain_rates.push_back(plain.Measure(message_bytes));
+    tcp_rates.push_back(MeasureChannel(tcp.near.get(), tcp.far.get(),
+                                       message_bytes,
+                                       kBytesPerRound / message_bytes));
+    checked_rates.push_back(
+        MeasureFrames(checked_near.get(), checked_far.get(), message_bytes));
+    unchecked_rates.push_back(MeasureFrames(
+        unchecked_near.get(), unchecked_far.get(), message_bytes));
+  }
+  const double plain_rate = Median(plain_rates);
+  const double tcp_rate = Median(tcp_rates);
+  std::printf(
+      "tcp/loopback/%lldMiB plain_gb_per_s=%.2f tcp_gb_per_s=%.2f ratio=%.2f "
+      "frames_gb_per_s=%.2f frames_without_checksum_gb_per_s=%.2f\n",
+      static_cast<long long>(message_bytes >> 20), plain_rate / 1e9,
+      tcp_rate / 1e9, tcp_rate / plain_rate, Median(checked_rates) / 1e9,
+      Median(unchecked_rates) / 1e9);
+}
+
+void MeasureRoundTrip() {
+  TcpPair tcp;
+  auto near = Frames(std::move(tcp.near), true);
+  auto far = Frames(std::move(tcp.far), true);
+  constexpr int kCount = 5000;
+  Thread echo("echo", [&] {
+    for (int i = 0; i < kCount; ++i) {
+      if (!far->Receive(Soon()).ok() || !far->Send({}, {}, Soon()).ok()) {
+        return;
+      }
+    }
+  });
+  const auto start = SteadyClock::now();
+  for (int i = 0; i < kCount; ++i) {
+    if (!near->Send({}, {}, Soon()).ok() || !near->Receive(Soon()).ok()) break;
+  }
+  std::printf("frames/loopback/round_trip micros=%.1f\n",
+              SecondsSince(start) / kCount * 1e6);
+}
+
+void MeasureShaped(double bits_per_second, int64_t message_bytes,
+                   int64_t count) {
+  TcpPair tcp;
+  LinkOptions options;
+  options.bits_per_second = bits_per_second;
+  options.latency = std::chrono::milliseconds(10);
+  auto near =
+      ShapeChannel(std::move(tcp.near), LinkShaper::Create(options).value());
+  const auto start = SteadyClock::now();
+  MeasureChannel(near.get(), tcp.far.get(), message_bytes, count);
+  const double seconds = SecondsSince(start) - 0.010;
+  const double rate =
+      static_cast<double>(count * (message_bytes + 8)) * 8 / seconds;
+  std::printf("shaped/%.0fMbit/%lldkB mbit_per_s=%.2f ratio=%.4f\n",
+              bits_per_second / 1e6,
+              static_cast<long long>(message_bytes / 1000), rate / 1e6,
+              rate / bits_per_second);
+}
+
+}  // namespace
+}  // namespace deltapipe
+
+int main() {
+  for (int64_t mebibytes : {1, 4, 16, 64}) {
+    deltapipe::CompareWithPlainSocket(mebibytes << 20);
+  }
+  deltapipe::MeasureRoundTrip();
+  deltapipe::MeasureShaped(1e8, 1000000, 20);
+  deltapipe::MeasureShaped(1e8, 10000, 2000);
+  deltapipe::MeasureShaped(5e8, 1000000, 100);
+  deltapipe::MeasureShaped(1e9, 1000000, 200);
+  return 0;
+}
