@@ -89,6 +89,7 @@ TEST_P(FrameChannelFaultsTest, EveryFrameArrivesOnceInOrderAndWhole) {
   faults.corrupt = 0.05;
   FrameChannelOptions options;
   options.window_bytes = 256 << 10;
+  options.resend_after = milliseconds(50);
   FaultyPair pair = Connect(faults, options);
   absl::Status sent_a, sent_b;
   int received_a = 0;

@@ -46,13 +46,18 @@ bool FrameSender::OnControl(const ControlFrame& control, Nanos now,
   bool is_progress = false;
   if (control.acknowledged > first_kept_) {
     is_progress = true;
-    const Kept& newest = kept_[control.acknowledged - 1 - first_kept_];
-    if (!newest.is_resent) Measure(now - newest.sent_at);
+    // An acknowledgement that waited for a repetition says nothing about the
+    // round trip.
+    const Nanos newest_sent_at =
+        kept_[control.acknowledged - 1 - first_kept_].sent_at;
+    bool is_any_resent = false;
     while (first_kept_ < control.acknowledged) {
+      is_any_resent |= kept_.front().is_resent;
       freed->push_back(std::move(kept_.front().message));
       kept_.pop_front();
       ++first_kept_;
     }
+    if (!is_any_resent) Measure(now - newest_sent_at);
     resends_.erase(resends_.begin(), resends_.lower_bound(first_kept_));
   }
   while (num_consumed_ < control.consumed) {

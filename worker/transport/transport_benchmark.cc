@@ -234,6 +234,8 @@ void MeasureShaped(double bits_per_second, int64_t message_bytes,
 }  // namespace deltapipe
 
 int main() {
+  // Each line as soon as it is known, also into a pipe.
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   for (int64_t mebibytes : {1, 4, 16, 64}) {
     deltapipe::CompareWithPlainSocket(mebibytes << 20);
   }
