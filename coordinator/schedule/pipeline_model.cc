@@ -22,7 +22,8 @@ DirectionModel ModelOfDirection(double wire_bytes, double raw_bytes,
 }  // namespace
 
 absl::StatusOr<PipelineModel> ModelOfPlan(const v1::Plan& plan,
-                                          const v1::JobSpec& spec) {
+                                          const v1::JobSpec& spec,
+                                          Visit visit) {
   if (plan.num_microbatches() < 1) {
     return absl::InvalidArgumentError("plan has no micro-batches");
   }
@@ -48,9 +49,11 @@ absl::StatusOr<PipelineModel> ModelOfPlan(const v1::Plan& plan,
     LinkModel lanes;
     lanes.bits_per_second = facts.bits_per_second;
     lanes.latency_seconds = facts.latency_seconds;
-    lanes.activation = ModelOfDirection(
-        link.activation_wire_bytes(), link.activation_raw_bytes(),
-        plan.activation_codec(), plan.num_microbatches());
+    lanes.activation =
+        ModelOfDirection(visit == Visit::kFirst ? link.first_visit_wire_bytes()
+                                                : link.activation_wire_bytes(),
+                         link.activation_raw_bytes(), plan.activation_codec(),
+                         plan.num_microbatches());
     lanes.gradient = ModelOfDirection(
         link.gradient_wire_bytes(), link.gradient_raw_bytes(),
         plan.activation_gradient_codec(), plan.num_microbatches());

@@ -14,12 +14,15 @@
 
 namespace deltapipe {
 
+/// What the samples of a step are to the boundaries' delta state.
+enum class Visit { kFirst, kLater };
+
 /// Takes costs, bytes and codecs from `plan` (its instructions do not matter),
-/// links and optimizer from `spec`. Samples are on a later visit, and gradients
-/// travel as they do when the job ends. INVALID_ARGUMENT for a unit or codec
-/// that cannot be read.
+/// links and optimizer from `spec`. Gradients travel as they do when the job
+/// ends. INVALID_ARGUMENT for a unit or codec that cannot be read.
 absl::StatusOr<PipelineModel> ModelOfPlan(const v1::Plan& plan,
-                                          const v1::JobSpec& spec);
+                                          const v1::JobSpec& spec,
+                                          Visit visit = Visit::kLater);
 
 }  // namespace deltapipe
 

@@ -116,6 +116,19 @@ Load BusiestOf(const PipelineModel& model, const Simulation& simulation) {
   return busiest;
 }
 
+/// How long a step takes while its samples are new, if that is longer.
+std::string FirstVisitLine(const v1::Plan& plan, const v1::JobSpec& spec,
+                           double later_seconds) {
+  const auto model = ModelOfPlan(plan, spec, Visit::kFirst);
+  if (!model.ok()) return "";
+  const auto simulation = Simulate(ProgramsOf(plan), *model);
+  if (!simulation.ok() || simulation->step_seconds < 1.01 * later_seconds) {
+    return "";
+  }
+  return absl::StrCat("           ", Seconds(simulation->step_seconds),
+                      " while samples are on their first visit\n");
+}
+
 std::string StepLines(const v1::Plan& plan, const v1::JobSpec& spec) {
   const double seconds = plan.predicted_step_seconds();
   std::string text =
@@ -131,6 +144,7 @@ std::string StepLines(const v1::Plan& plan, const v1::JobSpec& spec) {
   const Load busiest = BusiestOf(*model, *simulation);
   absl::StrAppendFormat(&text, ", stages idle %.0f %% of it\n",
                         100 * simulation->bubble);
+  absl::StrAppend(&text, FirstVisitLine(plan, spec, seconds));
   absl::StrAppendFormat(&text, "busiest    %s, %.0f %% of the step\n",
                         busiest.name,
                         100 * busiest.seconds / simulation->step_seconds);

@@ -43,7 +43,7 @@ TEST(RenderPlanTest, TellsWhatRunsWhereAndWhatTravels) {
   EXPECT_THAT(text, HasSubstr("    0     0-2     440,000    18 ms     36 ms"));
   EXPECT_THAT(text, HasSubstr("0 - 1  1.05 MB -> 136 kB (7.71x)"));
   EXPECT_THAT(text, HasSubstr("parameter gradients: 1.76 MB sent per rank and "
-                              "step, once compressed 55.3 kB\n"));
+                              "step, once compressed 55.2 kB\n"));
   EXPECT_THAT(text, HasSubstr("busiest    compute of stage "));
 }
 
@@ -54,6 +54,16 @@ TEST(RenderPlanTest, SlowLinkIsNamedAsTheBusiest) {
   inputs.spec.mutable_compression()->set_activation_gradients("none");
 
   EXPECT_THAT(Render(inputs), HasSubstr("busiest    link 0 - 1, activations"));
+}
+
+TEST(RenderPlanTest, FirstVisitsAreToldWhereTheyTakeLonger) {
+  PlanInputs inputs;
+  inputs.spec = TestingGpt2XlSpec();
+  EXPECT_THAT(Render(inputs),
+              HasSubstr(" s while samples are on their first visit\n"));
+
+  inputs.spec.mutable_compression()->set_activations("int(4)");
+  EXPECT_THAT(Render(inputs), Not(HasSubstr("first visit\n")));
 }
 
 TEST(RenderPlanTest, AloneThereAreNoLinks) {

@@ -14,7 +14,7 @@ namespace {
 constexpr double kTieTolerance = 0.005;
 constexpr double kGainBeyondHalf = 0.10;
 /// Bounds the search for very long or very deep pipelines.
-constexpr int64_t kSimulatedMicrobatches = 4'000'000;
+constexpr int64_t kSimulatedMicrobatches = 2'000'000;
 
 bool Fits(const PipelineShape& shape, int depth,
           const std::vector<int64_t>& limits) {
