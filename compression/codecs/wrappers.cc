@@ -21,9 +21,20 @@ constexpr CodecParameter MakeCodecParameter(absl::string_view name,
   return parameter;
 }
 
+constexpr CodecParameter MakeStoreParameter() {
+  CodecParameter parameter;
+  parameter.name = "store";
+  parameter.kind = CodecParameter::Kind::kChoice;
+  parameter.default_text = "bf16";
+  parameter.choices = "bf16|fp32";
+  parameter.summary = "what both ends keep records in";
+  return parameter;
+}
+
 constexpr CodecParameter kDeltaParameters[] = {
     MakeCodecParameter("codec", "", "for the change since the last visit"),
     MakeCodecParameter("first", "int(8)", "for the value of a first visit"),
+    MakeStoreParameter(),
 };
 
 constexpr CodecParameter kErrorFeedbackParameters[] = {

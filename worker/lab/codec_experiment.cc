@@ -1,0 +1,233 @@
+#include "worker/lab/codec_experiment.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "base/buffer.h"
+#include "base/safetensors.h"
+#include "base/status_macros.h"
+#include "base/tensor_view.h"
+#include "compression/codec.h"
+#include "compression/delta/boundary_spec.h"
+#include "compression/delta/delta_kernels.h"
+
+namespace deltapipe {
+namespace {
+
+bool IsFloat(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kFloat16 ||
+         dtype == DType::kBFloat16 || dtype == DType::kFloat64;
+}
+
+// Runs `work` until it has taken 30 ms or 10 runs; returns the best GB/s.
+template <class Work>
+absl::StatusOr<double> MeasureSpeed(int64_t num_elements, const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  double total = 0, best = 0;
+  for (int run = 0; run < 10 && (run == 0 || total < 0.03); ++run) {
+    const Clock::time_point begin = Clock::now();
+    DP_RETURN_IF_ERROR(work());
+    const double seconds = std::max(
+        std::chrono::duration<double>(Clock::now() - begin).count(), 1e-9);
+    total += seconds;
+    best = std::max(best, 4e-9 * static_cast<double>(num_elements) / seconds);
+  }
+  return best;
+}
+
+// The record of a delta: the previous tensor as both ends have stored it.
+template <class Stored>
+class DeltaOf {
+ public:
+  DeltaOf(std::vector<float> previous)
+      : record_(previous.size()), next_(previous.size()) {
+    StoreRecord(previous.data(), record_.data(), Count());
+  }
+
+  void Subtract(absl::Span<const float> values, absl::Span<float> difference) {
+    SubtractRecord(values.data(), record_.data(), difference.data(), Count());
+  }
+  void Add(absl::Span<float> restored) {
+    AddToRecordAndUse(record_.data(), restored.data(), next_.data(), Count());
+  }
+
+ private:
+  int64_t Count() const { return static_cast<int64_t>(record_.size()); }
+  std::vector<Stored> record_;
+  std::vector<Stored> next_;
+};
+
+struct EncodedTensor {
+  TensorResult result;
+  std::vector<float> decoded;
+};
+
+absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
+                                           absl::Span<const float> values,
+                                           const RandomKey& key) {
+  const int64_t count = static_cast<int64_t>(values.size());
+  EncodedTensor encoded;
+  encoded.decoded.resize(values.size());
+  Buffer payload(codec.MaxPayloadBytes(count));
+  int64_t size = 0;
+  DP_ASSIGN_OR_RETURN(encoded.result.encode_gb_per_s,
+                      MeasureSpeed(count, [&]() -> absl::Status {
+                        DP_ASSIGN_OR_RETURN(
+                            size, codec.Encode(values, key, payload.span()));
+                        return absl::OkStatus();
+                      }));
+  DP_ASSIGN_OR_RETURN(encoded.result.decode_gb_per_s, MeasureSpeed(count, [&] {
+                        return codec.Decode(payload.span().first(size),
+                                            absl::MakeSpan(encoded.decoded));
+                      }));
+  encoded.result.elements = count;
+  encoded.result.payload_bytes = size;
+  return encoded;
+}
+
+template <class Stored>
+absl::StatusOr<EncodedTensor> EncodeDelta(const Codec& codec,
+                                          absl::Span<const float> values,
+                                          std::vector<float> previous,
+                                          const RandomKey& key) {
+  const int64_t count = static_cast<int64_t>(values.size());
+  DeltaOf<Stored> delta(std::move(previous));
+  std::vector<float> difference(values.size());
+  EncodedTensor encoded;
+  encoded.decoded.resize(values.size());
+  Buffer payload(codec.MaxPayloadBytes(count));
+  int64_t size = 0;
+  DP_ASSIGN_OR_RETURN(encoded.result.encode_gb_per_s,
+                      MeasureSpeed(count, [&]() -> absl::Status {
+                        delta.Subtract(values, absl::MakeSpan(difference));
+                        DP_ASSIGN_OR_RETURN(size, codec.Encode(difference, key,
+                                                               payload.span()));
+                        return absl::OkStatus();
+                      }));
+  DP_ASSIGN_OR_RETURN(
+      encoded.result.decode_gb_per_s,
+      MeasureSpeed(count, [&]() -> absl::Status {
+        DP_RETURN_IF_ERROR(codec.Decode(payload.span().first(size),
+                                        absl::MakeSpan(encoded.decoded)));
+        delta.Add(absl::MakeSpan(encoded.decoded));
+        return absl::OkStatus();
+      }));
+  encoded.result.elements = count;
+  encoded.result.payload_bytes = size;
+  return encoded;
+}
+
+void MeasureError(absl::Span<const float> values, EncodedTensor* encoded) {
+  double error_squares = 0, squares = 0, error_sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double error = static_cast<double>(encoded->decoded[i]) - values[i];
+    error_squares += error * error;
+    error_sum += error;
+    squares += static_cast<double>(values[i]) * values[i];
+  }
+  TensorResult& result = encoded->result;
+  if (values.empty()) return;
+  const double count = static_cast<double>(values.size());
+  result.bits_per_element =
+      8 * static_cast<double>(result.payload_bytes) / count;
+  result.relative_rms_error =
+      error_squares == 0 ? 0 : std::sqrt(error_squares / squares);
+  result.mean_error = error_sum / count;
+}
+
+// The previous values of the tensor `entry`, or nothing for a first visit.
+absl::StatusOr<std::optional<std::vector<float>>> PreviousValues(
+    const std::optional<SafetensorsFile>& previous, const std::string& path,
+    const SafetensorsFile::Entry& entry) {
+  if (!previous.has_value()) return std::nullopt;
+  for (const SafetensorsFile::Entry& other : previous->entries()) {
+    if (other.name != entry.name) continue;
+    if (other.shape != entry.shape || !IsFloat(other.dtype)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": tensor ", entry.name, " is not a float tensor of shape ",
+          ShapeString(entry.shape), " as in the input"));
+    }
+    DP_ASSIGN_OR_RETURN(std::vector<float> values,
+                        previous->FloatValues(entry.name));
+    return std::optional<std::vector<float>>(std::move(values));
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<EncodedTensor> EncodeTensor(
+    const BoundarySpec& spec, absl::Span<const float> values,
+    std::optional<std::vector<float>> previous, const RandomKey& key) {
+  if (spec.kind != BoundarySpec::Kind::kDelta) {
+    return EncodeValues(*spec.codec, values, key);
+  }
+  if (!previous.has_value()) return EncodeValues(*spec.first, values, key);
+  return spec.store == BoundarySpec::Store::kBFloat16
+             ? EncodeDelta<uint16_t>(*spec.codec, values, *std::move(previous),
+                                     key)
+             : EncodeDelta<float>(*spec.codec, values, *std::move(previous),
+                                  key);
+}
+
+}  // namespace
+
+absl::Status RunCodecExperiment(
+    const CodecExperiment& experiment,
+    const std::function<void(const TensorResult&)>& report) {
+  DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
+                      ParseBoundarySpec(experiment.codec, /*direction=*/0));
+  DP_ASSIGN_OR_RETURN(const SafetensorsFile input,
+                      SafetensorsFile::Read(experiment.input_path));
+  std::optional<SafetensorsFile> previous;
+  if (!experiment.previous_path.empty()) {
+    if (spec.kind != BoundarySpec::Kind::kDelta) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--previous needs a delta(...) codec, got ", experiment.codec));
+    }
+    DP_ASSIGN_OR_RETURN(previous,
+                        SafetensorsFile::Read(experiment.previous_path));
+  }
+
+  SafetensorsWriter writer;
+  std::deque<std::vector<float>> kept;  // stable addresses for the writer
+  RandomKey key;
+  key.seed = experiment.seed;
+  for (const SafetensorsFile::Entry& entry : input.entries()) {
+    if (!IsFloat(entry.dtype)) {
+      DP_ASSIGN_OR_RETURN(const TensorView view, input.Tensor(entry.name));
+      writer.Add(entry.name, view);
+      continue;
+    }
+    DP_ASSIGN_OR_RETURN(const std::vector<float> values,
+                        input.FloatValues(entry.name));
+    DP_ASSIGN_OR_RETURN(
+        std::optional<std::vector<float>> record,
+        PreviousValues(previous, experiment.previous_path, entry));
+    absl::StatusOr<EncodedTensor> encoded =
+        EncodeTensor(spec, values, std::move(record), key);
+    if (!encoded.ok()) {
+      return Annotate(encoded.status(), absl::StrCat("tensor ", entry.name));
+    }
+    ++key.tensor_id;
+    encoded->result.tensor = entry.name;
+    MeasureError(values, &*encoded);
+    report(encoded->result);
+    if (experiment.output_path.empty()) continue;
+    kept.push_back(std::move(encoded->decoded));
+    writer.Add(entry.name,
+               TensorView(DType::kFloat32, entry.shape, kept.back().data()));
+  }
+  if (experiment.output_path.empty()) return absl::OkStatus();
+  std::map<std::string, std::string> metadata = input.metadata();
+  metadata["deltapipe_codec"] = spec.Text();
+  return writer.WriteTo(experiment.output_path, metadata);
+}
+
+}  // namespace deltapipe

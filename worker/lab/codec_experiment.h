@@ -1,0 +1,53 @@
+// One codec over the float tensors of a safetensors file: encodes, decodes, and
+// measures size, error and speed.
+//
+// delta(...) with previous tensors: those are what both ends have stored
+// (rounded to the delta's store type); each tensor is sent as a change against
+// its namesake, always, even where a job would find the value itself cheaper. A
+// tensor without a namesake, and every tensor without previous ones, is a first
+// visit. ef(...) starts with no residual.
+#ifndef DELTAPIPE_WORKER_LAB_CODEC_EXPERIMENT_H_
+#define DELTAPIPE_WORKER_LAB_CODEC_EXPERIMENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace deltapipe {
+
+struct CodecExperiment {
+  std::string codec;
+  std::string input_path;
+  /// Empty: the decoded tensors are not kept.
+  std::string output_path;
+  /// Empty: no previous tensors.
+  std::string previous_path;
+  uint64_t seed = 0;
+};
+
+struct TensorResult {
+  std::string tensor;
+  int64_t elements = 0;
+  int64_t payload_bytes = 0;
+  double bits_per_element = 0;  // 0 for an empty tensor
+  /// ||y - x|| / ||x||; 0 where both are 0, NaN where x or y is not finite.
+  double relative_rms_error = 0;
+  /// The mean of y - x.
+  double mean_error = 0;
+  /// fp32 bytes per second / 1e9, the best of a few runs.
+  double encode_gb_per_s = 0;
+  double decode_gb_per_s = 0;
+};
+
+/// Calls `report` for each float tensor, in the order of the file, then writes
+/// the output: decoded tensors in fp32, all others unchanged. INVALID_ARGUMENT
+/// or NOT_FOUND for a bad codec text or file.
+absl::Status RunCodecExperiment(
+    const CodecExperiment& experiment,
+    const std::function<void(const TensorResult&)>& report);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_LAB_CODEC_EXPERIMENT_H_

@@ -1,0 +1,177 @@
+#include "worker/lab/lab.h"
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/version.h"
+#include "compression/codec_registry.h"
+#include "nlohmann/json.hpp"
+#include "worker/lab/codec_experiment.h"
+
+namespace deltapipe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kBadUsage = 2;
+
+std::string Line(const Json& object) {
+  return object.dump(-1, ' ', /*ensure_ascii=*/false,
+                     Json::error_handler_t::replace) +
+         "\n";
+}
+
+Json FiniteOrNull(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+std::string ResultJson(const TensorResult& result) {
+  Json object;
+  object["schema"] = "deltapipe.lab.CodecResult";
+  object["tensor"] = result.tensor;
+  object["elements"] = result.elements;
+  object["payload_bytes"] = result.payload_bytes;
+  object["bits_per_element"] = result.bits_per_element;
+  object["relative_rms_error"] = FiniteOrNull(result.relative_rms_error);
+  object["mean_error"] = FiniteOrNull(result.mean_error);
+  object["encode_gb_per_s"] = result.encode_gb_per_s;
+  object["decode_gb_per_s"] = result.decode_gb_per_s;
+  return Line(object);
+}
+
+std::string ResultText(const TensorResult& result) {
+  return absl::StrFormat(
+      "tensor=%s elements=%d payload_bytes=%d bits_per_element=%.4g "
+      "relative_rms_error=%.4g mean_error=%.3g encode_gb_per_s=%.3g "
+      "decode_gb_per_s=%.3g\n",
+      result.tensor, result.elements, result.payload_bytes,
+      result.bits_per_element, result.relative_rms_error, result.mean_error,
+      result.encode_gb_per_s, result.decode_gb_per_s);
+}
+
+std::string KindName(CodecParameter::Kind kind) {
+  switch (kind) {
+    case CodecParameter::Kind::kInteger:
+      return "integer";
+    case CodecParameter::Kind::kChoice:
+      return "choice";
+    case CodecParameter::Kind::kCodec:
+      return "codec";
+  }
+  return "";
+}
+
+std::string CodecJson(const CodecInfo& info) {
+  Json object;
+  object["schema"] = "deltapipe.lab.Codec";
+  object["codec"] = std::string(info.name);
+  object["kind"] = info.is_wrapper() ? "wrapper" : "codec";
+  object["summary"] = std::string(info.summary);
+  object["paper"] = std::string(info.source);
+  object["parameters"] = Json::array();
+  for (const CodecParameter& parameter : info.parameters) {
+    Json entry;
+    entry["name"] = std::string(parameter.name);
+    entry["kind"] = KindName(parameter.kind);
+    entry["range"] = CodecParameterRange(parameter);
+    if (parameter.kind == CodecParameter::Kind::kInteger) {
+      entry["min"] = parameter.min;
+      entry["max"] = parameter.max;
+      entry["multiple_of"] = parameter.multiple_of;
+    }
+    entry["default"] = parameter.default_text.empty()
+                           ? Json(nullptr)
+                           : Json(std::string(parameter.default_text));
+    entry["summary"] = std::string(parameter.summary);
+    object["parameters"].push_back(std::move(entry));
+  }
+  return Line(object);
+}
+
+std::string CodecText(const CodecInfo& info) {
+  std::string text = absl::StrCat(info.name, ": ", info.summary, "\n");
+  for (const CodecParameter& parameter : info.parameters) {
+    absl::StrAppend(
+        &text, "  ", parameter.name, " = ", CodecParameterRange(parameter),
+        parameter.default_text.empty()
+            ? " (required)"
+            : absl::StrCat(" (default ", parameter.default_text, ")"),
+        ": ", parameter.summary, "\n");
+  }
+  absl::StrAppend(&text, "  from: ", info.source, "\n");
+  return text;
+}
+
+struct Flags {
+  CodecExperiment experiment;
+  bool json = false;
+};
+
+void DeclareCommands(CLI::App& app, Flags& flags) {
+  app.require_subcommand(1);
+  app.set_version_flag("--version", kVersion);
+  CLI::App* codec = app.add_subcommand(
+      "codec",
+      "Encode and decode every float tensor of a file; one line a tensor");
+  codec
+      ->add_option("--codec", flags.experiment.codec,
+                   "The codec, such as \"int(4,block=64)\" or "
+                   "\"delta(int(4))\"; `codecs` lists them")
+      ->required();
+  codec->add_option("--in", flags.experiment.input_path, "A safetensors file")
+      ->required();
+  codec->add_option("--out", flags.experiment.output_path,
+                    "Where to write the decoded tensors, in fp32");
+  codec->add_option("--previous", flags.experiment.previous_path,
+                    "For delta(...): the tensors that both ends have stored");
+  codec->add_option("--seed", flags.experiment.seed,
+                    "Of stochastic rounding (default 0)");
+  codec->add_flag("--json", flags.json, "One JSON object a line");
+  CLI::App* codecs = app.add_subcommand(
+      "codecs", "List all codecs with parameters, ranges, defaults, papers");
+  codecs->add_flag("--json", flags.json, "One JSON object a line");
+}
+
+std::string OneLine(std::string text) {
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return text;
+}
+
+}  // namespace
+
+int RunLab(int argc, const char* const* argv, std::ostream& out,
+           std::ostream& err) {
+  Flags flags;
+  CLI::App app("Tries codecs on files", "deltapipe-lab");
+  DeclareCommands(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help, out, err);
+  } catch (const CLI::ParseError& error) {
+    err << "deltapipe-lab: " << OneLine(error.what()) << "; see --help\n";
+    return kBadUsage;
+  }
+  if (app.got_subcommand("codecs")) {
+    for (const CodecInfo& info : AllCodecs()) {
+      out << (flags.json ? CodecJson(info) : CodecText(info));
+    }
+    return 0;
+  }
+  const absl::Status status =
+      RunCodecExperiment(flags.experiment, [&](const TensorResult& result) {
+        out << (flags.json ? ResultJson(result) : ResultText(result))
+            << std::flush;
+      });
+  if (status.ok()) return 0;
+  err << "deltapipe-lab: " << OneLine(std::string(status.message())) << "\n";
+  return kBadUsage;
+}
+
+}  // namespace deltapipe
