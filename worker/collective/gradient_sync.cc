@@ -217,12 +217,12 @@ absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
         num_elements, " and ", options.max_message_bytes));
   }
   absl::StatusOr<std::unique_ptr<ShardCompressor>> compressed =
-      ShardCompressor::Create(options.compressed_codec);
+      ShardCompressor::Create(options.compressed_codec, /*has_feedback=*/true);
   if (!compressed.ok()) {
     return Annotate(compressed.status(), "gradient sync: compressed_codec");
   }
   absl::StatusOr<std::unique_ptr<ShardCompressor>> plain =
-      ShardCompressor::Create(options.plain_codec);
+      ShardCompressor::Create(options.plain_codec, /*has_feedback=*/false);
   if (!plain.ok()) {
     return Annotate(plain.status(), "gradient sync: plain_codec");
   }

@@ -130,8 +130,8 @@ class SignCompressor : public ShardCompressor {
 
 class CodecCompressor : public ShardCompressor {
  public:
-  explicit CodecCompressor(std::unique_ptr<Codec> codec)
-      : codec_(std::move(codec)) {}
+  CodecCompressor(std::unique_ptr<Codec> codec, bool has_feedback)
+      : codec_(std::move(codec)), has_feedback_(has_feedback) {}
 
   std::string text() const override { return codec_->text(); }
   int64_t MaxMessageBytes(int64_t num_elements) const override {
@@ -187,6 +187,7 @@ class CodecCompressor : public ShardCompressor {
 
  private:
   const std::unique_ptr<Codec> codec_;
+  const bool has_feedback_;
   std::vector<float> decoded_;
   float rms_ = 0;
 };
@@ -194,7 +195,7 @@ class CodecCompressor : public ShardCompressor {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ShardCompressor>> ShardCompressor::Create(
-    const std::string& text) {
+    const std::string& text, bool has_feedback) {
   DP_ASSIGN_OR_RETURN(const CodecSpec spec, ParseCodecSpec(text));
   if (spec.name == "identity" && spec.arguments.empty()) {
     return std::unique_ptr<ShardCompressor>(
@@ -205,7 +206,7 @@ absl::StatusOr<std::unique_ptr<ShardCompressor>> ShardCompressor::Create(
     return std::unique_ptr<ShardCompressor>(std::make_unique<SignCompressor>());
   }
   return std::unique_ptr<ShardCompressor>(
-      std::make_unique<CodecCompressor>(std::move(codec)));
+      std::make_unique<CodecCompressor>(std::move(codec), has_feedback));
 }
 
 }  // namespace deltapipe

@@ -27,9 +27,10 @@ class ShardCompressor {
  public:
   virtual ~ShardCompressor() = default;
 
-  /// INVALID_ARGUMENT for a text that names no codec.
+  /// INVALID_ARGUMENT for a text that names no codec. Without feedback Encode
+  /// may spare itself the residual and leave anything in its place.
   static absl::StatusOr<std::unique_ptr<ShardCompressor>> Create(
-      const std::string& text);
+      const std::string& text, bool has_feedback);
 
   /// The canonical text, equal on ranks that can talk to each other.
   virtual std::string text() const = 0;
