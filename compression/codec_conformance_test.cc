@@ -2,6 +2,7 @@
 #include "compression/testing/codec_conformance.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -81,15 +82,18 @@ TEST(CodecLargeTensorTest, FourMebiElements) {
   }
 }
 
-// The figures of AQ-SGD's setting at +0.125 bit per element: Gaussian and
-// Student t with 3 degrees of freedom, 65,536 values. The seeds are fixed.
+// ||x - y|| / ||x|| at +0.125 bit per element: Gaussian and Student t with 3
+// degrees of freedom, 65,536 values. The seeds are fixed. At 2, 3 and 4 bits
+// these are the project's targets, elsewhere what was measured plus 5 to 10 %.
 TEST(CodecQualityTest, RelativeErrorOfIntIsWithinItsTargets) {
   struct Target {
     int bits;
     double normal, heavy_tailed;
   };
   for (const Target& target :
-       {Target{2, 0.35, 0.53}, Target{3, 0.19, 0.33}, Target{4, 0.10, 0.18}}) {
+       {Target{1, 0.61, 0.85}, Target{2, 0.35, 0.53}, Target{3, 0.19, 0.33},
+        Target{4, 0.10, 0.18}, Target{5, 0.052, 0.1}, Target{6, 0.027, 0.052},
+        Target{7, 0.0135, 0.026}, Target{8, 0.007, 0.014}}) {
     auto codec = MakeCodec(absl::StrCat("int(", target.bits, ")"));
     ASSERT_TRUE(codec.ok());
     for (uint32_t seed = 1; seed <= 5; ++seed) {
@@ -104,6 +108,43 @@ TEST(CodecQualityTest, RelativeErrorOfIntIsWithinItsTargets) {
                                               ? target.normal
                                               : target.heavy_tailed)
             << target.bits << " bits, " << TestDataName(data);
+      }
+    }
+  }
+}
+
+// Where the blocks of a payload are alike, the scale is at most a third of an
+// octave above what the block needs: tighter than ErrorBound, which holds for
+// any mixture of blocks.
+TEST(CodecQualityTest, UnitsOfLikeBlocksAreWithinAThirdOfAnOctave) {
+  for (int bits = 1; bits <= 8; ++bits) {
+    const double levels = bits <= 2 ? (1 << bits) - 1 : (1 << (bits - 1)) - 1;
+    const double units_per_step = bits <= 2 ? 2 : 1;
+    for (const bool is_stochastic : {false, true}) {
+      auto codec = MakeCodec(
+          absl::StrCat("int(", bits,
+                       is_stochastic ? ",round=stochastic)" : ",clip=minmax)"));
+      ASSERT_TRUE(codec.ok());
+      const std::vector<float> x = MakeTestData(TestData::kNormal, 1 << 14, 12);
+      std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(x.size()));
+      std::vector<float> y(x.size());
+
+      ASSERT_TRUE(
+          (*codec)->Encode(x, RandomKey{}, absl::MakeSpan(payload)).ok());
+      ASSERT_TRUE((*codec)->Decode(payload, absl::MakeSpan(y)).ok());
+
+      for (size_t begin = 0; begin < x.size(); begin += 64) {
+        float block_max = 0;
+        for (size_t i = begin; i < begin + 64; ++i) {
+          block_max = std::max(block_max, std::fabs(x[i]));
+        }
+        const double step =
+            units_per_step * std::cbrt(2.0) * block_max / levels;
+        for (size_t i = begin; i < begin + 64; ++i) {
+          ASSERT_LE(std::fabs(x[i] - y[i]),
+                    (is_stochastic ? step : step / 2) * 1.0001)
+              << (*codec)->text() << ", element " << i;
+        }
       }
     }
   }
