@@ -44,7 +44,7 @@ ArmFigures MeasureArm(const std::string& arm,
   std::vector<v1::StepSummary> counted;
   std::vector<double> seconds;
   for (const v1::StepSummary& step : steps) {
-    if (step.step() <= kFillingSteps) continue;
+    if (step.step() < kFillingSteps) continue;
     counted.push_back(step);
     seconds.push_back(step.step_seconds());
   }

@@ -43,7 +43,7 @@ void JobPrinter::OnStep(const v1::StepSummary& step) {
   if (has_lines_ && pacer_.IsDue(step, now)) {
     PrintData(progress_.KeyValueLine() + "\n");
   }
-  const bool is_last = step.step() >= step.total_steps();
+  const bool is_last = StepsDone(step) >= step.total_steps();
   if (!has_bar_ ||
       (is_bar_shown_ && !is_last && now - drawn_at_ < kBarPeriod)) {
     return;

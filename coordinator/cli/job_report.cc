@@ -136,7 +136,7 @@ Json EventJson(const v1::JobEvent& event) {
   }
   object["text"] = event.text();
   if (event.has_step()) {
-    object["step"] = event.step().step();
+    object["step"] = StepsDone(event.step());
     if (event.step().validation_loss() > 0) {
       object["validation_loss"] = event.step().validation_loss();
     }

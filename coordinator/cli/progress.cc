@@ -58,13 +58,14 @@ void Progress::Add(const v1::StepSummary& step) {
 }
 
 double Progress::eta_seconds() const {
-  const double left = static_cast<double>(last_.total_steps() - last_.step());
+  const double left =
+      static_cast<double>(last_.total_steps() - StepsDone(last_));
   return std::max(0.0, left) * average_step_seconds_;
 }
 
 std::string Progress::Bar(const std::string& name, int columns) const {
   const std::string count =
-      absl::StrCat(last_.step(), "/", last_.total_steps());
+      absl::StrCat(StepsDone(last_), "/", last_.total_steps());
   std::vector<std::string> facts = {
       absl::StrFormat("loss %.3f", last_.loss()),
       absl::StrCat(ShortCount(last_.tokens_per_second()), " tokens/s"),
@@ -90,7 +91,8 @@ std::string Progress::Bar(const std::string& name, int columns) const {
   std::string line = name + "  ";
   if (bar_width >= kNarrowestBar) {
     const double total = std::max<double>(1, last_.total_steps());
-    line += BarText(static_cast<double>(last_.step()) / total, bar_width) + " ";
+    line +=
+        BarText(static_cast<double>(StepsDone(last_)) / total, bar_width) + " ";
   }
   line += count;
   for (size_t i = 0; i < num_facts; ++i) line += "  " + facts[i];
@@ -126,7 +128,7 @@ std::string Progress::KeyValueLine() const {
 }
 
 bool LinePacer::IsDue(const v1::StepSummary& step, Nanos now) {
-  const bool is_last = step.step() >= step.total_steps();
+  const bool is_last = StepsDone(step) >= step.total_steps();
   const bool is_due = !has_printed_ || is_last ||
                       now - printed_at_ >= kLinePeriod ||
                       (step.step() - printed_step_ >= kLineSteps &&
@@ -138,11 +140,13 @@ bool LinePacer::IsDue(const v1::StepSummary& step, Nanos now) {
   return true;
 }
 
+int64_t StepsDone(const v1::StepSummary& step) { return step.step() + 1; }
+
 Json StepJson(const v1::StepSummary& step) {
   Json object;
   object["event"] = "step";
   object["schema"] = "deltapipe.v1.StepSummary";
-  object["step"] = step.step();
+  object["step"] = StepsDone(step);
   object["total_steps"] = step.total_steps();
   object["loss"] = step.loss();
   if (step.validation_loss() > 0) {

@@ -28,7 +28,7 @@ class Progress {
   std::string KeyValueLine() const;
 
   const v1::StepSummary& last() const { return last_; }
-  bool has_steps() const { return last_.step() > 0; }
+  bool has_steps() const { return last_.total_steps() > 0; }
   /// From a moving average of the step time.
   double eta_seconds() const;
 
@@ -50,7 +50,12 @@ class LinePacer {
   Nanos printed_at_{0};
 };
 
-/// {"event":"step","step":..,"loss":..,...}: numbers as JSON numbers.
+/// Steps that were made once `step` is: steps count from 0 in reports, from 1
+/// for people and in JSON.
+int64_t StepsDone(const v1::StepSummary& step);
+
+/// {"event":"step","step":..,"loss":..,...}: numbers as JSON numbers; the first
+/// step is 1, the last total_steps.
 Json StepJson(const v1::StepSummary& step);
 
 /// "0:42", "12:05", "1:02:03".
