@@ -501,10 +501,10 @@ void JobActor::Fail(const std::string& reason) {
 
 void JobActor::Finish(v1::JobState state, const std::string& reason) {
   job_.set_end_time_millis(services_.clock->WallMillis());
-  if (aggregator_ != nullptr && job_.start_time_millis() > 0) {
+  if (running_since_.has_value()) {
     *job_.mutable_result() = aggregator_->Result();
     job_.mutable_result()->set_wall_seconds(
-        std::chrono::duration<double>(services_.clock->Now() - running_since_)
+        std::chrono::duration<double>(services_.clock->Now() - *running_since_)
             .count());
   }
   phase_ = Phase::kDraining;

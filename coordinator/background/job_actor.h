@@ -136,7 +136,7 @@ class JobActor {
   std::unique_ptr<StepAggregator> aggregator_;
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};
-  Nanos running_since_{0};
+  std::optional<Nanos> running_since_;
   /// When the present phase's patience ends.
   Nanos patience_end_{0};
   bool is_stop_at_once_ = false;

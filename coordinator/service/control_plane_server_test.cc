@@ -99,6 +99,7 @@ class ScriptedWorker {
     hello.mutable_hello()->set_data_address(":4000");
     hello.mutable_hello()->set_cores(2);
     stream->Write(hello);
+    bool has_left = false;
     v1::CoordinatorMessage message;
     while (stream->Read(&message)) {
       if (message.has_assignment()) {
@@ -109,10 +110,10 @@ class ScriptedWorker {
         ready.mutable_ready()->set_data_hash(99);
         stream->Write(ready);
       } else if (message.has_start()) {
-        if (!Train(stream.get())) {
-          stream->WritesDone();  // what was written still arrives
-        }
-      } else if (message.has_stop()) {
+        if (Train(stream.get())) continue;
+        has_left = true;
+        stream->WritesDone();  // what was written still arrives
+      } else if (message.has_stop() && !has_left) {
         SendDone(stream.get(), true);
       } else if (message.has_goodbye()) {
         goodbye_ = message.goodbye().reason();

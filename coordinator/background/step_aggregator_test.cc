@@ -1,0 +1,196 @@
+#include "coordinator/background/step_aggregator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+AggregatorShape TwoByTwo() {
+  AggregatorShape shape;
+  shape.num_stages = 2;
+  shape.num_replicas = 2;
+  shape.total_steps = 10;
+  shape.batch_samples = 8;
+  shape.worker_ids = {"worker-1", "worker-2", "worker-3", "worker-4"};
+  return shape;
+}
+
+/// What a worker of rank 0..3 says: ranks 2 and 3 are the last stage.
+v1::StepReport ReportOf(int rank, int64_t step) {
+  v1::StepReport report;
+  report.set_step(step);
+  report.set_step_seconds(0.1 * (rank + 1));
+  report.set_has_loss(rank >= 2);
+  report.set_loss(rank);
+  report.set_tokens(50);
+  report.set_compressed(true);
+  report.mutable_bytes()->set_activation_raw(1000 * step);
+  report.mutable_bytes()->set_activation_wire(100 * step);
+  report.mutable_bytes()->set_gradient_wire(10 * step);
+  return report;
+}
+
+/// Adds the step for all ranks; returns the summary.
+v1::StepSummary AddAll(StepAggregator* aggregator, int64_t step) {
+  for (int rank = 0; rank < 3; ++rank) {
+    const auto added = aggregator->Add(rank, ReportOf(rank, step));
+    EXPECT_TRUE(added.ok() && !added->has_value());
+  }
+  const auto last = aggregator->Add(3, ReportOf(3, step));
+  EXPECT_TRUE(last.ok() && last->has_value());
+  return **last;
+}
+
+TEST(StepAggregatorTest, StepIsCompleteWhenAllRanksHaveReportedIt) {
+  StepAggregator aggregator(TwoByTwo());
+
+  const v1::StepSummary summary = AddAll(&aggregator, 1);
+
+  EXPECT_EQ(summary.step(), 1);
+  EXPECT_EQ(summary.total_steps(), 10);
+  EXPECT_DOUBLE_EQ(summary.loss(), 2.5);  // mean over ranks 2 and 3
+  EXPECT_DOUBLE_EQ(summary.step_seconds(), 0.4);
+  EXPECT_NEAR(summary.tokens_per_second(), 100 / 0.4, 1e-3);
+  EXPECT_TRUE(summary.compressed());
+  EXPECT_EQ(summary.activation_raw_bytes(), 4000);
+  EXPECT_EQ(summary.activation_wire_bytes(), 400);
+  EXPECT_EQ(summary.gradient_wire_bytes(), 40);
+  EXPECT_EQ(aggregator.num_complete(), 1);
+}
+
+TEST(StepAggregatorTest, RanksMayBeStepsApart) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int64_t step = 1; step <= 3; ++step) {
+    for (int rank = 0; rank < 3; ++rank) {
+      ASSERT_FALSE(aggregator.Add(rank, ReportOf(rank, step))->has_value());
+    }
+  }
+
+  EXPECT_EQ((*aggregator.Add(3, ReportOf(3, 1)))->step(), 1);
+  EXPECT_EQ((*aggregator.Add(3, ReportOf(3, 2)))->step(), 2);
+  EXPECT_EQ(aggregator.LastStepOf(0), 3);
+  EXPECT_EQ(aggregator.LastStepOf(3), 2);
+}
+
+TEST(StepAggregatorTest, OneSkippingRankMakesAStepSkippedAndItsSamplesDropped) {
+  StepAggregator aggregator(TwoByTwo());
+  AddAll(&aggregator, 1);
+  for (int rank = 0; rank < 3; ++rank) {
+    aggregator.Add(rank, ReportOf(rank, 2)).IgnoreError();  // not complete yet
+  }
+  v1::StepReport skipped = ReportOf(3, 2);
+  skipped.set_skipped(true);
+  skipped.set_compressed(false);
+
+  const v1::StepSummary summary = **aggregator.Add(3, skipped);
+
+  EXPECT_TRUE(summary.skipped());
+  EXPECT_FALSE(summary.compressed());
+  EXPECT_EQ(aggregator.Result().samples_applied(), 8);
+  EXPECT_EQ(aggregator.Result().samples_dropped(), 8);
+}
+
+TEST(StepAggregatorTest, DifferentReplicasAreNamedWithStageAndStep) {
+  StepAggregator aggregator(TwoByTwo());
+  absl::Status status;
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOf(rank, 1);
+    report.set_weights_hash(rank < 2 ? 5 : 5 + static_cast<uint64_t>(rank));
+    status = aggregator.Add(rank, report).status();
+  }
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(
+      std::string(status.message()),
+      AllOf(HasSubstr("stage 1"), HasSubstr("step 1"), HasSubstr("worker-3"),
+            HasSubstr("worker-4"), HasSubstr("0000000000000008")));
+}
+
+TEST(StepAggregatorTest,
+     StagesMayHaveDifferentHashesAndUnverifiedOnesDoNotCount) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOf(rank, 1);
+    report.set_weights_hash(rank < 2 ? 5 : (rank == 2 ? 6 : 0));
+    EXPECT_TRUE(aggregator.Add(rank, report).ok());
+  }
+}
+
+TEST(StepAggregatorTest, RepeatedStepIsRefused) {
+  StepAggregator aggregator(TwoByTwo());
+  ASSERT_TRUE(aggregator.Add(1, ReportOf(1, 4)).ok());
+
+  const auto again = aggregator.Add(1, ReportOf(1, 4));
+
+  EXPECT_EQ(again.status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(again.status().message()),
+              HasSubstr("worker-2 (stage 0, replica 1) reported step 4 after "
+                        "step 4"));
+}
+
+TEST(StepAggregatorTest, RankThatRunsAwayIsRefused) {
+  StepAggregator aggregator(TwoByTwo());
+
+  EXPECT_FALSE(
+      aggregator.Add(0, ReportOf(0, StepAggregator::kMaxOpenSteps + 5)).ok());
+}
+
+TEST(StepAggregatorTest, ValidationIsTheMeanOverTokensOfTheLastStage) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::ValidationReport report;
+  report.set_step(7);
+  report.set_loss(1.0);
+  report.set_tokens(300);
+  EXPECT_FALSE(aggregator.AddValidation(0, report).has_value());
+  EXPECT_FALSE(aggregator.AddValidation(2, report).has_value());
+  report.set_loss(2.0);
+  report.set_tokens(100);
+
+  const auto summary = aggregator.AddValidation(3, report);
+
+  ASSERT_TRUE(summary.has_value());
+  EXPECT_EQ(summary->step, 7);
+  EXPECT_EQ(summary->tokens, 400);
+  EXPECT_DOUBLE_EQ(summary->loss, 1.25);
+  EXPECT_DOUBLE_EQ(aggregator.Result().validation_loss(), 1.25);
+}
+
+TEST(StepAggregatorTest, ResultSumsFinalBytesAndTakesTheMedianStep) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int64_t step = 1; step <= 3; ++step) {
+    for (int rank = 0; rank < 4; ++rank) {
+      v1::StepReport report = ReportOf(rank, step);
+      report.set_step_seconds(step == 2 ? 9.0 : 0.5);
+      ASSERT_TRUE(aggregator.Add(rank, report).ok());
+    }
+  }
+  v1::ByteCounters bytes;
+  bytes.set_activation_wire(7000);
+  bytes.set_other_wire(5);
+  for (int rank = 0; rank < 4; ++rank) aggregator.SetBytes(rank, bytes);
+
+  const v1::JobResult result = aggregator.Result();
+
+  EXPECT_EQ(result.steps(), 3);
+  EXPECT_EQ(result.activation_wire_bytes(), 28000);
+  EXPECT_EQ(result.other_wire_bytes(), 20);
+  EXPECT_DOUBLE_EQ(result.seconds_per_step(), 0.5);
+  EXPECT_NEAR(result.tokens_per_second(), 300 / 10.0, 1e-3);
+  EXPECT_EQ(result.samples_applied(), 24);
+}
+
+TEST(StepAggregatorTest, StepsMayCountFromZero) {
+  StepAggregator aggregator(TwoByTwo());
+
+  EXPECT_EQ(AddAll(&aggregator, 0).step(), 0);
+  EXPECT_EQ(aggregator.Result().steps(), 1);
+}
+
+}  // namespace
+}  // namespace deltapipe
