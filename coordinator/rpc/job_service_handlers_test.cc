@@ -1,0 +1,371 @@
+// The handlers of JobService, on a control plane without network or workers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/thread.h"
+#include "base/version.h"
+#include "coordinator/background/control_plane.h"
+#include "coordinator/rpc/cancel_job.h"
+#include "coordinator/rpc/find_job.h"
+#include "coordinator/rpc/get_job.h"
+#include "coordinator/rpc/get_plan.h"
+#include "coordinator/rpc/get_version.h"
+#include "coordinator/rpc/list_jobs.h"
+#include "coordinator/rpc/list_workers.h"
+#include "coordinator/rpc/read_logs.h"
+#include "coordinator/rpc/submit_job.h"
+#include "coordinator/rpc/watch_job.h"
+#include "coordinator/store/memory_job_store.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+const std::function<bool()> kNeverCancelled = [] { return false; };
+
+class HandlersTest : public ::testing::Test {
+ protected:
+  HandlersTest() {
+    ControlPlaneOptions options;
+    options.store = std::make_unique<MemoryJobStore>();
+    options.roster.version = kVersion;
+    options.clock = &clock_;
+    options.plan = [](const PlanRequest&) { return PlanAnswer(); };
+    options.check_spec = [](const v1::JobSpec& spec) {
+      std::vector<std::string> wrong;
+      if (spec.train().steps() < 1) wrong.push_back("train.steps: too few");
+      if (spec.train().batch() < 1) wrong.push_back("train.batch: too small");
+      return wrong;
+    };
+    plane_ = *ControlPlane::Create(std::move(options));
+  }
+  v1::SubmitJobRequest Request() {
+    v1::SubmitJobRequest request;
+    request.mutable_spec()->set_name("text");
+    request.mutable_spec()->mutable_train()->set_steps(5);
+    request.mutable_spec()->mutable_train()->set_batch(5);
+    request.mutable_spec()->mutable_parallel()->set_stages(1);
+    request.mutable_spec()->mutable_parallel()->set_replicas(1);
+    return request;
+  }
+  std::string Submit() { return SubmitJob(plane_.get(), Request())->id(); }
+  /// Stores a job that no runner drives.
+  std::string Store() {
+    NewJob job;
+    job.spec.set_name("text");
+    return plane_->store()->CreateJob(job)->job.id();
+  }
+  void RecordEvent(const std::string& id, const std::string& text) {
+    v1::JobEvent event;
+    event.set_kind("worker");
+    event.set_text(text);
+    ASSERT_TRUE(
+        plane_->events()->Record({id, std::nullopt, std::nullopt, event}).ok());
+  }
+  void Finish(const std::string& id) {
+    v1::Job job = plane_->store()->GetJob(id)->job;
+    job.set_state(v1::JOB_STATE_SUCCEEDED);
+    job.set_reason("trained 5 steps");
+    v1::JobEvent event;
+    event.set_kind("state");
+    event.set_state(v1::JOB_STATE_SUCCEEDED);
+    event.set_text("end");
+    ASSERT_TRUE(plane_->events()->Record({id, job, std::nullopt, event}).ok());
+    plane_->logs()->Wake();
+  }
+  void Log(const std::string& id, const std::string& text) {
+    v1::LogLine line;
+    line.set_text(text);
+    ASSERT_TRUE(plane_->logs()->Append(id, line).ok());
+  }
+  std::vector<std::string> Watch(const v1::WatchJobRequest& request) {
+    std::vector<std::string> texts;
+    const absl::Status status = WatchJob(
+        plane_.get(), request,
+        [&](const v1::JobEvent& event) {
+          texts.push_back(event.text());
+          return true;
+        },
+        kNeverCancelled);
+    EXPECT_TRUE(status.ok()) << status;
+    return texts;
+  }
+
+  FakeClock clock_;
+  std::unique_ptr<ControlPlane> plane_;
+};
+
+TEST_F(HandlersTest, SubmitListsEveryViolationOneALine) {
+  const auto job = SubmitJob(plane_.get(), v1::SubmitJobRequest());
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(std::string(job.status().message()),
+            "train.steps: too few\ntrain.batch: too small");
+}
+
+TEST_F(HandlersTest, ValidateOnlyStoresNothing) {
+  v1::SubmitJobRequest request = Request();
+  request.set_validate_only(true);
+
+  const auto job = SubmitJob(plane_.get(), request);
+
+  ASSERT_TRUE(job.ok());
+  EXPECT_EQ(job->id(), "");
+  EXPECT_THAT(*plane_->store()->ListJobs(JobQuery()), IsEmpty());
+}
+
+TEST_F(HandlersTest, SubmitTakesTheRunFolder) {
+  v1::SubmitJobRequest request = Request();
+  request.set_run_folder("/somewhere/else");
+
+  EXPECT_EQ(SubmitJob(plane_.get(), request)->run_folder(), "/somewhere/else");
+}
+
+TEST_F(HandlersTest, OversizeSpecIsRefused) {
+  v1::SubmitJobRequest request = Request();
+  request.mutable_spec()->set_name(std::string(2 << 20, 'x'));
+
+  EXPECT_EQ(SubmitJob(plane_.get(), request).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(HandlersTest, UnknownJobIsNamedWithTheNearest) {
+  v1::GetJobRequest request;
+  request.set_id("txt-1");
+  const auto none = GetJob(plane_.get(), request);
+  Submit();
+  Submit();
+
+  const auto near = GetJob(plane_.get(), request);
+
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(none.status().message()),
+              HasSubstr("has no jobs yet"));
+  EXPECT_EQ(near.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(near.status().message()),
+            "no job 'txt-1' (did you mean 'text-1'?)");
+}
+
+TEST_F(HandlersTest, LongUnknownIdIsNotRepeatedWhole) {
+  Submit();
+
+  const auto job = FindJob(plane_.get(), std::string(100000, 'x'));
+
+  EXPECT_LT(job.status().message().size(), 200u);
+}
+
+TEST(NearestIdTest, FewestEditsWin) {
+  EXPECT_EQ(NearestId("text-2", {"text-11", "text-3", "test-2x"}), "text-3");
+  EXPECT_EQ(NearestId("tex", {"other", "text"}), "text");
+  EXPECT_EQ(NearestId("x", {}), "");
+}
+
+TEST_F(HandlersTest, ListTurnsPagesWithoutShiftingThem) {
+  for (int i = 0; i < 5; ++i) Store();
+  v1::ListJobsRequest request;
+  request.set_page_size(2);
+  request.set_include_finished(true);
+  std::vector<std::string> ids;
+  int num_pages = 0;
+
+  do {
+    const auto page = *ListJobs(plane_.get(), request);
+    for (const v1::Job& job : page.jobs()) ids.push_back(job.id());
+    request.set_page_token(page.next_page_token());
+    if (++num_pages == 1) Store();  // comes while one reads
+  } while (!request.page_token().empty());
+
+  EXPECT_THAT(ids,
+              ElementsAre("text-5", "text-4", "text-3", "text-2", "text-1"));
+  EXPECT_EQ(num_pages, 3);
+}
+
+TEST_F(HandlersTest, FullLastPageHasNoNext) {
+  for (int i = 0; i < 4; ++i) Store();
+  v1::ListJobsRequest request;
+  request.set_page_size(4);
+
+  EXPECT_EQ(ListJobs(plane_.get(), request)->next_page_token(), "");
+}
+
+TEST_F(HandlersTest, FinishedJobsAreListedOnRequest) {
+  Store();
+  Finish(Store());
+  v1::ListJobsRequest request;
+
+  EXPECT_EQ(ListJobs(plane_.get(), request)->jobs_size(), 1);
+  request.set_include_finished(true);
+  EXPECT_EQ(ListJobs(plane_.get(), request)->jobs_size(), 2);
+}
+
+TEST_F(HandlersTest, BadPageArgumentsAreRefused) {
+  v1::ListJobsRequest negative;
+  negative.set_page_size(-1);
+  v1::ListJobsRequest forged;
+  forged.set_page_token("before-x");
+  v1::ListJobsRequest huge;
+  huge.set_page_size(1 << 30);
+
+  EXPECT_EQ(ListJobs(plane_.get(), negative).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ListJobs(plane_.get(), forged).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(ListJobs(plane_.get(), huge).ok());
+}
+
+TEST_F(HandlersTest, CancelIsIdempotentUntilTheEndThenRefused) {
+  v1::CancelJobRequest request;
+  request.set_id(Submit());
+  v1::WatchJobRequest watch;
+  watch.set_id(request.id());
+
+  EXPECT_TRUE(CancelJob(plane_.get(), request).ok());
+  EXPECT_THAT(Watch(watch).back(), HasSubstr("cancelled"));
+  const auto again = CancelJob(plane_.get(), request);
+
+  EXPECT_EQ(again.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(again.status().message()),
+              AllOf(HasSubstr("JOB_STATE_CANCELLED"), HasSubstr("text-1")));
+}
+
+TEST_F(HandlersTest, PlanOfAnUnplannedJobIsAStateError) {
+  v1::GetPlanRequest request;
+  request.set_id(Store());
+  const auto none = GetPlan(plane_.get(), request);
+  v1::Plan plan;
+  plan.set_schedule("gpipe");
+  ASSERT_TRUE(plane_->store()
+                  ->Commit({request.id(), std::nullopt, plan, std::nullopt})
+                  .ok());
+
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(none.status().message()), HasSubstr("PENDING"));
+  EXPECT_EQ(GetPlan(plane_.get(), request)->schedule(), "gpipe");
+}
+
+TEST_F(HandlersTest, WatchOfAFinishedJobReplaysItAndEnds) {
+  v1::WatchJobRequest request;
+  request.set_id(Store());
+  RecordEvent(request.id(), "a");
+  RecordEvent(request.id(), "b");
+  Finish(request.id());
+  const auto events = *plane_->store()->ReadEvents(request.id(), 0, 10);
+
+  EXPECT_THAT(Watch(request), ElementsAre("", "a", "b", "end"));
+  request.set_after_sequence(events[1].sequence());
+  EXPECT_THAT(Watch(request), ElementsAre("b", "end"));
+  request.set_after_sequence(events.back().sequence());
+  EXPECT_THAT(Watch(request), IsEmpty());
+}
+
+TEST_F(HandlersTest, WatchHasNoGapBetweenOldAndNewEvents) {
+  v1::WatchJobRequest request;
+  request.set_id(Store());
+  std::vector<std::string> expected = {""};
+  for (int i = 0; i < 600; ++i) expected.push_back(absl::StrCat(i));
+  expected.push_back("end");
+  Thread writer("writer", [&] {
+    for (int i = 0; i < 600; ++i) RecordEvent(request.id(), absl::StrCat(i));
+    Finish(request.id());
+  });
+
+  EXPECT_EQ(Watch(request), expected);
+  writer.Join();
+}
+
+TEST_F(HandlersTest, WatchEndsWhenItsReaderHasGone) {
+  v1::WatchJobRequest request;
+  request.set_id(Store());
+  int num_sent = 0;
+
+  const absl::Status status = WatchJob(
+      plane_.get(), request,
+      [&](const v1::JobEvent&) {
+        ++num_sent;
+        return true;
+      },
+      [&] { return num_sent > 0; });
+
+  EXPECT_TRUE(status.ok());
+}
+
+TEST_F(HandlersTest, WatchOfNothingIsRefused) {
+  v1::WatchJobRequest request;
+  request.set_id("text-9");
+  const auto send = [](const v1::JobEvent&) { return true; };
+
+  EXPECT_EQ(WatchJob(plane_.get(), request, send, kNeverCancelled).code(),
+            absl::StatusCode::kNotFound);
+  request.set_after_sequence(-1);
+  EXPECT_EQ(WatchJob(plane_.get(), request, send, kNeverCancelled).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(HandlersTest, LogsAreFollowedToTheJobsEnd) {
+  v1::ReadLogsRequest request;
+  request.set_id(Store());
+  request.set_follow(true);
+  Log(request.id(), "1");
+  std::vector<std::string> texts;
+
+  const absl::Status status = ReadLogs(
+      plane_.get(), request,
+      [&](const v1::LogLine& line) {
+        texts.push_back(line.text());
+        // The job goes on while its log is read.
+        if (line.text() == "1") Log(request.id(), "2");
+        if (line.text() == "2") Finish(request.id());
+        return true;
+      },
+      kNeverCancelled);
+
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(texts, ElementsAre("1", "2"));
+}
+
+TEST_F(HandlersTest, TailOfLogsEndsWithoutFollow) {
+  v1::ReadLogsRequest request;
+  request.set_id(Store());
+  for (const char* text : {"1", "2", "3"}) Log(request.id(), text);
+  request.set_tail(2);
+  std::vector<std::string> texts;
+
+  const absl::Status status = ReadLogs(
+      plane_.get(), request,
+      [&](const v1::LogLine& line) {
+        texts.push_back(line.text());
+        return true;
+      },
+      kNeverCancelled);
+
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(texts, ElementsAre("2", "3"));
+}
+
+TEST_F(HandlersTest, VersionAndWorkersAreTold) {
+  v1::Hello hello;
+  hello.set_version(kVersion);
+  hello.set_host("host-a");
+  hello.set_data_address(":1");
+  ASSERT_TRUE(plane_->jobs()
+                  ->Join(hello, "h", std::make_shared<FakeWorkerSession>())
+                  .ok());
+
+  EXPECT_EQ(GetVersion(v1::GetVersionRequest()).version(), kVersion);
+  const auto list = ListWorkers(plane_.get(), v1::ListWorkersRequest());
+  ASSERT_EQ(list.workers_size(), 1);
+  EXPECT_EQ(list.workers(0).host(), "host-a");
+}
+
+}  // namespace
+}  // namespace deltapipe
