@@ -1,4 +1,5 @@
 // deltapipe describe JOB
+#include <algorithm>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -25,8 +26,9 @@ std::string JobFacts(const v1::Job& job) {
   facts.AddRow({"job", job.id()});
   facts.AddRow({"state", StateName(job.state())});
   if (!job.reason().empty()) facts.AddRow({"reason", job.reason()});
+  const int64_t steps = std::max(job.step(), job.result().steps());
   facts.AddRow(
-      {"step", absl::StrCat(job.step(), " of ", job.spec().train().steps())});
+      {"step", absl::StrCat(steps, " of ", job.spec().train().steps())});
   facts.AddRow({"created", TimeText(job.create_time_millis())});
   facts.AddRow({"started", TimeText(job.start_time_millis())});
   facts.AddRow({"ended", TimeText(job.end_time_millis())});

@@ -1,8 +1,10 @@
 // deltapipe ls
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_report.h"
@@ -39,8 +41,9 @@ int List(const ListOptions& options) {
       }
       const double loss = job.result().train_loss();
       table.AddRow({job.id(), StateName(job.state()),
-                    absl::StrCat(job.step(), "/", job.spec().train().steps()),
-                    loss > 0 ? absl::StrCat(loss) : "-",
+                    absl::StrCat(std::max(job.step(), job.result().steps()),
+                                 "/", job.spec().train().steps()),
+                    loss > 0 ? absl::StrFormat("%.4f", loss) : "-",
                     TimeText(job.create_time_millis()), job.reason()});
     }
     if (page->next_page_token().empty()) break;

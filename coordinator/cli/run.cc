@@ -71,6 +71,9 @@ int ReportEnd(const v1::Job& job, const std::string& folder, bool json,
   } else if (job.result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(job), ClosingLines(folder, job)));
   }
+  if (job.result().steps() == 0 && job.state() == v1::JOB_STATE_CANCELLED) {
+    PrintNote(absl::StrCat("nothing was trained: ", job.reason()));
+  }
   if (job.state() == v1::JOB_STATE_FAILED) {
     PrintError(absl::StrCat("the job failed: ", job.reason()));
     PrintNote(
@@ -115,11 +118,12 @@ int RunJob(const v1::JobSpec& spec, const std::string& folder,
   });
   printer.Finish();
   if (!ended.ok()) {
-    if (signals.first_signal() != 0) {
-      PrintNote("the job did not end in time and was killed");
-      return ExitCodeOfSignal(signals.first_signal());
-    }
-    return Fail(ended.status());
+    v1::Job broken;
+    const bool is_interrupted = signals.first_signal() != 0;
+    broken.set_state(is_interrupted ? v1::JOB_STATE_CANCELLED
+                                    : v1::JOB_STATE_FAILED);
+    broken.set_reason(std::string(ended.status().message()));
+    return ReportEnd(broken, folder, options.json, signals.first_signal());
   }
   metrics << JsonLine(ResultJson(*ended)) << std::flush;
   return ReportEnd(*ended, folder, options.json, signals.first_signal());

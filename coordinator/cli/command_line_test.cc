@@ -1,0 +1,179 @@
+// The program itself, as far as it goes without workers: usage, help, bad
+// specs, exit codes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "base/file.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string output;
+  std::string errors;
+};
+
+/// Where this test may write.
+std::string Folder() {
+  const char* folder = std::getenv("TEST_TMPDIR");
+  return folder != nullptr ? folder : "/tmp";
+}
+
+/// Runs `deltapipe ARGUMENTS`, in shell syntax, from Folder().
+Outcome Deltapipe(const std::string& arguments) {
+  char here[4096];
+  EXPECT_NE(getcwd(here, sizeof(here)), nullptr);
+  const std::string files = Folder() + "/" + std::to_string(getpid());
+  const std::string command = "cd " + Folder() +
+                              " && DELTAPIPE_COORDINATOR= " + here +
+                              "/coordinator/cli/deltapipe " + arguments + " >" +
+                              files + ".out 2>" + files + ".err </dev/null";
+  Outcome outcome;
+  const int status = std::system(command.c_str());
+  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  outcome.output = ReadFile(files + ".out").value_or("");
+  outcome.errors = ReadFile(files + ".err").value_or("");
+  return outcome;
+}
+
+TEST(CommandLineTest, HelpOfEveryVerbHasExamples) {
+  for (const std::string verb :
+       {"run", "compare", "plan", "sample", "submit", "ls", "describe", "logs",
+        "cancel", "worker ls", "coordinator", "version", "completion"}) {
+    const Outcome outcome = Deltapipe(verb + " --help");
+    EXPECT_EQ(outcome.exit_code, 0) << verb;
+    EXPECT_THAT(outcome.output,
+                AllOf(HasSubstr("Examples:"), HasSubstr("deltapipe " + verb)));
+    EXPECT_THAT(outcome.errors, IsEmpty());
+  }
+}
+
+TEST(CommandLineTest, HelpListsVerbsAndExitCodes) {
+  const Outcome outcome = Deltapipe("--help");
+
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.output,
+              AllOf(HasSubstr("  run "), HasSubstr("  completion "),
+                    HasSubstr("130 interrupted")));
+}
+
+TEST(CommandLineTest, NoVerbIsAUsageErrorWithTheHelp) {
+  const Outcome outcome = Deltapipe("");
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.output, IsEmpty());
+  EXPECT_THAT(outcome.errors, HasSubstr("Subcommands:"));
+}
+
+struct Mistake {
+  const char* arguments;
+  const char* complaint;
+};
+
+class MistakeTest : public ::testing::TestWithParam<Mistake> {};
+
+TEST_P(MistakeTest, IsAUsageErrorWithTheNearestName) {
+  const Outcome outcome = Deltapipe(GetParam().arguments);
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.output, IsEmpty());
+  EXPECT_THAT(outcome.errors, StartsWith("error: "));
+  EXPECT_THAT(outcome.errors, HasSubstr(GetParam().complaint));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, MistakeTest,
+    ::testing::Values(
+        Mistake{"rnu", "unknown verb 'rnu' (did you mean 'run'?)"},
+        Mistake{"run job.yaml --jsn",
+                "unknown flag --jsn (did you mean '--json'?)"},
+        Mistake{"run job.yaml --sett=a=b",
+                "unknown flag --sett (did you mean '--set'?)"},
+        Mistake{"run", "SPEC is required"},
+        Mistake{"run a.yaml b.yaml", "unexpected argument 'b.yaml'"},
+        Mistake{"worker lss", "unknown verb 'lss' (did you mean 'ls'?)"},
+        Mistake{"logs job --tail -1", "--tail"},
+        Mistake{"completion tcsh", "tcsh"},
+        Mistake{"run nowhere.yaml", "cannot read nowhere.yaml"}));
+
+TEST(CommandLineTest, BadSpecListsEverythingAndStartsNothing) {
+  ASSERT_TRUE(WriteFileAtomically(Folder() + "/bad.yaml",
+                                  "name: bad\n"
+                                  "data: {path: missing.txt}\n"
+                                  "train: {stepps: 3, batch: 0}\n")
+                  .ok());
+
+  const Outcome outcome =
+      Deltapipe("run bad.yaml --set seed=x --runs bad-runs");
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.output, IsEmpty());
+  EXPECT_THAT(
+      outcome.errors,
+      ContainsRegex("bad.yaml:2:14: error: data.path: .*'missing.txt', which "
+                    "does not exist"));
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("bad.yaml:3:9: error: train.stepps: unknown"),
+                    HasSubstr("bad.yaml:3:27: error: train.batch: expected"),
+                    HasSubstr("--set seed=x: error: seed: expected a number"),
+                    HasSubstr("4 mistakes in bad.yaml; nothing was started")));
+  EXPECT_NE(access((Folder() + "/bad-runs").c_str(), F_OK), 0);
+}
+
+TEST(CommandLineTest, VersionIsDataOnStdout) {
+  const Outcome text = Deltapipe("version");
+  const Outcome json = Deltapipe("version --json");
+
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_THAT(text.output, ContainsRegex("^deltapipe [0-9]+[.][0-9]+"));
+  EXPECT_THAT(json.output,
+              StartsWith("{\"schema\":\"deltapipe.v1.Version\",\"version\":"));
+}
+
+TEST(CommandLineTest, NoCoordinatorIsUnreachable) {
+  const Outcome outcome = Deltapipe("ls --coordinator 127.0.0.1:1");
+
+  EXPECT_EQ(outcome.exit_code, 5);
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("127.0.0.1:1"),
+                    HasSubstr("start one with 'deltapipe coordinator'")));
+}
+
+TEST(CommandLineTest, MissingRunIsNotFound) {
+  EXPECT_EQ(Deltapipe("sample nobody --prompt x").exit_code, 3);
+}
+
+TEST(CommandLineTest, MissingLabProgramNamesTheRemedy) {
+  const Outcome outcome = Deltapipe("lab codecs --json");
+
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("deltapipe-lab"), HasSubstr("scripts/build")));
+}
+
+TEST(CommandLineTest, CompletionKnowsEveryVerb) {
+  const Outcome bash = Deltapipe("completion bash");
+  const Outcome fish = Deltapipe("completion fish");
+
+  EXPECT_EQ(bash.exit_code, 0);
+  EXPECT_THAT(bash.output, AllOf(HasSubstr("words=\"run compare plan"),
+                                 HasSubstr("complete -o filenames")));
+  EXPECT_THAT(fish.output, HasSubstr("-a submit -d '"));
+  EXPECT_THAT(Deltapipe("completion zsh").output,
+              StartsWith("#compdef deltapipe"));
+}
+
+}  // namespace
+}  // namespace deltapipe
