@@ -53,8 +53,13 @@ class FrameChannelImpl : public FrameChannel {
     const int64_t message_bytes = kFrameHeaderBytes + payload_bytes;
     DP_RETURN_IF_ERROR(AwaitRoom(header, message_bytes, deadline));
 
-    auto message =
-        std::make_shared<Buffer>(Concatenate(pieces, kFrameHeaderBytes));
+    absl::StatusOr<Buffer> joined = Concatenate(pieces, kFrameHeaderBytes);
+    if (!joined.ok()) {
+      MutexLock lock(&mutex_);
+      sender_.CancelReservation(message_bytes);
+      return joined.status();
+    }
+    auto message = std::make_shared<Buffer>(*std::move(joined));
     WireHeader wire;
     wire.frame = header;
     wire.frame.generation = options_.generation;

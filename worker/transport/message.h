@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/buffer.h"
 #include "worker/transport/channel.h"
@@ -24,9 +26,15 @@ inline int64_t TotalBytes(absl::Span<const ByteSpan> pieces) {
   return total;
 }
 
+/// A buffer for a message, not initialised. RESOURCE_EXHAUSTED without memory.
+absl::StatusOr<Buffer> AllocateMessage(int64_t size);
+
 /// One buffer with the bytes of all pieces, after `room` bytes left unset.
-inline Buffer Concatenate(absl::Span<const ByteSpan> pieces, int64_t room = 0) {
-  Buffer buffer(room + TotalBytes(pieces));
+inline absl::StatusOr<Buffer> Concatenate(absl::Span<const ByteSpan> pieces,
+                                          int64_t room = 0) {
+  absl::StatusOr<Buffer> allocated = AllocateMessage(room + TotalBytes(pieces));
+  if (!allocated.ok()) return allocated.status();
+  Buffer buffer = *std::move(allocated);
   int64_t offset = room;
   for (const ByteSpan& piece : pieces) {
     if (piece.empty()) continue;

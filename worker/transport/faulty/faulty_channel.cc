@@ -61,7 +61,8 @@ class FaultyChannelImpl : public FaultyChannel {
     }
     Buffer damaged;
     if (draws.corrupt < options_.corrupt && TotalBytes(pieces) > 0) {
-      damaged = Damage(Concatenate(pieces), draws);
+      DP_ASSIGN_OR_RETURN(Buffer copy, Concatenate(pieces));
+      damaged = Damage(std::move(copy), draws);
       Count(&FaultCounters::corrupted);
     }
     const ByteSpan whole[] = {damaged.span()};
@@ -72,7 +73,7 @@ class FaultyChannelImpl : public FaultyChannel {
       DP_RETURN_IF_ERROR(channel_->Send(bytes, deadline));
     } else if (draws.reorder < options_.reorder && !is_holding_) {
       Count(&FaultCounters::reordered);
-      held_ = Concatenate(bytes);
+      DP_ASSIGN_OR_RETURN(held_, Concatenate(bytes));
       is_holding_ = true;
       return absl::OkStatus();
     }

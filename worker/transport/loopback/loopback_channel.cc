@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "worker/transport/message.h"
 
 namespace deltapipe {
@@ -44,7 +45,7 @@ class LoopbackChannel : public Channel {
     }
     absl::Status checked = CheckMessageSize(size, max_message_bytes_, peer_);
     if (!checked.ok()) return checked;
-    Buffer message = Concatenate(pieces);
+    DP_ASSIGN_OR_RETURN(Buffer message, Concatenate(pieces));
     absl::Status failure;
     {
       MutexLock lock(&out_->mutex);

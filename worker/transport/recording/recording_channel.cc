@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
+#include "base/status_macros.h"
 #include "worker/transport/little_endian.h"
 #include "worker/transport/message.h"
 
@@ -19,7 +20,9 @@ class RecordingChannel : public Channel {
   absl::Status Send(absl::Span<const ByteSpan> pieces,
                     Deadline deadline) override {
     absl::Status sent = channel_->Send(pieces, deadline);
-    if (sent.ok()) recording_->OnSent(pieces);
+    if (!sent.ok()) return sent;
+    DP_ASSIGN_OR_RETURN(const Buffer message, Concatenate(pieces));
+    recording_->OnSent(message.span());
     return sent;
   }
 
@@ -49,10 +52,9 @@ class RecordingChannel : public Channel {
 
 Recording::Recording(const RecordingOptions& options) : options_(options) {}
 
-void Recording::OnSent(absl::Span<const ByteSpan> pieces) {
-  const Buffer message = Concatenate(pieces);
+void Recording::OnSent(ByteSpan message) {
   MutexLock lock(&mutex_);
-  Record(message.span(), &sent_);
+  Record(message, &sent_);
 }
 
 void Recording::OnReceived(ByteSpan message) {

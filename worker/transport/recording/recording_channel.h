@@ -43,7 +43,7 @@ class Recording {
  public:
   explicit Recording(const RecordingOptions& options = {});
 
-  void OnSent(absl::Span<const ByteSpan> pieces);
+  void OnSent(ByteSpan message);
   void OnReceived(ByteSpan message);
   RecordedDirection sent() const;
   RecordedDirection received() const;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "base/thread.h"
 #include "worker/transport/clock_wait.h"
 #include "worker/transport/message.h"
@@ -43,7 +44,7 @@ class ShapedChannel : public Channel {
     absl::Status checked =
         CheckMessageSize(size, max_message_bytes_, channel_->peer());
     if (!checked.ok()) return checked;
-    Buffer message = Concatenate(pieces);
+    DP_ASSIGN_OR_RETURN(Buffer message, Concatenate(pieces));
     bool timed_out;
     {
       MutexLock lock(&mutex_);

@@ -14,6 +14,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "worker/transport/little_endian.h"
 #include "worker/transport/message.h"
 
@@ -187,11 +188,7 @@ class TcpChannel : public Channel {
           absl::StrCat("message from ", peer_, " says it has ", size,
                        " bytes, expected at most ", max_message_bytes_));
     }
-    message_ = Buffer(static_cast<int64_t>(size));
-    if (size > 0 && message_.data() == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "no memory for a message of ", size, " bytes from ", peer_));
-    }
+    DP_ASSIGN_OR_RETURN(message_, AllocateMessage(static_cast<int64_t>(size)));
     message_got_ = 0;
     prefix_got_ = 0;
     in_message_ = true;
