@@ -11,52 +11,20 @@
 namespace deltapipe {
 namespace {
 
-constexpr CodecParameter CodecArgumentNamed(absl::string_view name,
-                                            absl::string_view default_text,
-                                            absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.kind = CodecParameter::Kind::kCodec;
-  parameter.default_text = default_text;
-  parameter.summary = summary;
-  return parameter;
-}
-
-constexpr CodecParameter StoreParameter() {
-  CodecParameter parameter;
-  parameter.name = "store";
-  parameter.kind = CodecParameter::Kind::kChoice;
-  parameter.default_text = "bf16";
-  parameter.summary = "what both ends keep records in";
-  parameter.choices = "bf16|fp32";
-  return parameter;
-}
-
-constexpr CodecParameter kDeltaParameters[] = {
-    CodecArgumentNamed("codec", "", "for the change since the last visit"),
-    CodecArgumentNamed("first", "int(8)", "for the value of a first visit"),
-    StoreParameter(),
-};
-
-constexpr CodecParameter kErrorFeedbackParameters[] = {
-    CodecArgumentNamed("codec", "", "for the value plus the residual"),
-};
-
 /// Gives an int(...) that names no rounding the stochastic one: gradients of
 /// activations are compressed without history, so their codec must be unbiased.
-absl::Status RoundStochastically(CodecSpec* spec) {
-  if (spec->name != "int") return absl::OkStatus();
-  DP_ASSIGN_OR_RETURN(const CodecInfo* info, FindCodec(*spec));
+void RoundStochastically(const CodecInfo& info, CodecSpec* spec) {
+  if (spec->name != "int") return;
   size_t num_positional = 0;
   for (const CodecArgument& argument : spec->arguments) {
-    if (argument.name == "round") return absl::OkStatus();
+    if (argument.name == "round") return;
     if (argument.name.empty()) ++num_positional;
   }
   const auto round = std::find_if(
-      info->parameters.begin(), info->parameters.end(),
+      info.parameters.begin(), info.parameters.end(),
       [](const CodecParameter& known) { return known.name == "round"; });
-  if (static_cast<size_t>(round - info->parameters.begin()) < num_positional) {
-    return absl::OkStatus();
+  if (static_cast<size_t>(round - info.parameters.begin()) < num_positional) {
+    return;
   }
   CodecArgument argument;
   argument.name = "round";
@@ -64,7 +32,6 @@ absl::Status RoundStochastically(CodecSpec* spec) {
   argument.value.source = spec->source;
   argument.value.column = argument.column = spec->column;
   spec->arguments.push_back(std::move(argument));
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -97,27 +64,29 @@ std::string BoundarySpec::Text() const {
 absl::StatusOr<BoundarySpec> ParseBoundarySpec(absl::string_view text,
                                                uint32_t direction) {
   DP_ASSIGN_OR_RETURN(CodecSpec parsed, ParseCodecSpec(text));
+  DP_ASSIGN_OR_RETURN(const CodecInfo* info, FindCodec(parsed));
   BoundarySpec spec;
+  if (!info->is_wrapper()) {
+    if (direction == 1) {
+      RoundStochastically(*info, &parsed);
+    }
+    DP_ASSIGN_OR_RETURN(spec.codec, MakeCodecFromSpec(parsed));
+    return spec;
+  }
+  DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
+                      CodecArguments::Read(parsed, info->parameters));
+  DP_ASSIGN_OR_RETURN(spec.codec, MakeCodecFromSpec(arguments.Codec("codec")));
   if (parsed.name == "delta") {
-    DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                        CodecArguments::Read(parsed, kDeltaParameters));
     spec.kind = BoundarySpec::Kind::kDelta;
-    DP_ASSIGN_OR_RETURN(spec.codec,
-                        MakeCodecFromSpec(arguments.Codec("codec")));
     DP_ASSIGN_OR_RETURN(spec.first,
                         MakeCodecFromSpec(arguments.Codec("first")));
     spec.store = arguments.Word("store") == "fp32"
                      ? BoundarySpec::Store::kFloat32
                      : BoundarySpec::Store::kBFloat16;
   } else if (parsed.name == "ef") {
-    DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                        CodecArguments::Read(parsed, kErrorFeedbackParameters));
     spec.kind = BoundarySpec::Kind::kErrorFeedback;
-    DP_ASSIGN_OR_RETURN(spec.codec,
-                        MakeCodecFromSpec(arguments.Codec("codec")));
   } else {
-    if (direction == 1) DP_RETURN_IF_ERROR(RoundStochastically(&parsed));
-    DP_ASSIGN_OR_RETURN(spec.codec, MakeCodecFromSpec(parsed));
+    return CodecSpecError(parsed, "it cannot be used at a stage boundary");
   }
   return spec;
 }
