@@ -6,12 +6,12 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/file.h"
+#include "base/mutex.h"
 #include "coordinator/schedule/build_plan.h"
 #include "coordinator/spec/job_spec.h"
 #include "gmock/gmock.h"
@@ -115,7 +115,7 @@ class Job {
       peer->set_data_address(transports.back()->address());
     }
     RunResult result;
-    std::mutex mutex;
+    Mutex mutex;
     std::vector<std::thread> threads;
     for (int rank = 0; rank < num_ranks_; ++rank) {
       threads.emplace_back([&, rank] {
@@ -140,7 +140,7 @@ class Job {
   }
 
  private:
-  void RunRank(int rank, Transport* transport, std::mutex* mutex,
+  void RunRank(int rank, Transport* transport, Mutex* mutex,
                RunResult* result) {
     Training* running = nullptr;
     TrainingOptions options;
@@ -168,13 +168,13 @@ class Job {
     }
     options.on_step = [&](const v1::StepReport& report) {
       {
-        std::lock_guard<std::mutex> lock(*mutex);
+        MutexLock lock(mutex);
         result->reports[rank].push_back(report);
       }
       if (after_step) after_step(rank, report.step(), running);
     };
     options.on_validation = [&](const v1::ValidationReport& report) {
-      std::lock_guard<std::mutex> lock(*mutex);
+      MutexLock lock(mutex);
       result->validation[rank] = report.loss();
     };
     // Lives until all ranks are done: another rank may be about to cancel it.
@@ -189,7 +189,7 @@ class Job {
       done.set_error_code(static_cast<int>(prepared.code()));
       done.set_error_message(std::string(prepared.message()));
     }
-    std::lock_guard<std::mutex> lock(*mutex);
+    MutexLock lock(mutex);
     result->done[rank] = done;
     if (prepared.ok()) {
       result->weights[rank].assign(training.weights().begin(),
@@ -276,7 +276,7 @@ TEST(TrainingTest, CompressedRunsLearnAndReplicasStayEqual) {
 
 TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
   using Recordings = std::map<std::string, std::shared_ptr<Recording>>;
-  std::mutex mutex;
+  Mutex mutex;
   const auto run = [&](bool use_tcp, Recordings* recordings) {
     Job job(2, 2, CompressedOverrides());
     job.use_tcp = use_tcp;
@@ -285,7 +285,7 @@ TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
       RecordingOptions options;
       options.only_first_transmissions = true;
       auto recording = std::make_shared<Recording>(options);
-      std::lock_guard<std::mutex> lock(mutex);
+      MutexLock lock(&mutex);
       (*recordings)[absl::StrCat(rank, "->", peer, "/", index)] = recording;
       return RecordChannel(std::move(channel), recording);
     };
@@ -408,15 +408,15 @@ TEST(TrainingTest, AStopAskedOfOneWorkerEndsAllAtTheSameStep) {
 TEST(TrainingTest, ACancelWakesEveryWait) {
   Job job(2, 1, {});
   Training* upstream = nullptr;
-  std::mutex mutex;
+  Mutex mutex;
   job.after_step = [&](int rank, int64_t step, Training* training) {
-    std::lock_guard<std::mutex> lock(mutex);
+    MutexLock lock(&mutex);
     if (rank == 0) upstream = training;
   };
   job.before_forward = [&](int rank, ElementwiseStage*, int64_t step, int mb) {
     // The first stage waits for this one's gradients when it is cancelled.
     if (rank == 1 && step == 4 && mb == 0) {
-      std::lock_guard<std::mutex> lock(mutex);
+      MutexLock lock(&mutex);
       upstream->Cancel(absl::CancelledError("cancelled by the test"));
     }
     return absl::OkStatus();

@@ -11,9 +11,9 @@
 
 namespace deltapipe {
 
-/// Times forward and backward of each layer for one micro-batch: the median of a
-/// few repeats after a warm-up. The embedding counts to the first layer, the head
-/// to the last. Layers of equal shape are timed once.
+/// Times forward and backward of each layer for one micro-batch: the median of
+/// a few repeats after a warm-up. The embedding counts to the first layer, the
+/// head to the last. Layers of equal shape are timed once.
 absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
                                               const std::string& device);
 
