@@ -110,7 +110,7 @@ TEST(BadSpecTest, AnEmptyCorpusIsRefused) {
 TEST(BadSpecTest, ATinyCorpusIsRefused) {
   Workbench bench;
   bench.Write("text.txt", "short");
-  ExpectRefused(&bench, {"job.yaml"}, {"text.txt"});
+  ExpectRefused(&bench, {"job.yaml"}, {"data.path", "at least", "got 5"});
 }
 
 TEST(BadSpecTest, BinaryGarbageIsNotTakenForText) {

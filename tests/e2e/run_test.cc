@@ -161,7 +161,7 @@ TEST(RunTest, TheModelWritesText) {
   ASSERT_EQ(bench.Run({"run", "job.yaml"}).exit_code, 0);
 
   const Outcome outcome =
-      bench.Run({"sample", "small", "--prompt", "The river "});
+      bench.Run({"sample", "small", "--prompt", "The river ", "--bytes", "30"});
 
   EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
   EXPECT_THAT(outcome.output, HasSubstr("The river "));

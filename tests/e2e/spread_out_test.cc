@@ -152,12 +152,41 @@ TEST_F(SpreadOutTest, JobsSurviveACoordinatorThatIsKilled) {
 TEST_F(SpreadOutTest, APortInUseIsNamedWithTheRemedy) {
   auto coordinator = StartCoordinator();
 
-  const Outcome second = bench_.Run({"coordinator", "--listen", address_});
+  const Outcome second =
+      bench_.Run({"coordinator", "--listen", address_, "--store", "other.db"});
 
   EXPECT_NE(second.exit_code, 0);
   EXPECT_NE(second.exit_code, -1) << second.text;
   EXPECT_THAT(second.errors, HasSubstr(address_));
   EXPECT_THAT(second.errors, HasSubstr("in use"));
+}
+
+TEST_F(SpreadOutTest, AStoreHasOneCoordinator) {
+  auto coordinator = StartCoordinator();
+
+  const Outcome second = bench_.Run({"coordinator", "--listen", "127.0.0.1:0"});
+
+  EXPECT_EQ(second.exit_code, 4) << second.text;
+  EXPECT_THAT(second.errors, HasSubstr("in use by another coordinator"));
+}
+
+TEST_F(SpreadOutTest, AKilledWorkerFailsItsJobAndTheOthersTakeTheNext) {
+  auto coordinator = StartCoordinator();
+  std::vector<std::unique_ptr<Process>> workers;
+  for (int i = 0; i < 4; ++i) workers.push_back(StartWorker());
+  const std::string id = Submit({"train.steps=1000000"});
+  auto log = bench_.Start({"logs", "-f", id, "--coordinator", address_});
+  auto watch =
+      bench_.Start({"submit", "job.yaml", "--json", "--coordinator", address_,
+                    "--set", "parallel.replicas=1", "--set", "train.steps=3"});
+
+  workers[1]->Signal(SIGKILL);
+
+  EXPECT_TRUE(log->WaitForExit(seconds(15)).has_value());
+  EXPECT_THAT(Describe(id).value("state", ""), HasSubstr("FAILED"));
+  EXPECT_THAT(Describe(id).value("reason", ""),
+              testing::ContainsRegex("stage [01], replica [01]"));
+  EXPECT_EQ(watch->WaitForExit(seconds(30)), 0) << watch->all();
 }
 
 TEST_F(SpreadOutTest, ListeningBeyondLoopbackTakesInsecure) {

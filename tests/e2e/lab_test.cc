@@ -1,0 +1,86 @@
+// `deltapipe lab`: codecs on files.
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/support/workbench.h"
+
+namespace deltapipe {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class LabTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    // Real tensors: the weights of a short run.
+    const Outcome run =
+        bench_.Run({"run", "job.yaml", "--set", "parallel.replicas=1", "--set",
+                    "train.steps=2"});
+    ASSERT_EQ(run.exit_code, 0) << run.text;
+    model_ = "runs/small/model.safetensors";
+  }
+
+  Workbench bench_;
+  std::string model_;
+};
+
+TEST_F(LabTest, CodecPrintsOneObjectPerTensorAndWritesTheResult) {
+  const Outcome outcome =
+      bench_.Run({"lab", "codec", "--codec", "int(4)", "--in", model_, "--out",
+                  "restored.safetensors", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const std::vector<nlohmann::json> objects = outcome.Objects();
+  ASSERT_THAT(objects, Not(IsEmpty())) << outcome.text;
+  for (const nlohmann::json& object : objects) {
+    if (!object.contains("tensor")) continue;
+    for (const char* field :
+         {"elements", "payload_bytes", "bits_per_element", "relative_rms_error",
+          "mean_error", "encode_gb_per_s", "decode_gb_per_s"}) {
+      EXPECT_TRUE(object.contains(field)) << field << " in " << object;
+    }
+    EXPECT_LT(object.value("relative_rms_error", 1.0), 0.25) << object;
+  }
+  EXPECT_TRUE(bench_.Has("restored.safetensors"));
+}
+
+TEST_F(LabTest, NoneRestoresEveryBit) {
+  const Outcome outcome =
+      bench_.Run({"lab", "codec", "--codec", "none", "--in", model_, "--out",
+                  "same.safetensors", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  for (const nlohmann::json& object : outcome.Objects()) {
+    if (!object.contains("tensor")) continue;
+    EXPECT_EQ(object.value("relative_rms_error", 1.0), 0) << object;
+    EXPECT_EQ(object.value("bits_per_element", 0.0), 32) << object;
+  }
+}
+
+TEST_F(LabTest, CodecsListsEveryRowWithItsSource) {
+  const Outcome outcome = bench_.Run({"lab", "codecs"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  for (const char* part : {"none", "cast", "int", "sign", "delta", "ef", "1..8",
+                           "2206.01299", "2104.06069"}) {
+    EXPECT_THAT(outcome.output, HasSubstr(part));
+  }
+}
+
+TEST_F(LabTest, ATypoInACodecIsAUsageError) {
+  const Outcome outcome =
+      bench_.Run({"lab", "codec", "--codec", "imt(4)", "--in", model_, "--out",
+                  "y.safetensors"});
+
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.text;
+  EXPECT_THAT(outcome.errors, HasSubstr("int"));
+  EXPECT_FALSE(bench_.Has("y.safetensors"));
+}
+
+}  // namespace
+}  // namespace deltapipe
