@@ -81,6 +81,8 @@ class Training {
   void Report(const StepState& state);
   v1::ByteCounters Bytes() const;
   double LearningRateAt(int64_t step) const;
+  /// By which a peer that is alive has answered.
+  Deadline WaitDeadline() const;
 
   bool is_first() const { return stage_index_ == 0; }
   bool is_last() const { return stage_index_ + 1 == num_stages_; }

@@ -1,0 +1,108 @@
+// What happens between steps: validation, the model file, the comparison of the
+// replicas' weights.
+#include <google/protobuf/util/json_util.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/checksum.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "worker/checkpoint/model_file.h"
+#include "worker/collective/replica_check.h"
+#include "worker/engine/training_step.h"
+
+namespace deltapipe {
+
+absl::Status Training::Validate(int64_t step) {
+  v1::ValidationReport report;
+  double weighted_loss = 0;
+  const uint32_t wire_step = static_cast<uint32_t>(step);
+  const int64_t count = source_->num_validation_microbatches();
+  for (int64_t i = replica_; i < count; i += num_replicas_) {
+    const Microbatch batch = source_->Validation(i);
+    StageInput input;
+    input.step = step;
+    input.num_samples = static_cast<int64_t>(batch.samples.size());
+    std::vector<uint64_t> keys(batch.samples.size());
+    input.sample_keys = keys;
+    input.tokens = batch.tokens;
+    input.targets = batch.targets;
+    input.needs_backward = false;
+    const uint32_t mb = static_cast<uint32_t>(i);
+    if (!is_first()) {
+      previous_->Expect(wire_step, mb, batch.samples, true);
+      DP_ASSIGN_OR_RETURN(input.activation,
+                          previous_->Await(wire_step, mb, true));
+    }
+    StageOutput output;
+    DP_RETURN_IF_ERROR(stage_->Forward(input, &output));
+    if (is_last()) {
+      weighted_loss += output.loss * static_cast<double>(batch.targets.size());
+      report.set_tokens(report.tokens() +
+                        static_cast<int64_t>(batch.targets.size()));
+    } else {
+      next_->Send(wire_step, mb, batch.samples, std::move(output.activation),
+                  true);
+      DP_RETURN_IF_ERROR(next_->WaitForQueue(4));
+    }
+  }
+  if (is_last() && report.tokens() > 0) {
+    report.set_job_id(options_.assignment.job_id());
+    report.set_generation(options_.assignment.generation());
+    report.set_step(step);
+    report.set_loss(weighted_loss / static_cast<double>(report.tokens()));
+    if (options_.on_validation) options_.on_validation(report);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Training::WriteModel(int64_t step) {
+  if (replica_ != 0 || spec_.model().kind() == "synthetic") {
+    return absl::OkStatus();
+  }
+  const Deadline deadline = WaitDeadline();
+  if (!is_first()) {
+    FrameHeader header;
+    header.generation = options_.assignment.generation();
+    header.step = static_cast<uint32_t>(step);
+    return Annotate(
+        SendShard(mesh_.stage_scalars[0].get(), header, stage_->parameters(),
+                  stage_->weights(), deadline),
+        "send the weights to the writer");
+  }
+  std::vector<ModelShard> shards(1);
+  shards[0].layout = stage_->parameters();
+  shards[0].weights.assign(stage_->weights().begin(), stage_->weights().end());
+  for (int stage = 1; stage < num_stages_; ++stage) {
+    auto shard = ReceiveShard(
+        mesh_.stage_scalars[static_cast<size_t>(stage)].get(), deadline);
+    if (!shard.ok()) {
+      return Annotate(shard.status(),
+                      absl::StrCat("collect the weights of stage ", stage));
+    }
+    shards.push_back(*std::move(shard));
+  }
+  std::string spec_json;
+  if (!google::protobuf::util::MessageToJsonString(spec_, &spec_json).ok()) {
+    return absl::InternalError("the spec cannot be written as JSON");
+  }
+  DP_RETURN_IF_ERROR(MakeDirectories(options_.assignment.run_folder()));
+  model_path_ =
+      absl::StrCat(options_.assignment.run_folder(), "/model.safetensors");
+  return WriteModelFile(model_path_, &shards,
+                        {{"format", "deltapipe"},
+                         {"step", absl::StrCat(step)},
+                         {"spec", spec_json}});
+}
+
+absl::Status Training::Verify(int64_t step, uint64_t* hash) {
+  const absl::Span<const float> weights = stage_->weights();
+  *hash = Checksum(absl::MakeConstSpan(
+      reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * 4));
+  return CheckReplicas(replicas_.get(), static_cast<uint32_t>(step),
+                       kVerifyPhase, stage_->parameters(), weights,
+                       WaitDeadline());
+}
+
+}  // namespace deltapipe

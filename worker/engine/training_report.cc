@@ -1,0 +1,78 @@
+// What a worker tells the coordinator about a step, and its byte counts.
+#include "worker/engine/training_step.h"
+
+namespace deltapipe {
+
+void Training::Report(const StepState& state) {
+  if (!options_.on_step) return;
+  v1::StepReport report;
+  report.set_job_id(options_.assignment.job_id());
+  report.set_generation(options_.assignment.generation());
+  report.set_step(state.step);
+  report.set_has_loss(is_last());
+  report.set_loss(state.loss);
+  int64_t tokens = 0;
+  for (const Microbatch& batch : state.batch) {
+    tokens += static_cast<int64_t>(batch.samples.size());
+  }
+  report.set_tokens(tokens * spec_.model().context());
+  report.set_gradient_norm(state.gradient_norm);
+  report.set_learning_rate(LearningRateAt(state.step));
+  report.set_step_seconds(SecondsSince(state.begin));
+  report.set_compute_seconds(state.compute_seconds);
+  report.set_wait_seconds(state.wait_seconds);
+  report.set_reduce_seconds(state.reduce_seconds);
+  report.set_skipped(state.is_skipped);
+  report.set_compressed(state.is_compressed);
+  *report.mutable_bytes() = Bytes();
+  report.set_weights_hash(state.weights_hash);
+  report.set_state_hash(previous_hashes_.sent ^ previous_hashes_.received ^
+                        next_hashes_.sent ^ next_hashes_.received);
+  v1::FaultCounters* faults = report.mutable_faults();
+  for (const auto* end : {&previous_, &next_}) {
+    if (*end == nullptr) continue;
+    const BoundaryEnd::Counters counters = (*end)->counters();
+    faults->set_frames_resent(faults->frames_resent() +
+                              counters.frames.frames_resent);
+    faults->set_bad_checksums(faults->bad_checksums() +
+                              counters.frames.bad_checksums);
+    faults->set_gaps(faults->gaps() + counters.frames.gaps);
+    faults->set_keyframes(faults->keyframes() + counters.keyframes_requested);
+    faults->set_refused(faults->refused() + counters.frames.refused_generation +
+                        counters.frames.refused_version +
+                        counters.frames.refused_size);
+  }
+  options_.on_step(report);
+}
+
+v1::ByteCounters Training::Bytes() const {
+  v1::ByteCounters bytes;
+  for (const auto* end : {&previous_, &next_}) {
+    if (*end == nullptr) continue;
+    const BoundaryEnd::Counters counters = (*end)->counters();
+    bytes.set_activation_raw(bytes.activation_raw() + counters.sent.raw_bytes);
+    bytes.set_activation_wire(bytes.activation_wire() + counters.wire_bytes -
+                              counters.evaluation_wire_bytes);
+    bytes.set_evaluation_wire(bytes.evaluation_wire() +
+                              counters.evaluation_wire_bytes);
+    bytes.set_delta_rows(bytes.delta_rows() + counters.sent.delta_rows);
+    bytes.set_value_rows(bytes.value_rows() + counters.sent.value_rows);
+    bytes.set_state_bytes(bytes.state_bytes() + counters.state_bytes);
+  }
+  if (sync_ != nullptr) bytes.set_gradient_raw(sync_->counters().raw_bytes);
+  for (const auto& channel : mesh_.gradients) {
+    if (channel == nullptr) continue;
+    bytes.set_gradient_wire(bytes.gradient_wire() +
+                            channel->channel_counters().bytes_sent);
+  }
+  for (const auto* group : {&mesh_.stage_scalars, &mesh_.replica_scalars}) {
+    for (const auto& channel : *group) {
+      if (channel == nullptr) continue;
+      bytes.set_other_wire(bytes.other_wire() +
+                           channel->channel_counters().bytes_sent);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,258 @@
+// One step of the plan: the instructions, then the agreement of all workers on
+// norm, verdict, state and whether to stop.
+#include "worker/engine/training_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+/// A 64-bit hash travels as two exactly representable numbers.
+void AppendHash(uint64_t hash, std::vector<double>* values) {
+  values->push_back(static_cast<double>(hash >> 32));
+  values->push_back(static_cast<double>(hash & 0xFFFFFFFFu));
+}
+
+// What each stage tells the others at the end of a step.
+enum Gathered : size_t {
+  kSquaredNorm,
+  kStop,
+  kPreviousSent,
+  kPreviousReceived = kPreviousSent + 2,
+  kNextSent = kPreviousReceived + 2,
+  kNextReceived = kNextSent + 2,
+  kNumGathered = kNextReceived + 2,
+};
+
+}  // namespace
+
+absl::Status Training::RunStep(int64_t step) {
+  StepState state;
+  state.step = step;
+  const int64_t first_slot = int64_t{replica_} * plan_.num_microbatches();
+  for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
+    state.batch.push_back(source_->Train(step, first_slot + mb));
+  }
+  const auto& instructions = plan_.stages(stage_index_).instructions();
+  // Receivers learn at once what the whole step brings, in its order.
+  for (const v1::Instruction& instruction : instructions) {
+    const int mb = instruction.microbatch();
+    if (instruction.kind() == v1::Instruction::RECEIVE_ACTIVATION) {
+      previous_->Expect(static_cast<uint32_t>(step), static_cast<uint32_t>(mb),
+                        state.batch[static_cast<size_t>(mb)].samples, false);
+    } else if (instruction.kind() == v1::Instruction::RECEIVE_GRADIENT) {
+      next_->Expect(static_cast<uint32_t>(step), static_cast<uint32_t>(mb),
+                    state.batch[static_cast<size_t>(mb)].samples, false);
+    }
+  }
+  for (const v1::Instruction& instruction : instructions) {
+    const absl::Status status = Execute(instruction, &state);
+    if (!status.ok()) {
+      return Annotate(
+          status, absl::StrCat(v1::Instruction::Kind_Name(instruction.kind()),
+                               " of micro-batch ", instruction.microbatch()));
+    }
+  }
+  Report(state);
+  return absl::OkStatus();
+}
+
+absl::Status Training::Execute(const v1::Instruction& instruction,
+                               StepState* state) {
+  const int mb = instruction.microbatch();
+  const uint32_t step = static_cast<uint32_t>(state->step);
+  const uint32_t wire_mb = static_cast<uint32_t>(mb);
+  const auto begin = SteadyClock::now();
+  switch (instruction.kind()) {
+    case v1::Instruction::LOAD:
+      return absl::OkStatus();  // the whole step is loaded at once
+    case v1::Instruction::RECEIVE_ACTIVATION: {
+      DP_ASSIGN_OR_RETURN(state->received_activations[mb],
+                          previous_->Await(step, wire_mb, false));
+      state->wait_seconds += SecondsSince(begin);
+      return absl::OkStatus();
+    }
+    case v1::Instruction::FORWARD: {
+      const Microbatch& batch = state->batch[static_cast<size_t>(mb)];
+      std::vector<uint64_t> keys;
+      for (const BoundarySample& sample : batch.samples) {
+        keys.push_back(sample.key);
+      }
+      StageInput input;
+      input.microbatch = mb;
+      input.step = state->step;
+      input.num_samples = static_cast<int64_t>(batch.samples.size());
+      input.sample_keys = keys;
+      input.tokens = batch.tokens;
+      input.targets = batch.targets;
+      input.loss_scale = 1.0f / static_cast<float>(plan_.num_microbatches());
+      if (!is_first()) {
+        input.activation = std::move(state->received_activations[mb]);
+        state->received_activations.erase(mb);
+      }
+      StageOutput output;
+      DP_RETURN_IF_ERROR(stage_->Forward(input, &output));
+      if (is_last()) {
+        state->loss += output.loss / plan_.num_microbatches();
+      } else {
+        state->activations[mb] = std::move(output.activation);
+      }
+      state->compute_seconds += SecondsSince(begin);
+      return absl::OkStatus();
+    }
+    case v1::Instruction::SEND_ACTIVATION:
+      next_->Send(step, wire_mb, state->batch[static_cast<size_t>(mb)].samples,
+                  std::move(state->activations[mb]), false);
+      state->activations.erase(mb);
+      return absl::OkStatus();
+    case v1::Instruction::RECEIVE_GRADIENT: {
+      DP_ASSIGN_OR_RETURN(state->received_gradients[mb],
+                          next_->Await(step, wire_mb, false));
+      state->wait_seconds += SecondsSince(begin);
+      return absl::OkStatus();
+    }
+    case v1::Instruction::BACKWARD: {
+      TensorRef gradient;
+      if (!is_last()) {
+        gradient = std::move(state->received_gradients[mb]);
+        state->received_gradients.erase(mb);
+      }
+      DP_ASSIGN_OR_RETURN(TensorRef input_gradient,
+                          stage_->Backward(mb, gradient));
+      if (!is_first()) state->gradients[mb] = std::move(input_gradient);
+      state->compute_seconds += SecondsSince(begin);
+      return absl::OkStatus();
+    }
+    case v1::Instruction::SEND_GRADIENT:
+      previous_->Send(step, wire_mb,
+                      state->batch[static_cast<size_t>(mb)].samples,
+                      std::move(state->gradients[mb]), false);
+      state->gradients.erase(mb);
+      return absl::OkStatus();
+    case v1::Instruction::REDUCE: {
+      const absl::Status status = Reduce(state);
+      state->reduce_seconds += SecondsSince(begin);
+      return status;
+    }
+    case v1::Instruction::APPLY: {
+      const absl::Status status = Apply(state);
+      state->reduce_seconds += SecondsSince(begin);
+      return status;
+    }
+    default:
+      return absl::InternalError(absl::StrCat(
+          "the plan holds an unknown instruction ", instruction.kind()));
+  }
+}
+
+absl::Status Training::Reduce(StepState* state) {
+  const uint32_t step = static_cast<uint32_t>(state->step);
+  const Deadline deadline = WaitDeadline();
+  const SyncRequest request =
+      optimizer_->Prepare(state->step, stage_->gradients());
+  state->is_compressed = request.format == SyncFormat::kCompressed;
+  DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));
+  // Whether to stop is agreed on beside the gradients: first over the replicas
+  // of each stage, then (in Apply) over the stages.
+  const double wants_stop = is_stop_requested_ ? 1 : 0;
+  DP_ASSIGN_OR_RETURN(
+      const auto gathered,
+      replicas_->AllGather(step, kStopPhase, {wants_stop}, deadline));
+  for (const std::vector<double>& values : gathered) {
+    if (values[0] != 0) is_stopping_ = true;
+  }
+  return sync_->Wait(deadline);
+}
+
+absl::Status Training::Apply(StepState* state) {
+  const uint32_t step = static_cast<uint32_t>(state->step);
+  const Deadline deadline = WaitDeadline();
+  std::vector<double> mine = {optimizer_->MeanGradientSquaredNorm(),
+                              is_stopping_ ? 1.0 : 0.0};
+  AppendHash(previous_hashes_.sent, &mine);
+  AppendHash(previous_hashes_.received, &mine);
+  AppendHash(next_hashes_.sent, &mine);
+  AppendHash(next_hashes_.received, &mine);
+  DP_ASSIGN_OR_RETURN(const auto gathered,
+                      stages_->AllGather(step, kNormPhase, mine, deadline));
+  DP_RETURN_IF_ERROR(CheckHashes(gathered));
+  double squared_norm = 0;
+  for (const std::vector<double>& values : gathered) {
+    squared_norm += values[kSquaredNorm];
+    if (values[kStop] != 0) is_stopping_ = true;
+  }
+  state->gradient_norm = std::sqrt(squared_norm);
+  state->is_skipped = !std::isfinite(squared_norm);
+  if (state->is_skipped) {
+    DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
+    optimizer_->Skip();
+    LOG_WARNING << "step " << state->step
+                << " is skipped: the gradient is not finite";
+  } else {
+    DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));
+    const double limit = spec_.train().clip_norm();
+    const double clip = limit > 0 && state->gradient_norm > limit
+                            ? limit / state->gradient_norm
+                            : 1.0;
+    DP_RETURN_IF_ERROR(optimizer_->Apply(
+        state->step, LearningRateAt(state->step), clip, stage_->weights()));
+  }
+  DP_RETURN_IF_ERROR(stage_->WeightsChanged());
+  // The delta state advances with what was sent, whether or not the step was
+  // applied: both ends have it.
+  if (previous_ != nullptr) {
+    previous_->CommitStep(step);
+    DP_ASSIGN_OR_RETURN(previous_hashes_, previous_->AwaitHashes(step));
+  }
+  if (next_ != nullptr) {
+    next_->CommitStep(step);
+    DP_ASSIGN_OR_RETURN(next_hashes_, next_->AwaitHashes(step));
+  }
+  const int64_t every = spec_.train().verify_every();
+  const bool is_verified = every > 0 && (state->step + 1) % every == 0;
+  if (is_verified) {
+    DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Training::CheckHashes(
+    const std::vector<std::vector<double>>& gathered) {
+  const auto compare = [&](size_t neighbour, size_t mine_at, size_t theirs_at,
+                           const char* what) {
+    for (size_t i = 0; i < 2; ++i) {
+      if (gathered[static_cast<size_t>(stage_index_)][mine_at + i] !=
+          gathered[neighbour][theirs_at + i]) {
+        return absl::DataLossError(absl::StrCat(
+            "the ", what, " state of the boundary between stages ",
+            std::min<size_t>(neighbour, static_cast<size_t>(stage_index_)),
+            " and ",
+            std::max<size_t>(neighbour, static_cast<size_t>(stage_index_)),
+            " differs between its two ends after step ", step_.load() - 1,
+            ": one of them is damaged; start the job again"));
+      }
+    }
+    return absl::OkStatus();
+  };
+  for (const std::vector<double>& values : gathered) {
+    if (values.size() != kNumGathered) {
+      return absl::DataLossError("a stage sent another number of figures");
+    }
+  }
+  if (!is_first()) {
+    const size_t other = static_cast<size_t>(stage_index_) - 1;
+    DP_RETURN_IF_ERROR(
+        compare(other, kPreviousReceived, kNextSent, "activation"));
+    DP_RETURN_IF_ERROR(
+        compare(other, kPreviousSent, kNextReceived, "gradient"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace deltapipe

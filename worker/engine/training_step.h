@@ -1,0 +1,47 @@
+// What the parts of Training share: the state of one step, and the numbers of
+// the scalar exchanges.
+#ifndef DELTAPIPE_WORKER_ENGINE_TRAINING_STEP_H_
+#define DELTAPIPE_WORKER_ENGINE_TRAINING_STEP_H_
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "worker/engine/training.h"
+
+namespace deltapipe {
+
+using SteadyClock = std::chrono::steady_clock;
+
+inline double SecondsSince(SteadyClock::time_point begin) {
+  return std::chrono::duration<double>(SteadyClock::now() - begin).count();
+}
+
+// Phases of the scalar exchanges, so that a message out of turn is noticed.
+inline constexpr uint32_t kNormPhase = 1;
+inline constexpr uint32_t kStopPhase = 2;
+inline constexpr uint32_t kVerifyPhase = 3;
+inline constexpr uint32_t kBarrierPhase = 4;
+
+struct Training::StepState {
+  int64_t step = 0;
+  SteadyClock::time_point begin = SteadyClock::now();
+  std::vector<Microbatch> batch;  // by micro-batch of this replica
+  std::map<int, TensorRef> received_activations;
+  std::map<int, TensorRef> received_gradients;
+  std::map<int, TensorRef> activations;
+  std::map<int, TensorRef> gradients;
+  double loss = 0;
+  double compute_seconds = 0;
+  double wait_seconds = 0;
+  double reduce_seconds = 0;
+  double gradient_norm = 0;
+  bool is_skipped = false;
+  bool is_compressed = false;
+  uint64_t weights_hash = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_ENGINE_TRAINING_STEP_H_
