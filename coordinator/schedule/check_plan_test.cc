@@ -241,7 +241,7 @@ TEST(CheckPlanTest, MutatedPlansAreRefusedExactlyIfTheyBreak) {
   std::mt19937 random(seed);
   int num_refused = 0;
   int num_harmless = 0;
-  for (int i = 0; i < 5'000; ++i) {
+  for (int i = 0; i < 3'000; ++i) {
     const PipelineShape shape = {1 + static_cast<int>(random() % 5),
                                  1 + static_cast<int>(random() % 6)};
     v1::Plan plan = TestingPlan(RandomSchedule(shape, &random), shape);
@@ -264,7 +264,7 @@ TEST(CheckPlanTest, MutatedPlansAreRefusedExactlyIfTheyBreak) {
         << what;
   }
   // Both kinds of mutation must have been met, or the test shows nothing.
-  EXPECT_GT(num_refused, 3'000);
+  EXPECT_GT(num_refused, 1'500);
   EXPECT_GT(num_harmless, 100);
 }
 
