@@ -1,5 +1,6 @@
 #include "compression/codec_spec.h"
 
+#include <random>
 #include <string>
 
 #include "compression/codec.h"
@@ -64,6 +65,26 @@ TEST(CodecSpecTest, DepthAndLengthAreBounded) {
   EXPECT_THAT(ParseError(deep), HasSubstr("at most 8 levels"));
   EXPECT_THAT(ParseError(std::string(2000, 'x')),
               HasSubstr("at most 1024 characters, got 2000"));
+}
+
+TEST(CodecSpecTest, AnyTextParsesOrFailsAndTreesSurviveTheirText) {
+  std::mt19937 generator(1);
+  const std::string alphabet = "int(4,8)=ef none";
+  int num_parsed = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string text;
+    for (size_t length = generator() % 12; length > 0; --length) {
+      text += alphabet[generator() % alphabet.size()];
+    }
+    MakeCodec(text).status().IgnoreError();
+    const auto spec = ParseCodecSpec(text);
+    if (!spec.ok()) continue;
+    ++num_parsed;
+    const auto again = ParseCodecSpec(CodecSpecText(*spec));
+    ASSERT_TRUE(again.ok()) << text;
+    ASSERT_EQ(CodecSpecText(*again), CodecSpecText(*spec)) << text;
+  }
+  EXPECT_GT(num_parsed, 100);
 }
 
 TEST(CodecSpecTest, UnknownNamesGetTheNearestKnownOne) {

@@ -1,6 +1,7 @@
 // The bytes of every codec, as hashes: a change here is a change of the wire
 // format and of stored states, and needs a new version of both.
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,10 @@ struct Golden {
   uint64_t payload_hash;
   uint64_t values_hash;
 };
+
+std::ostream& operator<<(std::ostream& out, const Golden& golden) {
+  return out << golden.codec;
+}
 
 class GoldenTest : public ::testing::TestWithParam<Golden> {};
 

@@ -49,7 +49,6 @@ constexpr uint8_t kIntScaleMagnitude = 0x7F;
 constexpr uint8_t kIntScaleZero = 0;
 constexpr uint8_t kIntScaleNonFinite = 127;
 constexpr int kIntFineMagnitudes = 63;
-constexpr int kIntFineOctaves = 21;
 constexpr int kIntMaxWindow = 235;
 constexpr int kIntMaxCandidates = 11;
 
@@ -65,7 +64,9 @@ inline float IntPowerOfThirds(int thirds) {
                      kMantissa[shifted % 3]);
 }
 
-/// The first fine magnitude's exponent.
+/// The exponent of the first fine magnitude: the window, a byte of the payload,
+/// counts octaves from the smallest normal number. The fine grid is the same
+/// for all windows, each shows another part of it.
 inline int IntWindowBottom(int window) { return window - 126; }
 
 /// The unit that `magnitude` (1..126) stands for.
@@ -78,12 +79,17 @@ inline float IntUnit(int window, int magnitude) {
 }
 
 /// The window for a payload whose largest and median block maxima have these
-/// fp32 exponent fields: up to 14 octaves above the median are fine.
+/// fp32 exponent fields. It reaches up to what the largest block needs, but no
+/// further than 14 octaves above the median, so that a few wild blocks do not
+/// take the grid away from the others.
 inline int IntWindow(const IntFormat& format, int largest_field,
                      int median_field) {
   const int field =
       largest_field < median_field + 14 ? largest_field : median_field + 14;
-  const int window = (field - 127) - (format.bits - 1) + 2 + 106;
+  // A maximum below 2^(e + 1) needs units up to 2^(e + 1) / 2^(bits - 1), up to
+  // an octave more where levels are fewer; the grid has 20 octaves below.
+  const int top = (field - 127) - (format.bits - 1) + 2;
+  const int window = top - 20 + 126;
   return window < 0 ? 0 : window > kIntMaxWindow ? kIntMaxWindow : window;
 }
 

@@ -11,6 +11,7 @@
 #define DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,10 @@ struct ConformanceCase {
   std::string codec;
   size_t block = 1;
 };
+inline std::ostream& operator<<(std::ostream& out,
+                                const ConformanceCase& test) {
+  return out << test.codec;
+}
 
 /// All kinds of data at sizes 0, 1, odd, up to 4,099, at unaligned addresses:
 /// encodes within MaxPayloadBytes (exactly that, for a fixed size), nothing
