@@ -13,6 +13,7 @@
 #include "worker/transport/frame_channel.h"
 #include "worker/transport/loopback/loopback_channel.h"
 #include "worker/transport/recording/recording_channel.h"
+#include "worker/transport/shaped/shaped_channel.h"
 
 namespace deltapipe {
 namespace {
@@ -180,6 +181,26 @@ TEST(FrameChannelFaultsTest, RepetitionsCarryTheSameBytes) {
     }
   }
   EXPECT_GT(num_repeated, 20);
+}
+
+TEST(FrameChannelFaultsTest, AFrameOnItsWayIsNotSentAgain) {
+  auto ends = CreateLoopbackChannelPair(1 << 20, 1 << 24, "b", "a");
+  LinkOptions slow;
+  slow.bits_per_second = 8e6;  // the frame takes 200 ms
+  FrameChannelOptions impatient;
+  impatient.resend_after = milliseconds(10);
+  auto a = FrameChannel::Create(ShapeChannel(std::move(ends.first),
+                                             LinkShaper::Create(slow).value()),
+                                impatient)
+               .value();
+  auto b = FrameChannel::Create(std::move(ends.second), {}).value();
+
+  ASSERT_TRUE(a->Send({}, {std::vector<uint8_t>(200000)}, Soon()).ok());
+  ASSERT_TRUE(b->Receive(Soon()).ok());
+  ASSERT_TRUE(a->Flush(Soon()).ok());
+
+  EXPECT_EQ(a->counters().frames_resent, 0);
+  EXPECT_EQ(b->counters().duplicates_dropped, 0);
 }
 
 TEST(FrameChannelFaultsTest, ACutChannelIsUnavailableAtBothEnds) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread.h"
 #include "worker/transport/frame_wire.h"
 #include "worker/transport/loopback/loopback_channel.h"
 
@@ -134,6 +135,86 @@ TEST_F(FrameChannelTest, CancelWakesBothDirectionsWithItsReason) {
   EXPECT_EQ(a_->Send({}, {}, Soon()), absl::CancelledError("stage 1 left"));
   EXPECT_EQ(b_->Receive(Soon()).status().code(),
             absl::StatusCode::kUnavailable);
+}
+
+TEST_F(FrameChannelTest, CancelWakesASendThatWaitsForTheWindow) {
+  FrameChannelOptions options;
+  options.window_bytes = 1;
+  Connect(options, options);
+  ASSERT_TRUE(a_->Send({}, {Bytes("fills the window")}, Soon()).ok());
+  absl::Status sent;
+
+  {
+    Thread sender("sender", [&] { sent = a_->Send({}, {}, Soon()); });
+    // Whether the thread waits already or will in a moment, it must end.
+    EXPECT_FALSE(
+        a_->Receive(Deadline::After(std::chrono::milliseconds(10))).ok());
+    a_->Cancel(absl::CancelledError("enough"));
+  }
+
+  EXPECT_EQ(sent, absl::CancelledError("enough"));
+}
+
+TEST_F(FrameChannelTest, RefusesOversizedAndInternalFramesAndStaysUsable) {
+  FrameChannelOptions options;
+  options.max_payload_bytes = 4;
+  Connect(options, options);
+  FrameHeader internal;
+  internal.kind = FrameKind::kResendRequest;
+
+  const absl::Status large = a_->Send({}, {Bytes("12345")}, Soon());
+  const absl::Status control = a_->Send(internal, {}, Soon());
+  ASSERT_TRUE(a_->Send({}, {Bytes("1234")}, Soon()).ok());
+
+  EXPECT_EQ(large.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(large.message()), HasSubstr("expected at most 4"));
+  EXPECT_EQ(control.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Text(b_->Receive(Soon()).value()), "1234");
+}
+
+TEST_F(FrameChannelTest, RefusesFramesAboveTheReceiversLimit) {
+  FrameChannelOptions small;
+  small.max_payload_bytes = 4;
+  Connect({}, small);
+
+  ASSERT_TRUE(a_->Send({}, {Bytes("12345")}, Soon()).ok());
+  auto received = b_->Receive(Deadline::After(std::chrono::milliseconds(50)));
+
+  EXPECT_EQ(received.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(b_->counters().refused_size, 1);
+}
+
+TEST_F(FrameChannelTest, AnEndWithoutChecksumsSpeaksToOneWith) {
+  FrameChannelOptions without;
+  without.verify_checksums = false;
+  Connect(without, {});
+
+  ASSERT_TRUE(a_->Send({}, {Bytes("there")}, Soon()).ok());
+  ASSERT_TRUE(b_->Send({}, {Bytes("back")}, Soon()).ok());
+
+  EXPECT_EQ(Text(b_->Receive(Soon()).value()), "there");
+  EXPECT_EQ(Text(a_->Receive(Soon()).value()), "back");
+}
+
+TEST_F(FrameChannelTest, TwoEndsThatOnlySendDoNotBlockEachOther) {
+  Connect();
+  const std::string payload(1 << 20, 'x');
+  absl::Status sent_b;
+
+  {
+    Thread sender("sender", [&] {
+      for (int i = 0; i < 40 && sent_b.ok(); ++i) {
+        sent_b = b_->Send({}, {Bytes(payload)}, Soon());
+      }
+    });
+    for (int i = 0; i < 40; ++i) {
+      ASSERT_TRUE(a_->Send({}, {Bytes(payload)}, Soon()).ok());
+    }
+  }
+
+  EXPECT_TRUE(sent_b.ok()) << sent_b;
+  EXPECT_TRUE(a_->Flush(Soon()).ok());
+  EXPECT_TRUE(b_->Flush(Soon()).ok());
 }
 
 TEST_F(FrameChannelTest, DeliversWhatArrivedBeforeThePeerWent) {
