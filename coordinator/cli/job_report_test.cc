@@ -33,11 +33,11 @@ v1::Job EndedJob() {
 
 TEST(JobReportTest, SummaryIsATableOfTrafficAndOneOfFacts) {
   EXPECT_EQ(SummaryTable(EndedJob()),
-            "                raw  on the wire  ratio\n"
-            "activations    8 GB         1 GB   8.0x\n"
-            "gradients      6 MB         2 MB   3.0x\n"
-            "evaluation                  5 kB\n"
-            "other                        0 B\n"
+            "              raw  on the wire  ratio\n"
+            "activations  8 GB         1 GB   8.0x\n"
+            "gradients    6 MB         2 MB   3.0x\n"
+            "evaluation                5 kB\n"
+            "other                      0 B\n"
             "\n"
             "state            SUCCEEDED\n"
             "steps            1,000 of 1,000\n"

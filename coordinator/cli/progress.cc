@@ -37,6 +37,16 @@ std::string ShortCount(double count) {
   return absl::StrFormat("%.1fM", count / 1e6);
 }
 
+std::string RightPadded(std::string text, size_t width) {
+  if (text.size() < width) text.append(width - text.size(), ' ');
+  return text;
+}
+
+std::string LeftPadded(std::string text, size_t width) {
+  if (text.size() < width) text.insert(0, width - text.size(), ' ');
+  return text;
+}
+
 std::string BarText(double share, int width) {
   share = std::clamp(share, 0.0, 1.0);
   const int filled = static_cast<int>(std::floor(share * width));
@@ -64,17 +74,22 @@ double Progress::eta_seconds() const {
 }
 
 std::string Progress::Bar(const std::string& name, int columns) const {
-  const std::string count =
-      absl::StrCat(StepsDone(last_), "/", last_.total_steps());
+  const std::string total = absl::StrCat(last_.total_steps());
+  const std::string count = absl::StrCat(
+      LeftPadded(absl::StrCat(StepsDone(last_)), total.size()), "/", total);
+  // Facts have fixed widths, so that the line stands still from step to step.
   std::vector<std::string> facts = {
-      absl::StrFormat("loss %.3f", last_.loss()),
-      absl::StrCat(ShortCount(last_.tokens_per_second()), " tokens/s"),
-      absl::StrCat("ETA ", ClockText(eta_seconds()))};
-  const double saved = RawBytes(last_) - WireBytes(last_);
-  if (saved > 0) {
-    facts.push_back(absl::StrCat("saved ", FormatBytes(saved), " (",
-                                 RatioText(RawBytes(last_), WireBytes(last_)),
-                                 ")"));
+      RightPadded(absl::StrFormat("loss %.3f", last_.loss()), 10),
+      RightPadded(absl::StrCat(ShortCount(last_.tokens_per_second()), " tok/s"),
+                  12),
+      RightPadded(absl::StrCat("ETA ", ClockText(eta_seconds())), 9)};
+  const double raw = RawBytes(last_);
+  const double wire = WireBytes(last_);
+  if (raw > wire) {
+    facts.push_back(
+        RightPadded(absl::StrCat("saved ", FormatBytes(raw - wire)), 13));
+    facts.push_back(
+        RightPadded(absl::StrCat("(", RatioText(raw, wire), ")"), 7));
   }
 
   const auto width_of = [&](size_t num_facts) {
@@ -90,18 +105,19 @@ std::string Progress::Bar(const std::string& name, int columns) const {
   const int bar_width = std::min(kWidestBar, columns - width_of(num_facts) - 2);
   std::string line = name + "  ";
   if (bar_width >= kNarrowestBar) {
-    const double total = std::max<double>(1, last_.total_steps());
-    line +=
-        BarText(static_cast<double>(StepsDone(last_)) / total, bar_width) + " ";
+    const double share = static_cast<double>(StepsDone(last_)) /
+                         std::max<double>(1, last_.total_steps());
+    line += BarText(share, bar_width) + " ";
   }
   line += count;
   for (size_t i = 0; i < num_facts; ++i) line += "  " + facts[i];
+  line.erase(line.find_last_not_of(' ') + 1);
   if (TextWidth(line) <= columns) return line;
   return count.substr(0, static_cast<size_t>(std::max(0, columns)));
 }
 
 std::string Progress::KeyValueLine() const {
-  std::string line = absl::StrFormat("step=%d/%d loss=%.4f", last_.step(),
+  std::string line = absl::StrFormat("step=%d/%d loss=%.4f", StepsDone(last_),
                                      last_.total_steps(), last_.loss());
   if (last_.validation_loss() > 0) {
     absl::StrAppendFormat(&line, " validation_loss=%.4f",

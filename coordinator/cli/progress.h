@@ -19,9 +19,9 @@ class Progress {
   /// Takes in the next step.
   void Add(const v1::StepSummary& step);
 
-  /// "text  [=====>    ] 340/1000  loss 2.013  12.3k tokens/s  ETA 1:45  saved
-  /// 1.2 GB (8.1x)" in at most `columns` characters; what does not fit is left
-  /// out from the end, and the bar shrinks first.
+  /// "text  [=====>    ]  340/1000  loss 2.013  12.3k tok/s  ETA 1:45  saved
+  /// 1.2 GB  (8.1x)" in at most `columns` characters; what does not fit is left
+  /// out from the end.
   std::string Bar(const std::string& name, int columns) const;
   /// "step=340/1000 loss=2.0130 tokens_per_second=12345 ..."; no value has a
   /// space.

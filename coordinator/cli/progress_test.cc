@@ -31,10 +31,9 @@ TEST(ProgressTest, BarShowsEverythingWhereThereIsRoom) {
   Progress progress;
   progress.Add(Step(499));
 
-  EXPECT_EQ(
-      progress.Bar("text", 120),
-      "text  [===============>              ] 500/1000  loss 2.013  16.4k "
-      "tokens/s  ETA 2:05  saved 8 MB (5.0x)");
+  EXPECT_EQ(progress.Bar("text", 120),
+            "text  [===============>              ]  500/1000  loss 2.013  "
+            "16.4k tok/s   ETA 2:05   saved 8 MB     (5.0x)");
 }
 
 TEST(ProgressTest, BarDropsFactsFromTheEndWhereThereIsNot) {
@@ -46,7 +45,16 @@ TEST(ProgressTest, BarDropsFactsFromTheEndWhereThereIsNot) {
   EXPECT_LE(TextWidth(narrow), 60);
   EXPECT_THAT(narrow, HasSubstr("loss 2.013"));
   EXPECT_THAT(narrow, Not(HasSubstr("saved")));
-  EXPECT_EQ(progress.Bar("text", 5), "500/1");
+  EXPECT_EQ(progress.Bar("text", 5), " 500/");
+}
+
+TEST(ProgressTest, EightyColumnsHoldTheBytesSaved) {
+  Progress progress;
+  progress.Add(Step(499));
+
+  EXPECT_EQ(progress.Bar("text", 79),
+            "text  [====>    ]  500/1000  loss 2.013  16.4k tok/s   ETA 2:05 "
+            "  saved 8 MB");
 }
 
 TEST(ProgressTest, BarFitsEveryWidth) {
