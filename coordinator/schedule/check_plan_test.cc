@@ -53,14 +53,19 @@ TEST(CheckPlanTest, TenThousandRandomPlansAreAccepted) {
   const uint32_t seed = 31;
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
+  v1::Plan plan;
   for (int i = 0; i < 10'000; ++i) {
-    const PipelineShape shape = {1 + static_cast<int>(random() % 16),
-                                 1 + static_cast<int>(random() % 64)};
+    // 1..16 stages and 1..64 micro-batches, small ones more often.
+    const PipelineShape shape = {
+        1 + static_cast<int>(random() % (1 + random() % 16)),
+        1 + static_cast<int>(random() % (1 + random() % 64))};
     const std::string schedule = RandomSchedule(shape, &random);
     PlanLimits limits;
     if (i % 2 == 0) limits.channel_capacity = shape.num_microbatches;
 
-    const absl::Status status = CheckPlan(TestingPlan(schedule, shape), limits);
+    MakeTestingPlan(schedule, shape, &plan);
+
+    const absl::Status status = CheckPlan(plan, limits);
 
     ASSERT_TRUE(status.ok())
         << status << "; plan " << i << ": " << schedule << " of "
