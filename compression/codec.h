@@ -2,13 +2,14 @@
 //
 // One file and one row of codecs.def per codec. Callers are the boundary codecs
 // (activations and their gradients, per sample) and the gradient collectives.
-// A codec is immutable and thread-safe; all randomness comes from the RandomKey,
-// so that the same input and key give the same bytes on any machine. State
-// (deltas, error feedback) lives beside the codec, in compression/delta.
+// A codec is immutable and thread-safe; all randomness comes from the
+// RandomKey, so that the same input and key give the same bytes on any machine.
+// State (deltas, error feedback) lives beside the codec, in compression/delta.
 //
-//   DP_ASSIGN_OR_RETURN(auto codec, MakeCodec("int(4,block=64,round=nearest)"));
+//   DP_ASSIGN_OR_RETURN(auto codec, MakeCodec("int(4,round=nearest)"));
 //   Buffer payload(codec->MaxPayloadBytes(n));
-//   DP_ASSIGN_OR_RETURN(int64_t size, codec->Encode(values, key, payload.span()));
+//   DP_ASSIGN_OR_RETURN(int64_t size,
+//                       codec->Encode(values, key, payload.span()));
 //   DP_RETURN_IF_ERROR(codec->Decode(payload.span().first(size), restored));
 #ifndef DELTAPIPE_COMPRESSION_CODEC_H_
 #define DELTAPIPE_COMPRESSION_CODEC_H_
@@ -46,8 +47,8 @@ class Codec {
                                          absl::Span<uint8_t> out) const = 0;
 
   /// Decodes a payload of exactly `out.size()` values. INVALID_ARGUMENT, naming
-  /// expected and actual sizes, if the payload is truncated or impossible; never
-  /// reads or writes out of bounds, whatever the bytes.
+  /// expected and actual sizes, if the payload is truncated or impossible;
+  /// never reads or writes out of bounds, whatever the bytes.
   virtual absl::Status Decode(absl::Span<const uint8_t> payload,
                               absl::Span<float> out) const = 0;
 
@@ -62,14 +63,15 @@ class Codec {
   };
   virtual Traits traits() const = 0;
 
-  /// A bound on |x - Decode(Encode(x))| for each element of a finite input whose
-  /// largest magnitude (in the element's block, where there are blocks) is
-  /// `block_max`. The conformance kit holds every codec to it.
+  /// A bound on |x - Decode(Encode(x))| for each element of a finite input
+  /// whose largest magnitude (in the element's block, where there are blocks)
+  /// is `block_max`. The conformance kit holds every codec to it.
   virtual double ErrorBound(double block_max) const = 0;
 };
 
-/// Makes the codec that `text` names, such as "int(4,block=64)". INVALID_ARGUMENT
-/// names the position, what was expected and the nearest known name.
+/// Makes the codec that `text` names, such as "int(4,block=64)".
+/// INVALID_ARGUMENT names the position, what was expected and the nearest known
+/// name.
 absl::StatusOr<std::unique_ptr<Codec>> MakeCodec(absl::string_view text);
 
 }  // namespace deltapipe
