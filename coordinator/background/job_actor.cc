@@ -14,7 +14,10 @@
 namespace deltapipe {
 namespace {
 
-Nanos DetectionBudget(const v1::JobSpec& spec) {
+/// Heartbeats come twice a second; a shorter budget would find everyone dead.
+constexpr Nanos kLeastBudget = std::chrono::milliseconds(1500);
+
+Nanos WantedBudget(const v1::JobSpec& spec) {
   const auto budget = ParseDuration(spec.failure().detection_budget());
   // The spec was checked at submit; an absent field is the default.
   return budget.ok() && *budget > Nanos(0) ? *budget : std::chrono::seconds(10);
@@ -30,10 +33,17 @@ JobActor::JobActor(v1::Job job, JobServices services,
                    std::function<void(const v1::JobSpec&)> start_profile)
     : services_(std::move(services)),
       start_profile_(std::move(start_profile)),
-      detection_budget_(DetectionBudget(job.spec())),
+      detection_budget_(std::max(WantedBudget(job.spec()), kLeastBudget)),
       job_(std::move(job)) {}
 
 void JobActor::Start() {
+  if (WantedBudget(job_.spec()) < detection_budget_) {
+    RecordEvent(
+        "warning",
+        absl::StrCat("failure.detection_budget ",
+                     job_.spec().failure().detection_budget(), " is raised to ",
+                     FormatDuration(detection_budget_), ": three heartbeats"));
+  }
   WorkerDemand demand;
   demand.count =
       job_.spec().parallel().stages() * job_.spec().parallel().replicas();
@@ -349,6 +359,7 @@ void JobActor::OnDone(int rank, const v1::AssignmentDone& done) {
     const std::string error =
         absl::StrCat(Describe(member), ": ", done.error_message());
     if (phase_ == Phase::kStopping) {
+      is_stopped_early_ = true;
       if (stop_trouble_.empty() && !done.is_consequence()) {
         stop_trouble_ = error;
       }
@@ -372,10 +383,6 @@ void JobActor::OnAllDone() {
                ? cancel_reason_
                : absl::StrCat(cancel_reason_,
                               "; trouble while stopping: ", stop_trouble_));
-  } else if (phase_ == Phase::kStopping && !stop_trouble_.empty()) {
-    Finish(v1::JOB_STATE_CANCELLED,
-           absl::StrCat(cancel_reason_,
-                        "; trouble while stopping: ", stop_trouble_));
   } else if (consequence_.has_value()) {
     Fail(*consequence_);
   } else if (is_stopped_early_) {
@@ -404,6 +411,7 @@ void JobActor::On(const WorkerGone& gone) {
   if (phase_ == Phase::kDraining) {
     Drain();
   } else if (phase_ == Phase::kStopping) {
+    is_stopped_early_ = true;
     if (stop_trouble_.empty()) stop_trouble_ = lost;
     StopMembers(lost, /*is_discard=*/false, /*is_at_once=*/true);
     if (AllFree()) OnAllDone();

@@ -569,6 +569,29 @@ TEST_F(JobActorTest, WorkerLostWhileStoppingStopsTheOthersAtOnce) {
   EXPECT_THAT(Job().reason(), HasSubstr("worker-2"));
 }
 
+TEST_F(JobActorTest, WorkersCutShortWhileStoppingAreNoSuccess) {
+  StartTraining();
+  actor_->Handle(CancelRequested{"interrupted"});
+
+  for (int rank = 0; rank < 4; ++rank) Say(rank, ErrorOf("cancelled", true));
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(Job().reason(), "cancelled: interrupted");
+}
+
+TEST_F(JobActorTest, BudgetBelowThreeHeartbeatsIsRaisedWithAWarning) {
+  spec_.mutable_failure()->set_detection_budget("100ms");
+  StartTraining();
+
+  EXPECT_THAT(EventTexts("warning"),
+              ElementsAre("failure.detection_budget 100ms is raised to 1.5 s: "
+                          "three heartbeats"));
+  clock_.Advance(std::chrono::milliseconds(1500));
+  EXPECT_THAT(roster_.RemoveSilent(), IsEmpty());
+  clock_.Advance(std::chrono::milliseconds(1));
+  EXPECT_EQ(roster_.RemoveSilent().size(), 4u);
+}
+
 TEST_F(JobActorTest, WorkersThatNeverGetReadyAreNamed) {
   Submit();
   AddWorkers(4);
