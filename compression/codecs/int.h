@@ -13,8 +13,8 @@
 // 1 bit: levels -s and s, s the mean magnitude (minmax: the largest).
 //
 // A block with a NaN or an infinity decodes to NaN in all its elements; the
-// others are encoded as if that one were zero. A block of zeros decodes to +0. A finite block
-// decodes to finite values.
+// others are encoded as if that one were zero. A block of zeros decodes to +0.
+// A finite block decodes to finite values.
 #ifndef DELTAPIPE_COMPRESSION_CODECS_INT_H_
 #define DELTAPIPE_COMPRESSION_CODECS_INT_H_
 

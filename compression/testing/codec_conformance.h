@@ -3,8 +3,7 @@
 // runs it over every row of codecs.def; a new codec adds its parameter sets
 // there.
 //
-//   CheckRoundTrips({"int(4)", 64});  // adds gtest failures that name the
-//   input
+//   CheckRoundTrips({"int(4)", 64});  // adds gtest failures
 //
 // All inputs come from fixed seeds. Used from tests only.
 #ifndef DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
