@@ -152,7 +152,9 @@ void EmbeddedJob::Guard() {
                                    [this] { return has_ended_; });
   }
   if (!has_ended) {
-    GiveUp(absl::CancelledError("the job did not end in time"));
+    GiveUp(absl::CancelledError(
+        "the job did not end its step in time and was killed; no model was "
+        "written but that of the last checkpoint"));
   }
 }
 

@@ -12,6 +12,8 @@ namespace deltapipe {
 namespace {
 
 constexpr std::chrono::milliseconds kBarPeriod(100);
+/// Many workers arrive within a moment; one line says that they do.
+constexpr std::chrono::seconds kWorkerNotePeriod(5);
 /// Carriage return and "erase to the end of the line".
 constexpr char kEraseLine[] = "\r\x1b[K";
 
@@ -33,8 +35,19 @@ void JobPrinter::OnEvent(const v1::JobEvent& event) {
     return;
   }
   if (json_ || event.text().empty()) return;
+  if (event.kind() == "worker" && !IsWorkerNoteDue()) return;
   Note(event.kind() == "warning" ? absl::StrCat("warning: ", event.text())
                                  : event.text());
+}
+
+bool JobPrinter::IsWorkerNoteDue() {
+  const Nanos now = clock_->Now();
+  if (has_worker_note_ && now - worker_note_at_ < kWorkerNotePeriod) {
+    return false;
+  }
+  has_worker_note_ = true;
+  worker_note_at_ = now;
+  return true;
 }
 
 void JobPrinter::OnStep(const v1::StepSummary& step) {

@@ -30,6 +30,8 @@ class JobPrinter {
  private:
   void OnStep(const v1::StepSummary& step);
   void Note(const std::string& line);
+  /// Whether a line about workers coming and going is worth showing yet.
+  bool IsWorkerNoteDue();
   void DrawBar();
   void ClearBar();
 
@@ -42,6 +44,8 @@ class JobPrinter {
   LinePacer pacer_;
   bool is_bar_shown_ = false;
   Nanos drawn_at_{0};
+  bool has_worker_note_ = false;
+  Nanos worker_note_at_{0};
 };
 
 }  // namespace deltapipe

@@ -71,9 +71,8 @@ int ReportEnd(const v1::Job& job, const std::string& folder, bool json,
   } else if (job.result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(job), ClosingLines(folder, job)));
   }
-  if (job.result().steps() == 0 && job.state() == v1::JOB_STATE_CANCELLED) {
-    PrintNote(absl::StrCat("nothing was trained: ", job.reason()));
-  }
+  const bool is_unfinished = job.state() == v1::JOB_STATE_CANCELLED;
+  if (is_unfinished && job.result().steps() == 0) PrintNote(job.reason());
   if (job.state() == v1::JOB_STATE_FAILED) {
     PrintError(absl::StrCat("the job failed: ", job.reason()));
     PrintNote(
