@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "worker/optim/lamb.h"
 #include "worker/optim/lane_reduction.h"
@@ -54,10 +55,14 @@ void OneBitLamb<Real>::Freeze() {
     sum += rms[l];
     ++num_tensors;
   }
+  const double mean =
+      sum / static_cast<double>(std::max<int64_t>(num_tensors, 1));
   for (size_t l = 0; l < segments.size(); ++l) {
-    const double mean =
-        sum / static_cast<double>(std::max<int64_t>(num_tensors, 1));
-    sigma_[l] = rms[l] > 0 ? static_cast<Real>(mean / rms[l]) : Real{1};
+    // Infinite, too, where a momentum has all but vanished.
+    const double sigma = rms[l] > 0 ? mean / rms[l] : 1.0;
+    const bool is_usable =
+        sigma <= static_cast<double>(std::numeric_limits<Real>::max());
+    sigma_[l] = is_usable ? static_cast<Real>(sigma) : Real{1};
   }
   frozen_[0] = 1;
 }

@@ -9,7 +9,8 @@
 // At the first compressed step v~ <- v, and each tensor l gets
 //   sigma_l = mean_k(q_k) / q_l  with  q_l = ||m_l|| / sqrt(elements of l),
 // so that one scale fits the whole flat vector; sigma_l = 1 where m_l is all
-// zero, as nothing can be equalised there. Then v and sigma stay as they are.
+// zero (or so small that sigma_l would not be finite), as nothing can be
+// equalised there. Then v and sigma stay as they are.
 //
 // Compressed steps:
 //   Prepare: x = sigma_l (b1 m + (1 - b1) g_local)  is synchronised

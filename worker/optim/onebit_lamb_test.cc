@@ -162,9 +162,11 @@ TEST_P(OneBitLambOracleTest, FloatEqualsTheTranscriptionThatReplaysItsSigns) {
                  static_cast<int>(oracle_.all_reduce().num_differing_signs()));
 }
 
-// What the test above says of the kernels in one thread holds of the
+// What the tests above say of the kernels in one thread holds of the
 // collective.
-TEST_P(OneBitLambOracleTest, GradientSyncGivesTheSameBitsAsTheKernels) {
+class OneBitLambCollectiveTest : public OneBitLambOracleTest {};
+
+TEST_P(OneBitLambCollectiveTest, GradientSyncGivesTheSameBitsAsTheKernels) {
   OneBitReplicas<float> replicas(options_, layout_, num_ranks_,
                                  problem_.start());
   LoopbackRanks ranks(num_ranks_);
@@ -212,6 +214,40 @@ INSTANTIATE_TEST_SUITE_P(RanksDecayClipping, OneBitLambOracleTest,
                                                            : "NoDecay",
                                std::get<2>(info.param) > 0 ? "Clip" : "NoClip");
                          });
+
+INSTANTIATE_TEST_SUITE_P(Ranks, OneBitLambCollectiveTest,
+                         ::testing::Combine(::testing::Values(1, 2, 3, 4),
+                                            ::testing::Values(0.01),
+                                            ::testing::Values(0.0)),
+                         [](const auto& info) {
+                           return absl::StrCat("Ranks",
+                                               std::get<0>(info.param));
+                         });
+
+// Fewer elements than 8 for each rank: most ranks own no shard.
+TEST(OneBitLambTinyTest, DoubleKernelsEqualTheTranscription) {
+  const ParameterLayout layout = LayoutOf({3, 11, 2});
+  const ToyProblem problem(layout, kSeed);
+  const OptimizerOptions options = Options(0.01);
+  for (int num_ranks = 1; num_ranks <= 4; ++num_ranks) {
+    OneBitLambTranscription oracle(options, layout, num_ranks, problem.start());
+    OneBitReplicas<double> replicas(options, layout, num_ranks,
+                                    problem.start());
+
+    for (int64_t step = 0; step < kSteps; ++step) {
+      std::vector<std::vector<double>> product;
+      std::vector<std::vector<double>> plain;
+      for (int rank = 0; rank < num_ranks; ++rank) {
+        product.push_back(problem.Gradient(rank, step, replicas.weights()[0]));
+        plain.push_back(problem.Gradient(rank, step, oracle.Weights()));
+      }
+      replicas.Step(step, product, kRate, 0);
+      oracle.Step(plain, kRate, 0);
+    }
+
+    ExpectStateNear(replicas, oracle, 1e-12);
+  }
+}
 
 /// Drives one replica past its freeze and leaves it with a prepared step.
 class OneBitLambTest : public ::testing::Test {
@@ -304,6 +340,19 @@ TEST_F(OneBitLambTest, AllZeroMomentumAtTheFreezeHasSigmaOne) {
   EXPECT_EQ(sigma[1], 1.0f);
   // Zero counts in the mean: sigma_0 = (q_0 + 0) / 2 / q_0.
   EXPECT_FLOAT_EQ(sigma[0], 0.5f);
+  for (const float weight : weights_) EXPECT_TRUE(std::isfinite(weight));
+}
+
+TEST_F(OneBitLambTest, VanishingMomentumAtTheFreezeHasSigmaOne) {
+  OneBitLamb<float> optimizer(options_, layout_);
+  for (int64_t step = 0; step < 5; ++step) {
+    gradient_ = problem_.Gradient(0, step, weights_);
+    std::fill(gradient_.begin() + 40, gradient_.end(), 1e-43f);
+    optimizer.Prepare(step, absl::MakeSpan(gradient_));
+    optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
+  }
+
+  EXPECT_EQ(optimizer.ExportState()["sigma"][1], 1.0f);
   for (const float weight : weights_) EXPECT_TRUE(std::isfinite(weight));
 }
 
