@@ -1,12 +1,13 @@
 // deltapipe plan SPEC
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <memory>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "base/units.h"
+#include "base/status_macros.h"
+#include "coordinator/background/assignments.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_report.h"
 #include "coordinator/cli/json_line.h"
@@ -26,23 +27,22 @@ struct PlanOptions {
   bool json = false;
 };
 
-/// Samples of the training split; 0 if the file is not here.
-int64_t CountTrainSamples(const v1::JobSpec& spec) {
-  if (spec.model().kind() == "synthetic") {
-    return spec.model().synthetic().samples();
-  }
-  struct stat facts;
-  if (stat(spec.data().path().c_str(), &facts) != 0) return 0;
-  const auto limit = ParseBytes(spec.data().limit());
-  const int64_t used =
-      limit.ok() ? std::min<int64_t>(facts.st_size, *limit) : facts.st_size;
-  const double train =
-      static_cast<double>(used) * (1 - spec.data().validation());
-  return static_cast<int64_t>(train) / spec.model().context();
-}
-
 int64_t MachineMemoryBytes() {
   return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+}
+
+/// What the layers cost with the threads that `run` would give each worker. A
+/// synthetic model's costs are in its spec.
+absl::StatusOr<v1::StageProfile> LayerCosts(v1::JobSpec spec) {
+  if (spec.model().kind() == "synthetic") return v1::StageProfile();
+  v1::ParallelSpec* parallel = spec.mutable_parallel();
+  if (parallel->threads() == 0) {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    const int num_workers = parallel->stages() * parallel->replicas();
+    parallel->set_threads(std::max(1, cores / num_workers));
+  }
+  DP_ASSIGN_OR_RETURN(const auto profiler, MakeProfiler());
+  return profiler->Profile(spec);
 }
 
 int MakePlan(const PlanOptions& options) {
@@ -56,11 +56,9 @@ int MakePlan(const PlanOptions& options) {
     inputs.spec.mutable_data()->set_path(
         AbsolutePath(inputs.spec.data().path()));
   }
-  inputs.train_samples = CountTrainSamples(inputs.spec);
+  inputs.train_samples = EstimateTrainSamples(inputs.spec);
   inputs.worker_memory_bytes = MachineMemoryBytes();
-  const auto profiler = MakeProfiler();
-  if (!profiler.ok()) return Fail(profiler.status());
-  auto profile = (*profiler)->Profile(inputs.spec);
+  auto profile = LayerCosts(inputs.spec);
   if (!profile.ok()) return Fail(profile.status());
   inputs.profile = *std::move(profile);
   const auto planned = BuildPlan(inputs);
