@@ -228,7 +228,7 @@ int Compare(const CompareOptions& options) {
   if (!ReadSpecOrExplain(options.spec, /*check_corpus=*/true, &reading)) {
     return kExitUsage;
   }
-  const std::string banner = JobBanner(reading.spec);
+  const std::string banner = JobBanner(BaseSpec(options, reading.spec));
   if (options.json) {
     PrintNote(banner);
   } else {
