@@ -15,7 +15,7 @@ namespace {
 struct CancelOptions {
   std::string coordinator;
   std::string job;
-  std::string reason = "cancelled by deltapipe cancel";
+  std::string reason = "asked for by deltapipe cancel";
   bool json = false;
 };
 
