@@ -27,4 +27,7 @@ esac
 # shellcheck disable=SC2034
 bazel=${BAZEL:-bazel}
 # shellcheck disable=SC2034
-cache=${DELTAPIPE_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set: set DELTAPIPE_CACHE}/.cache}/deltapipe}
+cache=${DELTAPIPE_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/deltapipe}
+need_cache() {
+  [ -n "${DELTAPIPE_CACHE:-}${XDG_CACHE_HOME:-}${HOME:-}" ] || die "HOME is not set: set DELTAPIPE_CACHE"
+}
