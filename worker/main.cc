@@ -84,8 +84,8 @@ absl::Status Profile(const Flags& flags) {
 
 absl::Status Sample(Flags flags) {
   flags.generate.model_path = absl::StrCat(flags.sample, "/model.safetensors");
-  SetComputeThreads(
-      static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  // One byte at a time leaves little to share among threads.
+  SetComputeThreads(std::max(flags.threads, 1));
   std::fputs(flags.generate.prompt.c_str(), stdout);
   DP_RETURN_IF_ERROR(GenerateText(flags.generate, [](char byte) {
     std::fputc(byte, stdout);
@@ -180,7 +180,8 @@ int Main(int argc, char** argv) {
   auto* profile = app.add_option(
       "--profile", flags.profile,
       "measure the layers of this job spec (JSON), print them as JSON and end");
-  app.add_option("--threads", flags.threads, "threads for --profile");
+  app.add_option("--threads", flags.threads,
+                 "threads for --profile and --sample (default 1)");
   auto* sample =
       app.add_option("--sample", flags.sample,
                      "write text with the model in this run folder and end");

@@ -326,7 +326,7 @@ void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {
   event.set_state(job_.state());
   event.set_text(absl::StrFormat(
       "validation loss %.4f after step %d (%s tokens)", summary->loss,
-      summary->step, FormatCount(summary->tokens)));
+      summary->step + 1, FormatCount(summary->tokens)));
   event.mutable_step()->set_step(summary->step);
   event.mutable_step()->set_total_steps(job_.spec().train().steps());
   event.mutable_step()->set_validation_loss(summary->loss);

@@ -264,7 +264,9 @@ TEST(LocalLauncherTest, KilledParentLeavesNoOrphan) {
   waitpid(parent, nullptr, 0);
 
   const Deadline deadline = Deadline::After(std::chrono::seconds(10));
-  while (Runs(worker) && !deadline.has_passed()) usleep(2000);
+  while (Runs(worker) && !deadline.has_passed()) {
+    usleep(2000);  // another process cannot be waited for otherwise
+  }
   EXPECT_FALSE(Runs(worker));
 }
 
