@@ -1,13 +1,13 @@
 // Bytes that own themselves: move-only, aligned to 64, not initialised. What
-// channels hand out and frames are built in.
+// channels hand out and frames are built in. Large blocks are kept when they
+// are freed, up to 512 MiB of a process, and used again.
 #ifndef DELTAPIPE_BASE_BUFFER_H_
 #define DELTAPIPE_BASE_BUFFER_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "absl/types/span.h"
@@ -47,20 +47,17 @@ class Buffer {
   void Truncate(int64_t size) { size_ = size < size_ ? size : size_; }
 
  private:
-  /// Throws bad_alloc, as operator new does, when there is no memory.
-  static uint8_t* Allocate(int64_t size) {
-    if (size == 0) return nullptr;
-    void* data = nullptr;
-    if (size > 0 && size <= INT64_MAX - 63) {
-      data = std::aligned_alloc(64, (static_cast<size_t>(size) + 63) / 64 * 64);
-    }
-    if (data == nullptr) throw std::bad_alloc();
-    return static_cast<uint8_t*>(data);
-  }
   struct Free {
-    void operator()(uint8_t* data) const { std::free(data); }
+    Free() : capacity(0) {}
+    explicit Free(size_t bytes) : capacity(bytes) {}
+    size_t capacity;
+    void operator()(uint8_t* data) const;
   };
-  std::unique_ptr<uint8_t, Free> data_;
+  using Block = std::unique_ptr<uint8_t, Free>;
+  /// Throws bad_alloc, as operator new does, when there is no memory.
+  static Block Allocate(int64_t size);
+
+  Block data_;
   int64_t size_ = 0;
 };
 

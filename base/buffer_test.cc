@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -61,6 +63,52 @@ TEST(BufferTest, TruncateShortensOnly) {
 
   buffer.Truncate(100);
   EXPECT_EQ(buffer.size(), 2);
+}
+
+#if !defined(__SANITIZE_ADDRESS__)
+TEST(BufferTest, ALargeBlockIsUsedAgainForAboutTheSameSize) {
+  const int64_t size = (3 << 20) - 2000;
+  const uint8_t* data = nullptr;
+  {
+    const Buffer first(size);
+    data = first.data();
+  }
+
+  const Buffer again(size + 1000);
+
+  EXPECT_EQ(again.data(), data);
+  EXPECT_EQ(again.size(), size + 1000);
+}
+#endif
+
+TEST(BufferTest, BlocksThatAreInUseAreNotShared) {
+  std::vector<Buffer> buffers;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 10; ++i) {
+      buffers.emplace_back(1 << 20);
+      std::memset(buffers.back().data(), i, 1 << 20);
+    }
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      EXPECT_EQ(buffers[i].data()[0], i);
+      EXPECT_EQ(buffers[i].data()[(1 << 20) - 1], i);
+    }
+    buffers.clear();
+  }
+}
+
+TEST(BufferTest, ThreadsMayPassBlocksOn) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([t] {
+      for (int i = 0; i < 200; ++i) {
+        Buffer buffer((1 << 18) + (i % 3) * (1 << 16));
+        std::memset(buffer.data(), t, static_cast<size_t>(buffer.size()));
+        Buffer moved = std::move(buffer);
+        EXPECT_EQ(moved.data()[moved.size() / 2], t);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(BufferTest, ImpossibleSizesThrowInsteadOfGivingNoMemory) {

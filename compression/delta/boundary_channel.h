@@ -18,9 +18,6 @@
 
 namespace deltapipe {
 
-/// Memory of dropped records that each end keeps for the next ones.
-inline constexpr int64_t kMaxIdleBytes = int64_t{128} << 20;
-
 struct BoundaryChannel {
   BoundaryOptions options;
   BoundarySpec spec;

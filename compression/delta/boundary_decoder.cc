@@ -19,9 +19,7 @@ using Keyframes = absl::flat_hash_map<std::pair<uint64_t, uint32_t>,
 
 class Decoder : public BoundaryDecoder {
  public:
-  explicit Decoder(BoundaryChannel channel)
-      : channel_(std::move(channel)),
-        pool_(channel_.record_bytes(), kMaxIdleBytes) {
+  explicit Decoder(BoundaryChannel channel) : channel_(std::move(channel)) {
     if (keeps_records()) store_ = MakeMemoryStateStore();
   }
 
@@ -255,7 +253,7 @@ class Decoder : public BoundaryDecoder {
   absl::Status ApplyRow(const BodyRow& row, absl::Span<const uint8_t> payload,
                         uint32_t version, const Keyframes& keyframes,
                         absl::Span<float> values, PendingRecords* pending) {
-    std::shared_ptr<Record> next = pool_.Make(version);
+    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
     if (row.mode == RowMode::kValue) {
       DP_RETURN_IF_ERROR(channel_.spec.first->Decode(payload, values));
       channel_.math.StoreAndUse(values.data(), next.get());
@@ -279,7 +277,6 @@ class Decoder : public BoundaryDecoder {
   }
 
   const BoundaryChannel channel_;
-  RecordPool pool_;
   std::unique_ptr<StateStore> store_;  // null without delta
   BoundaryCounters counters_;
 };

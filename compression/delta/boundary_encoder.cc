@@ -36,9 +36,7 @@ struct Draft {
 
 class Encoder : public BoundaryEncoder {
  public:
-  explicit Encoder(BoundaryChannel channel)
-      : channel_(std::move(channel)),
-        pool_(channel_.record_bytes(), kMaxIdleBytes) {
+  explicit Encoder(BoundaryChannel channel) : channel_(std::move(channel)) {
     const BoundarySpec& spec = channel_.spec;
     const int64_t float_bytes =
         channel_.num_elements() * static_cast<int64_t>(sizeof(float));
@@ -254,7 +252,7 @@ class Encoder : public BoundaryEncoder {
     DP_RETURN_IF_ERROR(
         codec.Decode(draft->room().first(static_cast<size_t>(size)),
                      absl::MakeSpan(Floats(&restored_), value.size())));
-    std::shared_ptr<Record> next = pool_.Make(version);
+    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
     if (sends_delta) {
       channel_.math.Add(*base, Floats(&restored_), next.get());
     } else {
@@ -270,7 +268,7 @@ class Encoder : public BoundaryEncoder {
                               uint32_t version, absl::Span<const float> value,
                               PendingRecords* pending, Draft* draft) {
     const RecordPtr residual = pending->Read(key);
-    std::shared_ptr<Record> next = pool_.Make(version);
+    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
         feedback_->Encode(
@@ -321,7 +319,6 @@ class Encoder : public BoundaryEncoder {
   }
 
   const BoundaryChannel channel_;
-  RecordPool pool_;
   std::unique_ptr<StateStore> store_;        // null without state
   std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
   Buffer difference_;                        // a - m

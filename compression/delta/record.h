@@ -3,18 +3,13 @@
 //
 // Records are immutable once they are in a store and counted by shared_ptr: the
 // store, its undo journal and keyframes still to be answered hold the same one.
-// Their memory comes from a RecordPool, so that a run in steady state allocates
-// none.
 #ifndef DELTAPIPE_COMPRESSION_DELTA_RECORD_H_
 #define DELTAPIPE_COMPRESSION_DELTA_RECORD_H_
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
-#include "absl/types/span.h"
 #include "base/buffer.h"
-#include "base/mutex.h"
 
 namespace deltapipe {
 
@@ -33,28 +28,13 @@ struct Record {
 
 using RecordPtr = std::shared_ptr<const Record>;
 
-/// Makes records of one size and takes the memory of dropped ones back.
-/// Thread-safe; records may outlive the pool.
-class RecordPool {
- public:
-  /// Keeps at most `max_idle_bytes` of memory that no record uses.
-  RecordPool(int64_t record_bytes, int64_t max_idle_bytes);
-
-  /// A record to fill, with content that is not initialised.
-  std::shared_ptr<Record> Make(uint32_t version);
-
-  int64_t record_bytes() const { return record_bytes_; }
-
- private:
-  struct Idle {
-    Mutex mutex;
-    std::vector<std::unique_ptr<Record>> records DP_GUARDED_BY(mutex);
-  };
-
-  const int64_t record_bytes_;
-  const int64_t max_idle_records_;
-  const std::shared_ptr<Idle> idle_;
-};
+/// A record to fill, with content that is not initialised.
+inline std::shared_ptr<Record> NewRecord(uint32_t version, int64_t bytes) {
+  auto record = std::make_shared<Record>();
+  record->version = version;
+  record->values = Buffer(bytes);
+  return record;
+}
 
 }  // namespace deltapipe
 

@@ -293,31 +293,6 @@ TEST_F(StateStoreTest, SwappedContentsDoNotCancelInTheHash) {
   EXPECT_NE(store_->Hash(), swapped->Hash());
 }
 
-TEST(RecordPoolTest, DroppedRecordsAreUsedAgain) {
-  RecordPool pool(1000, 2000);
-  const uint8_t* data = nullptr;
-  {
-    const RecordPtr record = pool.Make(1);
-    data = record->values.data();
-  }
-
-  const RecordPtr again = pool.Make(2);
-
-  EXPECT_EQ(again->values.data(), data);
-  EXPECT_EQ(again->version, 2);
-  EXPECT_EQ(again->values.size(), 1000);
-}
-
-TEST(RecordPoolTest, RecordsMayOutliveThePool) {
-  RecordPtr record;
-  {
-    RecordPool pool(1000, 2000);
-    record = pool.Make(1);
-  }
-
-  EXPECT_EQ(record->values.size(), 1000);
-}
-
 class StateFileTest : public StateStoreTest {
  protected:
   std::vector<uint8_t> Export() {
