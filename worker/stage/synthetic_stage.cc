@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -35,9 +36,10 @@ class SyntheticStage : public Stage {
         angle_(2 * std::asin(spec.model().synthetic().drift() / 2)),
         forward_time_(forward_time),
         backward_time_(backward_time),
-        pool_(static_cast<size_t>(boundary_elements_ + kOffsets)) {
+        pool_(std::make_shared<std::vector<float>>(
+            static_cast<size_t>(boundary_elements_ + kOffsets))) {
     FillInitialWeights(spec.seed(), absl::StrCat("synthetic.", stage), 0, 1,
-                       absl::MakeSpan(pool_));
+                       absl::MakeSpan(*pool_));
     const int64_t parameters = spec.model().synthetic().parameters_per_stage();
     if (parameters > 0) {
       layout_.segments.push_back({absl::StrCat("synthetic.", stage, ".weight"),
@@ -97,7 +99,12 @@ class SyntheticStage : public Stage {
       for (uint64_t key : found->second) {
         ids.push_back(key * 31 + static_cast<uint64_t>(visits_[key]));
       }
-      result = Make(ids, std::vector<double>(ids.size(), 0.0));
+      // One window as it is needs no copy: the processor is for the codecs.
+      result = ids.size() == 1
+                   ? TensorRef{{Window(ids[0] * kMix >> 48),
+                                static_cast<size_t>(boundary_elements_)},
+                               pool_}
+                   : Make(ids, std::vector<double>(ids.size(), 0.0));
     }
     keys_.erase(found);
     Clock::Real()->SleepUntil(end, nullptr);
@@ -106,23 +113,30 @@ class SyntheticStage : public Stage {
 
  private:
   static constexpr int64_t kOffsets = 1 << 16;
+  static constexpr uint64_t kMix = 0x9E3779B97F4A7C15ull;
 
   TensorRef Make(const std::vector<uint64_t>& ids,
                  const std::vector<double>& angles) {
-    auto values = std::make_shared<std::vector<float>>(
-        ids.size() * static_cast<size_t>(boundary_elements_));
+    const size_t row = static_cast<size_t>(boundary_elements_);
+    auto bytes = std::make_shared<Buffer>(
+        static_cast<int64_t>(ids.size() * row * sizeof(float)));
+    float* values = reinterpret_cast<float*>(bytes->data());
     for (size_t i = 0; i < ids.size(); ++i) {
-      const uint64_t mixed = ids[i] * 0x9E3779B97F4A7C15ull;
-      const float* a = pool_.data() + (mixed >> 48) % kOffsets;
-      const float* b = pool_.data() + ((mixed >> 32) & 0xFFFF) % kOffsets;
+      const uint64_t mixed = ids[i] * kMix;
+      const float* a = Window(mixed >> 48);
+      const float* b = Window(mixed >> 32);
       const float cosine = static_cast<float>(std::cos(angles[i]));
       const float sine = static_cast<float>(std::sin(angles[i]));
-      float* out = values->data() + i * static_cast<size_t>(boundary_elements_);
-      for (int64_t k = 0; k < boundary_elements_; ++k) {
+      float* out = values + i * row;
+      for (size_t k = 0; k < row; ++k) {
         out[k] = cosine * a[k] + sine * b[k];
       }
     }
-    return {absl::MakeConstSpan(*values), values};
+    return {{values, ids.size() * row}, bytes};
+  }
+
+  const float* Window(uint64_t offset) const {
+    return pool_->data() + offset % kOffsets;
   }
 
   const bool is_first_;
@@ -131,7 +145,7 @@ class SyntheticStage : public Stage {
   const double angle_;
   const Nanos forward_time_;
   const Nanos backward_time_;
-  std::vector<float> pool_;
+  const std::shared_ptr<std::vector<float>> pool_;
   ParameterLayout layout_;
   std::vector<float> weights_;
   std::vector<float> gradients_;
