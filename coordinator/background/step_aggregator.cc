@@ -35,10 +35,10 @@ absl::StatusOr<std::optional<v1::StepSummary>> StepAggregator::Add(
         Describe(rank), " reported step ", report.step(), " after step ",
         last_steps_[index], ", expected rising steps"));
   }
-  if (report.step() - last_complete_ > kMaxOpenSteps) {
+  if (open_.size() >= kMaxOpenReports && open_.count(report.step()) == 0) {
     return absl::InternalError(absl::StrCat(
-        Describe(rank), " reported step ", report.step(), ", ", kMaxOpenSteps,
-        " ahead of the last step that all reported, ", last_complete_));
+        Describe(rank), " reported step ", report.step(), ", ", open_.size(),
+        " reports ahead of the last step that all reported, ", last_complete_));
   }
   last_steps_[index] = report.step();
   bytes_[index] = report.bytes();
@@ -92,6 +92,8 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
   int num_losses = 0;
   int64_t tokens = 0;
   int64_t first_stage_tokens = 0;
+  int64_t num_steps = 1;
+  int64_t num_skipped = 0;
   bool is_compressed = true;
   for (int rank = 0; rank < num_ranks_; ++rank) {
     const v1::StepReport& report = *step.reports[static_cast<size_t>(rank)];
@@ -103,7 +105,8 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
     }
     if (StageOf(rank) == 0) first_stage_tokens += report.tokens();
     is_compressed = is_compressed && report.compressed();
-    summary.set_skipped(summary.skipped() || report.skipped());
+    num_steps = std::max(num_steps, report.steps());
+    num_skipped = std::max(num_skipped, report.skipped_steps());
     summary.set_gradient_norm(
         std::max(summary.gradient_norm(), report.gradient_norm()));
     summary.set_learning_rate(
@@ -118,6 +121,13 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
         std::max(summary.reduce_seconds(), report.reduce_seconds()));
   }
   if (tokens == 0) tokens = first_stage_tokens;
+  const double total_seconds = summary.step_seconds();
+  const double share = 1.0 / static_cast<double>(num_steps);
+  summary.set_step_seconds(summary.step_seconds() * share);
+  summary.set_compute_seconds(summary.compute_seconds() * share);
+  summary.set_wait_seconds(summary.wait_seconds() * share);
+  summary.set_reduce_seconds(summary.reduce_seconds() * share);
+  summary.set_skipped(num_skipped > 0);
   summary.set_total_steps(shape_.total_steps);
   summary.set_compressed(is_compressed);
   if (num_losses > 0) {
@@ -125,13 +135,13 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
     summary.set_loss(train_loss_);
   }
 
-  ++num_complete_;
+  num_complete_ += num_steps;
   last_complete_ = std::max(last_complete_, summary.step());
-  if (summary.skipped()) ++num_skipped_;
+  num_skipped_ += num_skipped;
   total_tokens_ += tokens;
-  total_seconds_ += summary.step_seconds();
+  total_seconds_ += total_seconds;
   step_seconds_.push_back(static_cast<float>(summary.step_seconds()));
-  step_tokens_.push_back(tokens);
+  step_tokens_.push_back(tokens / num_steps);
   double seconds = 0;
   int64_t recent_tokens = 0;
   const size_t num_recent = std::min(kRateSteps, step_seconds_.size());

@@ -37,8 +37,9 @@ struct ValidationSummary {
 
 class StepAggregator {
  public:
-  /// Steps that ranks may be apart; a worker that runs further ahead is broken.
-  static constexpr int64_t kMaxOpenSteps = 4096;
+  /// Reports that ranks may be apart; a worker that runs further ahead is
+  /// broken.
+  static constexpr size_t kMaxOpenReports = 4096;
 
   explicit StepAggregator(AggregatorShape shape);
 
@@ -80,7 +81,7 @@ class StepAggregator {
       validations_;
   std::vector<int64_t> last_steps_;
   std::vector<v1::ByteCounters> bytes_;
-  std::vector<float> step_seconds_;  // of complete steps
+  std::vector<float> step_seconds_;  // of complete reports, per step
   std::vector<int64_t> step_tokens_;
   int64_t num_complete_ = 0;
   int64_t last_complete_ = -1;

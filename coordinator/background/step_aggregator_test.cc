@@ -85,7 +85,7 @@ TEST(StepAggregatorTest, OneSkippingRankMakesAStepSkippedAndItsSamplesDropped) {
     aggregator.Add(rank, ReportOf(rank, 2)).IgnoreError();  // not complete yet
   }
   v1::StepReport skipped = ReportOf(3, 2);
-  skipped.set_skipped(true);
+  skipped.set_skipped_steps(1);
   skipped.set_compressed(false);
 
   const v1::StepSummary summary = **aggregator.Add(3, skipped);
@@ -136,9 +136,38 @@ TEST(StepAggregatorTest, RepeatedStepIsRefused) {
 
 TEST(StepAggregatorTest, RankThatRunsAwayIsRefused) {
   StepAggregator aggregator(TwoByTwo());
+  const int64_t most = StepAggregator::kMaxOpenReports;
+  for (int64_t step = 0; step < most; ++step) {
+    ASSERT_TRUE(aggregator.Add(0, ReportOf(0, step)).ok());
+  }
 
-  EXPECT_FALSE(
-      aggregator.Add(0, ReportOf(0, StepAggregator::kMaxOpenSteps + 5)).ok());
+  EXPECT_FALSE(aggregator.Add(0, ReportOf(0, most)).ok());
+  EXPECT_TRUE(aggregator.Add(1, ReportOf(1, 0)).ok());
+}
+
+TEST(StepAggregatorTest, AReportMayCoverSeveralSteps) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::StepSummary summary;
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOf(rank, 4);
+    report.set_steps(5);
+    report.set_tokens(250);
+    report.set_step_seconds(2);
+    report.set_skipped_steps(2);
+    const auto added = aggregator.Add(rank, report);
+    ASSERT_TRUE(added.ok());
+    if (added->has_value()) summary = **added;
+  }
+
+  EXPECT_EQ(summary.step(), 4);
+  EXPECT_DOUBLE_EQ(summary.step_seconds(), 0.4);
+  EXPECT_NEAR(summary.tokens_per_second(), 500 / 2.0, 1e-3);
+  EXPECT_TRUE(summary.skipped());
+  const v1::JobResult result = aggregator.Result();
+  EXPECT_EQ(result.steps(), 5);
+  EXPECT_NEAR(result.tokens_per_second(), 500 / 2.0, 1e-3);
+  EXPECT_EQ(result.samples_applied(), 3 * 8);
+  EXPECT_EQ(result.samples_dropped(), 2 * 8);
 }
 
 TEST(StepAggregatorTest, ValidationIsTheMeanOverTokensOfTheLastStage) {

@@ -274,6 +274,24 @@ TEST(TrainingTest, CompressedRunsLearnAndReplicasStayEqual) {
   EXPECT_GT(last.bytes().delta_rows(), 0);
 }
 
+TEST(TrainingTest, AReportCoversTheStepsSinceTheLastOne) {
+  const RunResult result = Job(2, 2, {"train.report_every=8"}).Run();
+
+  ExpectSuccess(result);
+  ASSERT_EQ(result.reports.size(), 4u);
+  for (const auto& [rank, reports] : result.reports) {
+    ASSERT_EQ(reports.size(), 3u) << rank;
+    const int64_t last_steps[] = {7, 15, 19};
+    const int64_t steps[] = {8, 8, 4};
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(reports[i].step(), last_steps[i]);
+      EXPECT_EQ(reports[i].steps(), steps[i]);
+      EXPECT_EQ(reports[i].tokens(), steps[i] * 8 * 8);
+      EXPECT_NE(reports[i].weights_hash(), 0u);  // verified every 3 steps
+    }
+  }
+}
+
 TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
   using Recordings = std::map<std::string, std::shared_ptr<Recording>>;
   Mutex mutex;
@@ -357,7 +375,7 @@ TEST(TrainingTest, ANonFiniteGradientSkipsTheStepEverywhere) {
     ExpectSuccess(result);
     for (const auto& [rank, reports] : result.reports) {
       for (const v1::StepReport& report : reports) {
-        EXPECT_EQ(report.skipped(), report.step() == 20)
+        EXPECT_EQ(report.skipped_steps(), report.step() == 20 ? 1 : 0)
             << kind << ", rank " << rank << ", step " << report.step();
       }
     }

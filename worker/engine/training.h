@@ -115,6 +115,7 @@ class Training {
   bool is_compressed_ = false;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
+  v1::StepReport report_;  // of the steps since the last one sent
 
   mutable Mutex mutex_;
   absl::Status cancel_reason_ DP_GUARDED_BY(mutex_);

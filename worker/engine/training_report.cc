@@ -1,31 +1,37 @@
-// What a worker tells the coordinator about a step, and its byte counts.
+// What a worker tells the coordinator about its steps, and its byte counts.
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
 
 void Training::Report(const StepState& state) {
   if (!options_.on_step) return;
-  v1::StepReport report;
+  v1::StepReport& report = report_;
   report.set_job_id(options_.assignment.job_id());
   report.set_generation(options_.assignment.generation());
   report.set_step(state.step);
+  report.set_steps(report.steps() + 1);
   report.set_has_loss(is_last());
   report.set_loss(state.loss);
   int64_t tokens = 0;
   for (const Microbatch& batch : state.batch) {
     tokens += static_cast<int64_t>(batch.samples.size());
   }
-  report.set_tokens(tokens * spec_.model().context());
+  report.set_tokens(report.tokens() + tokens * spec_.model().context());
   report.set_gradient_norm(state.gradient_norm);
   report.set_learning_rate(LearningRateAt(state.step));
-  report.set_step_seconds(SecondsSince(state.begin));
-  report.set_compute_seconds(state.compute_seconds);
-  report.set_wait_seconds(state.wait_seconds);
-  report.set_reduce_seconds(state.reduce_seconds);
-  report.set_skipped(state.is_skipped);
+  report.set_step_seconds(report.step_seconds() + SecondsSince(state.begin));
+  report.set_compute_seconds(report.compute_seconds() + state.compute_seconds);
+  report.set_wait_seconds(report.wait_seconds() + state.wait_seconds);
+  report.set_reduce_seconds(report.reduce_seconds() + state.reduce_seconds);
+  report.set_skipped_steps(report.skipped_steps() + (state.is_skipped ? 1 : 0));
   report.set_compressed(state.is_compressed);
+  if (state.weights_hash != 0) report.set_weights_hash(state.weights_hash);
+  const int64_t done = state.step + 1;
+  if (done % spec_.train().report_every() != 0 &&
+      done != spec_.train().steps() && !is_stopping_) {
+    return;
+  }
   *report.mutable_bytes() = Bytes();
-  report.set_weights_hash(state.weights_hash);
   report.set_state_hash(previous_hashes_.sent ^ previous_hashes_.received ^
                         next_hashes_.sent ^ next_hashes_.received);
   v1::FaultCounters* faults = report.mutable_faults();
@@ -43,6 +49,7 @@ void Training::Report(const StepState& state) {
                         counters.frames.refused_size);
   }
   options_.on_step(report);
+  report.Clear();
 }
 
 v1::ByteCounters Training::Bytes() const {
