@@ -49,6 +49,7 @@ void JobActor::Start() {
       job_.spec().parallel().stages() * job_.spec().parallel().replicas();
   demand.needs_cuda = job_.spec().parallel().device() == "cuda";
   services_.roster->Wait(job_.id(), demand);
+  waiting_since_ = services_.clock->Now();
   TryToStart();
 }
 
@@ -81,10 +82,16 @@ void JobActor::AnnounceMissing(const Reservation& reservation) {
                          needs_cuda ? " with a GPU: " : ": ",
                          num_wanted - reservation.num_missing, " idle, ",
                          reservation.num_missing, " missing");
-  if (text == announced_) return;
-  announced_ = text;
+  // Workers that are just being started are no news.
+  const bool is_news = services_.clock->Now() - waiting_since_ >= kQuietWait;
+  if (text == (is_news ? announced_ : job_.reason())) return;
   job_.set_reason(text);
-  RecordEvent("worker", text);
+  if (is_news) {
+    announced_ = text;
+    RecordEvent("worker", text);
+  } else {
+    Record(std::nullopt);
+  }
 }
 
 void JobActor::Begin(std::vector<WorkerInfo> workers) {
@@ -586,6 +593,10 @@ void JobActor::RecordEvent(const std::string& kind, const std::string& text) {
   event.set_kind(kind);
   event.set_state(job_.state());
   event.set_text(text);
+  Record(std::move(event));
+}
+
+void JobActor::Record(std::optional<v1::JobEvent> event) {
   const absl::Status recorded = services_.events->Record(
       JobChange{job_.id(), job_, std::nullopt, std::move(event)});
   // The next change of state meets the same store and fails the job.

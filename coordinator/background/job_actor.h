@@ -62,6 +62,8 @@ class JobActor {
   static constexpr Nanos kDrainTime = std::chrono::seconds(10);
   /// How long workers may take to build the model and open the data.
   static constexpr Nanos kStartTime = std::chrono::minutes(10);
+  /// Only after this is the lack of workers an event.
+  static constexpr Nanos kQuietWait = std::chrono::seconds(3);
 
   /// `start_profile` begins to measure layer costs; the answer comes back as
   /// Profiled. Null: there is no profiler.
@@ -124,6 +126,8 @@ class JobActor {
   /// Stores the job as it is now with an event of kind "state".
   absl::Status RecordState(v1::JobState state, const std::string& text);
   void RecordEvent(const std::string& kind, const std::string& text);
+  /// Stores the job as it is now and, if given, the event.
+  void Record(std::optional<v1::JobEvent> event);
   int RankOf(const std::string& worker_id) const;  // -1: not a member
   std::string Describe(const Member& member) const;
 
@@ -143,6 +147,7 @@ class JobActor {
   bool is_stopped_early_ = false;
   std::string cancel_reason_;
   std::string stop_trouble_;
+  Nanos waiting_since_{0};
   std::string announced_;
   /// The first error that is a peer's consequence, and until when to wait for
   /// its cause.
