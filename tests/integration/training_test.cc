@@ -274,6 +274,23 @@ TEST(TrainingTest, CompressedRunsLearnAndReplicasStayEqual) {
   EXPECT_GT(last.bytes().delta_rows(), 0);
 }
 
+TEST(TrainingTest, TheGradientNormDoesNotJumpWhenGradientsAreCompressed) {
+  const RunResult result = Job(2, 2, CompressedOverrides()).Run();
+
+  ExpectSuccess(result);
+  const std::vector<v1::StepReport>& reports = result.reports.at(0);
+  double before = 0;
+  double after = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_FALSE(reports[5 + i].compressed());
+    EXPECT_TRUE(reports[10 + i].compressed());
+    before += reports[5 + i].gradient_norm() / 5;
+    after += reports[10 + i].gradient_norm() / 5;
+  }
+  EXPECT_LT(after, 1.3 * before);
+  EXPECT_GT(after, 0.7 * before);
+}
+
 TEST(TrainingTest, AReportCoversTheStepsSinceTheLastOne) {
   const RunResult result = Job(2, 2, {"train.report_every=8"}).Run();
 

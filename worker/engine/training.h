@@ -26,6 +26,7 @@
 #include "worker/collective/rank_group.h"
 #include "worker/data/batch_source.h"
 #include "worker/engine/boundary_end.h"
+#include "worker/engine/gradient_norm.h"
 #include "worker/engine/mesh.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
@@ -112,7 +113,7 @@ class Training {
   std::atomic<bool> is_discard_{false};
   std::atomic<bool> is_cancelled_{false};
   bool is_stopping_ = false;  // agreed upon
-  bool is_compressed_ = false;
+  GradientNorm gradient_norm_;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "worker/optim/lane_reduction.h"
 
 namespace deltapipe {
 namespace {
@@ -19,9 +20,21 @@ void AppendHash(uint64_t hash, std::vector<double>* values) {
   values->push_back(static_cast<double>(hash & 0xFFFFFFFFu));
 }
 
+double SquaredNorm(const ParameterLayout& layout,
+                   absl::Span<const float> gradient) {
+  double sum = 0;
+  for (const ParameterSegment& segment : layout.segments) {
+    LaneSumOfSquares squares;
+    squares.Add(gradient.data() + segment.offset, segment.num_elements);
+    sum += squares.Sum();
+  }
+  return sum;
+}
+
 // What each stage tells the others at the end of a step.
 enum Gathered : size_t {
   kSquaredNorm,
+  kOwnSquaredNorm,
   kStop,
   kPreviousSent,
   kPreviousReceived = kPreviousSent + 2,
@@ -157,15 +170,20 @@ absl::Status Training::Reduce(StepState* state) {
   const SyncRequest request =
       optimizer_->Prepare(state->step, stage_->gradients());
   state->is_compressed = request.format == SyncFormat::kCompressed;
+  const double own = SquaredNorm(stage_->parameters(), stage_->gradients());
   DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));
-  // Whether to stop is agreed on beside the gradients: first over the replicas
-  // of each stage, then (in Apply) over the stages.
+  // Whether to stop is agreed on beside the gradients, and so is their norm:
+  // first over the replicas of each stage, then (in Apply) over the stages.
   const double wants_stop = is_stop_requested_ ? 1 : 0;
   DP_ASSIGN_OR_RETURN(
       const auto gathered,
-      replicas_->AllGather(step, kStopPhase, {wants_stop}, deadline));
+      replicas_->AllGather(step, kStopPhase, {wants_stop, own}, deadline));
   for (const std::vector<double>& values : gathered) {
+    if (values.size() != 2) {
+      return absl::DataLossError("a replica sent another number of figures");
+    }
     if (values[0] != 0) is_stopping_ = true;
+    state->own_squared_norm += values[1] / num_replicas_;
   }
   return sync_->Wait(deadline);
 }
@@ -174,6 +192,7 @@ absl::Status Training::Apply(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
   std::vector<double> mine = {optimizer_->MeanGradientSquaredNorm(),
+                              state->own_squared_norm,
                               is_stopping_ ? 1.0 : 0.0};
   AppendHash(previous_hashes_.sent, &mine);
   AppendHash(previous_hashes_.received, &mine);
@@ -183,12 +202,15 @@ absl::Status Training::Apply(StepState* state) {
                       stages_->AllGather(step, kNormPhase, mine, deadline));
   DP_RETURN_IF_ERROR(CheckHashes(gathered));
   double squared_norm = 0;
+  double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {
     squared_norm += values[kSquaredNorm];
+    own_squared_norm += values[kOwnSquaredNorm];
     if (values[kStop] != 0) is_stopping_ = true;
   }
-  state->gradient_norm = std::sqrt(squared_norm);
-  state->is_skipped = !std::isfinite(squared_norm);
+  state->gradient_norm = gradient_norm_.Update(state->is_compressed,
+                                               squared_norm, own_squared_norm);
+  state->is_skipped = !std::isfinite(state->gradient_norm);
   if (state->is_skipped) {
     DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
     optimizer_->Skip();

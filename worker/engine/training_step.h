@@ -36,6 +36,7 @@ struct Training::StepState {
   double compute_seconds = 0;
   double wait_seconds = 0;
   double reduce_seconds = 0;
+  double own_squared_norm = 0;  // mean over the replicas of this stage
   double gradient_norm = 0;
   bool is_skipped = false;
   bool is_compressed = false;

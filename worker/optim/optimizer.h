@@ -72,7 +72,9 @@ class Optimizer {
   virtual SyncRequest Prepare(int64_t step, absl::Span<float> gradient) = 0;
 
   /// After synchronisation: the squared L2 norm of the mean gradient over this
-  /// stage, summed in double precision, segment by segment.
+  /// stage, summed in double precision, segment by segment. After a compressed
+  /// synchronisation that gradient is reconstructed from the momentum and
+  /// carries the compressor's noise.
   virtual double MeanGradientSquaredNorm() = 0;
 
   /// Updates the weights with the mean gradient times `clip_factor`.
