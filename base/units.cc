@@ -270,4 +270,8 @@ std::string FormatCount(int64_t count) {
   return digits;
 }
 
+std::string Plural(int64_t count, absl::string_view noun) {
+  return absl::StrCat(FormatCount(count), " ", noun, count == 1 ? "" : "s");
+}
+
 }  // namespace deltapipe

@@ -34,6 +34,8 @@ std::string FormatBandwidth(double bits_per_second);
 std::string FormatDuration(std::chrono::nanoseconds duration);
 /// "1,234,567".
 std::string FormatCount(int64_t count);
+/// "1 worker", "1,024 workers".
+std::string Plural(int64_t count, absl::string_view noun);
 
 }  // namespace deltapipe
 

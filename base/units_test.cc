@@ -156,6 +156,9 @@ TEST(FormatTest, DurationsPickTheirUnit) {
 }
 
 TEST(FormatTest, CountsGroupThousands) {
+  EXPECT_EQ(Plural(1, "worker"), "1 worker");
+  EXPECT_EQ(Plural(0, "worker"), "0 workers");
+  EXPECT_EQ(Plural(1024, "worker"), "1,024 workers");
   EXPECT_EQ(FormatCount(0), "0");
   EXPECT_EQ(FormatCount(999), "999");
   EXPECT_EQ(FormatCount(1000), "1,000");

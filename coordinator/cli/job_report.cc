@@ -24,10 +24,6 @@ void AddTraffic(const std::string& what, int64_t raw, int64_t wire,
                  RatioText(raw_bytes, wire_bytes)});
 }
 
-std::string Plural(int64_t count, const std::string& what) {
-  return absl::StrCat(FormatCount(count), " ", what, count == 1 ? "" : "s");
-}
-
 }  // namespace
 
 std::string EmulationText(const v1::JobSpec& spec) {

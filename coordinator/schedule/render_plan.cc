@@ -19,10 +19,6 @@ std::string Seconds(double seconds) {
       std::chrono::duration<double>(seconds)));
 }
 
-std::string Plural(int count, absl::string_view noun) {
-  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
-}
-
 /// Rows of cells as lines; columns as wide as their widest cell, to the right,
 /// except those in `left`.
 std::string Table(const std::vector<std::vector<std::string>>& rows,
