@@ -45,7 +45,7 @@ class Coordinator {
  public:
   virtual ~Coordinator() = default;
 
-  /// UNAVAILABLE: the port is in use (says so, with the remedy).
+  /// FAILED_PRECONDITION: the port is in use (says so, with the remedy).
   /// PERMISSION_DENIED: not loopback and not `insecure`; or the store's folder
   /// cannot be written.
   static absl::StatusOr<std::unique_ptr<Coordinator>> Start(

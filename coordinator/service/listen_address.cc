@@ -77,7 +77,7 @@ absl::Status CheckListenAddress(const ListenAddress& address) {
     case 0:
       return absl::OkStatus();
     case EADDRINUSE:
-      return absl::UnavailableError(absl::StrCat(
+      return absl::FailedPreconditionError(absl::StrCat(
           "cannot listen on ", address.ToString(),
           ": the port is in use: stop what listens there, or choose another "
           "port (0 picks a free one)"));

@@ -22,8 +22,8 @@ absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text);
 /// Whether only this machine can reach the host: localhost, 127.x.x.x, ::1.
 bool IsLoopback(const std::string& host);
 
-/// Why `address` cannot be listened on, found by trying: UNAVAILABLE if the
-/// port is in use, INVALID_ARGUMENT if the host is not one of this machine,
+/// Why `address` cannot be listened on, found by trying: FAILED_PRECONDITION if
+/// the port is in use, INVALID_ARGUMENT if the host is not one of this machine,
 /// PERMISSION_DENIED, each with its remedy; OK if it can be.
 absl::Status CheckListenAddress(const ListenAddress& address);
 

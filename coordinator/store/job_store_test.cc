@@ -321,7 +321,7 @@ TEST(SqliteJobStoreTest, SecondCoordinatorIsRefusedAndNamesTheFirst) {
 
   const auto second = SqliteJobStore::Open(path);
 
-  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()),
               HasSubstr(absl::StrCat("pid ", getpid())));
 }

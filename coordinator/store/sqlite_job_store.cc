@@ -50,7 +50,7 @@ absl::StatusOr<int> LockStore(const std::string& path) {
     char holder[32] = "";
     const ssize_t size = pread(file, holder, sizeof(holder) - 1, 0);
     close(file);
-    return absl::UnavailableError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         "the job store ", path, " is in use by another coordinator",
         size > 0 ? absl::StrCat(" (pid ", holder, ")") : "",
         ": stop that one, or choose another place for the store"));

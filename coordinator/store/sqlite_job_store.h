@@ -22,7 +22,7 @@ class SqliteJobStore : public JobStore {
  public:
   static constexpr int kSchemaVersion = 1;
 
-  /// UNAVAILABLE: another coordinator uses it (names its pid).
+  /// FAILED_PRECONDITION: another coordinator uses it (names its pid).
   /// PERMISSION_DENIED, NOT_FOUND, DATA_LOSS: as SqliteDatabase::Open.
   /// FAILED_PRECONDITION: it was written by a later version.
   static absl::StatusOr<std::unique_ptr<SqliteJobStore>> Open(
