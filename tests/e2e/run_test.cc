@@ -177,32 +177,50 @@ TEST(RunTest, SamplingFromNothingNamesWhatThereIs) {
   EXPECT_THAT(outcome.errors, HasSubstr("nobody"));
 }
 
-TEST(RunTest, SyntheticStagesUseRealFrames) {
-  Workbench bench;
-  bench.Write("synthetic.yaml", R"yaml(name: synthetic
+// 16,384 elements a sample and 200,000 parameters a stage, so that headers and
+// tables weigh little beside what they describe.
+constexpr char kSynthetic[] = R"yaml(name: synthetic
 model:
   kind: synthetic
   layers: 2
-  context: 16
-  width: 64
-  synthetic: {forward_time: 1ms, backward_time: 1ms, drift: 0.1, samples: 8}
+  context: 64
+  width: 256
+  synthetic:
+    {forward_time: 1ms, backward_time: 1ms, drift: 0.1, samples: 16, parameters_per_stage: 200000}
 train:
-  steps: 4
-  batch: 8
+  steps: 8
+  batch: 16
   microbatch: 1
-  optimizer: {kind: sgd, learning_rate: 0}
-parallel: {stages: 2, replicas: 1, device: cpu}
+  optimizer: {kind: onebit_lamb, learning_rate: 0, compress_after_step: 3}
+parallel: {stages: 2, replicas: 2, device: cpu}
 compression: {activations: "delta(int(4),first=int(8))", activation_gradients: "int(8)"}
-)yaml");
+)yaml";
+
+TEST(RunTest, CompressedTrafficIsWhatTheCodecsSayAndThreePercent) {
+  Workbench bench;
+  bench.Write("synthetic.yaml", kSynthetic);
 
   const Outcome outcome = bench.Run({"run", "synthetic.yaml", "--json"});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
-  const nlohmann::json result = outcome.Objects().back();
-  EXPECT_EQ(result["activation_raw_bytes"].get<double>(),
-            2.0 * 4 * 8 * 16 * 64 * 4);
-  EXPECT_LT(result["activation_wire_bytes"].get<double>(),
-            0.35 * result["activation_raw_bytes"].get<double>());
+  const std::vector<nlohmann::json> steps = outcome.Events("step");
+  ASSERT_THAT(steps, SizeIs(8)) << outcome.text;
+  // From here on every sample has come before and gradients are compressed.
+  const nlohmann::json& early = steps[3];
+  const nlohmann::json& late = steps[7];
+  EXPECT_TRUE(late["compressed"].get<bool>());
+  const auto growth = [&](const char* field) {
+    return (late[field].get<double>() - early[field].get<double>()) / 4;
+  };
+  const double elements = 16.0 * 64 * 256;
+  EXPECT_EQ(growth("activation_raw_bytes"), 2 * elements * 4);
+  // 4 bits forward and 8 backward, and a scale of 8 bits for each 64 of them.
+  const double activation_bits = 8 * growth("activation_wire_bytes") / elements;
+  EXPECT_THAT(activation_bits, AllOf(Gt(12.25), Lt(1.03 * 12.25)));
+  const double parameters = 2 * 200000;
+  const double gradient_bits =
+      8 * growth("gradient_wire_bytes") / (2 * parameters);
+  EXPECT_THAT(gradient_bits, AllOf(Gt(1.0), Lt(2.1)));
 }
 
 TEST(RunTest, PlanSaysWhatWouldRunWithoutRunningIt) {
