@@ -10,10 +10,30 @@
 
 namespace deltapipe {
 
-std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
-                                  const std::vector<WorkerInfo>& workers) {
+namespace {
+
+std::map<std::string, int> WorkersByHost(
+    const std::vector<WorkerInfo>& workers) {
   std::map<std::string, int> num_on_host;
   for (const WorkerInfo& worker : workers) ++num_on_host[worker.host];
+  return num_on_host;
+}
+
+}  // namespace
+
+int64_t LeastWorkerMemory(const std::vector<WorkerInfo>& workers) {
+  std::map<std::string, int> num_on_host = WorkersByHost(workers);
+  int64_t least = 0;
+  for (const WorkerInfo& worker : workers) {
+    const int64_t share = worker.memory_bytes / num_on_host[worker.host];
+    if (share > 0 && (least == 0 || share < least)) least = share;
+  }
+  return least;
+}
+
+std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
+                                  const std::vector<WorkerInfo>& workers) {
+  std::map<std::string, int> num_on_host = WorkersByHost(workers);
   std::vector<int> threads;
   for (const WorkerInfo& worker : workers) {
     threads.push_back(

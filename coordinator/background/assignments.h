@@ -20,6 +20,10 @@ namespace deltapipe {
 std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
                                   const std::vector<WorkerInfo>& workers);
 
+/// The least memory that a worker has: its machine's over the job's workers
+/// there. Workers that do not say are passed over; 0 if none does.
+int64_t LeastWorkerMemory(const std::vector<WorkerInfo>& workers);
+
 /// The longest wait for a peer's data: 10 x the predicted step, at least 60 s.
 Nanos WaitForData(const v1::Plan& plan);
 

@@ -60,7 +60,7 @@ class ObedientSession : public WorkerSession {
     } else if (message.has_start() && trains_) {
       for (int step = 1; step <= assignment_.spec().train().steps(); ++step) {
         Fill(answer.mutable_step());
-        answer.mutable_step()->set_step(step);
+        answer.mutable_step()->set_step(step - 1);
         plane_->jobs()->Receive(id_, answer);
       }
       Fill(answer.mutable_done());
@@ -160,7 +160,7 @@ TEST_F(ControlPlaneTest, SilentWorkerFailsItsJobAfterTheBudget) {
   Live(std::chrono::milliseconds(10500));
 
   EXPECT_THAT(AwaitState(v1::JOB_STATE_FAILED),
-              HasSubstr("was lost before the first step: no heartbeat for"));
+              HasSubstr("was lost at step 1: no heartbeat for"));
 }
 
 TEST_F(ControlPlaneTest, HeartbeatsKeepAWorkerAndAreAnswered) {

@@ -93,7 +93,7 @@ class JobActor {
     bool is_assigned = false;
     bool is_free = false;  // done, gone or released
     std::optional<v1::AssignmentReady> ready;
-    int64_t last_step = -1;
+    int64_t steps_done = 0;
   };
 
   void On(const WorkerSpoke& spoke);

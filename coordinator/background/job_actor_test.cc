@@ -217,7 +217,7 @@ TEST_F(JobActorTest, AssignsEveryRankItsPartOfThePlan) {
   AddWorkers(4);
 
   ASSERT_EQ(plan_requests_.size(), 1u);
-  EXPECT_EQ(plan_requests_[0].worker_memory_bytes, 1000);
+  EXPECT_EQ(plan_requests_[0].worker_memory_bytes, 1000 / 4);  // one host
   for (int rank = 0; rank < 4; ++rank) {
     const auto sent = SentTo(rank);
     ASSERT_EQ(sent.size(), 2u);  // Welcome, Assignment
@@ -242,10 +242,10 @@ TEST_F(JobActorTest, AssignsEveryRankItsPartOfThePlan) {
 
 TEST_F(JobActorTest, SuccessfulRunEndsWithItsResult) {
   StartTraining();
-  for (int64_t step = 1; step <= 3; ++step) ReportStep(step);
+  for (int64_t step = 0; step < 3; ++step) ReportStep(step);
   v1::WorkerMessage validation;
   Fill(validation.mutable_validation());
-  validation.mutable_validation()->set_step(3);
+  validation.mutable_validation()->set_step(2);
   validation.mutable_validation()->set_loss(1.5);
   validation.mutable_validation()->set_tokens(100);
   Say(2, validation);
@@ -285,7 +285,7 @@ TEST_F(JobActorTest, StepsAreShownButNotStored) {
   EXPECT_EQ(events[0].kind(), "step");
   EXPECT_EQ(events[0].sequence(), 0);
   EXPECT_EQ(events[0].step().total_steps(), 3);
-  EXPECT_EQ(actor_->step(), 1);
+  EXPECT_EQ(actor_->step(), 2);
   const auto stored = *store_.ReadEvents("text-1", 0, 100);
   for (const v1::JobEvent& event : stored) {
     EXPECT_NE(event.kind(), "step");
@@ -361,7 +361,7 @@ TEST_F(JobActorTest, LostWorkerFailsTheJobAndStopsTheOthersAtOnce) {
   EXPECT_EQ(Job().state(), v1::JOB_STATE_FAILED);
   EXPECT_EQ(Job().reason(),
             "worker-3 (stage 1, replica 0, on host-b, pid 812) was lost at "
-            "step 2: its connection closed");
+            "step 4: its connection closed");
   const v1::StopTraining stop = StopSentTo(0);
   EXPECT_TRUE(stop.at_once());
   EXPECT_TRUE(stop.discard());
@@ -383,7 +383,7 @@ TEST_F(JobActorTest, HeartbeatTellsTheStepOfALostWorker) {
 
   Lose(1);
 
-  EXPECT_THAT(Job().reason(), HasSubstr("was lost at step 117"));
+  EXPECT_THAT(Job().reason(), HasSubstr("was lost at step 118"));
 }
 
 TEST_F(JobActorTest, WorkerLostBeforeTrainingIsSaidSo) {

@@ -65,8 +65,8 @@ absl::Status StepAggregator::CompareWeights(const Step& step) const {
         "the weights of stage %d differ between its replicas after step %d: "
         "%s has hash %016x, %s has %016x; the replicas did not apply the same "
         "updates",
-        StageOf(rank), mine.step(), Describe(first), expected.weights_hash(),
-        Describe(rank), mine.weights_hash()));
+        StageOf(rank), mine.step() + 1, Describe(first),
+        expected.weights_hash(), Describe(rank), mine.weights_hash()));
   }
   return absl::OkStatus();
 }
@@ -187,10 +187,6 @@ std::optional<ValidationSummary> StepAggregator::AddValidation(
 
 void StepAggregator::SetBytes(int rank, const v1::ByteCounters& bytes) {
   bytes_[static_cast<size_t>(rank)] = bytes;
-}
-
-int64_t StepAggregator::LastStepOf(int rank) const {
-  return last_steps_[static_cast<size_t>(rank)];
 }
 
 v1::JobResult StepAggregator::Result() const {

@@ -58,8 +58,6 @@ class StepAggregator {
 
   /// Steps that all ranks have reported.
   int64_t num_complete() const { return num_complete_; }
-  /// The last step that this rank has reported; -1: none.
-  int64_t LastStepOf(int rank) const;
   /// Figures of the complete steps; wall_seconds is the caller's.
   v1::JobResult Result() const;
 

@@ -57,7 +57,10 @@ int MakePlan(const PlanOptions& options) {
         AbsolutePath(inputs.spec.data().path()));
   }
   inputs.train_samples = EstimateTrainSamples(inputs.spec);
-  inputs.worker_memory_bytes = MachineMemoryBytes();
+  // As `run` would place them: all on this machine.
+  inputs.worker_memory_bytes =
+      MachineMemoryBytes() / std::max(1, inputs.spec.parallel().stages() *
+                                             inputs.spec.parallel().replicas());
   auto profile = LayerCosts(inputs.spec);
   if (!profile.ok()) return Fail(profile.status());
   inputs.profile = *std::move(profile);

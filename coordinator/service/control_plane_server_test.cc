@@ -131,7 +131,7 @@ class ScriptedWorker {
       v1::StepReport& report = *message.mutable_step();
       report.set_job_id(assignment_.job_id());
       report.set_generation(assignment_.generation());
-      report.set_step(step);
+      report.set_step(step - 1);
       report.set_step_seconds(0.01);
       report.set_has_loss(assignment_.rank() == 1);
       report.set_loss(1.0 / step);
@@ -229,7 +229,7 @@ TEST(ControlPlaneServerTest, JobRunsOverRealStreams) {
       last_sequence = event.sequence();
     }
   }
-  EXPECT_THAT(steps, ElementsAre(1, 2, 3));
+  EXPECT_THAT(steps, ElementsAre(0, 1, 2));
 
   grpc::ClientContext context;
   SetDeadline(&context);
@@ -263,7 +263,7 @@ TEST(ControlPlaneServerTest, BrokenStreamFailsTheJobAndNamesTheWorker) {
   EXPECT_EQ(events.back().state(), v1::JOB_STATE_FAILED);
   EXPECT_THAT(events.back().text(),
               AllOf(HasSubstr("(stage "), HasSubstr("replica 0, on host-a"),
-                    HasSubstr("pid 812) was lost at step 118: its connection "
+                    HasSubstr("pid 812) was lost at step 119: its connection "
                               "closed")));
 }
 
@@ -308,7 +308,7 @@ TEST(ControlPlaneServerTest, PortInUseIsSaidWithTheRemedy) {
 
   const auto second = ControlPlaneServer::Start(*listen, false, TestOptions());
 
-  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()),
               AllOf(HasSubstr("in use"), HasSubstr("choose another port")));
 }

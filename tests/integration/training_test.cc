@@ -412,7 +412,7 @@ TEST(TrainingTest, AFailingWorkerEndsAllOthersWithTheCause) {
   const RunResult result = job.Run();
 
   EXPECT_THAT(result.done.at(2).error_message(),
-              HasSubstr("stage 1, replica 0, step 5"));
+              HasSubstr("stage 1, replica 0, step 6"));
   EXPECT_THAT(result.done.at(2).error_message(),
               HasSubstr("device memory is exhausted"));
   EXPECT_FALSE(result.done.at(2).is_consequence());

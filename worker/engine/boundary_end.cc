@@ -202,7 +202,8 @@ absl::Status BoundaryEnd::error() const {
 }
 
 std::string BoundaryEnd::Describe(uint32_t step, uint32_t microbatch) const {
-  return absl::StrCat("boundary ", options_.boundary, ", step ", step,
+  // As people count steps; frames count them from 0.
+  return absl::StrCat("boundary ", options_.boundary, ", step ", step + 1,
                       ", micro-batch ", microbatch);
 }
 

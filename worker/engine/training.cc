@@ -192,8 +192,8 @@ v1::AssignmentDone Training::Run() {
   Cancel(status);
   done.set_error_code(static_cast<int>(status.code()));
   done.set_error_message(absl::StrCat("stage ", stage_index_, ", replica ",
-                                      replica_, ", step ", step_.load(), ": ",
-                                      status.message()));
+                                      replica_, ", step ", step_.load() + 1,
+                                      ": ", status.message()));
   done.set_is_consequence(status.code() == absl::StatusCode::kUnavailable ||
                           status.code() == absl::StatusCode::kCancelled);
   return done;

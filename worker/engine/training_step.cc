@@ -214,7 +214,7 @@ absl::Status Training::Apply(StepState* state) {
   if (state->is_skipped) {
     DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
     optimizer_->Skip();
-    LOG_WARNING << "step " << state->step
+    LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
   } else {
     DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));
@@ -256,7 +256,7 @@ absl::Status Training::CheckHashes(
             std::min<size_t>(neighbour, static_cast<size_t>(stage_index_)),
             " and ",
             std::max<size_t>(neighbour, static_cast<size_t>(stage_index_)),
-            " differs between its two ends after step ", step_.load() - 1,
+            " differs between its two ends after step ", step_.load(),
             ": one of them is damaged; start the job again"));
       }
     }
