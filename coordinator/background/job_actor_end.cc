@@ -73,11 +73,12 @@ void JobActor::On(const WorkerGone& gone) {
   Member& member = members_[static_cast<size_t>(rank)];
   if (member.is_free) return;
   member.is_free = true;  // gone from the roster as well
-  const std::string lost = absl::StrCat(
-      Describe(member), " was lost ",
-      running_since_.has_value() ? absl::StrCat("at step ", member.steps_done + 1)
-                                 : std::string("before the first step"),
-      ": ", gone.departed.reason);
+  const std::string lost =
+      absl::StrCat(Describe(member), " was lost ",
+                   running_since_.has_value()
+                       ? absl::StrCat("at step ", member.steps_done + 1)
+                       : std::string("before the first step"),
+                   ": ", gone.departed.reason);
   if (phase_ == Phase::kDraining) {
     Drain();
   } else if (phase_ == Phase::kStopping) {
