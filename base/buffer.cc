@@ -14,6 +14,13 @@ namespace {
 constexpr size_t kLeastKept = 256 << 10;
 // A sanitizer finds a use after free only if what is freed is gone.
 #if defined(__SANITIZE_ADDRESS__)
+#define DP_FREES_AT_ONCE
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define DP_FREES_AT_ONCE
+#endif
+#endif
+#if defined(DP_FREES_AT_ONCE)
 constexpr size_t kMostIdle = 0;
 #else
 constexpr size_t kMostIdle = 512 << 20;
@@ -44,6 +51,8 @@ class IdleBlocks {
   }
 
   void Give(uint8_t* data, size_t capacity) {
+    // Larger than all that may be idle: it would only push the others out.
+    if (capacity > kMostIdle) return std::free(data);
     std::list<Block> dropped;
     {
       MutexLock lock(&mutex_);

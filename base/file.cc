@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <system_error>
 #include <utility>
 
@@ -162,7 +163,8 @@ const char* RemedyFor(int error_number) {
     case ENFILE:
       return ": raise the limit on open files (ulimit -n)";
     case ENOTDIR:
-      return ": a part of the path is a file, not a folder";
+      return ": a part of the path is a file, not a folder; choose another "
+             "path";
     case EISDIR:
       return ": the path names a folder, expected a file";
     case EIO:
@@ -194,8 +196,21 @@ absl::StatusOr<std::vector<uint8_t>> ReadFileBytes(const std::string& path,
 }
 
 absl::Status WriteFileAtomically(
-    const std::string& path,
+    const std::string& given_path,
     absl::Span<const absl::Span<const uint8_t>> pieces) {
+  // A link stays one: what it leads to is replaced.
+  std::string path = given_path;
+  if (char* target = ::realpath(given_path.c_str(), nullptr)) {
+    path = target;
+    std::free(target);
+  }
+  struct stat info;
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    if (S_ISDIR(info.st_mode)) return FileError("write", given_path, EISDIR);
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write ", given_path,
+                     ": it is a device, pipe or socket, expected a file"));
+  }
   static std::atomic<uint64_t> num_written{0};
   const std::string temporary =
       absl::StrCat(path, ".tmp-", ::getpid(), "-", num_written++);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -125,6 +127,33 @@ TEST_F(FileTest, FailedWriteLeavesTheFormerFileWhole) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(ReadFile(Path("f")).value(), "former");
   EXPECT_EQ(NumFiles(), 1) << "the temporary file is removed";
+}
+
+TEST_F(FileTest, ALinkStaysOneAndItsTargetIsReplaced) {
+  const std::string target = folder_ + "/target";
+  const std::string link = folder_ + "/link";
+  ASSERT_TRUE(WriteFileAtomically(target, "before").ok());
+  ASSERT_EQ(symlink("target", link.c_str()), 0);
+
+  ASSERT_TRUE(WriteFileAtomically(link, "after").ok());
+
+  EXPECT_EQ(ReadFile(target).value(), "after");
+  struct stat info;
+  ASSERT_EQ(lstat(link.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISLNK(info.st_mode));
+}
+
+TEST_F(FileTest, WhatIsNoFileIsNotReplaced) {
+  const std::string pipe = folder_ + "/pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+
+  const absl::Status status = WriteFileAtomically(pipe, "text");
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(pipe));
+  struct stat info;
+  ASSERT_EQ(lstat(pipe.c_str(), &info), 0);
+  EXPECT_TRUE(S_ISFIFO(info.st_mode));
 }
 
 TEST_F(FileTest, MakeDirectoriesMakesAllAndIsIdempotent) {

@@ -26,7 +26,8 @@ TEST(TensorViewTest, DefaultHasNoElements) {
 
 TEST(TensorViewTest, RankZeroIsOneElement) {
   double value = 3;
-  const TensorView view(DType::kFloat64, {}, &value);
+  const Shape scalar;
+  const TensorView view(DType::kFloat64, scalar, &value);
 
   EXPECT_EQ(view.num_elements(), 1);
   EXPECT_EQ(ShapeString(view.shape()), "scalar");
