@@ -14,9 +14,14 @@
 namespace deltapipe {
 namespace {
 
-/// A delta goes where ||a - m||^2 <= kDeltaRatio^2 ||a||^2. NaN and infinite
-/// norms compare false, so that what is not finite is sent as a value.
 constexpr double kDeltaRatio = 0.7;
+
+/// A delta goes where ||a - m||^2 <= kDeltaRatio^2 ||a||^2; what is not finite
+/// is sent as a value.
+bool PaysDelta(const SquaredNorms& norms) {
+  return std::isfinite(norms.value) &&
+         norms.difference <= kDeltaRatio * kDeltaRatio * norms.value;
+}
 
 /// The table and payloads of a body in the making.
 struct Draft {
@@ -237,9 +242,8 @@ class Encoder : public BoundaryEncoder {
     const RecordPtr base = pending->Read(key);
     bool sends_delta = false;
     if (base != nullptr) {
-      const SquaredNorms norms =
-          channel_.math.Subtract(value.data(), *base, Floats(&difference_));
-      sends_delta = norms.difference <= kDeltaRatio * kDeltaRatio * norms.value;
+      sends_delta = PaysDelta(
+          channel_.math.Subtract(value.data(), *base, Floats(&difference_)));
     }
     const Codec& codec =
         sends_delta ? *channel_.spec.codec : *channel_.spec.first;

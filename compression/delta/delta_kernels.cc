@@ -37,7 +37,9 @@ DP_KERNEL float FromStore(float stored) { return stored; }
 DP_KERNEL void ToStore(float value, uint16_t* stored) {
   const uint32_t bits = FloatBits(value);
   const int32_t magnitude = static_cast<int32_t>(bits & 0x7FFFFFFFu);
-  int32_t rounded = (magnitude + 0x7FFF + ((magnitude >> 16) & 1)) >> 16;
+  // Unsigned: the largest NaNs go beyond 2^31, and are replaced below.
+  int32_t rounded = static_cast<int32_t>(
+      ((bits & 0x7FFFFFFFu) + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
   rounded = rounded > 0x7F7F ? 0x7F7F : rounded;
   rounded = magnitude > 0x7F800000 ? 0x7FC0 : rounded;
   *stored = static_cast<uint16_t>(((bits >> 16) & 0x8000u) |
