@@ -12,10 +12,6 @@
 namespace deltapipe {
 namespace {
 
-/// A transport outlives its jobs and cannot be cancelled for one of them, so
-/// the wait for a peer looks up now and then.
-constexpr std::chrono::milliseconds kCancelPoll(200);
-
 struct Wanted {
   int peer_rank;
   const char* purpose;
@@ -71,14 +67,18 @@ absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
                      want.purpose, "/", std::min(rank, want.peer_rank), "-",
                      std::max(rank, want.peer_rank));
     absl::StatusOr<std::unique_ptr<Channel>> channel;
-    do {
-      if (is_cancelled) return absl::CancelledError("the job was stopped");
-      const Deadline slice = std::min(deadline, Deadline::After(kCancelPoll));
-      channel = want.peer_rank > rank
-                    ? transport->Connect(peer.data_address(), name, slice)
-                    : transport->Accept(name, slice);
-    } while (absl::IsDeadlineExceeded(channel.status()) &&
-             !deadline.has_passed());
+    if (want.peer_rank > rank) {
+      channel = transport->Connect(peer.data_address(), name, deadline,
+                                   &is_cancelled);
+    } else {
+      // A transport outlives its jobs and cannot be cancelled for one of them.
+      do {
+        if (is_cancelled) return absl::CancelledError("the job was stopped");
+        channel = transport->Accept(
+            name, std::min(deadline, Deadline::After(kCancelPoll)));
+      } while (absl::IsDeadlineExceeded(channel.status()) &&
+               !deadline.has_passed());
+    }
     if (!channel.ok()) {
       return Annotate(channel.status(), absl::StrCat("connect ", want.purpose,
                                                      " with ", PeerName(peer)));

@@ -13,6 +13,8 @@
 #ifndef DELTAPIPE_WORKER_TRANSPORT_CHANNEL_H_
 #define DELTAPIPE_WORKER_TRANSPORT_CHANNEL_H_
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -68,6 +70,9 @@ class Channel {
   virtual std::string peer() const = 0;
 };
 
+/// How often a Connect looks whether it is cancelled.
+inline constexpr std::chrono::milliseconds kCancelPoll(100);
+
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -78,12 +83,18 @@ class Transport {
   /// Opens the channel `name` to the transport at `address`; retries until the
   /// deadline while nobody listens there. The name (at most 200 bytes) must be
   /// awaited there by Accept, before or after.
+  /// CANCELLED soon after `is_cancelled` (null: never) becomes true.
   virtual absl::StatusOr<std::unique_ptr<Channel>> Connect(
-      const std::string& address, const std::string& name,
-      Deadline deadline) = 0;
+      const std::string& address, const std::string& name, Deadline deadline,
+      const std::atomic<bool>* is_cancelled) = 0;
+  absl::StatusOr<std::unique_ptr<Channel>> Connect(const std::string& address,
+                                                   const std::string& name,
+                                                   Deadline deadline) {
+    return Connect(address, name, deadline, nullptr);
+  }
 
   /// The other end of a Connect under `name`. Connections under names that
-  /// nobody awaits are held, at most 1,024 of them, oldest refused first.
+  /// nobody awaits are held, at most 256 of them, oldest refused first.
   virtual absl::StatusOr<std::unique_ptr<Channel>> Accept(
       const std::string& name, Deadline deadline) = 0;
 

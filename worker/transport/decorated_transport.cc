@@ -10,16 +10,18 @@ namespace {
 class DecoratedTransport : public Transport {
  public:
   DecoratedTransport(std::unique_ptr<Transport> transport,
-                     ChannelDecorator decorate)
+                     TransportDecorator decorate)
       : transport_(std::move(transport)), decorate_(std::move(decorate)) {}
 
   std::string address() const override { return transport_->address(); }
 
-  absl::StatusOr<std::unique_ptr<Channel>> Connect(const std::string& address,
-                                                   const std::string& name,
-                                                   Deadline deadline) override {
-    DP_ASSIGN_OR_RETURN(auto channel,
-                        transport_->Connect(address, name, deadline));
+  using Transport::Connect;
+  absl::StatusOr<std::unique_ptr<Channel>> Connect(
+      const std::string& address, const std::string& name, Deadline deadline,
+      const std::atomic<bool>* is_cancelled) override {
+    DP_ASSIGN_OR_RETURN(
+        auto channel,
+        transport_->Connect(address, name, deadline, is_cancelled));
     return decorate_(std::move(channel), {name, true, address});
   }
 
@@ -35,13 +37,13 @@ class DecoratedTransport : public Transport {
 
  private:
   const std::unique_ptr<Transport> transport_;
-  const ChannelDecorator decorate_;
+  const TransportDecorator decorate_;
 };
 
 }  // namespace
 
 std::unique_ptr<Transport> DecorateTransport(
-    std::unique_ptr<Transport> transport, ChannelDecorator decorate) {
+    std::unique_ptr<Transport> transport, TransportDecorator decorate) {
   return std::make_unique<DecoratedTransport>(std::move(transport),
                                               std::move(decorate));
 }

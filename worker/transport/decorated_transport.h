@@ -23,11 +23,11 @@ struct ChannelOrigin {
 };
 
 /// Wraps each channel; may be called from several threads at once.
-using ChannelDecorator = std::function<std::unique_ptr<Channel>(
+using TransportDecorator = std::function<std::unique_ptr<Channel>(
     std::unique_ptr<Channel> channel, const ChannelOrigin& origin)>;
 
 std::unique_ptr<Transport> DecorateTransport(
-    std::unique_ptr<Transport> transport, ChannelDecorator decorate);
+    std::unique_ptr<Transport> transport, TransportDecorator decorate);
 
 }  // namespace deltapipe
 

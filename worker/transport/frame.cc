@@ -32,7 +32,7 @@ const char* KindName(FrameKind kind) {
 }  // namespace
 
 std::string FrameHeader::ToString() const {
-  return absl::StrCat(KindName(kind), ", step ", step, ", mb ", microbatch,
+  return absl::StrCat(KindName(kind), ", step ", step + 1, ", mb ", microbatch,
                       ", boundary ", boundary,
                       (flags & kFrameEvaluation) != 0 ? ", evaluation" : "");
 }

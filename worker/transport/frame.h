@@ -22,7 +22,7 @@ enum class FrameKind : uint8_t {
   kKeyframeRequest = 5,
   kKeyframe = 6,
   kWeights = 7,  // model shards on their way to the writer
-  // Used by ReliableChannel itself.
+  // Used by FrameChannel itself.
   kAcknowledge = 32,
   kResendRequest = 33,
 };
@@ -37,11 +37,12 @@ struct FrameHeader {
   uint32_t tuning_revision = 0;
   uint32_t step = 0;
   uint32_t microbatch = 0;
-  uint32_t boundary = 0;         // or bucket, or phase of a collective
-  uint32_t codec_hash = 0;       // low half of the checksum of the codec's text
-  uint32_t num_rows = 0;         // samples
-  uint32_t row_elements = 0;     // elements per sample
-  std::string ToString() const;  // "activation, step 118, mb 5, boundary 1"
+  uint32_t boundary = 0;      // or bucket, or phase of a collective
+  uint32_t codec_hash = 0;    // low half of the checksum of the codec's text
+  uint32_t num_rows = 0;      // samples
+  uint32_t row_elements = 0;  // elements per sample
+  /// "activation, step 119, mb 5, boundary 1": here steps count from 1.
+  std::string ToString() const;
 };
 
 /// Set in FrameHeader::flags when the frame belongs to an evaluation pass.

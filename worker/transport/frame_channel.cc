@@ -128,12 +128,15 @@ class FrameChannelImpl : public FrameChannel {
   }
 
   void Cancel(absl::Status reason) override {
+    reason = CancelReason(reason);
     {
       MutexLock lock(&mutex_);
       is_cancelled_ = true;
+      // In the same breath: a Receive that sees the one returns the other.
+      if (status_.ok()) status_ = reason;
     }
     // The status is what later calls return; nobody waits for it here.
-    Break(CancelReason(reason)).IgnoreError();
+    Break(reason).IgnoreError();
   }
 
   FrameCounters counters() const override {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/checksum.h"
 #include "base/thread.h"
 #include "worker/transport/frame_wire.h"
 #include "worker/transport/loopback/loopback_channel.h"
@@ -106,6 +107,29 @@ TEST_F(FrameChannelTest, RefusesFramesOfAnotherGeneration) {
 
   EXPECT_EQ(received.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_GE(b_->counters().refused_generation, 1);
+  EXPECT_EQ(b_->counters().frames_received, 0);
+}
+
+TEST_F(FrameChannelTest, RefusesFramesOfAnotherVersion) {
+  auto ends = CreateLoopbackChannelPair(1 << 20, 1 << 24, "b", "a");
+  b_ = FrameChannel::Create(std::move(ends.second), {}).value();
+  WireHeader header;
+  header.frame.generation = 1;
+  header.sequence = 1;
+  uint8_t bytes[kFrameHeaderBytes];
+  EncodeFrameHeader(header, bytes);
+  bytes[4] = kFrameVersion + 1;
+  const uint64_t checksum = Checksum(absl::MakeConstSpan(bytes, 88));
+  for (int i = 0; i < 8; ++i) {
+    bytes[88 + i] = static_cast<uint8_t>(checksum >> (8 * i));
+  }
+
+  ASSERT_TRUE(ends.first->Send({ByteSpan(bytes, sizeof(bytes))}, Soon()).ok());
+  auto received = b_->Receive(Deadline::After(std::chrono::milliseconds(50)));
+
+  EXPECT_EQ(received.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(b_->counters().refused_version, 1);
+  EXPECT_EQ(b_->counters().bad_checksums, 0);
   EXPECT_EQ(b_->counters().frames_received, 0);
 }
 

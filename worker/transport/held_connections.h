@@ -17,7 +17,7 @@ namespace deltapipe {
 
 class HeldConnections {
  public:
-  static constexpr size_t kMaxHeld = 1024;
+  static constexpr size_t kMaxHeld = 256;
 
   /// Holds `channel` under `name`; beyond kMaxHeld the oldest is dropped, which
   /// closes it. After Cancel the channel is dropped at once.

@@ -68,6 +68,11 @@ inline absl::Status CancelReason(const absl::Status& reason) {
   return reason.ok() ? absl::CancelledError("cancelled") : reason;
 }
 
+/// What a Connect returns that was cancelled.
+inline absl::Status CalledOff() {
+  return absl::CancelledError("the connection was called off");
+}
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_WORKER_TRANSPORT_MESSAGE_H_

@@ -41,16 +41,22 @@ class LoopbackTransport : public Transport {
 
   std::string address() const override { return address_; }
 
-  absl::StatusOr<std::unique_ptr<Channel>> Connect(const std::string& address,
-                                                   const std::string& name,
-                                                   Deadline deadline) override {
+  using Transport::Connect;
+  absl::StatusOr<std::unique_ptr<Channel>> Connect(
+      const std::string& address, const std::string& name, Deadline deadline,
+      const std::atomic<bool>* is_cancelled) override {
     DP_RETURN_IF_ERROR(CheckChannelName(name));
     std::shared_ptr<HeldConnections> listener;
     {
       MutexLock lock(&network_->mutex);
-      const bool is_there = network_->changed.WaitUntil(lock, deadline, [&] {
-        return !cancelled_.ok() || network_->listeners.count(address) > 0;
-      });
+      bool is_there = false;
+      do {
+        if (is_cancelled != nullptr && *is_cancelled) return CalledOff();
+        const Deadline slice = std::min(deadline, Deadline::After(kCancelPoll));
+        is_there = network_->changed.WaitUntil(lock, slice, [&] {
+          return !cancelled_.ok() || network_->listeners.count(address) > 0;
+        });
+      } while (!is_there && !deadline.has_passed());
       if (!cancelled_.ok()) return cancelled_;
       if (!is_there) {
         return absl::DeadlineExceededError(

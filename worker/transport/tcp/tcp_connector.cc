@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "worker/transport/message.h"
 #include "worker/transport/tcp/handshake.h"
 #include "worker/transport/tcp/tcp_channel.h"
 
@@ -21,6 +22,9 @@ namespace {
 
 using asio::ip::tcp;
 using std::chrono::milliseconds;
+
+/// For an endpoint of a name that has several, such as IPv6 before IPv4.
+constexpr std::chrono::seconds kOneOfManyEndpoints(5);
 
 // One attempt's error: a later attempt may succeed, unless it is final.
 struct Failure {
@@ -35,8 +39,8 @@ Failure Final(absl::Status status) { return {std::move(status), true}; }
 
 class Attempt {
  public:
-  Attempt(int wake_fd, Deadline deadline)
-      : wake_fd_(wake_fd), deadline_(deadline) {}
+  Attempt(int wake_fd, Deadline deadline, const std::atomic<bool>* is_cancelled)
+      : wake_fd_(wake_fd), deadline_(deadline), is_cancelled_(is_cancelled) {}
 
   Failure Run(const tcp::endpoint& endpoint, const std::string& channel_name,
               int socket_buffer_bytes, UniqueFd* connected) {
@@ -117,19 +121,24 @@ class Attempt {
   }
 
   Failure Wait(bool for_write, const std::string& on_time_out) {
-    switch (WaitForSocket(socket_.get(), for_write, wake_fd_, deadline_)) {
-      case SocketWait::kReady:
-        return {};
-      case SocketWait::kWoken:
-        return Final(absl::AbortedError("woken"));
-      case SocketWait::kTimedOut:
-        break;
-    }
+    do {
+      if (is_cancelled_ != nullptr && *is_cancelled_) return Final(CalledOff());
+      const Deadline slice = std::min(deadline_, Deadline::After(kCancelPoll));
+      switch (WaitForSocket(socket_.get(), for_write, wake_fd_, slice)) {
+        case SocketWait::kReady:
+          return {};
+        case SocketWait::kWoken:
+          return Final(absl::AbortedError("woken"));
+        case SocketWait::kTimedOut:
+          break;
+      }
+    } while (!deadline_.has_passed());
     return Retry(on_time_out);
   }
 
   const int wake_fd_;
   const Deadline deadline_;
+  const std::atomic<bool>* const is_cancelled_;
   UniqueFd socket_;
 };
 
@@ -174,19 +183,25 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitHostPort(
 absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
                                     const std::string& channel_name,
                                     int socket_buffer_bytes, int wake_fd,
-                                    Deadline deadline) {
+                                    Deadline deadline,
+                                    const std::atomic<bool>* is_cancelled) {
   DP_ASSIGN_OR_RETURN(const auto host_port, SplitHostPort(address));
   absl::Status last = absl::UnavailableError("not tried");
   milliseconds pause(5);
   for (int num_attempts = 1;; ++num_attempts) {
     auto endpoints = Resolve(host_port);
     if (!endpoints.ok()) last = endpoints.status();
-    for (const tcp::endpoint& endpoint :
-         endpoints.ok() ? *endpoints : std::vector<tcp::endpoint>()) {
+    const size_t num_endpoints = endpoints.ok() ? endpoints->size() : 0;
+    for (size_t i = 0; i < num_endpoints; ++i) {
+      // One that does not answer leaves time for the others.
+      const Deadline attempt_end =
+          i + 1 < num_endpoints
+              ? std::min(deadline, Deadline::After(kOneOfManyEndpoints))
+              : deadline;
       UniqueFd connected;
-      Failure failure =
-          Attempt(wake_fd, deadline)
-              .Run(endpoint, channel_name, socket_buffer_bytes, &connected);
+      Failure failure = Attempt(wake_fd, attempt_end, is_cancelled)
+                            .Run((*endpoints)[i], channel_name,
+                                 socket_buffer_bytes, &connected);
       if (failure.status.ok()) return connected;
       if (failure.is_final) return failure.status;
       last = failure.status;
@@ -197,6 +212,7 @@ absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
         SocketWait::kReady) {
       return absl::AbortedError("woken");
     }
+    if (is_cancelled != nullptr && *is_cancelled) return CalledOff();
     if (deadline.has_passed()) {
       return absl::DeadlineExceededError(
           absl::StrCat("gave up after ", num_attempts, " attempts, the last: ",

@@ -3,6 +3,7 @@
 #ifndef DELTAPIPE_WORKER_TRANSPORT_TCP_TCP_CONNECTOR_H_
 #define DELTAPIPE_WORKER_TRANSPORT_TCP_TCP_CONNECTOR_H_
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -18,11 +19,13 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitHostPort(
 
 /// A connected socket on which the peer has answered ok. ABORTED as soon as
 /// `wake_fd` is readable; DEADLINE_EXCEEDED with the last attempt's error;
-/// FAILED_PRECONDITION if the peer refuses or speaks something else.
+/// FAILED_PRECONDITION if the peer refuses or speaks something else; CANCELLED
+/// soon after `is_cancelled` (may be null) becomes true.
 absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
                                     const std::string& channel_name,
                                     int socket_buffer_bytes, int wake_fd,
-                                    Deadline deadline);
+                                    Deadline deadline,
+                                    const std::atomic<bool>* is_cancelled);
 
 }  // namespace deltapipe
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -165,9 +166,11 @@ class AsioListener : public TcpListener {
     if (error) return ListenError(listen_address, error);
     const tcp::endpoint local = acceptor_.local_endpoint(error);
     if (error) return ListenError(listen_address, error);
-    address_ = options_.advertised_host.empty()
-                   ? EndpointText(local)
-                   : absl::StrCat(options_.advertised_host, ":", local.port());
+    const std::string& host = options_.advertised_host;
+    address_ = host.empty() ? EndpointText(local)
+               : absl::StrContains(host, ':') && host.front() != '['
+                   ? absl::StrCat("[", host, "]:", local.port())
+                   : absl::StrCat(host, ":", local.port());
     AcceptNext();
     thread_ = Thread("tcp-listen", [this] { context_.run(); });
     return absl::OkStatus();

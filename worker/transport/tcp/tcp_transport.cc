@@ -44,12 +44,14 @@ class TcpTransport : public Transport {
 
   std::string address() const override { return listener_->address(); }
 
-  absl::StatusOr<std::unique_ptr<Channel>> Connect(const std::string& address,
-                                                   const std::string& name,
-                                                   Deadline deadline) override {
+  using Transport::Connect;
+  absl::StatusOr<std::unique_ptr<Channel>> Connect(
+      const std::string& address, const std::string& name, Deadline deadline,
+      const std::atomic<bool>* is_cancelled) override {
     DP_RETURN_IF_ERROR(CheckChannelName(name));
-    absl::StatusOr<UniqueFd> socket = ConnectTcp(
-        address, name, options_.socket_buffer_bytes, wake_.get(), deadline);
+    absl::StatusOr<UniqueFd> socket =
+        ConnectTcp(address, name, options_.socket_buffer_bytes, wake_.get(),
+                   deadline, is_cancelled);
     if (socket.ok()) {
       return CreateTcpChannel(std::move(*socket),
                               absl::StrCat(address, " (", name, ")"),

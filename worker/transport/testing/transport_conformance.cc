@@ -276,6 +276,25 @@ TEST_P(TransportConformanceTest, CancelStaysWithItsFirstReason) {
             absl::StatusCode::kUnavailable);
 }
 
+TEST_P(TransportConformanceTest, OneConnectIsCancelledAndOthersGoOn) {
+  std::atomic<bool> is_cancelled{false};
+  absl::Status connected;
+  {
+    Thread connector("connector", [&] {
+      connected = transports_.a
+                      ->Connect(transports_.address_of_nobody, "nobody", Soon(),
+                                &is_cancelled)
+                      .status();
+    });
+    is_cancelled = true;
+  }
+
+  EXPECT_EQ(connected.code(), absl::StatusCode::kCancelled) << connected;
+  auto [near, far] = Open("later");
+  ASSERT_TRUE(SendText(near.get(), "still here").ok());
+  EXPECT_EQ(Text(far->Receive(Soon()).value()), "still here");
+}
+
 TEST_P(TransportConformanceTest, TransportCancelWakesAcceptAndConnect) {
   auto [near, far] = Open("survivor");
   absl::Status accepted, connected;

@@ -36,7 +36,7 @@ TransportPair CreateTcpPair() {
           CreateTcpTransport(address, options).value(), nobody};
 }
 
-TransportPair Decorate(TransportPair pair, const ChannelDecorator& decorate) {
+TransportPair Decorate(TransportPair pair, const TransportDecorator& decorate) {
   pair.a = DecorateTransport(std::move(pair.a), decorate);
   pair.b = DecorateTransport(std::move(pair.b), decorate);
   return pair;
