@@ -220,12 +220,21 @@ class TorchStage : public Stage {
         const_cast<float*>(values.values.data()),
         {samples, spec_.model().context(), spec_.model().width()},
         [owner](void*) mutable { owner.reset(); }, at::kFloat);
-    return device_.is_cpu() ? host : host.to(device_);
+    if (device_.is_cpu()) return host;
+    // The allocator of pinned memory keeps the block until the copy is done.
+    return Pinned(host.sizes()).copy_(host).to(device_, /*non_blocking=*/true);
   }
 
+  static at::Tensor Pinned(at::IntArrayRef shape) {
+    return at::empty(shape,
+                     at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
+  }
+
+  /// On the CPU, from a device through pinned memory.
   static TensorRef Export(const at::Tensor& tensor) {
     auto host = std::make_shared<at::Tensor>(
-        tensor.to(at::kCPU, at::kFloat).contiguous());
+        tensor.is_cpu() ? tensor.to(at::kFloat).contiguous()
+                        : Pinned(tensor.sizes()).copy_(tensor));
     return {absl::MakeConstSpan(host->data_ptr<float>(),
                                 static_cast<size_t>(host->numel())),
             host};
