@@ -80,14 +80,15 @@ int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
                        int num_replicas) {
   int64_t vectors = 2;  // weights and gradients
   if (optimizer.kind() == "sgd") {
-    vectors += optimizer.momentum() > 0 ? 1 : 0;
+    vectors += 1;  // momentum, also where it is 0
   } else {
     vectors += 2;  // both moments
   }
   int64_t bytes = vectors * kFloatBytes * parameters;
   if (optimizer.kind() == "onebit_lamb") {
-    // The momentum before the step, both residuals and their journal.
-    bytes += kFloatBytes * (3 * parameters + 2 * parameters / num_replicas);
+    // The variance that goes on, the momentum before the step, both residuals
+    // and their journal.
+    bytes += kFloatBytes * (4 * parameters + 2 * parameters / num_replicas);
   }
   return bytes;
 }

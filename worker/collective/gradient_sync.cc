@@ -64,15 +64,15 @@ class ThreadedGradientSync : public GradientSync {
                      absl::Span<float> values) override {
     if (static_cast<int64_t>(values.size()) != num_elements_) {
       return absl::InvalidArgumentError(
-          absl::StrCat("gradient sync of step ", step, ": ", values.size(),
+          absl::StrCat("gradient sync of step ", step + 1, ": ", values.size(),
                        " values, expected ", num_elements_));
     }
     {
       MutexLock lock(&mutex_);
       if (state_ != State::kIdle) {
         return absl::FailedPreconditionError(
-            absl::StrCat("gradient sync of step ", step, ": that of step ",
-                         step_, " is not finished"));
+            absl::StrCat("gradient sync of step ", step + 1, ": that of step ",
+                         step_ + 1, " is not finished"));
       }
       step_ = step;
       format_ = format;
@@ -137,7 +137,7 @@ class ThreadedGradientSync : public GradientSync {
   }
   /// step_ and format_ change in Begin only, between transactions.
   std::string Describe() const {
-    return absl::StrCat("gradient sync of step ", step_, " (",
+    return absl::StrCat("gradient sync of step ", step_ + 1, " (",
                         FormatName(format_), ", rank ", group_->rank(), " of ",
                         group_->size(), ")");
   }

@@ -428,7 +428,7 @@ TEST(GradientSyncTest, DeadlineNamesTheSilentPeer) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
     const std::string peer = format == SyncFormat::kPlain ? "rank 2" : "rank 1";
     EXPECT_THAT(status.ToString(),
-                AllOf(HasSubstr("step 118"), HasSubstr("waiting for " + peer)));
+                AllOf(HasSubstr("step 119"), HasSubstr("waiting for " + peer)));
     EXPECT_EQ(sync.Finish(SyncVerdict::kCommit).code(),
               absl::StatusCode::kFailedPrecondition);
   }

@@ -57,9 +57,9 @@ absl::Status GroupExchange::CheckHeader(const FrameHeader& header,
   if (header.kind != FrameKind::kGradient || header.step != step_ ||
       header.boundary != part.phase || header.microbatch != part.piece) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "expected gradients of step ", step_, ", phase ", part.phase,
+        "expected gradients of step ", step_ + 1, ", phase ", part.phase,
         ", piece ", part.piece, ", got a frame of kind ",
-        static_cast<int>(header.kind), ", step ", header.step, ", phase ",
+        static_cast<int>(header.kind), ", step ", header.step + 1, ", phase ",
         header.boundary, ", piece ", header.microbatch,
         ": the ranks are not in the same place of the plan"));
   }

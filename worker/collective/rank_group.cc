@@ -18,9 +18,9 @@ absl::Status CheckScalarFrame(const Frame& frame, const FrameHeader& expected,
   if (header.kind != expected.kind || header.step != expected.step ||
       header.boundary != expected.boundary) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "expected scalars of step ", expected.step, ", phase ",
+        "expected scalars of step ", expected.step + 1, ", phase ",
         expected.boundary, ", got a frame of kind ",
-        static_cast<int>(header.kind), ", step ", header.step, ", phase ",
+        static_cast<int>(header.kind), ", step ", header.step + 1, ", phase ",
         header.boundary, ": the ranks are not in the same place of the plan"));
   }
   if (frame.payload().size() != num_values * sizeof(double)) {
@@ -46,9 +46,9 @@ absl::StatusOr<std::vector<std::vector<double>>> RankGroup::AllGather(
                          mine.size() * sizeof(double));
   const auto annotate = [&](const absl::Status& status, const char* what,
                             int peer) {
-    return Annotate(status,
-                    absl::StrCat("gather of scalars, step ", step, ", phase ",
-                                 phase, ": ", what, PeerName(*this, peer)));
+    return Annotate(
+        status, absl::StrCat("gather of scalars, step ", step + 1, ", phase ",
+                             phase, ": ", what, PeerName(*this, peer)));
   };
 
   for (int offset = 1; offset < size(); ++offset) {

@@ -90,7 +90,7 @@ TEST(RankGroupTest, DeadlineNamesTheSilentPeerAndTheStep) {
 
   EXPECT_EQ(gathered.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(gathered.status().ToString(),
-              AllOf(HasSubstr("step 118"), HasSubstr("rank 1")));
+              AllOf(HasSubstr("step 119"), HasSubstr("rank 1")));
 }
 
 TEST(RankGroupTest, CancelWakesAWaitingRank) {

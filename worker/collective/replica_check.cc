@@ -22,8 +22,8 @@ void AppendChecksum(uint64_t checksum, std::vector<double>* values) {
   values->push_back(static_cast<double>(checksum & 0xFFFFFFFFu));
 }
 
-/// "ranks 0, 2 against rank 1" where the checksums of segment `l` differ, else
-/// empty.
+/// "replicas 0, 2 against replica 1" where the checksums of segment `l` differ,
+/// else empty.
 std::string Disagreement(const std::vector<std::vector<double>>& checksums,
                          size_t l) {
   std::map<std::pair<double, double>, std::vector<int>> by_checksum;
@@ -39,7 +39,7 @@ std::string Disagreement(const std::vector<std::vector<double>>& checksums,
   });
   std::vector<std::string> names;
   for (const std::vector<int>& group : groups) {
-    names.push_back(absl::StrCat(group.size() == 1 ? "rank " : "ranks ",
+    names.push_back(absl::StrCat(group.size() == 1 ? "replica " : "replicas ",
                                  absl::StrJoin(group, ", ")));
   }
   return absl::StrJoin(names, " against ");
@@ -79,11 +79,11 @@ absl::Status CheckReplicas(RankGroup* group, uint32_t step, uint32_t phase,
   }
   if (num_differences == 0) return absl::OkStatus();
   return absl::DataLossError(
-      absl::StrCat("weights of the replicas differ at step ", step, " in ",
-                   num_differences, " of ", layout.segments.size(),
+      absl::StrCat("weights of the replicas differ after step ", step + 1,
+                   " in ", num_differences, " of ", layout.segments.size(),
                    " tensors: ", absl::StrJoin(differences, ", "),
                    num_differences > kMaxNamedTensors ? ", ..." : "",
-                   ": resume from the last checkpoint"));
+                   ": one of them is damaged; start the job again"));
 }
 
 }  // namespace deltapipe

@@ -49,10 +49,10 @@ TEST(ReplicaCheckTest, NamesTensorAndRankOfOneFlippedBit) {
 
   for (const absl::Status& status : CheckAll({weights, damaged, weights})) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-    EXPECT_THAT(
-        status.ToString(),
-        AllOf(HasSubstr("step 118"), HasSubstr("\"weight\""),
-              HasSubstr("ranks 0, 2 against rank 1"), Not(HasSubstr("bias"))));
+    EXPECT_THAT(status.ToString(),
+                AllOf(HasSubstr("after step 119"), HasSubstr("\"weight\""),
+                      HasSubstr("replicas 0, 2 against replica 1"),
+                      Not(HasSubstr("bias"))));
   }
 }
 

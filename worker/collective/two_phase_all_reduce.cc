@@ -26,8 +26,10 @@ TwoPhaseAllReduce::TwoPhaseAllReduce(
       shards_{num_elements, exchange->group()->size()},
       rank_(exchange->group()->rank()),
       exchange_(exchange),
-      messages_(static_cast<size_t>(exchange->group()->size())) {
-  worker_.pending.resize(static_cast<size_t>(num_elements));
+      messages_(static_cast<size_t>(exchange->group()->size())) {}
+
+void TwoPhaseAllReduce::Allocate() {
+  worker_.pending.resize(static_cast<size_t>(shards_.num_elements));
   server_.pending.resize(static_cast<size_t>(shards_.size(rank_)));
   if (has_feedback_) {
     worker_.committed.resize(worker_.pending.size());
@@ -126,6 +128,7 @@ absl::Status TwoPhaseAllReduce::SendToWorkers(uint32_t step,
 }
 
 absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values) {
+  if (worker_.pending.empty()) Allocate();
   DP_RETURN_IF_ERROR(SendToServers(step, values));
   DP_RETURN_IF_ERROR(SendToWorkers(step, values));
   if (has_feedback_) {

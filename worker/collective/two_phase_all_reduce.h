@@ -53,6 +53,8 @@ class TwoPhaseAllReduce {
     void Commit();
   };
 
+  /// Before the first Run: many jobs never compress.
+  void Allocate();
   absl::Status SendToServers(uint32_t step, absl::Span<const float> values);
   absl::Status SendToWorkers(uint32_t step, absl::Span<float> values);
   absl::StatusOr<ByteSpan> Encode(uint32_t step, uint32_t tensor_id,
