@@ -1,5 +1,6 @@
 // deltapipe-worker: computes one stage of one replica of a job.
 #include <google/protobuf/util/json_util.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -59,6 +60,14 @@ int64_t MemoryBytes() {
   return static_cast<int64_t>(info.totalram) * info.mem_unit;
 }
 
+/// Every channel to a peer takes one.
+void RaiseFileLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);  // where it fails, accept says so
+}
+
 absl::Status Profile(const Flags& flags) {
   DP_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.profile));
   v1::JobSpec spec;
@@ -108,6 +117,14 @@ absl::Status Serve(const Flags& flags) {
   tcp.advertised_host = flags.advertise;
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                       CreateTcpTransport(flags.listen, tcp));
+  if (IsLoopback(transport->address()) && !IsLoopback(flags.coordinator)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "workers on other hosts cannot reach this one at ",
+        transport->address(), ", and the coordinator is at ", flags.coordinator,
+        ": give --listen HOST:0 with an address of this machine, and "
+        "--insecure"));
+  }
+  RaiseFileLimit();
   WorkerOptions options;
   options.coordinator = flags.coordinator;
   options.run_folder = flags.folder;

@@ -51,6 +51,15 @@ Nanos WaitForData(const v1::Plan& plan) {
       std::chrono::duration<double>(std::min(seconds, 1e8)));
 }
 
+Nanos LongestModelWrite(const v1::Plan& plan) {
+  double bytes = 0;
+  for (const v1::StagePlan& stage : plan.stages()) {
+    bytes += 4 * static_cast<double>(stage.parameters());
+  }
+  return std::chrono::duration_cast<Nanos>(
+      std::chrono::duration<double>(std::min(bytes / 1e6, 1e8)));
+}
+
 std::vector<v1::Assignment> MakeAssignments(
     const v1::Job& job, const v1::Plan& plan,
     const std::vector<WorkerInfo>& workers) {
@@ -64,6 +73,8 @@ std::vector<v1::Assignment> MakeAssignments(
   common.set_run_folder(job.run_folder());
   common.set_wait_seconds(
       std::chrono::duration<double>(WaitForData(plan)).count());
+  common.set_model_seconds(
+      std::chrono::duration<double>(LongestModelWrite(plan)).count());
   for (size_t rank = 0; rank < workers.size(); ++rank) {
     v1::Peer* peer = common.add_peers();
     peer->set_rank(static_cast<int>(rank));

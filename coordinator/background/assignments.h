@@ -27,6 +27,10 @@ int64_t LeastWorkerMemory(const std::vector<WorkerInfo>& workers);
 /// The longest wait for a peer's data: 10 x the predicted step, at least 60 s.
 Nanos WaitForData(const v1::Plan& plan);
 
+/// In which the weights of all stages have reached their writer's disk: at
+/// 1 MB/s.
+Nanos LongestModelWrite(const v1::Plan& plan);
+
 /// One per rank.
 std::vector<v1::Assignment> MakeAssignments(
     const v1::Job& job, const v1::Plan& plan,

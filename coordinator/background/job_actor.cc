@@ -77,7 +77,9 @@ void JobActor::AnnounceMissing(const Reservation& reservation) {
           : absl::StrCat("waits for ", Plural(num_wanted, "worker"),
                          needs_cuda ? " with a GPU: " : ": ",
                          num_wanted - reservation.num_missing, " idle, ",
-                         reservation.num_missing, " missing");
+                         reservation.num_missing,
+                         " missing (each is a deltapipe-worker --coordinator "
+                         "HOST:PORT)");
   // Workers that are just being started are no news.
   const bool is_news = services_.clock->Now() - waiting_since_ >= kQuietWait;
   if (text == (is_news ? announced_ : job_.reason())) return;
@@ -362,7 +364,7 @@ void JobActor::On(const Tick&) {
       }
       is_stop_at_once_ = true;
       patience_end_ = now + kDrainTime;
-      StopMembers(cancel_reason_, /*is_discard=*/false, /*is_at_once=*/true);
+      StopMembers(cancel_reason_, /*is_at_once=*/true);
       return;
     case Phase::kDraining:
       if (now < patience_end_) return;

@@ -118,7 +118,7 @@ class JobActor {
 
   void Fail(const std::string& reason);
   void Finish(v1::JobState state, const std::string& reason);
-  void StopMembers(const std::string& reason, bool is_discard, bool is_at_once);
+  void StopMembers(const std::string& reason, bool is_at_once);
   void Drain();
   void Free(Member* member);
   bool AllFree() const;

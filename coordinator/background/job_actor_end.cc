@@ -84,7 +84,7 @@ void JobActor::On(const WorkerGone& gone) {
   } else if (phase_ == Phase::kStopping) {
     is_stopped_early_ = true;
     if (stop_trouble_.empty()) stop_trouble_ = lost;
-    StopMembers(lost, /*is_discard=*/false, /*is_at_once=*/true);
+    StopMembers(lost, /*is_at_once=*/true);
     if (AllFree()) OnAllDone();
   } else {
     Fail(lost);
@@ -109,10 +109,10 @@ void JobActor::On(const CancelRequested& cancel) {
       cancel_reason_ = reason;
       RecordEvent("worker",
                   absl::StrCat(reason, "; workers end at their next step"));
-      StopMembers(reason, /*is_discard=*/false, /*is_at_once=*/false);
+      StopMembers(reason, /*is_at_once=*/false);
       // Two steps as predicted, and time to write the model.
       patience_end_ = services_.clock->Now() + std::chrono::seconds(10) +
-                      WaitForData(plan_) / 30;
+                      WaitForData(plan_) / 30 + LongestModelWrite(plan_);
       return;
     }
     case Phase::kStopping:
@@ -136,7 +136,7 @@ void JobActor::Finish(v1::JobState state, const std::string& reason) {
   }
   phase_ = Phase::kDraining;
   patience_end_ = services_.clock->Now() + kDrainTime;
-  StopMembers(reason, /*is_discard=*/true, /*is_at_once=*/true);
+  StopMembers(reason, /*is_at_once=*/true);
   // Workers that never heard of the job are free at once.
   for (Member& member : members_) {
     if (!member.is_free && !member.is_assigned) Free(&member);
@@ -157,14 +157,12 @@ void JobActor::Finish(v1::JobState state, const std::string& reason) {
   Drain();
 }
 
-void JobActor::StopMembers(const std::string& reason, bool is_discard,
-                           bool is_at_once) {
+void JobActor::StopMembers(const std::string& reason, bool is_at_once) {
   v1::CoordinatorMessage message;
   v1::StopTraining& stop = *message.mutable_stop();
   stop.set_job_id(job_.id());
   stop.set_generation(job_.generation());
   stop.set_reason(reason);
-  stop.set_discard(is_discard);
   stop.set_at_once(is_at_once);
   for (const Member& member : members_) {
     if (member.is_assigned && !member.is_free) {

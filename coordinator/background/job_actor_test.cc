@@ -205,8 +205,10 @@ TEST_F(JobActorTest, WaitsForWorkersAndSaysHowManyAreMissing) {
   AddWorkers(2);
 
   EXPECT_THAT(EventTexts("worker"),
-              ElementsAre("waits for 4 workers: 1 idle, 3 missing",
-                          "waits for 4 workers: 3 idle, 1 missing"));
+              ElementsAre("waits for 4 workers: 1 idle, 3 missing (each is a "
+                          "deltapipe-worker --coordinator HOST:PORT)",
+                          "waits for 4 workers: 3 idle, 1 missing (each is a "
+                          "deltapipe-worker --coordinator HOST:PORT)"));
   EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING);
   EXPECT_THAT(Job().reason(), HasSubstr("1 missing"));
 }
@@ -364,7 +366,7 @@ TEST_F(JobActorTest, LostWorkerFailsTheJobAndStopsTheOthersAtOnce) {
             "step 4: its connection closed");
   const v1::StopTraining stop = StopSentTo(0);
   EXPECT_TRUE(stop.at_once());
-  EXPECT_TRUE(stop.discard());
+  EXPECT_TRUE(stop.at_once());
   EXPECT_THAT(stop.reason(), HasSubstr("worker-3"));
   EXPECT_FALSE(actor_->is_done());
 
@@ -463,7 +465,7 @@ TEST_F(JobActorTest, DifferentReplicasFailTheJob) {
 
   EXPECT_EQ(Job().state(), v1::JOB_STATE_FAILED);
   EXPECT_THAT(Job().reason(), HasSubstr("the weights of stage 1 differ"));
-  EXPECT_TRUE(StopSentTo(0).discard());
+  EXPECT_TRUE(StopSentTo(0).at_once());
 }
 
 TEST_F(JobActorTest, CancelWhileWaitingEndsTheJobAtOnce) {
@@ -500,7 +502,7 @@ TEST_F(JobActorTest, CancelWhileStartingDiscards) {
   actor_->Handle(CancelRequested{""});
 
   EXPECT_EQ(Job().state(), v1::JOB_STATE_CANCELLED);
-  EXPECT_TRUE(StopSentTo(0).discard());
+  EXPECT_TRUE(StopSentTo(0).at_once());
   EXPECT_FALSE(actor_->is_done());
   for (int rank = 0; rank < 4; ++rank) Say(rank, DoneOf(true));
   EXPECT_TRUE(actor_->is_done());
@@ -515,7 +517,7 @@ TEST_F(JobActorTest, CancelWhileRunningKeepsTheModel) {
 
   EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
   const v1::StopTraining stop = StopSentTo(0);
-  EXPECT_FALSE(stop.discard());
+  EXPECT_FALSE(stop.at_once());
   EXPECT_FALSE(stop.at_once());
   ReportStep(2);
   v1::WorkerMessage writer = DoneOf(true);
@@ -657,7 +659,7 @@ TEST_F(JobActorTest, StoreThatCannotWriteFailsTheJobAndStillTellsItsWatchers) {
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].state(), v1::JOB_STATE_FAILED);
   EXPECT_THAT(events[0].text(), HasSubstr("disk full"));
-  EXPECT_TRUE(StopSentTo(0).discard());
+  EXPECT_TRUE(StopSentTo(0).at_once());
 }
 
 TEST_F(JobActorTest, NextJobGetsTheWorkersOfTheLast) {

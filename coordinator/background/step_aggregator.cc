@@ -19,7 +19,8 @@ StepAggregator::StepAggregator(AggregatorShape shape)
     : shape_(std::move(shape)),
       num_ranks_(shape_.num_stages * shape_.num_replicas),
       last_steps_(static_cast<size_t>(num_ranks_), -1),
-      bytes_(static_cast<size_t>(num_ranks_)) {}
+      bytes_(static_cast<size_t>(num_ranks_)),
+      faults_(static_cast<size_t>(num_ranks_)) {}
 
 std::string StepAggregator::Describe(int rank) const {
   return absl::StrCat(shape_.worker_ids[static_cast<size_t>(rank)], " (stage ",
@@ -42,6 +43,7 @@ absl::StatusOr<std::optional<v1::StepSummary>> StepAggregator::Add(
   }
   last_steps_[index] = report.step();
   bytes_[index] = report.bytes();
+  faults_[index] = report.faults();
   Step& step = open_[report.step()];
   step.reports.resize(static_cast<size_t>(num_ranks_));
   step.reports[index] = report;
@@ -82,6 +84,18 @@ v1::ByteCounters StepAggregator::TotalBytes() const {
     total.set_evaluation_wire(total.evaluation_wire() +
                               bytes.evaluation_wire());
     total.set_other_wire(total.other_wire() + bytes.other_wire());
+  }
+  return total;
+}
+
+v1::FaultCounters StepAggregator::TotalFaults() const {
+  v1::FaultCounters total;
+  for (const v1::FaultCounters& faults : faults_) {
+    total.set_frames_resent(total.frames_resent() + faults.frames_resent());
+    total.set_bad_checksums(total.bad_checksums() + faults.bad_checksums());
+    total.set_gaps(total.gaps() + faults.gaps());
+    total.set_keyframes(total.keyframes() + faults.keyframes());
+    total.set_refused(total.refused() + faults.refused());
   }
   return total;
 }
@@ -158,6 +172,7 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
   summary.set_activation_wire_bytes(bytes.activation_wire());
   summary.set_gradient_raw_bytes(bytes.gradient_raw());
   summary.set_gradient_wire_bytes(bytes.gradient_wire());
+  *summary.mutable_faults() = TotalFaults();
   return summary;
 }
 
@@ -205,6 +220,7 @@ v1::JobResult StepAggregator::Result() const {
   result.set_gradient_wire_bytes(bytes.gradient_wire());
   result.set_evaluation_wire_bytes(bytes.evaluation_wire());
   result.set_other_wire_bytes(bytes.other_wire());
+  *result.mutable_faults() = TotalFaults();
   result.set_samples_applied((num_complete_ - num_skipped_) *
                              shape_.batch_samples);
   result.set_samples_dropped(num_skipped_ * shape_.batch_samples);

@@ -69,6 +69,7 @@ class StepAggregator {
   absl::Status CompareWeights(const Step& step) const;
   v1::StepSummary Summarise(const Step& step);
   v1::ByteCounters TotalBytes() const;
+  v1::FaultCounters TotalFaults() const;
   int StageOf(int rank) const { return rank / shape_.num_replicas; }
   std::string Describe(int rank) const;
 
@@ -78,8 +79,9 @@ class StepAggregator {
   std::map<int64_t, std::vector<std::optional<v1::ValidationReport>>>
       validations_;
   std::vector<int64_t> last_steps_;
-  std::vector<v1::ByteCounters> bytes_;
-  std::vector<float> step_seconds_;  // of complete reports, per step
+  std::vector<v1::ByteCounters> bytes_;    // by rank, since the start
+  std::vector<v1::FaultCounters> faults_;  // likewise
+  std::vector<float> step_seconds_;        // of complete reports, per step
   std::vector<int64_t> step_tokens_;
   int64_t num_complete_ = 0;
   int64_t last_complete_ = -1;

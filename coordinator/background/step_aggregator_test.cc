@@ -212,6 +212,25 @@ TEST(StepAggregatorTest, ResultSumsFinalBytesAndTakesTheMedianStep) {
   EXPECT_EQ(result.samples_applied(), 24);
 }
 
+TEST(StepAggregatorTest, FaultsAreSummedOverTheRanksAsLastReported) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::StepSummary summary;
+  for (int64_t step = 1; step <= 2; ++step) {
+    for (int rank = 0; rank < 4; ++rank) {
+      v1::StepReport report = ReportOf(rank, step);
+      report.mutable_faults()->set_frames_resent(10 * step);
+      report.mutable_faults()->set_refused(rank);
+      const auto added = aggregator.Add(rank, report);
+      ASSERT_TRUE(added.ok()) << added.status();
+      if (added->has_value()) summary = **added;
+    }
+  }
+
+  EXPECT_EQ(summary.faults().frames_resent(), 80);
+  EXPECT_EQ(summary.faults().refused(), 6);
+  EXPECT_EQ(aggregator.Result().faults().frames_resent(), 80);
+}
+
 TEST(StepAggregatorTest, StepsMayCountFromZero) {
   StepAggregator aggregator(TwoByTwo());
 

@@ -1,9 +1,11 @@
 #include "coordinator/cli/job_report.h"
 
 #include <ctime>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/units.h"
 #include "coordinator/cli/progress.h"
@@ -22,6 +24,19 @@ void AddTraffic(const std::string& what, int64_t raw, int64_t wire,
   const double wire_bytes = static_cast<double>(wire);
   table->AddRow({what, FormatBytes(raw_bytes), FormatBytes(wire_bytes),
                  RatioText(raw_bytes, wire_bytes)});
+}
+
+/// "12 frames sent again, 3 bad checksums", or "" where nothing happened.
+std::string FaultsText(const v1::FaultCounters& faults) {
+  std::vector<std::string> parts;
+  const auto add = [&](int64_t count, const char* what) {
+    if (count > 0) parts.push_back(absl::StrCat(FormatCount(count), " ", what));
+  };
+  add(faults.frames_resent(), "sent again");
+  add(faults.bad_checksums(), "with a bad checksum");
+  add(faults.keyframes(), "healed by keyframes");
+  add(faults.refused(), "refused");
+  return absl::StrJoin(parts, ", ");
 }
 
 }  // namespace
@@ -89,6 +104,8 @@ std::string SummaryTable(const v1::Job& job) {
                                FormatCount(result.samples_applied() +
                                            result.samples_dropped()))});
   }
+  const std::string faults = FaultsText(result.faults());
+  if (!faults.empty()) facts.AddRow({"link faults", faults});
   return absl::StrCat(traffic.ToString(), "\n", facts.ToString());
 }
 
@@ -116,6 +133,7 @@ Json ResultJson(const v1::Job& job) {
   object["saved_stored_bytes"] = result.saved_stored_bytes();
   object["samples_applied"] = result.samples_applied();
   object["samples_dropped"] = result.samples_dropped();
+  object["faults"] = FaultsJson(result.faults());
   object["run_folder"] = job.run_folder();
   return object;
 }

@@ -62,6 +62,17 @@ TEST(JobReportTest, ResultObjectHasTheDocumentedFields) {
   }
 }
 
+TEST(JobReportTest, FaultsOfTheLinksAreNamedWhereThereWereSome) {
+  v1::Job job = EndedJob();
+  EXPECT_THAT(SummaryTable(job), Not(HasSubstr("link faults")));
+  job.mutable_result()->mutable_faults()->set_frames_resent(1200);
+  job.mutable_result()->mutable_faults()->set_refused(3);
+
+  EXPECT_THAT(SummaryTable(job),
+              HasSubstr("link faults      1,200 sent again, 3 refused\n"));
+  EXPECT_EQ(ResultJson(job)["faults"]["frames_resent"], 1200);
+}
+
 TEST(JobReportTest, BannerNamesEmulatedLinks) {
   v1::JobSpec spec;
   spec.set_name("text");

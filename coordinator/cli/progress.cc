@@ -181,6 +181,17 @@ Json StepJson(const v1::StepSummary& step) {
   object["compute_seconds"] = step.compute_seconds();
   object["wait_seconds"] = step.wait_seconds();
   object["reduce_seconds"] = step.reduce_seconds();
+  object["faults"] = FaultsJson(step.faults());
+  return object;
+}
+
+Json FaultsJson(const v1::FaultCounters& faults) {
+  Json object;
+  object["frames_resent"] = faults.frames_resent();
+  object["bad_checksums"] = faults.bad_checksums();
+  object["gaps"] = faults.gaps();
+  object["keyframes"] = faults.keyframes();
+  object["refused"] = faults.refused();
   return object;
 }
 

@@ -57,6 +57,8 @@ int64_t StepsDone(const v1::StepSummary& step);
 /// {"event":"step","step":..,"loss":..,...}: numbers as JSON numbers; the first
 /// step is 1, the last total_steps.
 Json StepJson(const v1::StepSummary& step);
+/// {"frames_resent":..,"bad_checksums":..,...}: since the start.
+Json FaultsJson(const v1::FaultCounters& faults);
 
 /// "0:42", "12:05", "1:02:03".
 std::string ClockText(double seconds);

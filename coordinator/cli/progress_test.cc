@@ -124,6 +124,7 @@ TEST(StepJsonTest, HoldsNumbersAndCountsStepsFromOne) {
   EXPECT_EQ(object["loss"], 2.0134);
   EXPECT_TRUE(object["activation_wire_bytes"].is_number_integer());
   EXPECT_FALSE(object.contains("validation_loss"));
+  EXPECT_EQ(object["faults"]["bad_checksums"], 0);
 }
 
 TEST(TextTest, ClockAndRatio) {

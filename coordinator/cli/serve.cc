@@ -89,7 +89,8 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
               "  deltapipe coordinator\n"
               "  deltapipe coordinator --listen 10.77.0.1:7707 --insecure\n"
               "Then, on each host:\n"
-              "  deltapipe-worker --coordinator 10.77.0.1:7707");
+              "  deltapipe-worker --coordinator 10.77.0.1:7707 "
+              "--listen 10.77.0.2:0 --insecure");
   verb->callback([=] { *chosen = [=] { return Serve(*options); }; });
 }
 

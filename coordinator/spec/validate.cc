@@ -12,6 +12,8 @@ namespace deltapipe {
 namespace {
 
 constexpr int kMaxNameLength = 63;
+/// What one message of a transport holds, less its table.
+constexpr int64_t kMaxBoundaryTensorBytes = int64_t{1000} << 20;
 
 bool IsJobName(const std::string& name) {
   if (name.empty() || name.size() > kMaxNameLength) return false;
@@ -35,6 +37,7 @@ class MutualRules {
     CheckModel();
     CheckData();
     CheckTrain();
+    CheckOptimizer();
     CheckParallel();
     CheckSizes();
   }
@@ -99,6 +102,26 @@ class MutualRules {
                      train.batch()));
   }
 
+  void CheckOptimizer() {
+    const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
+    if (!AreUsable({"train.optimizer.kind"})) return;
+    const char* epsilon = "train.optimizer.epsilon";
+    if (AreUsable({epsilon}) && optimizer.kind() != "sgd" &&
+        optimizer.epsilon() <= 0) {
+      Add(epsilon,
+          absl::StrCat("expected more than 0 with train.optimizer.kind ",
+                       optimizer.kind(), ", got 0"));
+    }
+    const char* compress = "train.optimizer.compress_after_step";
+    if (AreUsable({compress}) && optimizer.kind() == "onebit_lamb" &&
+        optimizer.compress_after_step() < 1) {
+      Add(compress,
+          "expected 1 or more: the variance has to be learned from gradients "
+          "in "
+          "full precision first, got 0");
+    }
+  }
+
   void CheckParallel() {
     if (!AreUsable({"parallel.stages", "model.layers"})) return;
     if (spec_.parallel().stages() <= spec_.model().layers()) return;
@@ -111,6 +134,19 @@ class MutualRules {
   void CheckSizes() {
     if (AreUsable({"data.limit"}) && *ParseBytes(spec_.data().limit()) == 0) {
       Add("data.limit", "expected more than 0 bytes, or 'all', got 0");
+    }
+    if (spec_.parallel().stages() > 1 &&
+        AreUsable({"train.microbatch", "model.context", "model.width"})) {
+      const int64_t bytes = int64_t{4} * spec_.train().microbatch() *
+                            spec_.model().context() * spec_.model().width();
+      if (bytes > kMaxBoundaryTensorBytes) {
+        Add("train.microbatch",
+            absl::StrCat("expected tensors of at most ",
+                         FormatBytes(kMaxBoundaryTensorBytes),
+                         " between stages (train.microbatch x model.context x "
+                         "model.width x 4 bytes), got ",
+                         FormatBytes(static_cast<double>(bytes))));
+      }
     }
     const char* budget = "failure.detection_budget";
     if (AreUsable({budget}) &&

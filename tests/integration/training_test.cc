@@ -25,6 +25,7 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 struct RunResult {
@@ -217,7 +218,8 @@ TEST_P(SplitTest, EqualsWhole) {
   const auto [stages, replicas] = GetParam();
   for (const char* optimizer : {"sgd", "adamw", "lamb"}) {
     const std::vector<std::string> overrides = {
-        absl::StrCat("train.optimizer.kind=", optimizer)};
+        absl::StrCat("train.optimizer.kind=", optimizer),
+        "train.clip_norm=0.2"};
 
     const RunResult whole = Job(1, 1, overrides).Run();
     const RunResult split = Job(stages, replicas, overrides).Run();
@@ -225,13 +227,20 @@ TEST_P(SplitTest, EqualsWhole) {
     ExpectSuccess(whole);
     ExpectSuccess(split);
     EXPECT_LT(whole.losses.back(), whole.losses.front());
+    double largest_norm = 0;
     for (int64_t step = 0; step < 20; ++step) {
       EXPECT_NEAR(split.Mean(step), whole.Mean(step), 1e-5 * whole.Mean(step))
           << optimizer << ", step " << step;
+      const double norm =
+          whole.reports.at(0)[static_cast<size_t>(step)].gradient_norm();
+      largest_norm = std::max(largest_norm, norm);
+      for (const auto& [rank, reports] : split.reports) {
+        EXPECT_NEAR(reports[static_cast<size_t>(step)].gradient_norm(), norm,
+                    1e-4 * norm)
+            << optimizer << ", rank " << rank << ", step " << step;
+      }
     }
-    EXPECT_NEAR(split.reports.begin()->second.back().gradient_norm(),
-                whole.reports.begin()->second.back().gradient_norm(),
-                1e-4 * whole.reports.begin()->second.back().gradient_norm());
+    EXPECT_GT(largest_norm, 0.2);  // gradients were clipped
   }
 }
 
@@ -363,11 +372,93 @@ TEST(TrainingTest, FaultsBelowTheFramesChangeNothing) {
   const RunResult healed = disturbed.Run();
 
   ExpectSame(undisturbed, healed);
-  int64_t found = 0;
+  v1::FaultCounters found;
   for (const auto& [rank, reports] : healed.reports) {
-    found += reports.back().faults().frames_resent();
+    const v1::FaultCounters& faults = reports.back().faults();
+    found.set_frames_resent(found.frames_resent() + faults.frames_resent());
+    found.set_bad_checksums(found.bad_checksums() + faults.bad_checksums());
+    found.set_gaps(found.gaps() + faults.gaps());
   }
-  EXPECT_GT(found, 0);
+  EXPECT_GT(found.frames_resent(), 0);
+  EXPECT_GT(found.bad_checksums(), 0);
+  EXPECT_GT(found.gaps(), 0);
+}
+
+/// Changes one bit of the youngest record, which is not visited soon.
+void DamageARecord(int64_t step, StateStore* records) {
+  uint64_t key = 0;
+  RecordPtr youngest;
+  records->ForEach([&](uint64_t found, const RecordPtr& record) {
+    key = found;
+    youngest = record;
+    return true;
+  });
+  auto damaged = NewRecord(youngest->version, youngest->values.size());
+  std::copy(youngest->values.span().begin(), youngest->values.span().end(),
+            damaged->values.data());
+  damaged->values.data()[0] ^= 1;
+  records->Stage(static_cast<uint32_t>(step), key, damaged);
+}
+
+TEST(TrainingTest, ARecordThatDiffersBetweenTheEndsStopsTheJob) {
+  Job job(2, 1, CompressedOverrides());
+  job.after_step = [](int rank, int64_t step, Training* training) {
+    if (rank == 1 && step == 6) {
+      DamageARecord(step, training->received_records());
+    }
+  };
+
+  const RunResult result = job.Run();
+
+  for (int rank : {0, 1}) {
+    const v1::AssignmentDone& done = result.done.at(rank);
+    EXPECT_NE(done.error_code(), 0) << rank;
+    EXPECT_LE(done.steps(), 9) << rank;
+  }
+  EXPECT_THAT(result.done.at(1).error_message(),
+              HasSubstr("the activation state of the boundary between stages 0 "
+                        "and 1 differs between its two ends after step 8"));
+}
+
+TEST(TrainingTest, TheStateAfterTheLastStepIsComparedToo) {
+  std::vector<std::string> overrides = CompressedOverrides();
+  overrides.push_back("train.steps=20");
+  Job job(2, 1, overrides);
+  job.after_step = [](int rank, int64_t step, Training* training) {
+    if (rank == 1 && step == 18) {
+      DamageARecord(step, training->received_records());
+    }
+  };
+
+  const RunResult result = job.Run();
+
+  EXPECT_THAT(result.done.at(1).error_message(), HasSubstr("after step 20"));
+}
+
+TEST(TrainingTest, AWeightThatDiffersBetweenReplicasStopsTheJob) {
+  Job job(2, 2, {});  // verified every 3 steps
+  job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
+                          int mb) {
+    if (rank == 3 && step == 7 && mb == 0) {
+      for (const ParameterSegment& segment : stage->parameters().segments) {
+        if (segment.name == "layers.2.shift") {
+          stage->weights()[static_cast<size_t>(segment.offset)] += 1e-3f;
+        }
+      }
+    }
+    return absl::OkStatus();
+  };
+
+  const RunResult result = job.Run();
+
+  for (int rank : {2, 3}) {
+    EXPECT_EQ(result.done.at(rank).steps(), 8) << rank;
+    EXPECT_THAT(result.done.at(rank).error_message(),
+                AllOf(HasSubstr("differ after step 9"),
+                      HasSubstr("\"layers.2.shift\" (replica 0 against "
+                                "replica 1)")));
+    EXPECT_FALSE(result.done.at(rank).is_consequence());
+  }
 }
 
 TEST(TrainingTest, ANonFiniteGradientSkipsTheStepEverywhere) {
@@ -426,7 +517,7 @@ TEST(TrainingTest, AFailingWorkerEndsAllOthersWithTheCause) {
 TEST(TrainingTest, AStopAskedOfOneWorkerEndsAllAtTheSameStep) {
   Job job(2, 2, {"train.steps=5000"});
   job.after_step = [](int rank, int64_t step, Training* training) {
-    if (rank == 3 && step == 7) training->RequestStop(false);
+    if (rank == 3 && step == 7) training->RequestStop();
   };
 
   const RunResult result = job.Run();

@@ -62,6 +62,10 @@ class WorkerService {
 
  private:
   void OnMessage(const v1::CoordinatorMessage& message) {
+    if (message.has_goodbye()) {
+      return End(absl::OkStatus(),
+                 absl::CancelledError(message.goodbye().reason()));
+    }
     {
       MutexLock lock(&mutex_);
       switch (message.message_case()) {
@@ -81,10 +85,6 @@ class WorkerService {
           stop_ = std::make_unique<v1::StopTraining>(message.stop());
           if (training_ != nullptr) ApplyStop();
           break;
-        case v1::CoordinatorMessage::kGoodbye:
-          is_ended_ = true;
-          CancelTraining(absl::CancelledError(message.goodbye().reason()));
-          break;
         default:
           break;
       }
@@ -97,27 +97,31 @@ class WorkerService {
       training_->Cancel(absl::CancelledError(
           absl::StrCat("stopped by the coordinator: ", stop_->reason())));
     } else {
-      training_->RequestStop(stop_->discard());
+      training_->RequestStop();
     }
   }
 
-  void CancelTraining(const absl::Status& reason) DP_REQUIRES(mutex_) {
-    options_.transport->Cancel(reason);
-    if (training_ != nullptr) training_->Cancel(reason);
+  void OnEnd(const absl::Status& status) {
+    End(absl::UnavailableError(absl::StrCat(
+            "the coordinator at ", options_.coordinator, " is gone",
+            status.message().empty() ? "" : ": ", status.message())),
+        absl::CancelledError("the coordinator is gone"));
   }
 
-  void OnEnd(const absl::Status& status) {
+  /// The first call decides what Serve returns.
+  void End(const absl::Status& end_status, const absl::Status& reason) {
     {
       MutexLock lock(&mutex_);
       if (!is_ended_) {
         is_ended_ = true;
-        end_status_ = absl::UnavailableError(absl::StrCat(
-            "the coordinator at ", options_.coordinator, " is gone",
-            status.message().empty() ? "" : ": ", status.message()));
+        end_status_ = end_status;
       }
-      CancelTraining(absl::CancelledError("the coordinator is gone"));
+      if (training_ != nullptr) training_->Cancel(reason);
     }
     changed_.NotifyAll();
+    // Without the lock: this waits for the listener, whose thread may be
+    // logging, and ForwardLog takes the lock.
+    options_.transport->Cancel(reason);
   }
 
   v1::Heartbeat MakeHeartbeat() {

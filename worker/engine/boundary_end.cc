@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,18 @@ uint32_t CodecHash(const std::string& codec) {
 
 ByteSpan AsBytes(absl::Span<const uint64_t> values) {
   return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * 8};
+}
+
+/// Runs `work`; a tensor for which there is no memory is an error, too.
+template <typename Work>
+absl::Status OrOutOfMemory(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        "memory is exhausted: lower train.microbatch or "
+        "compression.state_memory, or use more stages");
+  }
 }
 
 }  // namespace
@@ -68,10 +81,6 @@ BoundaryEnd::BoundaryEnd(const BoundaryEndOptions& options,
 }
 
 BoundaryEnd::~BoundaryEnd() {
-  {
-    MutexLock lock(&mutex_);
-    is_stopping_ = true;
-  }
   Cancel(absl::CancelledError("the boundary was closed"));
   send_thread_.Join();
   route_thread_.Join();
@@ -220,7 +229,8 @@ void BoundaryEnd::SendLoop() {
     }
     const uint32_t step = item.step;
     const uint32_t microbatch = item.microbatch;
-    const absl::Status status = SendOne(std::move(item));
+    const absl::Status status =
+        OrOutOfMemory([&] { return SendOne(std::move(item)); });
     {
       MutexLock lock(&mutex_);
       is_sending_ = false;
@@ -253,6 +263,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
       const uint64_t hash = encoder_->StateHash();
       MutexLock lock(&mutex_);
       sent_hashes_[item.step] = hash;
+      sent_state_bytes_ = encoder_->StateBytes();
       return absl::OkStatus();
     }
     case Outgoing::Kind::kKeyframeRequest:
@@ -341,7 +352,7 @@ void BoundaryEnd::DecodeLoop() {
       item = std::move(expected_.front());
       expected_.pop_front();
     }
-    const absl::Status status = DecodeOne(item);
+    const absl::Status status = OrOutOfMemory([&] { return DecodeOne(item); });
     if (!status.ok()) {
       Fail(
           Annotate(status, absl::StrCat("decode from ", options_.peer, ", ",
@@ -352,8 +363,7 @@ void BoundaryEnd::DecodeLoop() {
   }
 }
 
-absl::StatusOr<Frame> BoundaryEnd::NextFrame(std::deque<Frame>* frames,
-                                             const Incoming& item) {
+absl::StatusOr<Frame> BoundaryEnd::NextFrame(std::deque<Frame>* frames) {
   MutexLock lock(&mutex_);
   // No deadline here: the compute thread's Await has it, and cancels.
   changed_.Wait(lock, [&] { return !error_.ok() || !frames->empty(); });
@@ -376,7 +386,7 @@ absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
   }
   return absl::DataLossError(absl::StrCat(
       "got ", header.ToString(), " of ", header.num_rows, " x ",
-      header.row_elements, " elements, expected step ", item.step,
+      header.row_elements, " elements, expected step ", item.step + 1,
       ", micro-batch ", item.microbatch, " of ", item.samples.size(), " x ",
       options_.elements_per_sample, " in ", incoming_codec_,
       ": both workers must run the same plan"));
@@ -389,10 +399,10 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
     MutexLock lock(&mutex_);
     received_hashes_[item.step] = hash;
     counters_.received = decoder_->counters();
-    counters_.state_bytes = decoder_->StateBytes();
+    received_state_bytes_ = decoder_->StateBytes();
     return absl::OkStatus();
   }
-  DP_ASSIGN_OR_RETURN(const Frame frame, NextFrame(&data_frames_, item));
+  DP_ASSIGN_OR_RETURN(const Frame frame, NextFrame(&data_frames_));
   DP_RETURN_IF_ERROR(CheckHeader(frame.header, item));
   auto values = std::make_shared<Buffer>(static_cast<int64_t>(
       item.samples.size() * sizeof(float) * options_.elements_per_sample));
@@ -413,7 +423,7 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
       counters_.keyframes_requested += static_cast<int64_t>(missing.size());
     }
     PushOutgoing(std::move(request));
-    DP_ASSIGN_OR_RETURN(const Frame answer, NextFrame(&keyframes_, item));
+    DP_ASSIGN_OR_RETURN(const Frame answer, NextFrame(&keyframes_));
     DP_RETURN_IF_ERROR(decoder_->ApplyKeyframes(
         item.step, item.samples, frame.payload(), answer.payload(), floats));
   }
@@ -428,6 +438,7 @@ BoundaryEnd::Counters BoundaryEnd::counters() const {
   Counters counters = counters_;
   counters.wire_bytes = channel_->channel_counters().bytes_sent;
   counters.frames = channel_->counters();
+  counters.state_bytes = sent_state_bytes_ + received_state_bytes_;
   return counters;
 }
 

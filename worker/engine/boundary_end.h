@@ -77,6 +77,10 @@ class BoundaryEnd {
 
   void Cancel(const absl::Status& reason);
 
+  /// The records that arriving deltas are added to; null without a delta. Only
+  /// between AwaitHashes and the next Expect.
+  StateStore* received_records() { return decoder_->state(); }
+
   struct Counters {
     BoundaryCounters sent;
     BoundaryCounters received;
@@ -122,8 +126,7 @@ class BoundaryEnd {
   absl::Status Route(Frame frame);
   void DecodeLoop();
   absl::Status DecodeOne(const Incoming& item);
-  absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames,
-                                  const Incoming& item);
+  absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames);
   absl::Status CheckHeader(const FrameHeader& header,
                            const Incoming& item) const;
   void PushOutgoing(Outgoing item);
@@ -140,7 +143,6 @@ class BoundaryEnd {
   mutable Mutex mutex_;
   CondVar changed_;
   absl::Status error_ DP_GUARDED_BY(mutex_);
-  bool is_stopping_ DP_GUARDED_BY(mutex_) = false;
   std::deque<Outgoing> outgoing_ DP_GUARDED_BY(mutex_);
   bool is_sending_ DP_GUARDED_BY(mutex_) = false;
   std::deque<Incoming> expected_ DP_GUARDED_BY(mutex_);
@@ -150,6 +152,8 @@ class BoundaryEnd {
   std::map<uint32_t, uint64_t> sent_hashes_ DP_GUARDED_BY(mutex_);
   std::map<uint32_t, uint64_t> received_hashes_ DP_GUARDED_BY(mutex_);
   Counters counters_ DP_GUARDED_BY(mutex_);
+  int64_t sent_state_bytes_ DP_GUARDED_BY(mutex_) = 0;
+  int64_t received_state_bytes_ DP_GUARDED_BY(mutex_) = 0;
 
   Thread send_thread_;
   Thread route_thread_;

@@ -81,6 +81,10 @@ absl::Status Training::Connect() {
   FrameChannelOptions frames;
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
+  // Room for a micro-batch's keyframes, in two versions of each sample.
+  frames.max_payload_bytes = std::max(
+      frames.max_payload_bytes,
+      2 * plan_.microbatch_samples() * (4 * stage_->boundary_elements() + 64));
   DP_ASSIGN_OR_RETURN(const ChannelDecorator emulate, EmulatedLinks(spec_));
   const ChannelDecorator& below = options_.decorate;
   const ChannelDecorator decorate = [&](std::unique_ptr<Channel> channel,
@@ -157,11 +161,6 @@ v1::AssignmentReady Training::ready() const {
   return ready;
 }
 
-void Training::RequestStop(bool discard) {
-  if (discard) is_discard_ = true;
-  is_stop_requested_ = true;
-}
-
 void Training::Cancel(const absl::Status& reason) {
   {
     MutexLock lock(&mutex_);
@@ -216,12 +215,13 @@ absl::Status Training::RunSteps() {
     }
   }
   if (!is_stopping_ && !is_validated) DP_RETURN_IF_ERROR(Validate(steps - 1));
-  if (!is_discard_) DP_RETURN_IF_ERROR(WriteModel(step_));
-  // Nobody closes a channel that another still reads.
+  DP_RETURN_IF_ERROR(WriteModel(step_));
+  // Nobody closes a channel that another still reads; and the state after the
+  // last step is compared, too.
   const Deadline deadline = WaitDeadline();
   const uint32_t step = static_cast<uint32_t>(step_.load());
   DP_RETURN_IF_ERROR(
-      stages_->AllGather(step, kBarrierPhase, {0.0}, deadline).status());
+      GatherFromStages(step, kBarrierPhase, {}, deadline).status());
   DP_RETURN_IF_ERROR(
       replicas_->AllGather(step, kBarrierPhase, {0.0}, deadline).status());
   absl::Status flushed;
@@ -236,6 +236,12 @@ absl::Status Training::RunSteps() {
 Deadline Training::WaitDeadline() const {
   return Deadline::After(std::chrono::duration_cast<Nanos>(
       std::chrono::duration<double>(options_.assignment.wait_seconds())));
+}
+
+Deadline Training::ModelDeadline() const {
+  return Deadline::After(std::chrono::duration_cast<Nanos>(
+      std::chrono::duration<double>(options_.assignment.wait_seconds() +
+                                    options_.assignment.model_seconds())));
 }
 
 double Training::LearningRateAt(int64_t step) const {

@@ -59,12 +59,14 @@ class Training {
   v1::AssignmentDone Run();
   /// Ends after the next step that all workers agree on; the model is written
   /// unless `discard`.
-  void RequestStop(bool discard);
+  void RequestStop() { is_stop_requested_ = true; }
   /// Wakes every wait; Run returns `reason` as its error.
   void Cancel(const absl::Status& reason);
   int64_t step() const { return step_.load(); }
   /// The stage's weights, for tests, after Run.
   absl::Span<const float> weights() { return stage_->weights(); }
+  /// The records of the activations received; for tests, from on_step.
+  StateStore* received_records() { return previous_->received_records(); }
 
  private:
   struct StepState;
@@ -75,15 +77,26 @@ class Training {
   absl::Status Execute(const v1::Instruction& instruction, StepState* state);
   absl::Status Reduce(StepState* state);
   absl::Status Apply(StepState* state);
+  /// What every stage says, after it was seen that both ends of each boundary
+  /// were in the same state after the last committed step.
+  absl::StatusOr<std::vector<std::vector<double>>> GatherFromStages(
+      uint32_t step, uint32_t phase, const std::vector<double>& figures,
+      Deadline deadline);
   absl::Status CheckHashes(const std::vector<std::vector<double>>& gathered);
   absl::Status Validate(int64_t step);
+  /// Waits until all stages of this replica are here.
+  absl::Status Meet(uint32_t step);
   absl::Status WriteModel(int64_t step);
+  absl::Status WriteShards(int64_t step, Deadline deadline);
   absl::Status Verify(int64_t step, uint64_t* hash);
   void Report(const StepState& state);
   v1::ByteCounters Bytes() const;
+  v1::FaultCounters Faults() const;
   double LearningRateAt(int64_t step) const;
   /// By which a peer that is alive has answered.
   Deadline WaitDeadline() const;
+  /// By which all stages' weights have reached the writer's disk.
+  Deadline ModelDeadline() const;
 
   bool is_first() const { return stage_index_ == 0; }
   bool is_last() const { return stage_index_ + 1 == num_stages_; }
@@ -110,7 +123,6 @@ class Training {
 
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};
-  std::atomic<bool> is_discard_{false};
   std::atomic<bool> is_cancelled_{false};
   bool is_stopping_ = false;  // agreed upon
   GradientNorm gradient_norm_;

@@ -13,13 +13,30 @@
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
+namespace {
+
+/// Of a validation: how far the first stage may run ahead of the last.
+constexpr int64_t kMicrobatchesBetweenMeetings = 16;
+
+}  // namespace
+
+absl::Status Training::Meet(uint32_t step) {
+  return stages_->AllGather(step, kValidatePhase, {0.0}, WaitDeadline())
+      .status();
+}
 
 absl::Status Training::Validate(int64_t step) {
   v1::ValidationReport report;
   double weighted_loss = 0;
   const uint32_t wire_step = static_cast<uint32_t>(step);
   const int64_t count = source_->num_validation_microbatches();
-  for (int64_t i = replica_; i < count; i += num_replicas_) {
+  int64_t num_done = 0;
+  for (int64_t i = replica_; i < count; i += num_replicas_, ++num_done) {
+    // Nothing comes back from the last stage that would hold up a fast first
+    // one; so they meet now and then, and once more at the end.
+    if (num_done % kMicrobatchesBetweenMeetings == 0) {
+      DP_RETURN_IF_ERROR(Meet(wire_step));
+    }
     const Microbatch batch = source_->Validation(i);
     StageInput input;
     input.step = step;
@@ -47,6 +64,7 @@ absl::Status Training::Validate(int64_t step) {
       DP_RETURN_IF_ERROR(next_->WaitForQueue(4));
     }
   }
+  DP_RETURN_IF_ERROR(Meet(wire_step));
   if (is_last() && report.tokens() > 0) {
     report.set_job_id(options_.assignment.job_id());
     report.set_generation(options_.assignment.generation());
@@ -58,10 +76,17 @@ absl::Status Training::Validate(int64_t step) {
 }
 
 absl::Status Training::WriteModel(int64_t step) {
-  if (replica_ != 0 || spec_.model().kind() == "synthetic") {
-    return absl::OkStatus();
-  }
-  const Deadline deadline = WaitDeadline();
+  if (spec_.model().kind() == "synthetic") return absl::OkStatus();
+  const Deadline deadline = ModelDeadline();
+  if (replica_ == 0) DP_RETURN_IF_ERROR(WriteShards(step, deadline));
+  // Nobody goes on, and waits for one who writes, with a step's patience.
+  const uint32_t wire_step = static_cast<uint32_t>(step);
+  DP_RETURN_IF_ERROR(
+      stages_->AllGather(wire_step, kModelPhase, {0.0}, deadline).status());
+  return replicas_->AllGather(wire_step, kModelPhase, {0.0}, deadline).status();
+}
+
+absl::Status Training::WriteShards(int64_t step, Deadline deadline) {
   if (!is_first()) {
     FrameHeader header;
     header.generation = options_.assignment.generation();

@@ -32,24 +32,28 @@ void Training::Report(const StepState& state) {
     return;
   }
   *report.mutable_bytes() = Bytes();
-  report.set_state_hash(previous_hashes_.sent ^ previous_hashes_.received ^
-                        next_hashes_.sent ^ next_hashes_.received);
-  v1::FaultCounters* faults = report.mutable_faults();
+  *report.mutable_faults() = Faults();
+  options_.on_step(report);
+  report.Clear();
+}
+
+v1::FaultCounters Training::Faults() const {
+  v1::FaultCounters faults;
+  const auto add = [&](const FrameCounters& frames) {
+    faults.set_frames_resent(faults.frames_resent() + frames.frames_resent);
+    faults.set_bad_checksums(faults.bad_checksums() + frames.bad_checksums);
+    faults.set_gaps(faults.gaps() + frames.gaps);
+    faults.set_refused(faults.refused() + frames.refused_generation +
+                       frames.refused_version + frames.refused_size);
+  };
   for (const auto* end : {&previous_, &next_}) {
     if (*end == nullptr) continue;
     const BoundaryEnd::Counters counters = (*end)->counters();
-    faults->set_frames_resent(faults->frames_resent() +
-                              counters.frames.frames_resent);
-    faults->set_bad_checksums(faults->bad_checksums() +
-                              counters.frames.bad_checksums);
-    faults->set_gaps(faults->gaps() + counters.frames.gaps);
-    faults->set_keyframes(faults->keyframes() + counters.keyframes_requested);
-    faults->set_refused(faults->refused() + counters.frames.refused_generation +
-                        counters.frames.refused_version +
-                        counters.frames.refused_size);
+    add(counters.frames);
+    faults.set_keyframes(faults.keyframes() + counters.keyframes_requested);
   }
-  options_.on_step(report);
-  report.Clear();
+  mesh_.ForEach([&](FrameChannel* channel) { add(channel->counters()); });
+  return faults;
 }
 
 v1::ByteCounters Training::Bytes() const {

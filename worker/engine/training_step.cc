@@ -31,16 +31,17 @@ double SquaredNorm(const ParameterLayout& layout,
   return sum;
 }
 
-// What each stage tells the others at the end of a step.
+// What each stage tells the others in a step: the hashes of the step before,
+// and the figures of this one.
 enum Gathered : size_t {
-  kSquaredNorm,
-  kOwnSquaredNorm,
-  kStop,
   kPreviousSent,
   kPreviousReceived = kPreviousSent + 2,
   kNextSent = kPreviousReceived + 2,
   kNextReceived = kNextSent + 2,
-  kNumGathered = kNextReceived + 2,
+  kNumHashFigures = kNextReceived + 2,
+  kSquaredNorm = kNumHashFigures,
+  kOwnSquaredNorm,
+  kStop,
 };
 
 }  // namespace
@@ -191,16 +192,12 @@ absl::Status Training::Reduce(StepState* state) {
 absl::Status Training::Apply(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
-  std::vector<double> mine = {optimizer_->MeanGradientSquaredNorm(),
-                              state->own_squared_norm,
-                              is_stopping_ ? 1.0 : 0.0};
-  AppendHash(previous_hashes_.sent, &mine);
-  AppendHash(previous_hashes_.received, &mine);
-  AppendHash(next_hashes_.sent, &mine);
-  AppendHash(next_hashes_.received, &mine);
-  DP_ASSIGN_OR_RETURN(const auto gathered,
-                      stages_->AllGather(step, kNormPhase, mine, deadline));
-  DP_RETURN_IF_ERROR(CheckHashes(gathered));
+  DP_ASSIGN_OR_RETURN(
+      const auto gathered,
+      GatherFromStages(step, kNormPhase,
+                       {optimizer_->MeanGradientSquaredNorm(),
+                        state->own_squared_norm, is_stopping_ ? 1.0 : 0.0},
+                       deadline));
   double squared_norm = 0;
   double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {
@@ -244,6 +241,21 @@ absl::Status Training::Apply(StepState* state) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<std::vector<double>>> Training::GatherFromStages(
+    uint32_t step, uint32_t phase, const std::vector<double>& figures,
+    Deadline deadline) {
+  std::vector<double> mine;
+  AppendHash(previous_hashes_.sent, &mine);
+  AppendHash(previous_hashes_.received, &mine);
+  AppendHash(next_hashes_.sent, &mine);
+  AppendHash(next_hashes_.received, &mine);
+  mine.insert(mine.end(), figures.begin(), figures.end());
+  DP_ASSIGN_OR_RETURN(auto gathered,
+                      stages_->AllGather(step, phase, mine, deadline));
+  DP_RETURN_IF_ERROR(CheckHashes(gathered));
+  return gathered;
+}
+
 absl::Status Training::CheckHashes(
     const std::vector<std::vector<double>>& gathered) {
   const auto compare = [&](size_t neighbour, size_t mine_at, size_t theirs_at,
@@ -262,11 +274,6 @@ absl::Status Training::CheckHashes(
     }
     return absl::OkStatus();
   };
-  for (const std::vector<double>& values : gathered) {
-    if (values.size() != kNumGathered) {
-      return absl::DataLossError("a stage sent another number of figures");
-    }
-  }
   if (!is_first()) {
     const size_t other = static_cast<size_t>(stage_index_) - 1;
     DP_RETURN_IF_ERROR(

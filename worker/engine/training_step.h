@@ -23,6 +23,8 @@ inline constexpr uint32_t kNormPhase = 1;
 inline constexpr uint32_t kStopPhase = 2;
 inline constexpr uint32_t kVerifyPhase = 3;
 inline constexpr uint32_t kBarrierPhase = 4;
+inline constexpr uint32_t kModelPhase = 5;
+inline constexpr uint32_t kValidatePhase = 6;
 
 struct Training::StepState {
   int64_t step = 0;

@@ -1,0 +1,305 @@
+// Two BoundaryEnds over a channel that loses, repeats, reorders and corrupts,
+// and whose receiver loses records: what arrives, and the state of both ends
+// after every step, is that of an undisturbed pair.
+#include "worker/engine/boundary_end.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/transport/faulty/faulty_channel.h"
+#include "worker/transport/loopback/loopback_channel.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr int64_t kElements = 48;
+constexpr uint32_t kSeed = 20261121;
+
+BoundaryEndOptions Options(bool is_upstream) {
+  BoundaryEndOptions options;
+  options.boundary = 2;
+  options.is_upstream = is_upstream;
+  options.peer = is_upstream ? "worker-2 (stage 3, replica 0)"
+                             : "worker-1 (stage 2, replica 0)";
+  options.elements_per_sample = kElements;
+  options.activation_codec = "delta(int(4),first=int(8))";
+  options.gradient_codec = "delta(int(6),first=none)";
+  options.seed = 7;
+  options.max_wait = std::chrono::seconds(20);
+  return options;
+}
+
+FrameChannelOptions Frames() {
+  FrameChannelOptions frames;
+  frames.resend_after = std::chrono::milliseconds(20);
+  return frames;
+}
+
+/// Stage 2 (up) and stage 3 (down) and what lies between them.
+struct Pair {
+  explicit Pair(const FaultOptions& faults) {
+    auto ends = CreateLoopbackChannelPair(1 << 20, 1 << 24, "down", "up");
+    FaultOptions other = faults;
+    other.seed += 1000;
+    auto below_up = FaultyChannel::Create(std::move(ends.first), faults);
+    auto below_down = FaultyChannel::Create(std::move(ends.second), other);
+    faults_up = below_up.get();
+    faults_down = below_down.get();
+    up = BoundaryEnd::Create(
+             Options(true),
+             FrameChannel::Create(std::move(below_up), Frames()).value())
+             .value();
+    down = BoundaryEnd::Create(
+               Options(false),
+               FrameChannel::Create(std::move(below_down), Frames()).value())
+               .value();
+  }
+
+  FaultyChannel* faults_up;    // borrowed from `up`
+  FaultyChannel* faults_down;  // borrowed from `down`
+  std::unique_ptr<BoundaryEnd> up;
+  std::unique_ptr<BoundaryEnd> down;
+};
+
+/// What a step sends: activations down and gradients up.
+struct Step {
+  std::vector<std::vector<BoundarySample>> microbatches;
+  std::vector<std::vector<float>> activations;  // by micro-batch
+  std::vector<std::vector<float>> gradients;
+};
+
+TensorRef Tensor(const std::vector<float>& values) {
+  auto owner = std::make_shared<std::vector<float>>(values);
+  return {*owner, owner};
+}
+
+/// Samples that become known by and by, whose tensors drift and sometimes jump.
+class Visits {
+ public:
+  Step Next(int microbatches, int samples_each) {
+    Step step;
+    const uint32_t num_known = std::min<uint32_t>(kNumSamples, 20 + num_steps_);
+    ++num_steps_;
+    uint32_t slot = 0;
+    for (int mb = 0; mb < microbatches; ++mb) {
+      std::vector<BoundarySample> samples;
+      std::vector<float> activations;
+      std::vector<float> gradients;
+      for (int i = 0; i < samples_each; ++i) {
+        const uint32_t key = static_cast<uint32_t>(random_() % num_known);
+        samples.push_back({key, slot++});
+        Append(&activations_[key], &activations);
+        Append(&gradients_[key], &gradients);
+      }
+      step.microbatches.push_back(std::move(samples));
+      step.activations.push_back(std::move(activations));
+      step.gradients.push_back(std::move(gradients));
+    }
+    return step;
+  }
+
+ private:
+  static constexpr uint32_t kNumSamples = 250;
+
+  void Append(std::vector<float>* tensor, std::vector<float>* to) {
+    std::normal_distribution<float> normal;
+    const bool jumps = tensor->empty() || random_() % 20 == 0;
+    tensor->resize(kElements);
+    for (float& value : *tensor) {
+      value = jumps ? normal(random_) : value + 0.1f * normal(random_);
+    }
+    to->insert(to->end(), tensor->begin(), tensor->end());
+  }
+
+  std::mt19937 random_{kSeed};
+  uint32_t num_steps_ = 0;
+  std::vector<float> activations_[kNumSamples];
+  std::vector<float> gradients_[kNumSamples];
+};
+
+/// What both ends took in, and their hashes after the step.
+struct Outcome {
+  std::vector<std::vector<float>> received;
+  BoundaryHashes up;
+  BoundaryHashes down;
+};
+
+std::vector<float> Values(const TensorRef& tensor) {
+  return {tensor.values.begin(), tensor.values.end()};
+}
+
+Outcome RunStep(Pair* pair, uint32_t number, const Step& step) {
+  const uint32_t count = static_cast<uint32_t>(step.microbatches.size());
+  for (uint32_t mb = 0; mb < count; ++mb) {
+    pair->down->Expect(number, mb, step.microbatches[mb], false);
+    pair->up->Expect(number, mb, step.microbatches[mb], false);
+    pair->up->Send(number, mb, step.microbatches[mb],
+                   Tensor(step.activations[mb]), false);
+    pair->down->Send(number, mb, step.microbatches[mb],
+                     Tensor(step.gradients[mb]), false);
+  }
+  Outcome outcome;
+  for (uint32_t mb = 0; mb < count; ++mb) {
+    for (BoundaryEnd* end : {pair->down.get(), pair->up.get()}) {
+      const auto tensor = end->Await(number, mb, false);
+      EXPECT_TRUE(tensor.ok()) << tensor.status();
+      if (tensor.ok()) outcome.received.push_back(Values(*tensor));
+    }
+  }
+  pair->up->CommitStep(number);
+  pair->down->CommitStep(number);
+  const auto up = pair->up->AwaitHashes(number);
+  const auto down = pair->down->AwaitHashes(number);
+  EXPECT_TRUE(up.ok()) << up.status();
+  EXPECT_TRUE(down.ok()) << down.status();
+  if (up.ok()) outcome.up = *up;
+  if (down.ok()) outcome.down = *down;
+  return outcome;
+}
+
+/// Both pairs do `step`; the disturbed one must not differ.
+void ExpectSameStep(Pair* undisturbed, Pair* disturbed, uint32_t number,
+                    const Step& step) {
+  const Outcome expected = RunStep(undisturbed, number, step);
+  const Outcome outcome = RunStep(disturbed, number, step);
+  ASSERT_EQ(outcome.received, expected.received) << "step " << number;
+  for (const BoundaryHashes& hashes :
+       {outcome.up, BoundaryHashes{outcome.down.received, outcome.down.sent}}) {
+    ASSERT_EQ(hashes.sent, expected.up.sent) << "step " << number;
+    ASSERT_EQ(hashes.received, expected.up.received) << "step " << number;
+  }
+}
+
+TEST(BoundaryEndTest, FaultsOfTheLinkChangeNothingIn10000Visits) {
+  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
+  FaultOptions faults;
+  faults.seed = kSeed;
+  faults.loss = 0.02;
+  faults.repeat = 0.02;
+  faults.reorder = 0.02;
+  faults.corrupt = 0.02;
+  Pair undisturbed({});
+  Pair disturbed(faults);
+  Visits visits;
+
+  for (uint32_t number = 0; number < 250; ++number) {
+    ExpectSameStep(&undisturbed, &disturbed, number, visits.Next(8, 5));
+    if (HasFatalFailure()) return;
+  }
+
+  EXPECT_EQ(disturbed.up->counters().state_bytes,
+            2 * 250 * kElements * 2);  // all samples, both directions, bf16
+  EXPECT_EQ(disturbed.up->counters().sent.samples, 10000);
+  EXPECT_EQ(disturbed.down->counters().sent.samples, 10000);
+  EXPECT_GT(disturbed.up->counters().sent.delta_rows, 5000);
+  EXPECT_GT(disturbed.up->counters().sent.value_rows, 250);
+  for (FaultyChannel* channel : {disturbed.faults_up, disturbed.faults_down}) {
+    const FaultCounters done = channel->fault_counters();
+    EXPECT_GT(done.lost, 20);
+    EXPECT_GT(done.repeated, 20);
+    EXPECT_GT(done.reordered, 20);
+    EXPECT_GT(done.corrupted, 20);
+  }
+  for (BoundaryEnd* end : {disturbed.up.get(), disturbed.down.get()}) {
+    const BoundaryEnd::Counters counters = end->counters();
+    EXPECT_GT(counters.frames.frames_resent, 20);
+    EXPECT_GT(counters.frames.bad_checksums, 20);
+    EXPECT_EQ(counters.keyframes_requested, 0);
+  }
+}
+
+TEST(BoundaryEndTest, KeyframesHealRecordsThatTheReceiverLost) {
+  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
+  FaultOptions faults;
+  faults.seed = kSeed;
+  faults.loss = 0.02;
+  faults.corrupt = 0.02;
+  Pair undisturbed({});
+  Pair disturbed(faults);
+  Visits visits;
+  std::mt19937 random(kSeed);
+  int num_lost = 0;
+
+  for (uint32_t number = 0; number < 100; ++number) {
+    Step step = visits.Next(4, 5);
+    // Records that this step is going to need vanish at either receiver.
+    for (BoundaryEnd* end : {disturbed.down.get(), disturbed.up.get()}) {
+      for (const auto& samples : step.microbatches) {
+        const uint64_t key = samples[random() % samples.size()].key;
+        if (end->received_records()->Read(key) == nullptr) continue;
+        end->received_records()->Stage(number, key, nullptr);
+        ++num_lost;
+      }
+    }
+    ExpectSameStep(&undisturbed, &disturbed, number, step);
+    if (HasFatalFailure()) return;
+  }
+
+  EXPECT_GT(num_lost, 400);
+  // A record that the sender replaced by a whole value was not missed.
+  EXPECT_GT(disturbed.down->counters().keyframes_requested, num_lost / 4);
+  EXPECT_GT(disturbed.up->counters().keyframes_requested, num_lost / 4);
+}
+
+TEST(BoundaryEndTest, ATensorThatDoesNotComeNamesPeerStepAndMicrobatch) {
+  auto ends = CreateLoopbackChannelPair(1 << 20, 1 << 24, "down", "up");
+  BoundaryEndOptions options = Options(false);
+  options.max_wait = std::chrono::milliseconds(20);
+  auto down =
+      BoundaryEnd::Create(
+          options, FrameChannel::Create(std::move(ends.second), {}).value())
+          .value();
+  down->Expect(118, 5, {{1, 0}}, false);
+
+  const auto tensor = down->Await(118, 5, false);
+
+  EXPECT_EQ(tensor.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(tensor.status().ToString(),
+              AllOf(HasSubstr("worker-1 (stage 2, replica 0)"),
+                    HasSubstr("boundary 2, step 119, micro-batch 5")));
+}
+
+TEST(BoundaryEndTest, ATensorOutOfTurnIsRefusedAndEndsBothWaits) {
+  Pair pair({});
+  const std::vector<BoundarySample> samples = {{4, 0}};
+  pair.down->Expect(3, 1, samples, false);
+  pair.up->Send(3, 2, samples, Tensor(std::vector<float>(kElements, 1.0f)),
+                false);
+
+  const auto tensor = pair.down->Await(3, 1, false);
+
+  EXPECT_EQ(tensor.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(tensor.status().ToString(),
+              AllOf(HasSubstr("got activation, step 4, mb 2"),
+                    HasSubstr("expected step 4, micro-batch 1"),
+                    HasSubstr("worker-1 (stage 2, replica 0)")));
+  EXPECT_EQ(pair.down->AwaitHashes(3).status().code(),
+            absl::StatusCode::kDataLoss);
+}
+
+TEST(BoundaryEndTest, CancelWakesAWaitWithItsReason) {
+  Pair pair({});
+  pair.down->Expect(0, 0, {{4, 0}}, false);
+  Thread cancel("cancel", [&] {
+    pair.down->Cancel(absl::CancelledError("the job was cancelled"));
+  });
+
+  const auto tensor = pair.down->Await(0, 0, false);
+
+  EXPECT_EQ(tensor.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(tensor.status().ToString(), HasSubstr("the job was cancelled"));
+}
+
+}  // namespace
+}  // namespace deltapipe
