@@ -1,6 +1,7 @@
 #include "compression/codecs/int.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -76,8 +77,12 @@ class IntCodec final : public Codec {
     const double levels = format_.bits == 1   ? 1
                           : format_.bits == 2 ? 3
                                               : half_range - 1;
-    const double step = (format_.bits <= 2 ? 2 : 1) *
-                        std::max(16 * block_max / levels, kSmallestUnit);
+    // Powers of 16; above the last of them comes the largest float.
+    const double coarsest = block_max / levels > 0x1p118
+                                ? static_cast<double>(FLT_MAX)
+                                : 16 * block_max / levels;
+    const double step =
+        (format_.bits <= 2 ? 2 : 1) * std::max(coarsest, kSmallestUnit);
     return (format_.is_stochastic ? step : step / 2) * kRounding;
   }
 
