@@ -2,18 +2,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
-#include "compression/delta/little_endian.h"
+#include "base/little_endian.h"
 
 namespace deltapipe {
 namespace {
 
 uint64_t SeedOf(const BodyContext& context) {
   uint8_t bytes[29];
-  uint8_t* at = PutInteger(context.codec_hash, bytes);
-  at = PutInteger(context.boundary_id, at);
-  at = PutInteger(context.direction, at);
-  at = PutInteger(static_cast<uint64_t>(context.elements_per_sample), at);
-  at = PutInteger(context.is_keyframes ? 0u : context.step, at);
+  uint8_t* at = StoreLittleEndian(context.codec_hash, bytes);
+  at = StoreLittleEndian(context.boundary_id, at);
+  at = StoreLittleEndian(context.direction, at);
+  at =
+      StoreLittleEndian(static_cast<uint64_t>(context.elements_per_sample), at);
+  at = StoreLittleEndian(context.is_keyframes ? 0u : context.step, at);
   *at = context.is_keyframes ? 1 : 0;
   return Checksum(bytes);
 }
@@ -27,18 +28,18 @@ absl::Status Damaged(absl::string_view why) {
 void WriteBodyTable(const BodyContext& context, uint32_t first_version,
                     absl::Span<const BodyRow> rows, absl::Span<uint8_t> body) {
   uint8_t* at = body.data() + sizeof(uint64_t);
-  at = PutInteger(static_cast<uint32_t>(rows.size()), at);
-  at = PutInteger(first_version, at);
+  at = StoreLittleEndian(static_cast<uint32_t>(rows.size()), at);
+  at = StoreLittleEndian(first_version, at);
   for (const BodyRow& row : rows) {
-    at = PutInteger(row.key, at);
-    at = PutInteger(row.base_version, at);
-    at = PutInteger(static_cast<uint32_t>(row.payload_bytes), at);
-    at = PutInteger(static_cast<uint8_t>(row.mode), at);
-    at = PutInteger(row.flags, at);
-    at = PutInteger(uint16_t{0}, at);
+    at = StoreLittleEndian(row.key, at);
+    at = StoreLittleEndian(row.base_version, at);
+    at = StoreLittleEndian(static_cast<uint32_t>(row.payload_bytes), at);
+    at = StoreLittleEndian(static_cast<uint8_t>(row.mode), at);
+    at = StoreLittleEndian(row.flags, at);
+    at = StoreLittleEndian(uint16_t{0}, at);
   }
-  PutInteger(Checksum(body.subspan(sizeof(uint64_t)), SeedOf(context)),
-             body.data());
+  StoreLittleEndian(Checksum(body.subspan(sizeof(uint64_t)), SeedOf(context)),
+                    body.data());
 }
 
 absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
@@ -49,7 +50,7 @@ absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
                                 " bytes, got ", size));
   }
   if (Checksum(body.subspan(sizeof(uint64_t)), SeedOf(context)) !=
-      GetInteger<uint64_t>(body.data())) {
+      LoadLittleEndian<uint64_t>(body.data())) {
     return Damaged(absl::StrCat(
         "its ", size,
         " bytes do not match their checksum: they are damaged or ",
@@ -60,9 +61,9 @@ absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
                   "belong to another step, channel or codec than step ",
                   context.step, " of boundary ", context.boundary_id)));
   }
-  const int64_t num_rows = GetInteger<uint32_t>(body.data() + 8);
+  const int64_t num_rows = LoadLittleEndian<uint32_t>(body.data() + 8);
   ParsedBody parsed;
-  parsed.first_version = GetInteger<uint32_t>(body.data() + 12);
+  parsed.first_version = LoadLittleEndian<uint32_t>(body.data() + 12);
   if (num_rows > (size - kBodyHeaderBytes) / kBodyRowBytes) {
     return Damaged(absl::StrCat(num_rows, " rows in ", size, " bytes"));
   }
@@ -75,13 +76,13 @@ absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
   for (int64_t i = 0; i < num_rows; ++i) {
     const uint8_t* at = body.data() + BodyTableBytes(i);
     BodyRow row;
-    row.key = GetInteger<uint64_t>(at);
-    row.base_version = GetInteger<uint32_t>(at + 8);
-    row.payload_bytes = GetInteger<uint32_t>(at + 12);
+    row.key = LoadLittleEndian<uint64_t>(at);
+    row.base_version = LoadLittleEndian<uint32_t>(at + 8);
+    row.payload_bytes = LoadLittleEndian<uint32_t>(at + 12);
     row.mode = static_cast<RowMode>(at[16]);
     row.flags = at[17];
     if (at[16] > static_cast<uint8_t>(RowMode::kEvict) ||
-        row.flags > kRowReadsOnly || GetInteger<uint16_t>(at + 18) != 0) {
+        row.flags > kRowReadsOnly || LoadLittleEndian<uint16_t>(at + 18) != 0) {
       return Damaged(absl::StrCat("row ", i, ": unknown mode ", at[16],
                                   " or flags ", row.flags));
     }

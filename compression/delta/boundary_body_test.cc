@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/checksum.h"
-#include "compression/delta/little_endian.h"
+#include "base/little_endian.h"
 
 namespace deltapipe {
 namespace {
@@ -30,14 +30,16 @@ BodyContext TestContext() {
 void Seal(std::vector<uint8_t>* body) {
   const BodyContext context = TestContext();
   uint8_t seed[29];
-  uint8_t* at = PutInteger(context.codec_hash, seed);
-  at = PutInteger(context.boundary_id, at);
-  at = PutInteger(context.direction, at);
-  at = PutInteger(static_cast<uint64_t>(context.elements_per_sample), at);
-  at = PutInteger(context.step, at);
+  uint8_t* at = StoreLittleEndian(context.codec_hash, seed);
+  at = StoreLittleEndian(context.boundary_id, at);
+  at = StoreLittleEndian(context.direction, at);
+  at =
+      StoreLittleEndian(static_cast<uint64_t>(context.elements_per_sample), at);
+  at = StoreLittleEndian(context.step, at);
   *at = 0;  // not keyframes
-  PutInteger(Checksum(absl::MakeConstSpan(*body).subspan(8), Checksum(seed)),
-             body->data());
+  StoreLittleEndian(
+      Checksum(absl::MakeConstSpan(*body).subspan(8), Checksum(seed)),
+      body->data());
 }
 
 /// A body of the given rows whose payloads are bytes 1, 2, 3, ...

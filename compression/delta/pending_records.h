@@ -30,8 +30,6 @@ class PendingRecords {
     in_order_.emplace_back(key, std::move(record));
   }
 
-  bool Contains(uint64_t key) const { return latest_.contains(key); }
-
   /// All records, in the order of their rows; a key may occur more than once.
   const std::vector<std::pair<uint64_t, RecordPtr>>& in_order() const {
     return in_order_;

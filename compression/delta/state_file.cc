@@ -9,8 +9,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
+#include "base/little_endian.h"
 #include "base/status_macros.h"
-#include "compression/delta/little_endian.h"
 
 namespace deltapipe {
 namespace {
@@ -37,26 +37,27 @@ absl::Status ExportState(const StateStore& store, const ByteSink& sink) {
   std::memcpy(header, kMagic, 8);
   uint8_t* at = header + 8;
   // All records of a store have one size.
-  at = PutInteger(static_cast<uint64_t>(
-                      usage.bytes / std::max<int64_t>(1, usage.num_records)),
-                  at);
-  at = PutInteger(static_cast<uint64_t>(usage.num_records), at);
-  at = PutInteger(usage.last_version, at);
-  PutInteger(uint32_t{0}, at);
+  at = StoreLittleEndian(
+      static_cast<uint64_t>(usage.bytes /
+                            std::max<int64_t>(1, usage.num_records)),
+      at);
+  at = StoreLittleEndian(static_cast<uint64_t>(usage.num_records), at);
+  at = StoreLittleEndian(usage.last_version, at);
+  StoreLittleEndian(uint32_t{0}, at);
   DP_RETURN_IF_ERROR(write(header));
   absl::Status status;
   store.ForEach([&](uint64_t key, const RecordPtr& record) {
     uint8_t record_header[kRecordHeaderBytes];
-    uint8_t* next = PutInteger(key, record_header);
-    next = PutInteger(record->version, next);
-    PutInteger(uint32_t{0}, next);
+    uint8_t* next = StoreLittleEndian(key, record_header);
+    next = StoreLittleEndian(record->version, next);
+    StoreLittleEndian(uint32_t{0}, next);
     status = write(record_header);
     if (status.ok()) status = write(record->values.span());
     return status.ok();
   });
   DP_RETURN_IF_ERROR(status);
   uint8_t digest[kChecksumBytes];
-  PutInteger(checksum.Digest(), digest);
+  StoreLittleEndian(checksum.Digest(), digest);
   return sink(digest);
 }
 
@@ -74,12 +75,12 @@ absl::Status ImportState(absl::Span<const uint8_t> bytes, int64_t record_bytes,
                                 kMagic, " and a header"));
   }
   const auto content = bytes.first(static_cast<size_t>(size - kChecksumBytes));
-  if (Checksum(content) != GetInteger<uint64_t>(content.end())) {
+  if (Checksum(content) != LoadLittleEndian<uint64_t>(content.end())) {
     return Damaged("its checksum does not match");
   }
-  const uint64_t stated_bytes = GetInteger<uint64_t>(bytes.data() + 8);
-  const uint64_t num_records = GetInteger<uint64_t>(bytes.data() + 16);
-  const uint32_t last_version = GetInteger<uint32_t>(bytes.data() + 24);
+  const uint64_t stated_bytes = LoadLittleEndian<uint64_t>(bytes.data() + 8);
+  const uint64_t num_records = LoadLittleEndian<uint64_t>(bytes.data() + 16);
+  const uint32_t last_version = LoadLittleEndian<uint32_t>(bytes.data() + 24);
   if (num_records > 0 && stated_bytes != static_cast<uint64_t>(record_bytes)) {
     return Damaged(absl::StrCat("records of ", stated_bytes,
                                 " bytes, expected ", record_bytes));
@@ -97,9 +98,9 @@ absl::Status ImportState(absl::Span<const uint8_t> bytes, int64_t record_bytes,
   for (int64_t begin = kHeaderBytes; begin < kHeaderBytes + room;
        begin += stride) {
     const uint8_t* at = bytes.data() + begin;
-    const uint64_t key = GetInteger<uint64_t>(at);
+    const uint64_t key = LoadLittleEndian<uint64_t>(at);
     auto record = std::make_shared<Record>();
-    record->version = GetInteger<uint32_t>(at + 8);
+    record->version = LoadLittleEndian<uint32_t>(at + 8);
     if (!keys.insert(key).second || record->version == 0 ||
         record->version > last_version) {
       return Damaged(absl::StrCat("sample ", key, " of version ",

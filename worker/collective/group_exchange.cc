@@ -7,13 +7,6 @@
 #include "base/status_macros.h"
 
 namespace deltapipe {
-namespace {
-
-std::string PeerName(const RankGroup& group, int rank) {
-  return absl::StrCat("rank ", rank, " (", group.channel(rank)->peer(), ")");
-}
-
-}  // namespace
 
 void GroupExchange::Begin(uint32_t step, uint32_t codec_hash) {
   step_ = step;
@@ -24,8 +17,7 @@ std::string GroupExchange::activity() const {
   const int peer = active_peer_.load();
   if (peer < 0) return "computing";
   return absl::StrCat(is_sending_.load() ? "sending to " : "waiting for ",
-                      PeerName(*group_, peer), ", phase ",
-                      active_phase_.load());
+                      group_->Describe(peer), ", phase ", active_phase_.load());
 }
 
 absl::Status GroupExchange::Send(int peer, const Part& part, ByteSpan bytes) {
@@ -46,7 +38,7 @@ absl::Status GroupExchange::Send(int peer, const Part& part, ByteSpan bytes) {
   active_peer_ = -1;
   if (!sent.ok()) {
     return Annotate(sent, absl::StrCat("phase ", part.phase, ", to ",
-                                       PeerName(*group_, peer)));
+                                       group_->Describe(peer)));
   }
   payload_bytes_ += static_cast<int64_t>(bytes.size());
   return absl::OkStatus();
@@ -83,7 +75,7 @@ absl::StatusOr<Frame> GroupExchange::Receive(int peer, const Part& part) {
       frame.ok() ? CheckHeader(frame->header, part) : frame.status();
   if (!status.ok()) {
     return Annotate(status, absl::StrCat("phase ", part.phase, ", from ",
-                                         PeerName(*group_, peer)));
+                                         group_->Describe(peer)));
   }
   return frame;
 }
@@ -152,7 +144,7 @@ absl::Status GroupExchange::Exchange(
         next.num_pieces = 0;
         if (!status.ok()) {
           return Annotate(status, absl::StrCat("phase ", phase, ", from ",
-                                               PeerName(*group_, peer)));
+                                               group_->Describe(peer)));
         }
       }
     }

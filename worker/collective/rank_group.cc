@@ -8,10 +8,6 @@
 namespace deltapipe {
 namespace {
 
-std::string PeerName(const RankGroup& group, int rank) {
-  return absl::StrCat("rank ", rank, " (", group.channel(rank)->peer(), ")");
-}
-
 absl::Status CheckScalarFrame(const Frame& frame, const FrameHeader& expected,
                               size_t num_values) {
   const FrameHeader& header = frame.header;
@@ -33,6 +29,10 @@ absl::Status CheckScalarFrame(const Frame& frame, const FrameHeader& expected,
 
 }  // namespace
 
+std::string RankGroup::Describe(int rank) const {
+  return absl::StrCat("rank ", rank, " (", channel(rank)->peer(), ")");
+}
+
 absl::StatusOr<std::vector<std::vector<double>>> RankGroup::AllGather(
     uint32_t step, uint32_t phase, absl::Span<const double> mine,
     Deadline deadline) {
@@ -48,7 +48,7 @@ absl::StatusOr<std::vector<std::vector<double>>> RankGroup::AllGather(
                             int peer) {
     return Annotate(
         status, absl::StrCat("gather of scalars, step ", step + 1, ", phase ",
-                             phase, ": ", what, PeerName(*this, peer)));
+                             phase, ": ", what, Describe(peer)));
   };
 
   for (int offset = 1; offset < size(); ++offset) {

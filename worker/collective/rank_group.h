@@ -6,6 +6,7 @@
 #define DELTAPIPE_WORKER_COLLECTIVE_RANK_GROUP_H_
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,8 @@ class RankGroup {
   FrameChannel* channel(int rank) const {
     return channels_[static_cast<size_t>(rank)];
   }
+  /// "rank 2 (10.77.0.2:41233 (job-7/g1/gradients/0-2))".
+  std::string Describe(int rank) const;
   /// Makes every blocked and later call on the channels return `reason`.
   void Cancel(const absl::Status& reason) {
     for (FrameChannel* channel : channels_) {

@@ -154,6 +154,7 @@ class CodecCompressor : public ShardCompressor {
     const absl::Span<uint8_t> payload = out.subspan(kScaleBytes);
     DP_ASSIGN_OR_RETURN(const int64_t size,
                         codec_->Encode(shard, key, payload));
+    if (!has_feedback_) return kScaleBytes + size;
     decoded_.resize(shard.size());
     DP_RETURN_IF_ERROR(codec_->Decode(payload.first(static_cast<size_t>(size)),
                                       absl::MakeSpan(decoded_)));

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/checksum.h"
+#include "base/little_endian.h"
 #include "worker/transport/frame_wire.h"
-#include "worker/transport/little_endian.h"
 
 namespace {
 
@@ -35,10 +35,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Parse({data, size});
   if (size >= deltapipe::kFrameHeaderBytes) {
     std::vector<uint8_t> message(data, data + size);
-    deltapipe::StoreLittleEndian64(&message[72],
-                                   size - deltapipe::kFrameHeaderBytes);
-    deltapipe::StoreLittleEndian64(&message[88],
-                                   deltapipe::Checksum({message.data(), 88}));
+    deltapipe::StoreLittleEndian<uint64_t>(size - deltapipe::kFrameHeaderBytes,
+                                           &message[72]);
+    deltapipe::StoreLittleEndian<uint64_t>(
+        deltapipe::Checksum({message.data(), 88}), &message[88]);
     Parse(message);
   }
   return 0;

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
-#include "worker/transport/little_endian.h"
+#include "base/little_endian.h"
 
 namespace deltapipe {
 namespace {
@@ -24,16 +24,16 @@ bool IsKnown(uint8_t kind) {
 void LoadFrame(const uint8_t* in, FrameHeader* frame) {
   frame->kind = static_cast<FrameKind>(in[6]);
   frame->direction = in[7];
-  frame->flags = LoadLittleEndian16(in + 8);
-  frame->codec_hash = LoadLittleEndian32(in + 12);
-  frame->generation = LoadLittleEndian64(in + 16);
-  frame->plan_revision = LoadLittleEndian32(in + 40);
-  frame->tuning_revision = LoadLittleEndian32(in + 44);
-  frame->step = LoadLittleEndian32(in + 48);
-  frame->microbatch = LoadLittleEndian32(in + 52);
-  frame->boundary = LoadLittleEndian32(in + 56);
-  frame->num_rows = LoadLittleEndian32(in + 60);
-  frame->row_elements = LoadLittleEndian32(in + 64);
+  frame->flags = LoadLittleEndian<uint16_t>(in + 8);
+  frame->codec_hash = LoadLittleEndian<uint32_t>(in + 12);
+  frame->generation = LoadLittleEndian<uint64_t>(in + 16);
+  frame->plan_revision = LoadLittleEndian<uint32_t>(in + 40);
+  frame->tuning_revision = LoadLittleEndian<uint32_t>(in + 44);
+  frame->step = LoadLittleEndian<uint32_t>(in + 48);
+  frame->microbatch = LoadLittleEndian<uint32_t>(in + 52);
+  frame->boundary = LoadLittleEndian<uint32_t>(in + 56);
+  frame->num_rows = LoadLittleEndian<uint32_t>(in + 60);
+  frame->row_elements = LoadLittleEndian<uint32_t>(in + 64);
 }
 
 }  // namespace
@@ -45,46 +45,47 @@ bool IsControl(FrameKind kind) {
 void EncodeFrameHeader(const WireHeader& header, uint8_t* out) {
   const FrameHeader& frame = header.frame;
   std::memcpy(out, kMagic, sizeof(kMagic));
-  StoreLittleEndian16(out + 4, kFrameVersion);
+  StoreLittleEndian<uint16_t>(kFrameVersion, out + 4);
   out[6] = static_cast<uint8_t>(frame.kind);
   out[7] = frame.direction;
-  StoreLittleEndian16(out + 8, frame.flags);
-  StoreLittleEndian16(out + 10, header.wire_flags);
-  StoreLittleEndian32(out + 12, frame.codec_hash);
-  StoreLittleEndian64(out + 16, frame.generation);
-  StoreLittleEndian64(out + 24, header.sequence);
-  StoreLittleEndian64(out + 32, header.acknowledged);
-  StoreLittleEndian32(out + 40, frame.plan_revision);
-  StoreLittleEndian32(out + 44, frame.tuning_revision);
-  StoreLittleEndian32(out + 48, frame.step);
-  StoreLittleEndian32(out + 52, frame.microbatch);
-  StoreLittleEndian32(out + 56, frame.boundary);
-  StoreLittleEndian32(out + 60, frame.num_rows);
-  StoreLittleEndian32(out + 64, frame.row_elements);
-  StoreLittleEndian32(out + 68, 0);
-  StoreLittleEndian64(out + 72, header.payload_bytes);
-  StoreLittleEndian64(out + 80, header.payload_checksum);
-  StoreLittleEndian64(out + kChecksumOffset, Checksum({out, kChecksumOffset}));
+  StoreLittleEndian<uint16_t>(frame.flags, out + 8);
+  StoreLittleEndian<uint16_t>(header.wire_flags, out + 10);
+  StoreLittleEndian<uint32_t>(frame.codec_hash, out + 12);
+  StoreLittleEndian<uint64_t>(frame.generation, out + 16);
+  StoreLittleEndian<uint64_t>(header.sequence, out + 24);
+  StoreLittleEndian<uint64_t>(header.acknowledged, out + 32);
+  StoreLittleEndian<uint32_t>(frame.plan_revision, out + 40);
+  StoreLittleEndian<uint32_t>(frame.tuning_revision, out + 44);
+  StoreLittleEndian<uint32_t>(frame.step, out + 48);
+  StoreLittleEndian<uint32_t>(frame.microbatch, out + 52);
+  StoreLittleEndian<uint32_t>(frame.boundary, out + 56);
+  StoreLittleEndian<uint32_t>(frame.num_rows, out + 60);
+  StoreLittleEndian<uint32_t>(frame.row_elements, out + 64);
+  StoreLittleEndian<uint32_t>(0, out + 68);
+  StoreLittleEndian<uint64_t>(header.payload_bytes, out + 72);
+  StoreLittleEndian<uint64_t>(header.payload_checksum, out + 80);
+  StoreLittleEndian<uint64_t>(Checksum({out, kChecksumOffset}),
+                              out + kChecksumOffset);
 }
 
 HeaderVerdict ParseFrameHeader(ByteSpan message, WireHeader* header) {
   if (message.size() < kFrameHeaderBytes) return HeaderVerdict::kDamaged;
   const uint8_t* in = message.data();
   if (std::memcmp(in, kMagic, sizeof(kMagic)) != 0 ||
-      LoadLittleEndian64(in + kChecksumOffset) !=
+      LoadLittleEndian<uint64_t>(in + kChecksumOffset) !=
           Checksum({in, kChecksumOffset})) {
     return HeaderVerdict::kDamaged;
   }
-  if (LoadLittleEndian16(in + 4) != kFrameVersion) {
+  if (LoadLittleEndian<uint16_t>(in + 4) != kFrameVersion) {
     return HeaderVerdict::kOtherVersion;
   }
   if (!IsKnown(in[6])) return HeaderVerdict::kDamaged;
   LoadFrame(in, &header->frame);
-  header->wire_flags = LoadLittleEndian16(in + 10);
-  header->sequence = LoadLittleEndian64(in + 24);
-  header->acknowledged = LoadLittleEndian64(in + 32);
-  header->payload_bytes = LoadLittleEndian64(in + 72);
-  header->payload_checksum = LoadLittleEndian64(in + 80);
+  header->wire_flags = LoadLittleEndian<uint16_t>(in + 10);
+  header->sequence = LoadLittleEndian<uint64_t>(in + 24);
+  header->acknowledged = LoadLittleEndian<uint64_t>(in + 32);
+  header->payload_bytes = LoadLittleEndian<uint64_t>(in + 72);
+  header->payload_checksum = LoadLittleEndian<uint64_t>(in + 80);
   return header->payload_bytes == message.size() - kFrameHeaderBytes
              ? HeaderVerdict::kOk
              : HeaderVerdict::kBadSize;
@@ -101,11 +102,11 @@ Buffer EncodeControlFrame(const ControlFrame& control) {
   Buffer message(kFrameHeaderBytes + kConsumedBytes +
                  static_cast<int64_t>(num_ranges * kRangeBytes));
   uint8_t* payload = message.data() + kFrameHeaderBytes;
-  StoreLittleEndian64(payload, control.consumed);
+  StoreLittleEndian<uint64_t>(control.consumed, payload);
   for (size_t i = 0; i < num_ranges; ++i) {
     uint8_t* range = payload + kConsumedBytes + i * kRangeBytes;
-    StoreLittleEndian64(range, control.missing[i].first);
-    StoreLittleEndian64(range + 8, control.missing[i].second);
+    StoreLittleEndian<uint64_t>(control.missing[i].first, range);
+    StoreLittleEndian<uint64_t>(control.missing[i].second, range + 8);
   }
   WireHeader header;
   header.frame.kind =
@@ -133,12 +134,12 @@ absl::Status ParseControlFrame(const WireHeader& header, ByteSpan payload,
   control->highest_sent = header.sequence;
   control->acknowledged = header.acknowledged;
   control->answer_at_once = (header.wire_flags & kWireAnswerAtOnce) != 0;
-  control->consumed = LoadLittleEndian64(payload.data());
+  control->consumed = LoadLittleEndian<uint64_t>(payload.data());
   control->missing.clear();
   uint64_t previous_end = 0;
   for (size_t at = kConsumedBytes; at < payload.size(); at += kRangeBytes) {
-    const uint64_t first = LoadLittleEndian64(payload.data() + at);
-    const uint64_t end = LoadLittleEndian64(payload.data() + at + 8);
+    const uint64_t first = LoadLittleEndian<uint64_t>(payload.data() + at);
+    const uint64_t end = LoadLittleEndian<uint64_t>(payload.data() + at + 8);
     if (first < previous_end || end <= first) {
       return absl::InvalidArgumentError(absl::StrCat(
           "resend request for an impossible range ", first, " to ", end));

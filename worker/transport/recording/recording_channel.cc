@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
+#include "base/little_endian.h"
 #include "base/status_macros.h"
-#include "worker/transport/little_endian.h"
 #include "worker/transport/message.h"
 
 namespace deltapipe {
@@ -71,7 +71,7 @@ void Recording::Record(ByteSpan message, Direction* direction) {
   ++record.num_messages;
   record.num_bytes += static_cast<int64_t>(message.size());
   uint8_t size[8];
-  StoreLittleEndian64(size, message.size());
+  StoreLittleEndian<uint64_t>(message.size(), size);
   record.checksum = Checksum(message, Checksum(size, record.checksum));
   if (options_.keep_bytes) {
     record.messages.emplace_back(message.begin(), message.end());

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "worker/transport/little_endian.h"
+#include "base/little_endian.h"
 
 namespace deltapipe {
 namespace {
@@ -20,8 +20,9 @@ bool HasMagic(absl::Span<const uint8_t> prefix) {
 std::vector<uint8_t> EncodeHello(const std::string& channel_name) {
   std::vector<uint8_t> hello(kHandshakePrefixBytes);
   std::memcpy(hello.data(), kMagic, sizeof(kMagic));
-  StoreLittleEndian16(&hello[4], kTransportProtocolVersion);
-  StoreLittleEndian16(&hello[6], static_cast<uint16_t>(channel_name.size()));
+  StoreLittleEndian<uint16_t>(kTransportProtocolVersion, &hello[4]);
+  StoreLittleEndian<uint16_t>(static_cast<uint16_t>(channel_name.size()),
+                              &hello[6]);
   hello.insert(hello.end(), channel_name.begin(), channel_name.end());
   return hello;
 }
@@ -31,7 +32,7 @@ std::vector<uint8_t> EncodeAnswer(HandshakeVerdict verdict,
   const size_t reason_bytes = std::min<size_t>(reason.size(), 255);
   std::vector<uint8_t> answer(kHandshakePrefixBytes);
   std::memcpy(answer.data(), kMagic, sizeof(kMagic));
-  StoreLittleEndian16(&answer[4], kTransportProtocolVersion);
+  StoreLittleEndian<uint16_t>(kTransportProtocolVersion, &answer[4]);
   answer[6] = static_cast<uint8_t>(verdict);
   answer[7] = static_cast<uint8_t>(reason_bytes);
   answer.insert(answer.end(), reason.begin(), reason.begin() + reason_bytes);
@@ -43,8 +44,8 @@ absl::StatusOr<HelloPrefix> ParseHelloPrefix(absl::Span<const uint8_t> prefix) {
     return absl::InvalidArgumentError("not a deltapipe transport's hello");
   }
   HelloPrefix hello;
-  hello.version = LoadLittleEndian16(&prefix[4]);
-  hello.name_bytes = LoadLittleEndian16(&prefix[6]);
+  hello.version = LoadLittleEndian<uint16_t>(&prefix[4]);
+  hello.name_bytes = LoadLittleEndian<uint16_t>(&prefix[6]);
   return hello;
 }
 
@@ -54,7 +55,7 @@ absl::StatusOr<AnswerPrefix> ParseAnswerPrefix(
     return absl::InvalidArgumentError("not a deltapipe transport's answer");
   }
   AnswerPrefix answer;
-  answer.version = LoadLittleEndian16(&prefix[4]);
+  answer.version = LoadLittleEndian<uint16_t>(&prefix[4]);
   answer.verdict = static_cast<HandshakeVerdict>(prefix[6]);
   answer.reason_bytes = prefix[7];
   return answer;

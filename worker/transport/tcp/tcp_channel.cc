@@ -13,9 +13,9 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "base/little_endian.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
-#include "worker/transport/little_endian.h"
 #include "worker/transport/message.h"
 
 namespace deltapipe {
@@ -54,7 +54,7 @@ class TcpChannel : public Channel {
     if (!checked.ok()) return checked;
 
     uint8_t prefix[kMessagePrefixBytes];
-    StoreLittleEndian64(prefix, static_cast<uint64_t>(size));
+    StoreLittleEndian<uint64_t>(static_cast<uint64_t>(size), prefix);
     absl::InlinedVector<iovec, 8> vectors;
     vectors.push_back({prefix, sizeof(prefix)});
     for (const ByteSpan& piece : pieces) {
@@ -182,7 +182,7 @@ class TcpChannel : public Channel {
   }
 
   absl::Status BeginMessage() {
-    const uint64_t size = LoadLittleEndian64(prefix_);
+    const uint64_t size = LoadLittleEndian<uint64_t>(prefix_);
     if (size > static_cast<uint64_t>(max_message_bytes_)) {
       return absl::DataLossError(
           absl::StrCat("message from ", peer_, " says it has ", size,

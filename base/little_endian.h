@@ -1,6 +1,6 @@
 // Integers as little-endian bytes, wherever they lie.
-#ifndef DELTAPIPE_COMPRESSION_DELTA_LITTLE_ENDIAN_H_
-#define DELTAPIPE_COMPRESSION_DELTA_LITTLE_ENDIAN_H_
+#ifndef DELTAPIPE_BASE_LITTLE_ENDIAN_H_
+#define DELTAPIPE_BASE_LITTLE_ENDIAN_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace deltapipe {
 
 /// Writes `value` and returns where it ends.
 template <typename Integer>
-uint8_t* PutInteger(Integer value, uint8_t* at) {
+uint8_t* StoreLittleEndian(Integer value, uint8_t* at) {
   for (size_t i = 0; i < sizeof(Integer); ++i) {
     *at++ = static_cast<uint8_t>(value >> (8 * i));
   }
@@ -17,7 +17,7 @@ uint8_t* PutInteger(Integer value, uint8_t* at) {
 }
 
 template <typename Integer>
-Integer GetInteger(const uint8_t* at) {
+Integer LoadLittleEndian(const uint8_t* at) {
   Integer value = 0;
   for (size_t i = 0; i < sizeof(Integer); ++i) {
     value = static_cast<Integer>(value | Integer{at[i]} << (8 * i));
@@ -27,4 +27,4 @@ Integer GetInteger(const uint8_t* at) {
 
 }  // namespace deltapipe
 
-#endif  // DELTAPIPE_COMPRESSION_DELTA_LITTLE_ENDIAN_H_
+#endif  // DELTAPIPE_BASE_LITTLE_ENDIAN_H_
