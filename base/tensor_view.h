@@ -65,9 +65,9 @@ class TensorView {
  public:
   /// No elements: shape {0}.
   TensorView() = default;
-  TensorView(DType dtype, Shape shape, void* data)
+  TensorView(DType dtype, absl::Span<const int64_t> shape, void* data)
       : dtype_(dtype),
-        shape_(std::move(shape)),
+        shape_(shape.begin(), shape.end()),
         num_elements_(NumElements(shape_)),
         data_(data) {}
 
