@@ -33,6 +33,7 @@ struct Flags {
   std::string advertise;
   bool insecure = false;
   std::string launch_token;
+  std::string name;
   std::string device = "auto";
   std::string folder = "runs";
   std::string log_level = "info";
@@ -68,6 +69,13 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &files);  // where it fails, accept says so
 }
 
+/// The device for a job: what its spec says, else what this worker was started
+/// with.
+std::string DeviceFor(const v1::JobSpec& spec, const std::string& own) {
+  const std::string& wanted = spec.parallel().device();
+  return wanted.empty() || wanted == "auto" ? own : wanted;
+}
+
 absl::Status Profile(const Flags& flags) {
   DP_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.profile));
   v1::JobSpec spec;
@@ -79,8 +87,10 @@ absl::Status Profile(const Flags& flags) {
                      "YAML and calls this program): ",
                      parsed.ToString()));
   }
-  DP_ASSIGN_OR_RETURN(const auto device, ResolveDevice(flags.device));
-  SetComputeThreads(flags.threads > 0 ? flags.threads : 1);
+  DP_ASSIGN_OR_RETURN(const auto device,
+                      ResolveDevice(DeviceFor(spec, flags.device)));
+  SetComputeThreads(flags.threads > 0 ? flags.threads
+                                      : std::max(spec.parallel().threads(), 1));
   DP_ASSIGN_OR_RETURN(const v1::StageProfile profile,
                       ProfileModel(spec, device.first));
   std::string json;
@@ -145,16 +155,18 @@ absl::Status Serve(const Flags& flags) {
       static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   options.hello.set_memory_bytes(MemoryBytes());
   options.hello.set_launch_token(flags.launch_token);
+  options.hello.set_worker_id(flags.name);
   options.set_threads = &SetComputeThreads;
-  options.make_stage = [](const v1::Assignment& assignment)
+  options.make_stage = [own_device =
+                            flags.device](const v1::Assignment& assignment)
       -> absl::StatusOr<std::unique_ptr<Stage>> {
     const v1::Plan& plan = assignment.plan();
     const int stage = assignment.rank() / plan.num_replicas();
     if (assignment.spec().model().kind() == "synthetic") {
       return MakeSyntheticStage(assignment.spec(), stage, plan.num_stages());
     }
-    DP_ASSIGN_OR_RETURN(const auto device,
-                        ResolveDevice(assignment.spec().parallel().device()));
+    DP_ASSIGN_OR_RETURN(const auto device, ResolveDevice(DeviceFor(
+                                               assignment.spec(), own_device)));
     return MakeTorchStage(assignment.spec(), plan.stages(stage).first_layer(),
                           plan.stages(stage).end_layer(), device.first);
   };
@@ -185,11 +197,16 @@ int Main(int argc, char** argv) {
   app.add_option("--launch-token", flags.launch_token,
                  "given by the program that started this one")
       ->group("");
-  app.add_option("--device", flags.device, "auto, cpu or cuda")
+  app.add_option("--name", flags.name,
+                 "what the coordinator should call this worker")
+      ->group("");
+  app.add_option("--device", flags.device,
+                 "auto, cpu or cuda; for jobs whose parallel.device is auto")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--folder", flags.folder,
-                 "where models go whose job names no folder")
+                 "below which jobs leave their models, in a folder named like "
+                 "the job, unless `run` or `submit --run-folder` named another")
       ->capture_default_str();
   app.add_option("--log-level", flags.log_level,
                  "debug, info, warning or error")
@@ -198,7 +215,8 @@ int Main(int argc, char** argv) {
       "--profile", flags.profile,
       "measure the layers of this job spec (JSON), print them as JSON and end");
   app.add_option("--threads", flags.threads,
-                 "threads for --profile and --sample (default 1)");
+                 "threads for --profile (default: what the spec says, or 1) "
+                 "and --sample (default 1)");
   auto* sample =
       app.add_option("--sample", flags.sample,
                      "write text with the model in this run folder and end");

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <deque>
 #include <utility>
 
@@ -30,7 +31,7 @@ class GrpcSession : public Session {
     context_.TryCancel();
     heartbeat_cancel_.Cancel();
     heartbeat_thread_.Join();
-    writer_thread_.Join();
+    // Joins the writer; where there is no reader there is no writer either.
     reader_thread_.Join();
   }
 
@@ -143,7 +144,7 @@ class GrpcSession : public Session {
 
   CancelToken heartbeat_cancel_;
   Thread heartbeat_thread_;
-  Thread writer_thread_;
+  Thread writer_thread_;  // joined by reader_thread_, and by nobody else
   Thread reader_thread_;
 };
 
