@@ -5,6 +5,7 @@
 #include <cmath>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,8 +17,12 @@
 #include "base/status_macros.h"
 #include "base/tensor_view.h"
 #include "compression/codec.h"
+#include "compression/delta/boundary_body.h"
+#include "compression/delta/boundary_codec.h"
 #include "compression/delta/boundary_spec.h"
 #include "compression/delta/delta_kernels.h"
+#include "compression/delta/record.h"
+#include "compression/delta/state_store.h"
 
 namespace deltapipe {
 namespace {
@@ -27,12 +32,19 @@ bool IsFloat(DType dtype) {
          dtype == DType::kBFloat16 || dtype == DType::kFloat64;
 }
 
-// Runs `work` until it has taken 30 ms or 10 runs; returns the best GB/s.
-template <class Work>
-absl::StatusOr<double> MeasureSpeed(int64_t num_elements, const Work& work) {
+// The sample that a tensor is, and the step of its visit.
+constexpr uint64_t kSampleKey = 1;
+constexpr uint32_t kStep = 1;
+
+// Runs `work` until it has taken 30 ms or 10 runs, each after `prepare`, whose
+// time does not count; returns the best GB/s.
+template <class Prepare, class Work>
+absl::StatusOr<double> MeasureSpeed(int64_t num_elements,
+                                    const Prepare& prepare, const Work& work) {
   using Clock = std::chrono::steady_clock;
   double total = 0, best = 0;
   for (int run = 0; run < 10 && (run == 0 || total < 0.03); ++run) {
+    DP_RETURN_IF_ERROR(prepare());
     const Clock::time_point begin = Clock::now();
     DP_RETURN_IF_ERROR(work());
     const double seconds = std::max(
@@ -43,28 +55,6 @@ absl::StatusOr<double> MeasureSpeed(int64_t num_elements, const Work& work) {
   return best;
 }
 
-// The record of a delta: the previous tensor as both ends have stored it.
-template <class Stored>
-class DeltaOf {
- public:
-  DeltaOf(std::vector<float> previous)
-      : record_(previous.size()), next_(previous.size()) {
-    StoreRecord(previous.data(), record_.data(), Count());
-  }
-
-  void Subtract(absl::Span<const float> values, absl::Span<float> difference) {
-    SubtractRecord(values.data(), record_.data(), difference.data(), Count());
-  }
-  void Add(absl::Span<float> restored) {
-    AddToRecordAndUse(record_.data(), restored.data(), next_.data(), Count());
-  }
-
- private:
-  int64_t Count() const { return static_cast<int64_t>(record_.size()); }
-  std::vector<Stored> record_;
-  std::vector<Stored> next_;
-};
-
 struct EncodedTensor {
   TensorResult result;
   std::vector<float> decoded;
@@ -74,17 +64,19 @@ absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
                                            absl::Span<const float> values,
                                            const RandomKey& key) {
   const int64_t count = static_cast<int64_t>(values.size());
+  const auto nothing = [] { return absl::OkStatus(); };
   EncodedTensor encoded;
   encoded.decoded.resize(values.size());
   Buffer payload(codec.MaxPayloadBytes(count));
   int64_t size = 0;
   DP_ASSIGN_OR_RETURN(encoded.result.encode_gb_per_s,
-                      MeasureSpeed(count, [&]() -> absl::Status {
+                      MeasureSpeed(count, nothing, [&]() -> absl::Status {
                         DP_ASSIGN_OR_RETURN(
                             size, codec.Encode(values, key, payload.span()));
                         return absl::OkStatus();
                       }));
-  DP_ASSIGN_OR_RETURN(encoded.result.decode_gb_per_s, MeasureSpeed(count, [&] {
+  DP_ASSIGN_OR_RETURN(encoded.result.decode_gb_per_s,
+                      MeasureSpeed(count, nothing, [&] {
                         return codec.Decode(payload.span().first(size),
                                             absl::MakeSpan(encoded.decoded));
                       }));
@@ -93,35 +85,65 @@ absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
   return encoded;
 }
 
-template <class Stored>
-absl::StatusOr<EncodedTensor> EncodeDelta(const Codec& codec,
-                                          absl::Span<const float> values,
-                                          std::vector<float> previous,
-                                          const RandomKey& key) {
+// Makes `previous` what one end has stored on the sample's last visit.
+void KeepRecord(const BoundarySpec& spec, absl::Span<const float> previous,
+                StateStore* store) {
+  const int64_t count = static_cast<int64_t>(previous.size());
+  std::shared_ptr<Record> record =
+      NewRecord(/*version=*/1, spec.RecordBytes(count));
+  if (spec.store == BoundarySpec::Store::kBFloat16) {
+    StoreRecord(previous.data(),
+                reinterpret_cast<uint16_t*>(record->values.data()), count);
+  } else {
+    StoreRecord(previous.data(),
+                reinterpret_cast<float*>(record->values.data()), count);
+  }
+  store->Stage(kStep - 1, kSampleKey, std::move(record));
+  store->CommitStep(kStep - 1);
+}
+
+// Sends the tensor over a boundary, as a job does.
+absl::StatusOr<EncodedTensor> EncodeOverBoundary(
+    const BoundarySpec& spec, absl::Span<const float> values,
+    const std::optional<std::vector<float>>& previous, const RandomKey& key) {
   const int64_t count = static_cast<int64_t>(values.size());
-  DeltaOf<Stored> delta(std::move(previous));
-  std::vector<float> difference(values.size());
+  BoundaryOptions options;
+  options.codec = spec.Text();
+  options.seed = key.seed;
+  options.boundary_id = key.tensor_id;
+  options.elements_per_sample = count;
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<BoundaryEncoder> encoder,
+                      BoundaryEncoder::Create(options));
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<BoundaryDecoder> decoder,
+                      BoundaryDecoder::Create(options));
+  if (previous.has_value()) {
+    KeepRecord(spec, *previous, encoder->state());
+    KeepRecord(spec, *previous, decoder->state());
+  }
+  const BoundarySample sample = {kSampleKey, 0};
+  const absl::Span<const BoundarySample> samples(&sample, 1);
   EncodedTensor encoded;
   encoded.decoded.resize(values.size());
-  Buffer payload(codec.MaxPayloadBytes(count));
-  int64_t size = 0;
+  Buffer body;
+  std::vector<uint64_t> missing;
   DP_ASSIGN_OR_RETURN(encoded.result.encode_gb_per_s,
-                      MeasureSpeed(count, [&]() -> absl::Status {
-                        delta.Subtract(values, absl::MakeSpan(difference));
-                        DP_ASSIGN_OR_RETURN(size, codec.Encode(difference, key,
-                                                               payload.span()));
-                        return absl::OkStatus();
-                      }));
-  DP_ASSIGN_OR_RETURN(
-      encoded.result.decode_gb_per_s,
-      MeasureSpeed(count, [&]() -> absl::Status {
-        DP_RETURN_IF_ERROR(codec.Decode(payload.span().first(size),
-                                        absl::MakeSpan(encoded.decoded)));
-        delta.Add(absl::MakeSpan(encoded.decoded));
-        return absl::OkStatus();
-      }));
+                      MeasureSpeed(
+                          count, [&] { return encoder->RollbackTo(kStep - 1); },
+                          [&] {
+                            return encoder->Encode(kStep, samples, values,
+                                                   /*reads_only=*/false, &body);
+                          }));
+  DP_ASSIGN_OR_RETURN(encoded.result.decode_gb_per_s,
+                      MeasureSpeed(
+                          count, [&] { return decoder->RollbackTo(kStep - 1); },
+                          [&] {
+                            return decoder->Decode(
+                                kStep, samples, body.span(),
+                                /*reads_only=*/false,
+                                absl::MakeSpan(encoded.decoded), &missing);
+                          }));
   encoded.result.elements = count;
-  encoded.result.payload_bytes = size;
+  encoded.result.payload_bytes = body.size() - BodyTableBytes(1);
   return encoded;
 }
 
@@ -164,16 +186,12 @@ absl::StatusOr<std::optional<std::vector<float>>> PreviousValues(
 
 absl::StatusOr<EncodedTensor> EncodeTensor(
     const BoundarySpec& spec, absl::Span<const float> values,
-    std::optional<std::vector<float>> previous, const RandomKey& key) {
-  if (spec.kind != BoundarySpec::Kind::kDelta) {
+    const std::optional<std::vector<float>>& previous, const RandomKey& key) {
+  // A boundary has no empty samples.
+  if (spec.kind == BoundarySpec::Kind::kStateless || values.empty()) {
     return EncodeValues(*spec.codec, values, key);
   }
-  if (!previous.has_value()) return EncodeValues(*spec.first, values, key);
-  return spec.store == BoundarySpec::Store::kBFloat16
-             ? EncodeDelta<uint16_t>(*spec.codec, values, *std::move(previous),
-                                     key)
-             : EncodeDelta<float>(*spec.codec, values, *std::move(previous),
-                                  key);
+  return EncodeOverBoundary(spec, values, previous, key);
 }
 
 }  // namespace
@@ -208,10 +226,10 @@ absl::Status RunCodecExperiment(
     DP_ASSIGN_OR_RETURN(const std::vector<float> values,
                         input.FloatValues(entry.name));
     DP_ASSIGN_OR_RETURN(
-        std::optional<std::vector<float>> record,
+        const std::optional<std::vector<float>> record,
         PreviousValues(previous, experiment.previous_path, entry));
     absl::StatusOr<EncodedTensor> encoded =
-        EncodeTensor(spec, values, std::move(record), key);
+        EncodeTensor(spec, values, record, key);
     if (!encoded.ok()) {
       return Annotate(encoded.status(), absl::StrCat("tensor ", entry.name));
     }

@@ -1,11 +1,13 @@
 // One codec over the float tensors of a safetensors file: encodes, decodes, and
 // measures size, error and speed.
 //
-// delta(...) with previous tensors: those are what both ends have stored
-// (rounded to the delta's store type); each tensor is sent as a change against
-// its namesake, always, even where a job would find the value itself cheaper. A
-// tensor without a namesake, and every tensor without previous ones, is a first
-// visit. ef(...) starts with no residual.
+// delta(...) and ef(...) go through the codecs of a job's boundaries, so that
+// output and error are those of what a job trains on: a delta's values are
+// rounded to its store type, and a value goes itself where the change is not
+// smaller. With previous tensors, each tensor's namesake there, rounded
+// likewise, is what both ends stored on the visit before. A tensor without a
+// namesake, and every tensor without previous ones, is a first visit. ef(...)
+// starts with no residual. Payload bytes do not count the table of a body.
 #ifndef DELTAPIPE_WORKER_LAB_CODEC_EXPERIMENT_H_
 #define DELTAPIPE_WORKER_LAB_CODEC_EXPERIMENT_H_
 

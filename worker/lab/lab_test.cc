@@ -171,12 +171,58 @@ TEST_F(LabTest, DeltaAgainstPreviousTensorsIsSentAsTheSmallChange) {
   EXPECT_EQ(later.lines()[0]["payload_bytes"], 1 + 4 + 128);
   // 10 % change at 4 bits: about 1 % of error, bf16 storage included.
   EXPECT_LT(later.lines()[0]["relative_rms_error"].get<double>(), 0.02);
-  // What is used is what is stored: bf16.
-  for (const float value : ReadValues("later.safetensors", "a")) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    ASSERT_EQ(bits & 0xFFFF, 0u);
+  // What is used is what is stored: bf16, on a first visit, too.
+  for (const char* name : {"first.safetensors", "later.safetensors"}) {
+    for (const float value : ReadValues(name, "a")) {
+      uint32_t bits;
+      std::memcpy(&bits, &value, sizeof(bits));
+      ASSERT_EQ(bits & 0xFFFF, 0u) << name;
+    }
   }
+}
+
+TEST_F(LabTest, DeltaThatDoesNotPayIsSentAsTheValue) {
+  WriteTensors("m.safetensors", 1, 0);
+  WriteTensors("x.safetensors", 2, 0);  // has nothing to do with m
+
+  const Outcome outcome = RunProgram(
+      {"codec", "--codec", "delta(int(4),first=int(8))", "--in",
+       Path("x.safetensors"), "--previous", Path("m.safetensors"), "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.lines()[0]["payload_bytes"], 1 + 4 + 256);
+  EXPECT_LT(outcome.lines()[0]["relative_rms_error"].get<double>(), 0.02);
+}
+
+TEST_F(LabTest, RecordsInFp32AreNotRounded) {
+  WriteTensors("x.safetensors", 1, 0);
+  const auto decode = [&](const std::string& codec) {
+    const Outcome outcome =
+        RunProgram({"codec", "--codec", codec, "--in", Path("x.safetensors"),
+                    "--out", Path("y.safetensors")});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return ReadValues("y.safetensors", "a");
+  };
+
+  EXPECT_EQ(decode("delta(int(4),first=int(8),store=fp32)"), decode("int(8)"));
+  EXPECT_NE(decode("delta(int(4),first=int(8))"), decode("int(8)"));
+}
+
+TEST_F(LabTest, FirstErrorFeedbackIsTheCodecAlone) {
+  WriteTensors("x.safetensors", 1, 0);
+
+  const Outcome plain =
+      RunProgram({"codec", "--codec", "int(4)", "--in", Path("x.safetensors"),
+                  "--out", Path("plain.safetensors"), "--json"});
+  const Outcome feedback = RunProgram({"codec", "--codec", "ef(int(4))", "--in",
+                                       Path("x.safetensors"), "--out",
+                                       Path("feedback.safetensors"), "--json"});
+
+  ASSERT_EQ(feedback.exit_code, 0) << feedback.err;
+  EXPECT_EQ(feedback.lines()[0]["payload_bytes"],
+            plain.lines()[0]["payload_bytes"]);
+  EXPECT_EQ(ReadValues("feedback.safetensors", "a"),
+            ReadValues("plain.safetensors", "a"));
 }
 
 TEST_F(LabTest, StochasticRoundingFollowsTheSeed) {
