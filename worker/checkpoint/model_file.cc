@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kChunkElements = int64_t{2} << 20;
 constexpr int64_t kMaxElements = int64_t{1} << 40;
+constexpr size_t kMaxRank = 8;  // of a TensorView
 
 absl::StatusOr<ParameterLayout> ParseLayout(ByteSpan payload) {
   const nlohmann::json json = nlohmann::json::parse(
@@ -26,7 +27,7 @@ absl::StatusOr<ParameterLayout> ParseLayout(ByteSpan payload) {
   for (const nlohmann::json& entry : json) {
     if (!entry.is_object() || !entry.contains("name") ||
         !entry["name"].is_string() || !entry.contains("shape") ||
-        !entry["shape"].is_array()) {
+        !entry["shape"].is_array() || entry["shape"].size() > kMaxRank) {
       return malformed();
     }
     ParameterSegment segment;
@@ -34,6 +35,9 @@ absl::StatusOr<ParameterLayout> ParseLayout(ByteSpan payload) {
     segment.num_elements = 1;
     for (const nlohmann::json& size : entry["shape"]) {
       if (!size.is_number_unsigned()) return malformed();
+      if (size.get<uint64_t>() > static_cast<uint64_t>(kMaxElements)) {
+        return malformed();
+      }
       const int64_t extent = size.get<int64_t>();
       if (extent > 0 && segment.num_elements > kMaxElements / extent) {
         return malformed();
