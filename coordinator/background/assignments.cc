@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "base/units.h"
 
 namespace deltapipe {
@@ -17,6 +18,13 @@ std::map<std::string, int> WorkersByHost(
   std::map<std::string, int> num_on_host;
   for (const WorkerInfo& worker : workers) ++num_on_host[worker.host];
   return num_on_host;
+}
+
+/// "cpu" or "cuda": what the spec says, else what the worker announces.
+std::string DeviceOf(const v1::JobSpec& spec, const WorkerInfo& worker) {
+  const std::string& wanted = spec.parallel().device();
+  if (!wanted.empty() && wanted != "auto") return wanted;
+  return absl::StartsWith(worker.device, "cuda") ? "cuda" : "cpu";
 }
 
 }  // namespace
@@ -42,6 +50,31 @@ std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
             : std::max(1, worker.cores / num_on_host[worker.host]));
   }
   return threads;
+}
+
+double ComputeSlowdown(const v1::JobSpec& spec,
+                       const std::vector<WorkerInfo>& workers) {
+  if (WorkersByHost(workers).size() != 1) return 1;
+  int num_threads = 0;
+  for (const int threads : ThreadsOfWorkers(spec, workers)) {
+    num_threads += threads;
+  }
+  int cores = 0;
+  for (const WorkerInfo& worker : workers) {
+    if (DeviceOf(spec, worker) == "cuda") return 1;
+    cores = std::max(cores, worker.cores);
+  }
+  if (cores < 1) return 1;
+  return std::max(1.0, static_cast<double>(num_threads) / cores);
+}
+
+std::string DeviceToProfile(const v1::JobSpec& spec,
+                            const std::vector<WorkerInfo>& workers,
+                            const std::string& host) {
+  for (const WorkerInfo& worker : workers) {
+    if (worker.host == host) return DeviceOf(spec, worker);
+  }
+  return "auto";
 }
 
 Nanos WaitForData(const v1::Plan& plan) {

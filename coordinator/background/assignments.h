@@ -24,6 +24,19 @@ std::vector<int> ThreadsOfWorkers(const v1::JobSpec& spec,
 /// there. Workers that do not say are passed over; 0 if none does.
 int64_t LeastWorkerMemory(const std::vector<WorkerInfo>& workers);
 
+/// How much longer layers take on these workers than alone on the machine: all
+/// of them on one host compute with more threads than it has cores. 1 for
+/// workers on several hosts, on GPUs, or that do not say how many cores they
+/// have.
+double ComputeSlowdown(const v1::JobSpec& spec,
+                       const std::vector<WorkerInfo>& workers);
+
+/// "cpu" or "cuda" as the job's workers on `host` will compute; "auto" if none
+/// is there, since another machine's device cannot be measured here.
+std::string DeviceToProfile(const v1::JobSpec& spec,
+                            const std::vector<WorkerInfo>& workers,
+                            const std::string& host);
+
 /// The longest wait for a peer's data: 10 x the predicted step, at least 60 s.
 Nanos WaitForData(const v1::Plan& plan);
 

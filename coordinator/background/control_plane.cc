@@ -32,6 +32,7 @@ ControlPlane::ControlPlane(ControlPlaneOptions options)
   services.events = &events_;
   services.logs = &logs_;
   services.clock = clock_;
+  services.host = std::move(options.host);
   services.plan = std::move(options.plan);
   supervisor_ = std::make_unique<JobSupervisor>(std::move(services),
                                                 std::move(options.profiler));

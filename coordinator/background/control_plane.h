@@ -26,6 +26,8 @@ struct ControlPlaneOptions {
   std::unique_ptr<JobStore> store;
   RosterOptions roster;
   Clock* clock = Clock::Real();
+  /// What workers on this machine call it; see JobServices.
+  std::string host;
   Profiler profiler;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
   /// What is wrong with a spec, one sentence each; empty: nothing.

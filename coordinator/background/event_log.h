@@ -1,7 +1,7 @@
 // EventLog: stores a job's events and hands them, in order, to those who watch.
 //
-// Thread-safe. For one job, Record and PublishStep are called by one thread at
-// a time (the job's own), which gives the order that watchers see. A watcher's
+// Thread-safe. For one job, Record and Publish are called by one thread at a
+// time (the job's own), which gives the order that watchers see. A watcher's
 // queue is bounded: a reader that falls behind is cut with a reason and may
 // watch again from the last sequence it saw.
 //

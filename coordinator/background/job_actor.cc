@@ -141,6 +141,8 @@ void JobActor::Begin(std::vector<WorkerInfo> workers) {
   const std::vector<int> threads = ThreadsOfWorkers(spec, workers);
   spec.mutable_parallel()->set_threads(
       *std::min_element(threads.begin(), threads.end()));
+  spec.mutable_parallel()->set_device(
+      DeviceToProfile(spec, workers, services_.host));
   start_profile_(spec);
 }
 
@@ -162,6 +164,7 @@ void JobActor::PlanAndAssign(const v1::StageProfile& profile) {
   std::vector<WorkerInfo> workers;
   for (const Member& member : members_) workers.push_back(member.info);
   request.worker_memory_bytes = LeastWorkerMemory(workers);
+  request.compute_slowdown = ComputeSlowdown(job_.spec(), workers);
   absl::StatusOr<PlanAnswer> answer = services_.plan(request);
   if (!answer.ok()) {
     Fail(absl::StrCat("no plan: ", answer.status().message()));
@@ -181,6 +184,8 @@ void JobActor::PlanAndAssign(const v1::StageProfile& profile) {
   std::vector<v1::Assignment> assignments =
       MakeAssignments(job_, plan_, workers);
   for (size_t rank = 0; rank < members_.size(); ++rank) {
+    assignments[rank].set_start_seconds(
+        std::chrono::duration<double>(kConnectTime).count());
     v1::CoordinatorMessage message;
     *message.mutable_assignment() = std::move(assignments[rank]);
     members_[rank].is_assigned = true;
@@ -340,6 +345,11 @@ void JobActor::On(const Tick&) {
   const Nanos now = services_.clock->Now();
   switch (phase_) {
     case Phase::kStarting: {
+      if (consequence_.has_value() &&
+          (now >= consequence_until_ || now >= patience_end_)) {
+        Fail(*consequence_);
+        return;
+      }
       if (now < patience_end_) return;
       std::vector<std::string> slow;
       for (const Member& member : members_) {

@@ -39,6 +39,7 @@ struct PlanRequest {
   v1::StageProfile profile;
   int64_t train_samples = 0;        // 0: not known
   int64_t worker_memory_bytes = 0;  // of the smallest worker; 0: not known
+  double compute_slowdown = 1;      // see PlanInputs
 };
 
 struct PlanAnswer {
@@ -53,6 +54,8 @@ struct JobServices {
   EventLog* events = nullptr;
   LogBook* logs = nullptr;
   Clock* clock = nullptr;
+  /// The name of this machine, where layer costs are measured.
+  std::string host;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
 };
 
@@ -62,6 +65,9 @@ class JobActor {
   static constexpr Nanos kDrainTime = std::chrono::seconds(10);
   /// How long workers may take to build the model and open the data.
   static constexpr Nanos kStartTime = std::chrono::minutes(10);
+  /// How long a worker waits for its peers in that time: less, so that it can
+  /// still say whom it could not reach.
+  static constexpr Nanos kConnectTime = kStartTime - std::chrono::seconds(30);
   /// Only after this is the lack of workers an event.
   static constexpr Nanos kQuietWait = std::chrono::seconds(3);
 

@@ -110,9 +110,9 @@ void JobActor::On(const CancelRequested& cancel) {
       RecordEvent("worker",
                   absl::StrCat(reason, "; workers end at their next step"));
       StopMembers(reason, /*is_at_once=*/false);
-      // Two steps as predicted, and time to write the model.
+      // Two steps (a wait for data is ten), and time to write the model.
       patience_end_ = services_.clock->Now() + std::chrono::seconds(10) +
-                      WaitForData(plan_) / 30 + LongestModelWrite(plan_);
+                      WaitForData(plan_) / 5 + LongestModelWrite(plan_);
       return;
     }
     case Phase::kStopping:
@@ -177,7 +177,7 @@ void JobActor::Drain() {
 
 void JobActor::Free(Member* member) {
   member->is_free = true;
-  services_.roster->Release(member->info.id);
+  services_.roster->Release(member->info.id, job_.id());
 }
 
 bool JobActor::AllFree() const {

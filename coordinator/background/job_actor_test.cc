@@ -229,8 +229,9 @@ TEST_F(JobActorTest, AssignsEveryRankItsPartOfThePlan) {
     EXPECT_EQ(assignment.rank(), rank);
     EXPECT_EQ(assignment.threads(), 2);  // 8 cores, 4 workers
     EXPECT_EQ(assignment.wait_seconds(), 90);
+    EXPECT_EQ(assignment.start_seconds(), 570);
     EXPECT_EQ(assignment.plan().schedule(), "1f1b+1");
-    EXPECT_EQ(assignment.run_folder(), "runs/text-1");
+    EXPECT_EQ(assignment.run_folder(), "");  // the worker's own
     ASSERT_EQ(assignment.peers_size(), 4);
     EXPECT_EQ(assignment.peers(3).stage(), 1);
     EXPECT_EQ(assignment.peers(3).replica(), 1);
@@ -300,6 +301,7 @@ TEST_F(JobActorTest, RealModelsAreProfiledWithTheThreadsTheyWillHave) {
   AddWorkers(4);
   ASSERT_EQ(profiled_specs_.size(), 1u);
   EXPECT_EQ(profiled_specs_[0].parallel().threads(), 2);
+  EXPECT_EQ(profiled_specs_[0].parallel().device(), "auto");  // not this host
   EXPECT_THAT(plan_requests_, IsEmpty());
   v1::StageProfile profile;
   profile.add_layers()->set_name("embedding");
@@ -309,6 +311,26 @@ TEST_F(JobActorTest, RealModelsAreProfiledWithTheThreadsTheyWillHave) {
   ASSERT_EQ(plan_requests_.size(), 1u);
   EXPECT_EQ(plan_requests_[0].profile.layers(0).name(), "embedding");
   EXPECT_EQ(SentTo(0).size(), 2u);
+}
+
+TEST_F(JobActorTest, WorkersOfThisHostAreProfiledOnTheirDevice) {
+  spec_.mutable_model()->set_kind("gpt");
+  spec_.mutable_parallel()->set_device("auto");
+  services_.host = "host-b";
+  Submit();
+  AddWorkers(4);
+
+  ASSERT_EQ(profiled_specs_.size(), 1u);
+  EXPECT_EQ(profiled_specs_[0].parallel().device(), "cpu");
+}
+
+TEST_F(JobActorTest, SharedCoresSlowTheLayersOfThePlanDown) {
+  spec_.mutable_parallel()->set_threads(4);
+  Submit();
+  AddWorkers(4);
+
+  ASSERT_EQ(plan_requests_.size(), 1u);
+  EXPECT_EQ(plan_requests_[0].compute_slowdown, 2);  // 16 threads, 8 cores
 }
 
 TEST_F(JobActorTest, FailedProfileFailsTheJobAndFreesTheWorkers) {
@@ -365,7 +387,6 @@ TEST_F(JobActorTest, LostWorkerFailsTheJobAndStopsTheOthersAtOnce) {
             "worker-3 (stage 1, replica 0, on host-b, pid 812) was lost at "
             "step 4: its connection closed");
   const v1::StopTraining stop = StopSentTo(0);
-  EXPECT_TRUE(stop.at_once());
   EXPECT_TRUE(stop.at_once());
   EXPECT_THAT(stop.reason(), HasSubstr("worker-3"));
   EXPECT_FALSE(actor_->is_done());
@@ -449,6 +470,36 @@ TEST_F(JobActorTest, ConsequenceCountsWhenNoCauseTurnsUpInTime) {
   EXPECT_THAT(Job().reason(), HasSubstr("peer worker-1 went away"));
 }
 
+// The cause was lost and the job sat until its start had taken ten minutes.
+TEST_F(JobActorTest, ConsequenceCountsWhileStartingToo) {
+  Submit();
+  AddWorkers(4);
+  generation_ = Job().generation();
+  for (const auto& session : sessions_) session->TakeSent();
+  Say(1, ErrorOf("cannot start: cannot connect to worker-1", true));
+  Advance(std::chrono::milliseconds(4900));
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+
+  Advance(std::chrono::milliseconds(200));
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_FAILED);
+  EXPECT_THAT(Job().reason(), AllOf(HasSubstr("worker-2 (stage 0, replica 1"),
+                                    HasSubstr("cannot connect to worker-1")));
+  EXPECT_TRUE(StopSentTo(0).at_once());
+}
+
+TEST_F(JobActorTest, ConsequenceIsTheReasonWhenTheTimeToStartIsOver) {
+  Submit();
+  AddWorkers(4);
+  generation_ = Job().generation();
+  clock_.Advance(JobActor::kStartTime - std::chrono::seconds(1));
+  Say(1, ErrorOf("cannot start: cannot connect to worker-1", true));
+
+  Advance(std::chrono::seconds(1));
+
+  EXPECT_THAT(Job().reason(), HasSubstr("cannot connect to worker-1"));
+}
+
 TEST_F(JobActorTest, ConsequenceCountsAtOnceWhenNobodyIsLeftToAsk) {
   StartTraining();
   for (int rank = 0; rank < 4; ++rank) Say(rank, ErrorOf("peers gone", true));
@@ -518,7 +569,6 @@ TEST_F(JobActorTest, CancelWhileRunningKeepsTheModel) {
   EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
   const v1::StopTraining stop = StopSentTo(0);
   EXPECT_FALSE(stop.at_once());
-  EXPECT_FALSE(stop.at_once());
   ReportStep(2);
   v1::WorkerMessage writer = DoneOf(true);
   writer.mutable_done()->set_model_path("/runs/x/model.safetensors");
@@ -547,7 +597,9 @@ TEST_F(JobActorTest, WorkersThatDoNotStopAreStoppedAtOnceThenSentAway) {
   for (const auto& session : sessions_) session->TakeSent();
   for (int rank = 0; rank < 3; ++rank) Say(rank, DoneOf(true));
 
-  Advance(std::chrono::seconds(14));  // 10 s and a third of a predicted step
+  Advance(std::chrono::seconds(27));
+  EXPECT_THAT(SentTo(3), IsEmpty());
+  Advance(std::chrono::seconds(2));  // 10 s and two predicted steps have passed
   EXPECT_TRUE(StopSentTo(3).at_once());
   EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
   Advance(std::chrono::seconds(11));

@@ -2,7 +2,7 @@
 //
 // Implemented by LocalLauncher (child processes on this machine) and by
 // FakeLauncher. Thread-safe. Workers are counted from 0 in the order of their
-// start; what they are called in a job is the roster's business.
+// start; the one with index 0 asks the roster to be called worker-1.
 #ifndef DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
 #define DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
 

@@ -177,7 +177,8 @@ TEST_P(LauncherTest, NothingIsLaunchedAfterStop) {
   EXPECT_EQ(launcher_->Launch(1).code(), absl::StatusCode::kFailedPrecondition);
 }
 
-TEST(LocalLauncherTest, WorkerGetsItsArgumentsAndItsOwnLog) {
+// The log worker-0.log could belong to worker-3 of the job.
+TEST(LocalLauncherTest, WorkerGetsItsArgumentsAndTheLogOfItsName) {
   const std::string folder = FreshFolder();
   Exits exits;
   const auto launcher = LocalWith(
@@ -187,9 +188,12 @@ TEST(LocalLauncherTest, WorkerGetsItsArgumentsAndItsOwnLog) {
 
   const auto ended = exits.Await(2);
   ASSERT_EQ(ended.size(), 2u);
-  EXPECT_EQ(*ReadFile(absl::StrCat(folder, "/logs/worker-1.log")),
-            "--coordinator 127.0.0.1:5 --listen 127.0.0.1:0 --launch-token "
-            "secret\ntrouble\n");
+  for (const char* name : {"worker-1", "worker-2"}) {
+    EXPECT_EQ(*ReadFile(absl::StrCat(folder, "/logs/", name, ".log")),
+              absl::StrCat("--coordinator 127.0.0.1:5 --listen 127.0.0.1:0 "
+                           "--name ",
+                           name, " --launch-token secret\ntrouble\n"));
+  }
 }
 
 TEST(LocalLauncherTest, SignalThatKilledAWorkerIsNamed) {

@@ -133,14 +133,21 @@ absl::Status LocalLauncher::StartWorkers(int count) {
 }
 
 absl::StatusOr<LocalLauncher::Worker> LocalLauncher::StartWorker(int index) {
-  const std::string path =
-      absl::StrCat(options_.log_folder, "/worker-", index, ".log");
+  // The roster gives the worker the name that it asks for: nobody else knows
+  // the launch token.
+  const std::string name = absl::StrCat("worker-", index + 1);
+  const std::string path = absl::StrCat(options_.log_folder, "/", name, ".log");
   const int log = open(
       path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
   if (log < 0) return FileError("open", path, errno);
   ChildCommand command;
-  command.argv = {options_.worker_binary, "--coordinator",
-                  options_.coordinator_address, "--listen", options_.listen};
+  command.argv = {options_.worker_binary,
+                  "--coordinator",
+                  options_.coordinator_address,
+                  "--listen",
+                  options_.listen,
+                  "--name",
+                  name};
   if (!options_.launch_token.empty()) {
     command.argv.push_back("--launch-token");
     command.argv.push_back(options_.launch_token);

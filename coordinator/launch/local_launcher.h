@@ -26,7 +26,8 @@ struct LocalLauncherOptions {
   std::string worker_binary;        // see FindWorkerBinary
   std::string coordinator_address;  // "127.0.0.1:41233"
   std::string launch_token;
-  /// Holds worker-0.log and so on; made if it is not there.
+  /// Holds worker-1.log and so on, as the workers are called in jobs; made if
+  /// it is not there.
   std::string log_folder;
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> extra_arguments;

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -81,6 +82,19 @@ absl::StatusOr<v1::StageProfile> ParseProfile(const std::string& json) {
   return profile;
 }
 
+/// The spec with the device and the threads to measure with.
+v1::JobSpec WithResources(v1::JobSpec spec) {
+  v1::ParallelSpec* const parallel = spec.mutable_parallel();
+  if (parallel->device().empty()) parallel->set_device("auto");
+  if (parallel->threads() < 1) {
+    const int num_workers =
+        std::max(1, parallel->stages() * parallel->replicas());
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    parallel->set_threads(std::max(1, cores / num_workers));
+  }
+  return spec;
+}
+
 /// Names what a profile depends on.
 absl::StatusOr<std::string> KeyOf(const std::string& worker_binary,
                                   const v1::JobSpec& spec) {
@@ -131,36 +145,48 @@ WorkerProfiler::~WorkerProfiler() { close(cancel_file_); }
 void WorkerProfiler::Cancel() { eventfd_write(cancel_file_, 1); }
 
 absl::StatusOr<v1::StageProfile> WorkerProfiler::Profile(
-    const v1::JobSpec& spec) {
+    const v1::JobSpec& job_spec) {
+  v1::JobSpec spec = WithResources(job_spec);
   DP_ASSIGN_OR_RETURN(const std::string key,
                       KeyOf(options_.worker_binary, spec));
-  const std::string cache_path =
-      options_.cache_folder.empty()
-          ? std::string()
-          : absl::StrCat(options_.cache_folder, "/profile-", key, ".json");
   MutexLock lock(&mutex_);
   const auto found = known_.find(key);
   if (found != known_.end()) return found->second;
-  if (!cache_path.empty()) {
-    const absl::StatusOr<std::string> json = ReadFile(cache_path);
+  if (!options_.cache_folder.empty()) {
+    const absl::StatusOr<std::string> json = ReadFile(CachePath(key));
     if (json.ok()) {
       absl::StatusOr<v1::StageProfile> profile = ParseProfile(*json);
       if (profile.ok()) return known_[key] = *std::move(profile);
     }
   }
   DP_ASSIGN_OR_RETURN(v1::StageProfile profile, Measure(spec));
-  known_[key] = profile;
-  if (!cache_path.empty()) {
-    absl::Status kept = MakeDirectories(options_.cache_folder);
-    const absl::StatusOr<std::string> json = ToJson(profile);
-    if (kept.ok()) kept = json.status();
-    if (kept.ok()) kept = WriteFileAtomically(cache_path, *json);
-    // Without the cache the next run measures again.
-    if (!kept.ok()) {
-      LOG_WARNING << "the profile was not kept: " << kept.message();
-    }
+  Remember(key, profile);
+  // What was measured for `auto` holds for the device that it meant.
+  if (spec.parallel().device() == "auto" && !profile.device().empty()) {
+    spec.mutable_parallel()->set_device(profile.device());
+    DP_ASSIGN_OR_RETURN(const std::string named_key,
+                        KeyOf(options_.worker_binary, spec));
+    Remember(named_key, profile);
   }
   return profile;
+}
+
+std::string WorkerProfiler::CachePath(const std::string& key) const {
+  return absl::StrCat(options_.cache_folder, "/profile-", key, ".json");
+}
+
+void WorkerProfiler::Remember(const std::string& key,
+                              const v1::StageProfile& profile) {
+  known_[key] = profile;
+  if (options_.cache_folder.empty()) return;
+  absl::Status kept = MakeDirectories(options_.cache_folder);
+  const absl::StatusOr<std::string> json = ToJson(profile);
+  if (kept.ok()) kept = json.status();
+  if (kept.ok()) kept = WriteFileAtomically(CachePath(key), *json);
+  // Without the cache the next run measures again.
+  if (!kept.ok()) {
+    LOG_WARNING << "the profile was not kept: " << kept.message();
+  }
 }
 
 absl::StatusOr<v1::StageProfile> WorkerProfiler::Measure(
@@ -168,13 +194,15 @@ absl::StatusOr<v1::StageProfile> WorkerProfiler::Measure(
   DP_ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Create());
   DP_ASSIGN_OR_RETURN(const std::string json, ToJson(spec));
   DP_RETURN_IF_ERROR(WriteFileAtomically(folder.spec_path(), json));
-  DP_ASSIGN_OR_RETURN(const std::string output,
-                      RunWorker(folder.spec_path(), folder.stderr_path()));
+  DP_ASSIGN_OR_RETURN(
+      const std::string output,
+      RunWorker(spec.parallel(), folder.spec_path(), folder.stderr_path()));
   return ParseProfile(output);
 }
 
 absl::StatusOr<std::string> WorkerProfiler::RunWorker(
-    const std::string& spec_path, const std::string& stderr_path) {
+    const v1::ParallelSpec& parallel, const std::string& spec_path,
+    const std::string& stderr_path) {
   int output_pipe[2];
   if (pipe2(output_pipe, O_CLOEXEC) != 0) {
     return absl::ResourceExhaustedError(
@@ -183,7 +211,13 @@ absl::StatusOr<std::string> WorkerProfiler::RunWorker(
   const int stderr_file =
       open(stderr_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   ChildCommand command;
-  command.argv = {options_.worker_binary, "--profile", spec_path};
+  command.argv = {options_.worker_binary,
+                  "--profile",
+                  spec_path,
+                  "--device",
+                  parallel.device(),
+                  "--threads",
+                  absl::StrCat(parallel.threads())};
   command.stdout_file = output_pipe[1];
   command.stderr_file = stderr_file;
   absl::StatusOr<ChildProcess> child = SpawnChild(command);

@@ -1,5 +1,6 @@
 // WorkerProfiler: measures what the layers of a spec cost, by running
-// `deltapipe-worker --profile SPEC.json`, which prints a StageProfile as JSON.
+// `deltapipe-worker --profile SPEC.json` with the device and the threads of the
+// spec, which prints a StageProfile as JSON.
 //
 // Remembers results by what they depend on (worker program, model, training,
 // device and threads), in memory and, if there is a folder for it, on disk.
@@ -33,9 +34,10 @@ class WorkerProfiler {
       WorkerProfilerOptions options);
   ~WorkerProfiler();
 
-  /// Blocks while it measures. FAILED_PRECONDITION: the worker could not
-  /// measure (quotes its last words). DEADLINE_EXCEEDED: it took too long.
-  /// CANCELLED.
+  /// Blocks while it measures, on parallel.device (auto: a GPU if there is one)
+  /// with parallel.threads (0: the cores of this machine over the job's
+  /// workers). FAILED_PRECONDITION: the worker could not measure (quotes its
+  /// last words). DEADLINE_EXCEEDED: it took too long. CANCELLED.
   absl::StatusOr<v1::StageProfile> Profile(const v1::JobSpec& spec);
   /// Ends a measurement at work; later ones are refused.
   void Cancel();
@@ -44,8 +46,12 @@ class WorkerProfiler {
   WorkerProfiler(WorkerProfilerOptions options, int cancel_file)
       : options_(std::move(options)), cancel_file_(cancel_file) {}
   absl::StatusOr<v1::StageProfile> Measure(const v1::JobSpec& spec);
+  std::string CachePath(const std::string& key) const;
+  void Remember(const std::string& key, const v1::StageProfile& profile)
+      DP_REQUIRES(mutex_);
   /// Runs the worker on a spec file; returns what it printed.
-  absl::StatusOr<std::string> RunWorker(const std::string& spec_path,
+  absl::StatusOr<std::string> RunWorker(const v1::ParallelSpec& parallel,
+                                        const std::string& spec_path,
                                         const std::string& stderr_path);
 
   const WorkerProfilerOptions options_;

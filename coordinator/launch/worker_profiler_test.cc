@@ -78,6 +78,57 @@ TEST_F(WorkerProfilerTest, WorkerIsGivenTheSpecAsJson) {
               AllOf(HasSubstr("\"kind\":\"gpt\""), HasSubstr("\"layers\":4")));
 }
 
+TEST_F(WorkerProfilerTest, WorkerMeasuresWithTheSpecsDeviceAndThreads) {
+  const auto profiler = ProfilerOf(absl::StrCat(
+      "echo \"$3 $4 $5 $6\" > ", folder_, "/seen\n", kPrintsProfile));
+  spec_.mutable_parallel()->set_device("cpu");
+  spec_.mutable_parallel()->set_threads(3);
+
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+
+  EXPECT_EQ(*ReadFile(absl::StrCat(folder_, "/seen")),
+            "--device cpu --threads 3\n");
+}
+
+TEST_F(WorkerProfilerTest, ThreadsAreTheCoresOverTheWorkersUnlessWritten) {
+  const auto profiler = ProfilerOf(absl::StrCat(
+      "echo \"$3 $4 $5 $6\" > ", folder_, "/seen\n", kPrintsProfile));
+  spec_.mutable_parallel()->set_stages(1024);
+  spec_.mutable_parallel()->set_replicas(1024);
+
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+
+  EXPECT_EQ(*ReadFile(absl::StrCat(folder_, "/seen")),
+            "--device auto --threads 1\n");
+}
+
+TEST_F(WorkerProfilerTest, OtherDeviceOrThreadsAreMeasuredAnew) {
+  const auto profiler = ProfilerOf(kPrintsProfile, /*has_cache=*/true);
+  spec_.mutable_parallel()->set_threads(1);
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 1u);
+
+  spec_.mutable_parallel()->set_threads(2);
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 2u);
+  spec_.mutable_parallel()->set_device("cuda");
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 3u);
+}
+
+TEST_F(WorkerProfilerTest, ProfileOfAutoServesTheDeviceThatItMeant) {
+  const auto profiler = ProfilerOf(kPrintsProfile);
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+
+  spec_.mutable_parallel()->set_device("cpu");
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 1u);
+  spec_.mutable_parallel()->set_device("cuda");
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 2u);
+}
+
 TEST_F(WorkerProfilerTest, SameModelIsMeasuredOnce) {
   const auto profiler = ProfilerOf(kPrintsProfile);
 

@@ -254,10 +254,10 @@ void Roster::SetPlace(const std::string& worker_id, int stage, int replica) {
   found->second.replica = replica;
 }
 
-void Roster::Release(const std::string& worker_id) {
+void Roster::Release(const std::string& worker_id, const std::string& job_id) {
   MutexLock lock(&mutex_);
   const auto found = members_.find(worker_id);
-  if (found == members_.end()) return;
+  if (found == members_.end() || found->second.job_id != job_id) return;
   found->second.job_id.clear();
   found->second.budget = options_.idle_budget;
 }

@@ -5,9 +5,11 @@
 // it leaves it is forgotten, but its name is not given to another. Knows
 // nothing of jobs but their ids and how many workers they wait for.
 //
-//   DP_ASSIGN_OR_RETURN(v1::Welcome welcome, roster.Join(hello, host,
-//   session)); roster.Wait("text-1", {4, false});      // in line, by order of
-//   calls auto reserved = roster.TryReserve("text-1", detection_budget);
+//   DP_ASSIGN_OR_RETURN(auto welcome, roster.Join(hello, host, session));
+//
+//   roster.Wait("text-1", {4, false});  // in line, by order of calls
+//
+//   Reservation reserved = roster.TryReserve("text-1", detection_budget);
 #ifndef DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
 #define DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
 
@@ -104,7 +106,8 @@ class Roster {
   /// All the workers that the job waits for, busy from now on, or none.
   Reservation TryReserve(const std::string& job_id, Nanos detection_budget);
   void SetPlace(const std::string& worker_id, int stage, int replica);
-  void Release(const std::string& worker_id);
+  /// Makes the worker idle, if it works for that job.
+  void Release(const std::string& worker_id, const std::string& job_id);
 
   /// Drops the message if the worker is gone.
   void Send(const std::string& worker_id,

@@ -187,13 +187,23 @@ TEST_F(RosterTest, ReleasedWorkerIsIdleAgain) {
   roster_.SetPlace("worker-1", 1, 2);
   const v1::Worker busy = roster_.List().workers(0);
 
-  roster_.Release("worker-1");
+  roster_.Release("worker-1", "text-1");
 
   EXPECT_EQ(busy.state(), "busy");
   EXPECT_EQ(busy.job_id(), "text-1");
   EXPECT_EQ(busy.stage(), 1);
   EXPECT_EQ(busy.replica(), 2);
   EXPECT_EQ(roster_.List().workers(0).state(), "idle");
+}
+
+TEST_F(RosterTest, WorkerOfAnotherJobIsNotReleased) {
+  Join(HelloFrom("a"));
+  roster_.Wait("text-2", {1, false});
+  roster_.TryReserve("text-2", kBudget);
+
+  roster_.Release("worker-1", "text-1");
+
+  EXPECT_EQ(roster_.JobOf("worker-1"), "text-2");
 }
 
 TEST_F(RosterTest, SilentWorkerIsRemovedAfterItsJobsBudget) {

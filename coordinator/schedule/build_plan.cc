@@ -31,7 +31,8 @@ class Planner {
 
   absl::StatusOr<PlannedJob> Run() {
     DP_RETURN_IF_ERROR(ReadShape());
-    DP_ASSIGN_OR_RETURN(stages_, CutIntoStages(spec_, inputs_.profile));
+    DP_ASSIGN_OR_RETURN(stages_, CutIntoStages(spec_, inputs_.profile,
+                                               inputs_.compute_slowdown));
     DP_RETURN_IF_ERROR(ReadBudget());
     DP_RETURN_IF_ERROR(ChooseCodecs());
     DP_RETURN_IF_ERROR(PredictTraffic());
@@ -63,14 +64,14 @@ class Planner {
     return ParameterBytes(spec_.train().optimizer(), stages_[stage].parameters,
                           spec_.parallel().replicas());
   }
-  /// Of delta state at both ends of the stage.
+  /// Of the codecs at both ends of the stage.
   int64_t StateBytes(size_t stage) const {
     double bytes = 0;
-    if (stage > 0) bytes += codecs_.state_bytes[stage - 1];
-    if (stage < codecs_.state_bytes.size()) {
-      bytes += codecs_.state_bytes[stage];
+    if (stage > 0) bytes += codecs_.downstream_state_bytes[stage - 1];
+    if (stage < codecs_.upstream_state_bytes.size()) {
+      bytes += codecs_.upstream_state_bytes[stage];
     }
-    return static_cast<int64_t>(bytes);
+    return static_cast<int64_t>(std::min(bytes, 1e18));
   }
 
   const PlanInputs& inputs_;
@@ -147,6 +148,12 @@ absl::Status Planner::ChooseCodecs() {
   job_.plan.set_activation_gradient_codec(codecs_.activation_gradients);
   job_.plan.set_gradient_codec(codecs_.gradients);
   job_.notes = codecs_.notes;
+  if (inputs_.compute_slowdown > 1 && spec_.model().kind() != "synthetic") {
+    job_.notes.push_back(absl::StrFormat(
+        "compute: layers take %.3g times as long as measured alone, since the "
+        "workers share fewer cores than they have threads",
+        inputs_.compute_slowdown));
+  }
   return absl::OkStatus();
 }
 
@@ -159,7 +166,8 @@ absl::Status Planner::PredictTraffic() {
   for (size_t b = 0; b < links.size(); ++b) {
     v1::LinkPlan* link = job_.plan.add_links();
     *link = links[b];
-    link->set_state_bytes(codecs_.state_bytes[b]);
+    link->set_state_bytes(std::max(codecs_.upstream_state_bytes[b],
+                                   codecs_.downstream_state_bytes[b]));
   }
   double plain_bytes = 0;
   double compressed_bytes = 0;
@@ -219,7 +227,7 @@ absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
         static_cast<double>(FixedBytes(stage) + StateBytes(stage));
     absl::StrAppend(
         &message, " beside ", FormatBytes(other),
-        " of weights, optimizer and delta state, ",
+        " of weights, optimizer and codec state, ",
         FormatBytes(saved + other - static_cast<double>(usable_bytes_)),
         " over the ", FormatBytes(static_cast<double>(usable_bytes_)),
         " that a worker has");
@@ -229,7 +237,7 @@ absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
                   budget_bytes_ != INT64_MAX && over_budget > 0
                       ? " or raise parallel.memory"
                   : StateBytes(stage) > 0
-                      ? " or use an activation codec without delta"
+                      ? " or use boundary codecs without state"
                       : " or use workers with more memory");
   return absl::ResourceExhaustedError(message);
 }

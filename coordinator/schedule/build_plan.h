@@ -24,6 +24,10 @@ struct PlanInputs {
   int64_t train_samples = 0;
   /// Memory of the smallest worker; 0 when not known.
   int64_t worker_memory_bytes = 0;
+  /// How much longer a layer takes than the profile says: the profile is of one
+  /// worker alone on its machine, and here all workers share too few cores. At
+  /// least 1. Synthetic stages sleep and are not slowed down.
+  double compute_slowdown = 1;
 };
 
 struct PlannedJob {

@@ -18,6 +18,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 PlanInputs TextInputs() {
   PlanInputs inputs;
@@ -67,10 +68,46 @@ TEST(BuildPlanTest, MemoryIsWeightsStateAndSavedActivations) {
 
   ASSERT_TRUE(job.ok()) << job.status();
   const v1::StagePlan& stage = job->plan.stages(0);
-  const int64_t vectors = 4 * (4 * 440'000) + 4 * 4 * 440'000;
+  // 8 + 2 / replicas vectors of 1-bit LAMB.
+  const int64_t vectors = 4 * (8 + 1) * 440'000;
   const auto state = static_cast<int64_t>(job->plan.links(0).state_bytes());
   EXPECT_EQ(stage.memory_bytes(),
             vectors + state + 8'500'000 * stage.max_in_flight());
+}
+
+TEST(BuildPlanTest, StateOfGradientCodecsIsInThePlanAndInTheMemory) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_compression()->set_activations("int(4)");
+  inputs.spec.mutable_compression()->set_activation_gradients("ef(int(4))");
+
+  const auto job = BuildPlan(inputs);
+  inputs.worker_memory_bytes = 150'000'000;
+  const auto crowded = BuildPlan(inputs);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  const double residuals = 2'227 * 128 * 128 * 4;
+  EXPECT_DOUBLE_EQ(job->plan.links(0).state_bytes(), residuals);
+  EXPECT_GT(static_cast<double>(job->plan.stages(1).memory_bytes()), residuals);
+  EXPECT_LT(static_cast<double>(job->plan.stages(0).memory_bytes()), residuals);
+  EXPECT_EQ(crowded.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(crowded.status()), HasSubstr("without state"));
+}
+
+TEST(BuildPlanTest, SharedCoresMakeTheStepLonger) {
+  PlanInputs inputs = TextInputs();
+  const auto alone = BuildPlan(inputs);
+  inputs.compute_slowdown = 2;
+
+  const auto sharing = BuildPlan(inputs);
+
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  ASSERT_TRUE(sharing.ok()) << sharing.status();
+  EXPECT_DOUBLE_EQ(sharing->plan.stages(1).backward_seconds(), 0.072);
+  EXPECT_GT(sharing->plan.predicted_step_seconds(),
+            alone->plan.predicted_step_seconds());
+  EXPECT_THAT(sharing->notes,
+              Contains(HasSubstr("layers take 2 times as long")));
+  EXPECT_THAT(alone->notes, Not(Contains(HasSubstr("as long as measured"))));
 }
 
 TEST(BuildPlanTest, IsDeterministic) {

@@ -1,22 +1,25 @@
 // CheckPlan: proves that a plan can be run, before anyone runs it.
 //
-// Called by the coordinator on every plan, and by workers on the plans they are
-// given. It trusts nothing in the message. In this order it proves that
-//  - stages and layers are numbered without gaps;
-//  - every instruction is one that its stage may have, and each micro-batch is
-//    loaded, received, computed forward, sent, and backward likewise, exactly
-//    once and in that order; REDUCE follows every BACKWARD, APPLY is the last;
-//  - no stage holds more micro-batches than its max_in_flight, nor more bytes
-//    than the memory budget;
-//  - each boundary carries, in each direction, what its receiver expects, in
-//  the
-//    same order;
-//  - the stages never wait for each other in a circle, with channels of the
-//  given
-//    capacity.
+// Called by BuildPlan on every plan that it makes. It trusts nothing in the
+// message. In this order it proves that
 //
-// Errors read: plan refused: stage 2, instruction 14 (BACKWARD of micro-batch
-// 3): runs before its FORWARD
+// - stages and layers are numbered without gaps;
+//
+// - every instruction is one that its stage may have, and each micro-batch is
+// loaded, received, computed forward, sent, and backward likewise, exactly once
+// and in that order; REDUCE follows every BACKWARD, APPLY is the last;
+//
+// - no stage holds more micro-batches than its max_in_flight, nor more bytes
+// than the memory budget;
+//
+// - each boundary carries, in each direction, what its receiver expects, in the
+// same order;
+//
+// - the stages never wait for each other in a circle, with channels of the
+// given capacity.
+//
+// An error reads: "plan refused: stage 2, instruction 14 (BACKWARD of
+// micro-batch 3): runs before its FORWARD".
 #ifndef DELTAPIPE_COORDINATOR_SCHEDULE_CHECK_PLAN_H_
 #define DELTAPIPE_COORDINATOR_SCHEDULE_CHECK_PLAN_H_
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -130,8 +131,11 @@ std::string StepLines(const v1::Plan& plan, const v1::JobSpec& spec) {
   std::string text =
       absl::StrCat("step       ", Seconds(seconds), " predicted");
   if (seconds > 0) {
-    absl::StrAppendFormat(&text, ", %.3g samples/s",
-                          spec.train().batch() / seconds);
+    const double rate = spec.train().batch() / seconds;
+    absl::StrAppend(&text, ", ",
+                    rate < 1000 ? absl::StrFormat("%.3g", rate)
+                                : FormatCount(std::llround(rate)),
+                    " samples/s");
   }
   const auto model = ModelOfPlan(plan, spec);
   if (!model.ok()) return text + "\n";

@@ -16,11 +16,19 @@ constexpr double kVisitsThatPay = 2;
 
 bool IsAuto(const std::string& text) { return text.empty() || text == "auto"; }
 
-/// State at one end of each boundary, for one replica's samples.
-absl::StatusOr<std::vector<double>> StateBytes(const std::string& codec,
-                                               const v1::JobSpec& spec,
-                                               const CodecFacts& facts) {
-  std::vector<double> bytes;
+/// State of one direction at both ends of each boundary.
+struct ChannelState {
+  std::vector<double> sender;
+  std::vector<double> receiver;
+};
+
+/// For one replica's samples; an end never keeps more than `cap`.
+absl::StatusOr<ChannelState> StateOf(const std::string& codec,
+                                     const v1::JobSpec& spec,
+                                     const CodecFacts& facts, int64_t cap) {
+  ChannelState state;
+  bool is_delta = false;
+  DP_RETURN_IF_ERROR(CheckBoundaryCodec(codec, &is_delta));
   const int replicas = spec.parallel().replicas();
   const auto visits = static_cast<double>(spec.train().steps()) *
                       spec.train().batch() / replicas;
@@ -35,9 +43,13 @@ absl::StatusOr<std::vector<double>> StateBytes(const std::string& codec,
     DP_ASSIGN_OR_RETURN(
         const BoundaryBytes boundary,
         PredictBoundaryBytes(codec, spec.train().microbatch(), elements));
-    bytes.push_back(boundary.state_per_sample * samples);
+    const double bytes =
+        std::min(boundary.state_per_sample * samples, static_cast<double>(cap));
+    state.sender.push_back(bytes);
+    // The residuals of ef are the sender's alone.
+    state.receiver.push_back(is_delta ? bytes : 0);
   }
-  return bytes;
+  return state;
 }
 
 /// Why the state does not fit, or "".
@@ -66,8 +78,20 @@ std::string WhyNoRoom(const CodecFacts& facts, const std::vector<double>& state,
   return "";
 }
 
+/// The facts once the state of activation gradients has taken its memory.
+CodecFacts FactsBeside(const ChannelState& gradients, CodecFacts facts) {
+  for (size_t stage = 0; stage < facts.free_bytes.size(); ++stage) {
+    if (facts.free_bytes[stage] == INT64_MAX) continue;
+    double taken = 0;
+    if (stage > 0) taken += gradients.sender[stage - 1];
+    if (stage < gradients.receiver.size()) taken += gradients.receiver[stage];
+    facts.free_bytes[stage] -= static_cast<int64_t>(std::min(taken, 1e18));
+  }
+  return facts;
+}
+
 absl::Status ResolveActivations(const v1::JobSpec& spec,
-                                const CodecFacts& facts,
+                                const CodecFacts& facts, int64_t cap,
                                 ResolvedCodecs* codecs) {
   const double visits = facts.train_samples > 0
                             ? static_cast<double>(spec.train().steps()) *
@@ -91,12 +115,9 @@ absl::Status ResolveActivations(const v1::JobSpec& spec,
                         prefix, visits));
     return absl::OkStatus();
   }
-  int64_t cap = INT64_MAX;
-  if (!spec.compression().state_memory().empty()) {
-    DP_ASSIGN_OR_RETURN(cap, ParseBytes(spec.compression().state_memory()));
-  }
-  DP_ASSIGN_OR_RETURN(const std::vector<double> state,
-                      StateBytes(kDeltaActivationCodec, spec, facts));
+  DP_ASSIGN_OR_RETURN(const ChannelState both_ends,
+                      StateOf(kDeltaActivationCodec, spec, facts, INT64_MAX));
+  const std::vector<double>& state = both_ends.sender;
   const std::string reason = WhyNoRoom(facts, state, cap);
   if (!reason.empty()) {
     codecs->notes.push_back(absl::StrCat(prefix, reason));
@@ -121,22 +142,32 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
   codecs.activation_gradients = compression.activation_gradients();
   codecs.gradients = compression.gradients();
   const bool has_boundaries = !facts.boundary_elements.empty();
+  const bool is_auto_backward = IsAuto(codecs.activation_gradients);
+  if (is_auto_backward) {
+    codecs.activation_gradients =
+        has_boundaries ? kActivationGradientCodec : "none";
+  }
+  int64_t cap = INT64_MAX;
+  if (!compression.state_memory().empty()) {
+    DP_ASSIGN_OR_RETURN(cap, ParseBytes(compression.state_memory()));
+  }
+  const auto backward = StateOf(codecs.activation_gradients, spec, facts, cap);
+  if (!backward.ok()) {
+    return Annotate(backward.status(), "compression.activation_gradients");
+  }
   if (IsAuto(codecs.activations)) {
     if (has_boundaries) {
-      DP_RETURN_IF_ERROR(ResolveActivations(spec, facts, &codecs));
+      DP_RETURN_IF_ERROR(ResolveActivations(spec, FactsBeside(*backward, facts),
+                                            cap, &codecs));
     } else {
       codecs.activations = "none";
       codecs.notes.push_back("activations: auto is none: one stage sends none");
     }
   }
-  if (IsAuto(codecs.activation_gradients)) {
-    codecs.activation_gradients =
-        has_boundaries ? kActivationGradientCodec : "none";
-    if (has_boundaries) {
-      codecs.notes.push_back(absl::StrCat("activation_gradients: auto is ",
-                                          kActivationGradientCodec,
-                                          ": eight unbiased bits"));
-    }
+  if (is_auto_backward && has_boundaries) {
+    codecs.notes.push_back(absl::StrCat("activation_gradients: auto is ",
+                                        kActivationGradientCodec,
+                                        ": eight unbiased bits"));
   }
   if (IsAuto(codecs.gradients)) {
     const bool is_one_bit = spec.train().optimizer().kind() == "onebit_lamb";
@@ -149,14 +180,16 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
                    : absl::StrCat(spec.train().optimizer().kind(),
                                   " takes full gradients")));
   }
-  bool keeps_state = false;
-  DP_RETURN_IF_ERROR(
-      Annotate(CheckBoundaryCodec(codecs.activations, &keeps_state),
-               "compression.activations"));
-  codecs.state_bytes.assign(facts.boundary_elements.size(), 0);
-  if (keeps_state) {
-    DP_ASSIGN_OR_RETURN(codecs.state_bytes,
-                        StateBytes(codecs.activations, spec, facts));
+  const auto forward = StateOf(codecs.activations, spec, facts, cap);
+  if (!forward.ok()) {
+    return Annotate(forward.status(), "compression.activations");
+  }
+  // Gradients are sent by the later stage of a boundary.
+  for (size_t b = 0; b < facts.boundary_elements.size(); ++b) {
+    codecs.upstream_state_bytes.push_back(forward->sender[b] +
+                                          backward->receiver[b]);
+    codecs.downstream_state_bytes.push_back(forward->receiver[b] +
+                                            backward->sender[b]);
   }
   return codecs;
 }

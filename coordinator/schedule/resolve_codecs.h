@@ -32,8 +32,11 @@ struct ResolvedCodecs {
   std::string activations;
   std::string activation_gradients;
   std::string gradients;
-  /// Of delta state at one end, by boundary; 0 without deltas.
-  std::vector<double> state_bytes;
+  /// Of records (delta) and residuals (ef) of both directions at the earlier
+  /// and at the later stage of each boundary, capped by state_memory; 0 without
+  /// state.
+  std::vector<double> upstream_state_bytes;
+  std::vector<double> downstream_state_bytes;
   std::vector<std::string> notes;
 };
 

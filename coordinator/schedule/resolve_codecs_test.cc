@@ -29,7 +29,8 @@ TEST(ResolveCodecsTest, SamplesThatComeBackGetDeltas) {
   EXPECT_EQ(codecs->activation_gradients, "int(8,round=stochastic)");
   EXPECT_EQ(codecs->gradients, "sign(block=0)");
   // bf16 records of one replica's half of the samples.
-  EXPECT_NEAR(codecs->state_bytes[0], 2'227 * 128 * 128 * 2, 2'227 * 64);
+  EXPECT_NEAR(codecs->upstream_state_bytes[0], 2'227 * 128 * 128 * 2,
+              2'227 * 64);
   EXPECT_THAT(codecs->notes,
               Contains(HasSubstr("each sample is seen 7.19 times")));
 }
@@ -42,7 +43,7 @@ TEST(ResolveCodecsTest, OneEpochGetsNoState) {
 
   ASSERT_TRUE(codecs.ok()) << codecs.status();
   EXPECT_EQ(codecs->activations, "int(4)");
-  EXPECT_EQ(codecs->state_bytes[0], 0);
+  EXPECT_EQ(codecs->upstream_state_bytes[0], 0);
   EXPECT_THAT(codecs->notes,
               Contains(HasSubstr("seen 1.6 times, too few for deltas")));
 }
@@ -116,7 +117,7 @@ TEST(ResolveCodecsTest, OneStageSendsNoActivations) {
   ASSERT_TRUE(codecs.ok()) << codecs.status();
   EXPECT_EQ(codecs->activations, "none");
   EXPECT_EQ(codecs->activation_gradients, "none");
-  EXPECT_THAT(codecs->state_bytes, IsEmpty());
+  EXPECT_THAT(codecs->upstream_state_bytes, IsEmpty());
 }
 
 TEST(ResolveCodecsTest, OtherOptimizersTakeFullGradients) {
@@ -140,7 +141,8 @@ TEST(ResolveCodecsTest, WhatTheUserWroteStays) {
   EXPECT_EQ(codecs->activation_gradients, "none");
   EXPECT_EQ(codecs->gradients, "identity");
   EXPECT_THAT(codecs->notes, IsEmpty());
-  EXPECT_THAT(codecs->state_bytes, Each(0));
+  EXPECT_THAT(codecs->upstream_state_bytes, Each(0));
+  EXPECT_THAT(codecs->downstream_state_bytes, Each(0));
 }
 
 TEST(ResolveCodecsTest, WrittenDeltasAreCountedEvenIfTheyDoNotPay) {
@@ -153,7 +155,68 @@ TEST(ResolveCodecsTest, WrittenDeltasAreCountedEvenIfTheyDoNotPay) {
 
   ASSERT_TRUE(codecs.ok()) << codecs.status();
   // No more records than visits: 1,000 steps of 16 samples.
-  EXPECT_NEAR(codecs->state_bytes[0], 16'000 * 128 * 128 * 2, 16'000 * 64);
+  EXPECT_NEAR(codecs->upstream_state_bytes[0], 16'000 * 128 * 128 * 2,
+              16'000 * 64);
+}
+
+// The plan said "state none" and the memory check passed.
+TEST(ResolveCodecsTest, DeltasOnGradientsKeepRecordsAtBothEnds) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("int(4)");
+  spec.mutable_compression()->set_activation_gradients(
+      "delta(int(4),first=int(8))");
+
+  const auto codecs = ResolveCodecs(spec, TextFacts());
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  const double records = 2'227 * 128 * 128 * 2;
+  EXPECT_DOUBLE_EQ(codecs->upstream_state_bytes[0], records);
+  EXPECT_DOUBLE_EQ(codecs->downstream_state_bytes[0], records);
+}
+
+TEST(ResolveCodecsTest, ResidualsAreTheSendersAlone) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("ef(int(4))");
+  const double residuals = 2'227 * 128 * 128 * 4;
+
+  const auto forward = ResolveCodecs(spec, TextFacts());
+  spec.mutable_compression()->set_activations("int(4)");
+  spec.mutable_compression()->set_activation_gradients("ef(int(4))");
+  const auto backward = ResolveCodecs(spec, TextFacts());
+
+  ASSERT_TRUE(forward.ok()) << forward.status();
+  ASSERT_TRUE(backward.ok()) << backward.status();
+  EXPECT_DOUBLE_EQ(forward->upstream_state_bytes[0], residuals);
+  EXPECT_DOUBLE_EQ(forward->downstream_state_bytes[0], 0);
+  EXPECT_DOUBLE_EQ(backward->upstream_state_bytes[0], 0);
+  EXPECT_DOUBLE_EQ(backward->downstream_state_bytes[0], residuals);
+}
+
+TEST(ResolveCodecsTest, WrittenDeltasKeepNoMoreThanTheCap) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("delta(int(4),first=int(8))");
+  spec.mutable_compression()->set_activation_gradients("ef(int(4))");
+  spec.mutable_compression()->set_state_memory("10MB");
+
+  const auto codecs = ResolveCodecs(spec, TextFacts());
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_DOUBLE_EQ(codecs->upstream_state_bytes[0], 10e6);
+  EXPECT_DOUBLE_EQ(codecs->downstream_state_bytes[0], 20e6);  // each direction
+}
+
+TEST(ResolveCodecsTest, StateOfGradientsLeavesLessRoomForDeltas) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activation_gradients("delta(int(4))");
+  CodecFacts facts = TextFacts();
+  facts.free_bytes = {100'000'000, 200'000'000};
+
+  const auto codecs = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_THAT(codecs->notes,
+              Contains(HasSubstr("delta state of 73 MB on stage 0")));
 }
 
 TEST(ResolveCodecsTest, CodecTypoNamesItsField) {
@@ -165,6 +228,10 @@ TEST(ResolveCodecsTest, CodecTypoNamesItsField) {
   EXPECT_EQ(codecs.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(codecs.status().message()),
               HasSubstr("compression.activations: "));
+  spec.mutable_compression()->set_activations("int(4)");
+  spec.mutable_compression()->set_activation_gradients("intt(4)");
+  EXPECT_THAT(std::string(ResolveCodecs(spec, TextFacts()).status().message()),
+              HasSubstr("compression.activation_gradients: "));
 }
 
 TEST(TrainSamplesOfSpecTest, CountsWhatTheSpecTells) {

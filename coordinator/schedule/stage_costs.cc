@@ -48,7 +48,8 @@ absl::StatusOr<std::vector<StageCost>> SyntheticStages(
 }  // namespace
 
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
-    const v1::JobSpec& spec, const v1::StageProfile& profile) {
+    const v1::JobSpec& spec, const v1::StageProfile& profile,
+    double compute_slowdown) {
   if (spec.model().kind() == "synthetic") return SyntheticStages(spec);
   std::vector<double> costs;
   for (const v1::LayerProfile& layer : profile.layers()) {
@@ -64,8 +65,8 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     cost.end_layer = end;
     for (int i = begin; i < end; ++i) {
       const v1::LayerProfile& layer = profile.layers(i);
-      cost.forward_seconds += layer.forward_seconds();
-      cost.backward_seconds += layer.backward_seconds();
+      cost.forward_seconds += layer.forward_seconds() * compute_slowdown;
+      cost.backward_seconds += layer.backward_seconds() * compute_slowdown;
       cost.saved_bytes += layer.saved_bytes();
       cost.parameters += layer.parameters();
       cost.output_elements = layer.output_elements();

@@ -24,10 +24,12 @@ struct StageCost {
 };
 
 /// Cuts the profile's layers into parallel.stages stages of even cost; a
-/// synthetic model needs no profile and has one layer per stage.
+/// synthetic model needs no profile and has one layer per stage. Layers take
+/// `compute_slowdown` times as long as the profile says, synthetic ones do not.
 /// INVALID_ARGUMENT if there are fewer layers than stages.
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
-    const v1::JobSpec& spec, const v1::StageProfile& profile);
+    const v1::JobSpec& spec, const v1::StageProfile& profile,
+    double compute_slowdown = 1);
 
 /// Bytes of weights, gradients, optimizer state and synchronisation buffers of
 /// a stage with `parameters` parameters and `num_replicas` replicas.

@@ -36,6 +36,20 @@ TEST(CutIntoStagesTest, CostlyHeadGetsFewerLayers) {
   EXPECT_EQ((*stages)[0].end_layer, 4);
 }
 
+TEST(CutIntoStagesTest, SharedCoresSlowLayersDownButNotSleep) {
+  const auto stages = CutIntoStages(TestingTextSpec(), TestingTextProfile(), 2);
+  const auto synthetic =
+      CutIntoStages(TestingGpt2XlSpec(), v1::StageProfile(), 2);
+
+  ASSERT_TRUE(stages.ok()) << stages.status();
+  EXPECT_EQ((*stages)[0].end_layer, 3);
+  EXPECT_DOUBLE_EQ((*stages)[0].forward_seconds, 0.036);
+  EXPECT_DOUBLE_EQ((*stages)[0].backward_seconds, 0.072);
+  EXPECT_EQ((*stages)[0].saved_bytes, 8'500'000);
+  ASSERT_TRUE(synthetic.ok()) << synthetic.status();
+  EXPECT_DOUBLE_EQ((*synthetic)[0].forward_seconds, 0.045);
+}
+
 TEST(CutIntoStagesTest, SyntheticStagesNeedNoProfile) {
   const auto stages = CutIntoStages(TestingGpt2XlSpec(), v1::StageProfile());
 

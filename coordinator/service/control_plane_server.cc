@@ -22,13 +22,7 @@ constexpr int kMaxThreads = 128;
 
 absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
     const ListenAddress& listen, bool insecure, ControlPlaneOptions options) {
-  if (!IsLoopback(listen.host) && !insecure) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "will not listen on ", listen.ToString(),
-        ": others on the network could reach it and nothing is encrypted; "
-        "listen on 127.0.0.1, or say --insecure if the network is yours"));
-  }
-  DP_RETURN_IF_ERROR(CheckListenAddress(listen));
+  DP_RETURN_IF_ERROR(CheckMayListen(listen, insecure));
   DP_ASSIGN_OR_RETURN(std::unique_ptr<ControlPlane> plane,
                       ControlPlane::Create(std::move(options)));
   std::unique_ptr<ControlPlaneServer> server(

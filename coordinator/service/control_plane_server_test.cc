@@ -285,9 +285,11 @@ TEST(ControlPlaneServerTest, ErrorsCrossTheWireWithTheirCodes) {
   grpc::ClientContext bad_spec;
   SetDeadline(&bad_spec);
   v1::Job job;
+  v1::SubmitJobRequest submit;
+  submit.mutable_spec()->mutable_train()->set_steps(0);
+  submit.mutable_spec()->mutable_train()->set_batch(0);
 
-  const grpc::Status invalid =
-      client->SubmitJob(&bad_spec, v1::SubmitJobRequest(), &job);
+  const grpc::Status invalid = client->SubmitJob(&bad_spec, submit, &job);
   grpc::ClientContext unknown;
   SetDeadline(&unknown);
   v1::GetJobRequest get;

@@ -1,5 +1,8 @@
 #include "coordinator/service/coordinator.h"
 
+#include <unistd.h>
+
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,8 +23,15 @@ absl::StatusOr<PlanAnswer> Plan(const PlanRequest& request) {
   inputs.profile = request.profile;
   inputs.train_samples = request.train_samples;
   inputs.worker_memory_bytes = request.worker_memory_bytes;
+  inputs.compute_slowdown = request.compute_slowdown;
   DP_ASSIGN_OR_RETURN(PlannedJob planned, BuildPlan(inputs));
   return PlanAnswer{std::move(planned.plan), std::move(planned.notes)};
+}
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  return name;
 }
 
 std::vector<std::string> CheckSpec(const v1::JobSpec& spec) {
@@ -38,11 +48,14 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
     const CoordinatorOptions& options) {
   DP_ASSIGN_OR_RETURN(const ListenAddress listen,
                       ParseListenAddress(options.listen));
+  // Before the store is made or taken.
+  DP_RETURN_IF_ERROR(CheckMayListen(listen, options.insecure));
   ControlPlaneOptions plane;
   DP_ASSIGN_OR_RETURN(plane.store, SqliteJobStore::Open(options.store_path));
   plane.roster.version = kVersion;
   plane.roster.launch_token = options.launch_token;
   plane.clock = options.clock;
+  plane.host = HostName();
   plane.profiler = options.profiler;
   plane.plan = Plan;
   plane.check_spec = CheckSpec;

@@ -96,4 +96,14 @@ absl::Status CheckListenAddress(const ListenAddress& address) {
   }
 }
 
+absl::Status CheckMayListen(const ListenAddress& address, bool insecure) {
+  if (!IsLoopback(address.host) && !insecure) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "will not listen on ", address.ToString(),
+        ": others on the network could reach it and nothing is encrypted; "
+        "listen on 127.0.0.1, or say --insecure if the network is yours"));
+  }
+  return CheckListenAddress(address);
+}
+
 }  // namespace deltapipe

@@ -27,6 +27,10 @@ bool IsLoopback(const std::string& host);
 /// PERMISSION_DENIED, each with its remedy; OK if it can be.
 absl::Status CheckListenAddress(const ListenAddress& address);
 
+/// The same, and PERMISSION_DENIED if others could reach the address, unless
+/// `insecure`.
+absl::Status CheckMayListen(const ListenAddress& address, bool insecure);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_SERVICE_LISTEN_ADDRESS_H_

@@ -136,9 +136,77 @@ TEST(JobSpecTest, FieldsMustFitEachOther) {
           "t.yaml:4:16: error: train.batch: expected a multiple of "
           "parallel.replicas x train.microbatch (2 x 4 = 8), such as 24 or 32, "
           "got 30",
-          "t.yaml:6:26: error: compression.gradients: expected 'identity' only "
-          "with an optimizer that compresses (train.optimizer.kind: "
-          "onebit_lamb), got it with adamw"));
+          "t.yaml:6:26: error: compression.gradients: expected auto, none or "
+          "cast(bf16) with train.optimizer.kind adamw (onebit_lamb alone "
+          "compresses), got 'identity'"));
+}
+
+// They were accepted and trained in fp32 without a word.
+TEST(JobSpecTest, OptimizersThatDoNotCompressRefuseGradientCodecs) {
+  for (const char* kind : {"sgd", "adamw", "lamb"}) {
+    const auto errors = [kind](const std::string& codec) {
+      return Errors(std::string(kGood),
+                    {std::string("train.optimizer.kind=") + kind,
+                     "compression.gradients=" + codec});
+    };
+    for (const char* codec : {"sign(block=0)", "int(4)", "cast(fp16)"}) {
+      EXPECT_THAT(errors(codec),
+                  ElementsAre(HasSubstr("expected auto, none or cast(bf16)")))
+          << kind << " " << codec;
+    }
+    for (const char* codec : {"auto", "none", "cast(bf16)"}) {
+      EXPECT_THAT(errors(codec), IsEmpty()) << kind << " " << codec;
+    }
+  }
+}
+
+TEST(JobSpecTest, OneBitLambTakesGradientCodecs) {
+  for (const char* codec : {"auto", "none", "identity", "sign(block=0)"}) {
+    EXPECT_THAT(Errors(kGood, {"train.optimizer.kind=onebit_lamb",
+                               std::string("compression.gradients=") + codec}),
+                IsEmpty())
+        << codec;
+  }
+}
+
+TEST(JobSpecTest, EpsilonIsPositiveWhereItDivides) {
+  for (const char* kind : {"adamw", "lamb", "onebit_lamb"}) {
+    EXPECT_THAT(Errors(kGood, {std::string("train.optimizer.kind=") + kind,
+                               "train.optimizer.epsilon=0"}),
+                ElementsAre(HasSubstr("train.optimizer.epsilon: expected more "
+                                      "than 0")))
+        << kind;
+  }
+  v1::JobSpec sgd = *ParseJobSpec(kGood, "t.yaml", {});
+  sgd.mutable_train()->mutable_optimizer()->set_kind("sgd");
+  sgd.mutable_train()->mutable_optimizer()->set_epsilon(0);
+  EXPECT_THAT(ValidateJobSpec(sgd), IsEmpty());
+}
+
+TEST(JobSpecTest, OneBitLambLearnsItsVarianceBeforeItCompresses) {
+  const std::vector<std::string> sets = {"train.optimizer.kind=onebit_lamb"};
+  const std::string text =
+      std::string(kGood) + "train: {optimizer: {compress_after_step: ";
+
+  EXPECT_THAT(Errors(text + "0}}\n", sets),
+              ElementsAre(HasSubstr("train.optimizer.compress_after_step: "
+                                    "expected 1 or more")));
+  EXPECT_THAT(Errors(text + "1}}\n", sets), IsEmpty());
+}
+
+TEST(JobSpecTest, BoundaryTensorsFitOneMessage) {
+  // 250 x 1,024 x 1,024 x 4 bytes are 1,000 MiB.
+  const std::string text = std::string(kGood) +
+                           "model: {context: 1024, width: 1024}\n"
+                           "train: {batch: 251, microbatch: 251}\n"
+                           "parallel: {stages: 2}\n";
+
+  EXPECT_THAT(Errors(text),
+              ElementsAre(HasSubstr("train.microbatch: expected tensors of at "
+                                    "most")));
+  EXPECT_THAT(Errors(text, {"train.batch=250", "train.microbatch=250"}),
+              IsEmpty());
+  EXPECT_THAT(Errors(text, {"parallel.stages=1"}), IsEmpty());
 }
 
 TEST(JobSpecTest, FieldsOfAnotherKindAreRefusedUnlessTheKindWasOverridden) {
@@ -242,7 +310,7 @@ seed: 3
 model: {kind: mlp, width: 96}
 data: {path: "odd: name #1.txt", limit: 1.5MB, validation: 0.1}
 train: {optimizer: {kind: onebit_lamb, learning_rate: 0.0123456789012345,
-                    compress_after_step: 0, epsilon: 1e-10}, clip_norm: 0}
+                    compress_after_step: 5, epsilon: 1e-10}, clip_norm: 0}
 compression: {activations: "delta(int(4),first=int(8))", gradients: none}
 network: {emulate: {bandwidth: 100Mbit/s, latency: 10ms}}
 )yaml",

@@ -40,6 +40,7 @@ class MutualRules {
     CheckOptimizer();
     CheckParallel();
     CheckSizes();
+    CheckGradientCodec();
   }
 
  private:
@@ -117,8 +118,7 @@ class MutualRules {
         optimizer.compress_after_step() < 1) {
       Add(compress,
           "expected 1 or more: the variance has to be learned from gradients "
-          "in "
-          "full precision first, got 0");
+          "in full precision first, got 0");
     }
   }
 
@@ -155,15 +155,21 @@ class MutualRules {
       Add(budget, absl::StrCat("expected 100ms or more, got ",
                                spec_.failure().detection_budget()));
     }
-    const bool is_identity = spec_.compression().gradients() == "identity";
-    if (AreUsable({"train.optimizer.kind", "compression.gradients"}) &&
-        is_identity && spec_.train().optimizer().kind() != "onebit_lamb") {
-      Add("compression.gradients",
-          absl::StrCat("expected 'identity' only with an optimizer that "
-                       "compresses (train.optimizer.kind: onebit_lamb), got "
-                       "it with ",
-                       spec_.train().optimizer().kind()));
+  }
+
+  void CheckGradientCodec() {
+    if (!AreUsable({"train.optimizer.kind", "compression.gradients"})) return;
+    const std::string& kind = spec_.train().optimizer().kind();
+    const std::string& codec = spec_.compression().gradients();
+    if (kind == "onebit_lamb" || codec == "auto" || codec == "none" ||
+        codec == "cast(bf16)") {
+      return;
     }
+    Add("compression.gradients",
+        absl::StrCat("expected auto, none or cast(bf16) with "
+                     "train.optimizer.kind ",
+                     kind, " (onebit_lamb alone compresses), got '", codec,
+                     "'"));
   }
 
   const v1::JobSpec& spec_;

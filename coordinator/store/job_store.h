@@ -29,7 +29,7 @@ struct NewJob {
   v1::JobSpec spec;
   /// A job with the same one is returned instead of created; empty: none.
   std::string request_id;
-  /// Empty: "runs/ID".
+  /// Empty: below the folder of the worker that writes the model.
   std::string run_folder;
   int64_t time_millis = 0;
   /// The text of the first event, of kind "state".

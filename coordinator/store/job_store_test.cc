@@ -120,7 +120,7 @@ TEST_P(JobStoreTest, JobIsCreatedPendingWithItsFirstEvent) {
   EXPECT_FALSE(created->is_duplicate);
   EXPECT_EQ(created->job.id(), "text-1");
   EXPECT_EQ(created->job.state(), v1::JOB_STATE_PENDING);
-  EXPECT_EQ(created->job.run_folder(), "runs/text-1");
+  EXPECT_EQ(created->job.run_folder(), "");  // the writer's business
   EXPECT_EQ(created->job.create_time_millis(), 1000);
   const auto events = *store_->ReadEvents("text-1", 0, 10);
   ASSERT_EQ(events.size(), 1u);
@@ -347,9 +347,45 @@ TEST(SqliteJobStoreTest, FileThatIsNoDatabaseIsRefused) {
 
   const auto store = SqliteJobStore::Open(path);
 
-  EXPECT_EQ(store.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(store.status().message()),
-              AllOf(HasSubstr(path), HasSubstr("move it away")));
+              AllOf(HasSubstr(path), HasSubstr("is no database")));
+  EXPECT_NE(access(absl::StrCat(path, ".lock").c_str(), F_OK), 0);
+}
+
+TEST(SqliteJobStoreTest, FolderIsSaidToBeOneAndNothingIsLeftBesideIt) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs");
+  ASSERT_EQ(mkdir(path.c_str(), 0755), 0);
+
+  const auto store = SqliteJobStore::Open(path);
+
+  EXPECT_EQ(store.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(store.status().message()),
+              AllOf(HasSubstr("is a folder"),
+                    HasSubstr(absl::StrCat(path, "/coordinator.db"))));
+  EXPECT_NE(access(absl::StrCat(path, ".lock").c_str(), F_OK), 0);
+}
+
+TEST(SqliteJobStoreTest, EmptyFileBecomesAStore) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  std::ofstream(path).flush();
+
+  const auto store = OpenSqlite(path);
+
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->NewGeneration().ok());
+}
+
+TEST(SqliteJobStoreTest, LockGoesWithItsHolder) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  const std::string lock = absl::StrCat(path, ".lock");
+  auto store = OpenSqlite(path);
+  EXPECT_EQ(access(lock.c_str(), F_OK), 0);
+
+  store.reset();
+
+  EXPECT_NE(access(lock.c_str(), F_OK), 0);
+  EXPECT_NE(OpenSqlite(path), nullptr);
 }
 
 TEST(SqliteJobStoreTest, MissingFolderIsNamed) {

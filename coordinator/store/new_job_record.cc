@@ -13,9 +13,7 @@ NewJobRecord MakeNewJobRecord(const NewJob& job, int64_t number) {
   stored.set_state(v1::JOB_STATE_PENDING);
   stored.set_reason(job.event_text);
   stored.set_create_time_millis(job.time_millis);
-  stored.set_run_folder(job.run_folder.empty()
-                            ? absl::StrCat("runs/", stored.id())
-                            : job.run_folder);
+  stored.set_run_folder(job.run_folder);
   record.event.set_time_millis(job.time_millis);
   record.event.set_kind("state");
   record.event.set_state(v1::JOB_STATE_PENDING);

@@ -1,7 +1,5 @@
 #include "coordinator/store/sqlite.h"
 
-#include <sys/stat.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,12 +28,14 @@ absl::Status SqliteError(sqlite3* handle, int code, const std::string& path,
     case SQLITE_LOCKED:
       return absl::UnavailableError(
           absl::StrCat(detail, ": another program holds it, close that one"));
-    case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return absl::DataLossError(
+      return absl::InvalidArgumentError(
           absl::StrCat(detail,
-                       ": it is damaged or no job store; move it away to start "
-                       "with an empty one"));
+                       ": it is no job store; choose another place for the "
+                       "store, or move that file away"));
+    case SQLITE_CORRUPT:
+      return absl::DataLossError(absl::StrCat(
+          detail, ": it is damaged; move it away to start with an empty one"));
     case SQLITE_IOERR:
       return absl::UnavailableError(absl::StrCat(detail, ": check its disk"));
     default:
@@ -90,16 +90,6 @@ bool SqliteStatement::IsNull(int column) const {
 
 absl::StatusOr<std::unique_ptr<SqliteDatabase>> SqliteDatabase::Open(
     const std::string& path, Durability durability) {
-  const size_t slash = path.rfind('/');
-  if (slash != std::string::npos && slash > 0) {
-    struct stat status;
-    const std::string folder = path.substr(0, slash);
-    if (stat(folder.c_str(), &status) != 0) {
-      return absl::NotFoundError(absl::StrCat(
-          "cannot open the job store ", path, ": the folder ", folder,
-          " is not there: create it or choose another place for the store"));
-    }
-  }
   sqlite3* handle = nullptr;
   const int code = sqlite3_open_v2(
       path.c_str(), &handle,

@@ -60,8 +60,9 @@ class SqliteDatabase {
   };
 
   /// Creates the file if it is not there. WAL mode, waits up to 5 s for a
-  /// writer. PERMISSION_DENIED: the file or its folder cannot be written.
-  /// DATA_LOSS: it is not a database. NOT_FOUND: the folder is missing.
+  /// writer. PERMISSION_DENIED: the file or its folder cannot be written, or
+  /// the folder is missing. INVALID_ARGUMENT: it is not a database. DATA_LOSS:
+  /// it is a damaged one.
   static absl::StatusOr<std::unique_ptr<SqliteDatabase>> Open(
       const std::string& path, Durability durability);
   ~SqliteDatabase();

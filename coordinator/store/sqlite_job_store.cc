@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -41,19 +43,81 @@ CREATE INDEX logs_of_job ON logs(job_id, sequence);
 
 constexpr int64_t kPruneEvery = 1000;
 
-/// Takes the lock file beside the store; -1 is never returned.
-absl::StatusOr<int> LockStore(const std::string& path) {
-  const std::string lock_path = absl::StrCat(path, ".lock");
-  const int file = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (file < 0) return FileError("open", lock_path, errno);
-  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
-    char holder[32] = "";
-    const ssize_t size = pread(file, holder, sizeof(holder) - 1, 0);
+constexpr char kDatabaseMagic[] = "SQLite format 3";  // its zero included
+
+/// Refuses a path that cannot be a store, before anything is made there.
+absl::Status CheckStorePath(const std::string& path) {
+  struct stat status;
+  const size_t slash = path.rfind('/');
+  if (slash != std::string::npos && slash > 0) {
+    const std::string folder = path.substr(0, slash);
+    if (stat(folder.c_str(), &status) != 0) {
+      return absl::NotFoundError(absl::StrCat(
+          "cannot open the job store ", path, ": the folder ", folder,
+          " is not there: create it or choose another place for the store"));
+    }
+  }
+  if (stat(path.c_str(), &status) != 0) return absl::OkStatus();  // to be made
+  if (S_ISDIR(status.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the job store ", path, " is a folder: expected a file, such as ", path,
+        path.back() == '/' ? "" : "/", "coordinator.db"));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the job store ", path, " is not a regular file: choose another"));
+  }
+  return absl::OkStatus();
+}
+
+/// Refuses a file that SQLite did not write. Call it with the lock held: to
+/// close a database's file lets go of all locks that this process has on it.
+absl::Status CheckStoreContent(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0 && errno == ENOENT) return absl::OkStatus();  // to be made
+  if (file < 0) return FileError("open", path, errno);
+  char start[sizeof(kDatabaseMagic)] = "";
+  const ssize_t size = pread(file, start, sizeof(start), 0);
+  const int error = errno;
+  close(file);
+  if (size < 0) return FileError("read", path, error);
+  // An empty file is an empty database.
+  if (size == 0 || std::equal(start, start + sizeof(start), kDatabaseMagic)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the job store ", path,
+      " is no database: choose another place for the store, or move that file "
+      "away"));
+}
+
+/// Whether `path` still names the open file.
+bool IsNamed(int file, const std::string& path) {
+  struct stat opened;
+  struct stat named;
+  return fstat(file, &opened) == 0 && stat(path.c_str(), &named) == 0 &&
+         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/// Takes the lock file of the store at `path`; -1 is never returned.
+absl::StatusOr<int> LockStore(const std::string& path,
+                              const std::string& lock_path) {
+  int file = -1;
+  for (;;) {
+    file = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (file < 0) return FileError("open", lock_path, errno);
+    if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+      char holder[32] = "";
+      const ssize_t size = pread(file, holder, sizeof(holder) - 1, 0);
+      close(file);
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the job store ", path, " is in use by another coordinator",
+          size > 0 ? absl::StrCat(" (pid ", holder, ")") : "",
+          ": stop that one, or choose another place for the store"));
+    }
+    // Its former holder may have removed it between the two calls.
+    if (IsNamed(file, lock_path)) break;
     close(file);
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the job store ", path, " is in use by another coordinator",
-        size > 0 ? absl::StrCat(" (pid ", holder, ")") : "",
-        ": stop that one, or choose another place for the store"));
   }
   const std::string pid = absl::StrCat(getpid());
   // The pid is only for the message above: the lock holds without it.
@@ -82,8 +146,12 @@ absl::StatusOr<StoredJob> ReadJobRow(const SqliteStatement& row) {
 
 absl::StatusOr<std::unique_ptr<SqliteJobStore>> SqliteJobStore::Open(
     const std::string& path) {
-  DP_ASSIGN_OR_RETURN(const int lock_file, LockStore(path));
-  std::unique_ptr<SqliteJobStore> store(new SqliteJobStore(lock_file));
+  DP_RETURN_IF_ERROR(CheckStorePath(path));
+  const std::string lock_path = absl::StrCat(path, ".lock");
+  DP_ASSIGN_OR_RETURN(const int lock_file, LockStore(path, lock_path));
+  std::unique_ptr<SqliteJobStore> store(
+      new SqliteJobStore(lock_path, lock_file));
+  DP_RETURN_IF_ERROR(CheckStoreContent(path));
   DP_RETURN_IF_ERROR(store->Prepare(path));
   return store;
 }
@@ -97,6 +165,7 @@ SqliteJobStore::~SqliteJobStore() {
     MutexLock lock(&log_mutex_);
     log_database_.reset();
   }
+  unlink(lock_path_.c_str());  // while it is held
   close(lock_file_);
 }
 

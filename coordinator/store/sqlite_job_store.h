@@ -2,7 +2,8 @@
 //
 // WAL mode. State changes are synced before they are acknowledged
 // (synchronous=FULL); log lines go over a second connection that is not. One
-// process at a time: a lock file beside the store refuses the second one.
+// process at a time: a lock file beside the store, gone once it is closed,
+// refuses the second one.
 // Refuses a store written by a later schema. An absl::StatusOr error never
 // leaves half a change behind.
 #ifndef DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
@@ -10,6 +11,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -22,9 +24,11 @@ class SqliteJobStore : public JobStore {
  public:
   static constexpr int kSchemaVersion = 1;
 
-  /// FAILED_PRECONDITION: another coordinator uses it (names its pid).
-  /// PERMISSION_DENIED, NOT_FOUND, DATA_LOSS: as SqliteDatabase::Open.
-  /// FAILED_PRECONDITION: it was written by a later version.
+  /// Creates the file if it is not there. INVALID_ARGUMENT: it is a folder, or
+  /// a file that is no database. NOT_FOUND: its folder is missing.
+  /// FAILED_PRECONDITION: another coordinator uses it (names its pid), or a
+  /// later version wrote it. PERMISSION_DENIED, DATA_LOSS: as
+  /// SqliteDatabase::Open. What is refused is left as it was.
   static absl::StatusOr<std::unique_ptr<SqliteJobStore>> Open(
       const std::string& path);
   ~SqliteJobStore() override;
@@ -44,7 +48,8 @@ class SqliteJobStore : public JobStore {
       const LogQuery& query) override;
 
  private:
-  explicit SqliteJobStore(int lock_file) : lock_file_(lock_file) {}
+  SqliteJobStore(std::string lock_path, int lock_file)
+      : lock_path_(std::move(lock_path)), lock_file_(lock_file) {}
   absl::Status Prepare(const std::string& path);
   absl::StatusOr<int64_t> InsertEvent(const std::string& job_id,
                                       const v1::JobEvent& event)
@@ -53,6 +58,7 @@ class SqliteJobStore : public JobStore {
                                     const std::string& value)
       DP_REQUIRES(mutex_);
 
+  const std::string lock_path_;
   const int lock_file_;
   // A connection serves one thread at a time, so these locks are held over its
   // I/O. Never both at once.

@@ -78,6 +78,10 @@ absl::Status Training::Connect() {
   const v1::Assignment& assignment = options_.assignment;
   const auto max_wait = std::chrono::duration_cast<Nanos>(
       std::chrono::duration<double>(assignment.wait_seconds()));
+  // Peers read their data and build their models first.
+  const auto max_start = std::max(
+      max_wait, std::chrono::duration_cast<Nanos>(
+                    std::chrono::duration<double>(assignment.start_seconds())));
   FrameChannelOptions frames;
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
@@ -95,7 +99,7 @@ absl::Status Training::Connect() {
   };
   DP_ASSIGN_OR_RETURN(
       mesh_, Mesh::Connect(assignment, options_.transport, decorate, frames,
-                           is_cancelled_, Deadline::After(max_wait)));
+                           is_cancelled_, Deadline::After(max_start)));
 
   BoundaryEndOptions boundary;
   boundary.elements_per_sample = stage_->boundary_elements();
