@@ -19,6 +19,20 @@ struct CancelOptions {
   bool json = false;
 };
 
+/// Of a job that was in `state` when it was cancelled.
+std::string WhatBecomesOf(v1::JobState state) {
+  switch (state) {
+    case v1::JOB_STATE_PENDING:
+      return " is cancelled: it was still waiting for workers";
+    case v1::JOB_STATE_STARTING:
+      return " is cancelled before its first step: there is no model";
+    case v1::JOB_STATE_RUNNING:
+      return " is ending: its workers finish their step and write the model";
+    default:
+      return absl::StrCat(" is ", StateName(state));
+  }
+}
+
 int Cancel(const CancelOptions& options) {
   JobClient client(options.coordinator);
   const auto job = client.Cancel(options.job, options.reason);
@@ -26,12 +40,7 @@ int Cancel(const CancelOptions& options) {
   if (options.json) {
     PrintData(JsonLine(ToJson(*job)));
   } else {
-    PrintData(absl::StrCat(
-        job->id(),
-        HasEnded(job->state())
-            ? absl::StrCat(" is ", StateName(job->state()), "\n")
-            : std::string(" is ending: its workers finish their step and "
-                          "write the model\n")));
+    PrintData(absl::StrCat(job->id(), WhatBecomesOf(job->state()), "\n"));
   }
   return kExitOk;
 }
@@ -48,7 +57,7 @@ void AddCancelVerb(CLI::App* app, VerbAction* chosen) {
       ->capture_default_str();
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);
-  SetExamples(verb, "  deltapipe cancel text --reason \"wrong corpus\"");
+  SetExamples(verb, "  deltapipe cancel text-1 --reason \"wrong corpus\"");
   verb->callback([=] { *chosen = [=] { return Cancel(*options); }; });
 }
 

@@ -31,19 +31,24 @@ std::string Folder() {
   return folder != nullptr ? folder : "/tmp";
 }
 
-/// Runs `deltapipe ARGUMENTS`, in shell syntax, from Folder().
-Outcome Deltapipe(const std::string& arguments) {
+/// Runs `deltapipe ARGUMENTS`, in shell syntax, from Folder(); its stdout goes
+/// to the file `output` if one is named.
+Outcome Deltapipe(const std::string& arguments,
+                  const std::string& output = "") {
   char here[4096];
   EXPECT_NE(getcwd(here, sizeof(here)), nullptr);
   const std::string files = Folder() + "/" + std::to_string(getpid());
   const std::string command = "cd " + Folder() +
                               " && DELTAPIPE_COORDINATOR= " + here +
                               "/coordinator/cli/deltapipe " + arguments + " >" +
-                              files + ".out 2>" + files + ".err </dev/null";
+                              (output.empty() ? files + ".out" : output) +
+                              " 2>" + files + ".err </dev/null";
   Outcome outcome;
   const int status = std::system(command.c_str());
   outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  outcome.output = ReadFile(files + ".out").value_or("");
+  if (output.empty()) {
+    outcome.output = ReadFile(files + ".out").value_or("");
+  }
   outcome.errors = ReadFile(files + ".err").value_or("");
   return outcome;
 }
@@ -104,7 +109,23 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"run", "SPEC is required"},
         Mistake{"run a.yaml b.yaml", "unexpected argument 'b.yaml'"},
         Mistake{"worker lss", "unknown verb 'lss' (did you mean 'ls'?)"},
-        Mistake{"logs job --tail -1", "--tail"},
+        Mistake{"logs job --tail -3",
+                "--tail: expected a whole number from 0 to 2147483647, got "
+                "'-3'; see deltapipe logs --help\n"},
+        Mistake{"compare job.yaml --steps x", "--steps: expected a whole"},
+        Mistake{"lab foo", "unknown verb 'foo'; see deltapipe lab --help"},
+        Mistake{"lab codek", "unknown verb 'codek' (did you mean 'codec'?)"},
+        Mistake{"ls --coordinator ''", "HOST:PORT with a port from 1 to 65535"},
+        Mistake{"ls --coordinator host-a",
+                "such as 127.0.0.1:7707, got 'host-"},
+        Mistake{"describe x --coordinator host-a:99999", "got 'host-a:99999'"},
+        Mistake{"version --coordinator host-a:0", "got 'host-a:0'"},
+        Mistake{"coordinator --listen 7707", "such as 127.0.0.1:7707"},
+        Mistake{"describe $(printf 'text-\\377')",
+                "argument 2 is not UTF-8 at 'text-\\xff'"},
+        Mistake{"cancel text-1 --reason=$(printf '\\377')",
+                "argument 3 is not UTF-8"},
+        Mistake{"run $(printf '\\377').yaml", "argument 2 is not UTF-8"},
         Mistake{"completion tcsh", "tcsh"},
         Mistake{"run nowhere.yaml", "cannot read nowhere.yaml"}));
 
@@ -140,6 +161,30 @@ TEST(CommandLineTest, VersionIsDataOnStdout) {
   EXPECT_THAT(text.output, ContainsRegex("^deltapipe [0-9]+[.][0-9]+"));
   EXPECT_THAT(json.output,
               StartsWith("{\"schema\":\"deltapipe.v1.Version\",\"version\":"));
+}
+
+TEST(CommandLineTest, OutputThatDoesNotArriveIsAnError) {
+  for (const char* arguments : {"version", "completion bash", "--help"}) {
+    const Outcome outcome = Deltapipe(arguments, "/dev/full");
+
+    EXPECT_EQ(outcome.exit_code, 1) << arguments;
+    EXPECT_THAT(outcome.errors, StartsWith("error: cannot write to stdout"));
+  }
+}
+
+TEST(CommandLineTest, PlanRefusesALimitThatLeavesTooLittleOfACorpus) {
+  ASSERT_TRUE(WriteFileAtomically(Folder() + "/limited.txt",
+                                  std::string(60000, 'a') + "\n")
+                  .ok());
+  ASSERT_TRUE(WriteFileAtomically(Folder() + "/limited.yaml",
+                                  "name: limited\n"
+                                  "data: {path: limited.txt, limit: 20B}\n")
+                  .ok());
+
+  const Outcome outcome = Deltapipe("plan limited.yaml");
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.errors, HasSubstr("error: data.limit: "));
 }
 
 TEST(CommandLineTest, NoCoordinatorIsUnreachable) {

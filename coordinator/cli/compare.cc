@@ -40,6 +40,14 @@ constexpr int kLeastWarmup = 5;
 /// Never within any job.
 constexpr int kNeverCompress = 1000000000;
 
+void RemoveFolder(const std::string& path) {
+  std::error_code error;  // What stays behind in /tmp harms nobody.
+  // Again, for files that workers which still run have made meanwhile.
+  for (int i = 0; i < 3 && std::filesystem::exists(path, error); ++i) {
+    std::filesystem::remove_all(path, error);
+  }
+}
+
 /// A folder that goes away with the object.
 class ScratchFolder {
  public:
@@ -52,10 +60,7 @@ class ScratchFolder {
     }
     return std::unique_ptr<ScratchFolder>(new ScratchFolder(path));
   }
-  ~ScratchFolder() {
-    std::error_code error;  // What stays behind in /tmp harms nobody.
-    std::filesystem::remove_all(path_, error);
-  }
+  ~ScratchFolder() { RemoveFolder(path_); }
   const std::string& path() const { return path_; }
 
  private:
@@ -99,9 +104,14 @@ class Comparison {
       : options_(options), spec_(BaseSpec(options, spec)) {}
 
   int Run() {
+    const auto scratch = ScratchFolder::Create();
+    if (!scratch.ok()) return Fail(scratch.status());
+    scratch_ = (*scratch)->path();
     // Nothing of an arm is worth keeping; its workers die with this process.
-    SignalWatch signals(
-        [](int signal, int) { _exit(ExitCodeOfSignal(signal)); });
+    SignalWatch signals([this](int signal, int) {
+      RemoveFolder(scratch_);
+      _exit(ExitCodeOfSignal(signal));
+    });
     const absl::Status measured = MeasureAll();
     if (!measured.ok()) return Fail(measured);
     Report();
@@ -152,10 +162,10 @@ class Comparison {
   absl::Status RunArm(const std::string& name, const v1::JobSpec& spec,
                       std::vector<v1::StepSummary>* steps) {
     steps->clear();
-    DP_ASSIGN_OR_RETURN(const auto folder, ScratchFolder::Create());
     EmbeddedJobOptions job_options;
     job_options.spec = spec;
-    job_options.run_folder = folder->path();
+    job_options.run_folder = absl::StrCat(scratch_, "/", name);
+    DP_RETURN_IF_ERROR(MakeDirectories(job_options.run_folder));
     EmbeddedJob job(job_options);
     return Annotate(WatchArm(name, &job, steps),
                     absl::StrCat("the arm '", name, "'"));
@@ -219,13 +229,15 @@ class Comparison {
 
   const CompareOptions options_;
   const v1::JobSpec spec_;
+  /// Holds a folder per arm; set before the signals are watched.
+  std::string scratch_;
   std::vector<ArmFigures> arms_;
   int warmup_steps_ = 0;
 };
 
 int Compare(const CompareOptions& options) {
   SpecReading reading;
-  if (!ReadSpecOrExplain(options.spec, /*check_corpus=*/true, &reading)) {
+  if (!ReadSpecOrExplain(options.spec, CorpusCheck::kAlways, &reading)) {
     return kExitUsage;
   }
   const std::string banner = JobBanner(BaseSpec(options, reading.spec));
@@ -253,7 +265,7 @@ void AddCompareVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("--steps", options->steps,
                    "The most steps of each arm; 0 is the spec's")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,

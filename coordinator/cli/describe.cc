@@ -52,7 +52,9 @@ int Describe(const DescribeOptions& options) {
   // A job that has not been planned yet has no plan to show.
   const auto plan = client.GetPlan(options.job);
   if (plan.ok()) {
-    PrintData(absl::StrCat("\n", RenderPlan(*plan, job->spec())));
+    v1::JobSpec nameless = job->spec();  // the first line has the name
+    nameless.clear_name();
+    PrintData(absl::StrCat("\n", RenderPlan(*plan, nameless)));
   }
   if (HasEnded(job->state()) && job->result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(*job)));
@@ -69,7 +71,7 @@ void AddDescribeVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("JOB", options->job, "The job's id")->required();
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);
-  SetExamples(verb, "  deltapipe describe text");
+  SetExamples(verb, "  deltapipe describe text-1");
   verb->callback([=] { *chosen = [=] { return Describe(*options); }; });
 }
 

@@ -48,6 +48,7 @@ EmbeddedJob::~EmbeddedJob() {
   guard_.Join();
   if (coordinator_ != nullptr) coordinator_->Shutdown("the run is over");
   if (launcher_ != nullptr) launcher_->Stop();
+  RemoveModelTemporaries(options_.run_folder);
 }
 
 absl::Status EmbeddedJob::Start() {
@@ -153,8 +154,9 @@ void EmbeddedJob::Guard() {
   }
   if (!has_ended) {
     GiveUp(absl::CancelledError(
-        "the job did not end its step in time and was killed; no model was "
-        "written but that of the last checkpoint"));
+        "the step being computed did not end in time and the workers were "
+        "killed: no model was written but that of the last checkpoint "
+        "(checkpoint.every)"));
   }
 }
 
@@ -163,7 +165,7 @@ void EmbeddedJob::GiveUp(const absl::Status& reason) {
     MutexLock lock(&mutex_);
     given_up_ = reason;
   }
-  client_->StopStreams();
+  client_->Stop();
 }
 
 void EmbeddedJob::NoteWorkerExit(const WorkerExit& exit) {

@@ -41,7 +41,8 @@ struct EmbeddedJobOptions {
 class EmbeddedJob {
  public:
   explicit EmbeddedJob(EmbeddedJobOptions options);
-  /// Ends the workers and the coordinator.
+  /// Ends the workers and the coordinator, and removes what a worker that was
+  /// killed had written of a model.
   ~EmbeddedJob();
 
   /// Starts coordinator and workers and submits the job.
@@ -53,8 +54,9 @@ class EmbeddedJob {
   absl::StatusOr<v1::Job> Watch(
       const std::function<void(const v1::JobEvent&)>& on_event);
 
-  /// Asks the job to end at its next step, the model written; what has not
-  /// ended after `grace` is killed. Returns at once: false if there is no job
+  /// Asks the job to end after the step being computed and to write the model;
+  /// what has not ended after `grace` is killed, and the model of the last
+  /// checkpoint is all there is. Returns at once: false if there is no job
   /// to end yet. Only the first call counts.
   bool Interrupt(const std::string& reason, std::chrono::nanoseconds grace);
 

@@ -2,7 +2,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 
 namespace deltapipe {
 namespace {
@@ -10,8 +14,8 @@ namespace {
 using std::chrono::seconds;
 
 constexpr seconds kCallLimit(10);
-/// Submitting measures the layers' costs first.
-constexpr seconds kSubmitLimit(180);
+/// Storing a job waits for the coordinator's disk.
+constexpr seconds kSubmitLimit(60);
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
@@ -22,6 +26,21 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
                                    arguments);
+}
+
+void SetLimit(seconds limit, grpc::ClientContext* context) {
+  context->set_deadline(std::chrono::system_clock::now() + limit);
+}
+
+/// Says that what comes next does not follow on what came before.
+v1::JobEvent GapEvent() {
+  v1::JobEvent event;
+  event.set_kind("warning");
+  event.set_time_millis(Clock::Real()->WallMillis());
+  event.set_text(
+      "some steps were made while nobody read their reports: they are missing "
+      "here");
+  return event;
 }
 
 v1::GetJobRequest GetRequest(const std::string& id) {
@@ -61,9 +80,9 @@ template <typename Request, typename Response>
 absl::StatusOr<Response> JobClient::Call(
     grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                  const Request&, Response*),
-    const Request& request, seconds limit) {
+    const Request& request) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + limit);
+  SetLimit(kCallLimit, &context);
   Response response;
   const grpc::Status status =
       (stub_.get()->*method)(&context, request, &response);
@@ -72,16 +91,25 @@ absl::StatusOr<Response> JobClient::Call(
 }
 
 absl::StatusOr<v1::Job> JobClient::Submit(const v1::SubmitJobRequest& request) {
-  return Call(&v1::JobService::Stub::SubmitJob, request, kSubmitLimit);
+  grpc::ClientContext context;
+  SetLimit(kSubmitLimit, &context);
+  if (!MakeStoppable(&context)) {
+    return absl::CancelledError("the submission was stopped");
+  }
+  v1::Job job;
+  const grpc::Status status = stub_->SubmitJob(&context, request, &job);
+  MakeUnstoppable();
+  if (!status.ok()) return ToStatus(status);
+  return job;
 }
 
 absl::StatusOr<v1::Job> JobClient::Get(const std::string& id) {
-  return Call(&v1::JobService::Stub::GetJob, GetRequest(id), kCallLimit);
+  return Call(&v1::JobService::Stub::GetJob, GetRequest(id));
 }
 
 absl::StatusOr<v1::ListJobsResponse> JobClient::List(
     const v1::ListJobsRequest& request) {
-  return Call(&v1::JobService::Stub::ListJobs, request, kCallLimit);
+  return Call(&v1::JobService::Stub::ListJobs, request);
 }
 
 absl::StatusOr<v1::Job> JobClient::Cancel(const std::string& id,
@@ -89,23 +117,21 @@ absl::StatusOr<v1::Job> JobClient::Cancel(const std::string& id,
   v1::CancelJobRequest request;
   request.set_id(id);
   request.set_reason(reason);
-  return Call(&v1::JobService::Stub::CancelJob, request, kCallLimit);
+  return Call(&v1::JobService::Stub::CancelJob, request);
 }
 
 absl::StatusOr<v1::Plan> JobClient::GetPlan(const std::string& id) {
   v1::GetPlanRequest request;
   request.set_id(id);
-  return Call(&v1::JobService::Stub::GetPlan, request, kCallLimit);
+  return Call(&v1::JobService::Stub::GetPlan, request);
 }
 
 absl::StatusOr<v1::ListWorkersResponse> JobClient::ListWorkers() {
-  return Call(&v1::JobService::Stub::ListWorkers, v1::ListWorkersRequest(),
-              kCallLimit);
+  return Call(&v1::JobService::Stub::ListWorkers, v1::ListWorkersRequest());
 }
 
 absl::StatusOr<v1::Version> JobClient::GetVersion() {
-  return Call(&v1::JobService::Stub::GetVersion, v1::GetVersionRequest(),
-              kCallLimit);
+  return Call(&v1::JobService::Stub::GetVersion, v1::GetVersionRequest());
 }
 
 template <typename Request, typename Item>
@@ -114,10 +140,8 @@ absl::Status JobClient::ReadStream(
         grpc::ClientContext*, const Request&),
     const Request& request, const std::function<bool(const Item&)>& on_item) {
   grpc::ClientContext context;
-  {
-    MutexLock lock(&mutex_);
-    if (is_stopped_) return absl::CancelledError("the stream was stopped");
-    stream_ = &context;
+  if (!MakeStoppable(&context)) {
+    return absl::CancelledError("the stream was stopped");
   }
   const auto reader = (stub_.get()->*open)(&context, request);
   bool wants_more = true;
@@ -125,17 +149,27 @@ absl::Status JobClient::ReadStream(
   while (wants_more && reader->Read(&item)) wants_more = on_item(item);
   if (!wants_more) context.TryCancel();
   const grpc::Status status = reader->Finish();
-  {
-    MutexLock lock(&mutex_);
-    stream_ = nullptr;
-  }
+  MakeUnstoppable();
   return wants_more ? ToStatus(status) : absl::OkStatus();
 }
 
 absl::Status JobClient::Watch(
     const v1::WatchJobRequest& request,
     const std::function<bool(const v1::JobEvent&)>& on_event) {
-  return ReadStream(&v1::JobService::Stub::WatchJob, request, on_event);
+  v1::WatchJobRequest rest = request;
+  while (true) {
+    bool has_read = false;
+    const absl::Status status = ReadStream<v1::WatchJobRequest, v1::JobEvent>(
+        &v1::JobService::Stub::WatchJob, rest, [&](const v1::JobEvent& event) {
+          has_read = true;
+          rest.set_after_sequence(
+              std::max(rest.after_sequence(), event.sequence()));
+          return on_event(event);
+        });
+    // A stream that is cut before its first event would be cut for ever.
+    if (!absl::IsResourceExhausted(status) || !has_read) return status;
+    if (!on_event(GapEvent())) return absl::OkStatus();
+  }
 }
 
 absl::Status JobClient::ReadLogs(
@@ -144,10 +178,22 @@ absl::Status JobClient::ReadLogs(
   return ReadStream(&v1::JobService::Stub::ReadLogs, request, on_line);
 }
 
-void JobClient::StopStreams() {
+bool JobClient::MakeStoppable(grpc::ClientContext* context) {
+  MutexLock lock(&mutex_);
+  if (is_stopped_) return false;
+  stoppable_ = context;
+  return true;
+}
+
+void JobClient::MakeUnstoppable() {
+  MutexLock lock(&mutex_);
+  stoppable_ = nullptr;
+}
+
+void JobClient::Stop() {
   MutexLock lock(&mutex_);
   is_stopped_ = true;
-  if (stream_ != nullptr) stream_->TryCancel();
+  if (stoppable_ != nullptr) stoppable_->TryCancel();
 }
 
 }  // namespace deltapipe

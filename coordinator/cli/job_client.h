@@ -5,7 +5,6 @@
 #ifndef DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
 #define DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
 
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,6 +21,8 @@ class JobClient {
   /// Connects on first use.
   explicit JobClient(const std::string& address);
 
+  /// CANCELLED if Stop is called meanwhile: the job may have been stored or
+  /// not.
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request);
   absl::StatusOr<v1::Job> Get(const std::string& id);
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request);
@@ -32,17 +33,23 @@ class JobClient {
   absl::StatusOr<v1::Version> GetVersion();
 
   /// Calls `on_event` for each event, on this thread, until the job has ended
-  /// (OK), the stream breaks, StopStreams is called (CANCELLED) or `on_event`
-  /// returns false (OK).
+  /// (OK), the stream breaks, Stop is called (CANCELLED) or `on_event` returns
+  /// false (OK). An `on_event` that was slow misses steps, never other events:
+  /// the coordinator cuts the stream then, and this watches again after an
+  /// event of kind "warning" that says so.
   absl::Status Watch(const v1::WatchJobRequest& request,
                      const std::function<bool(const v1::JobEvent&)>& on_event);
   absl::Status ReadLogs(const v1::ReadLogsRequest& request,
                         const std::function<bool(const v1::LogLine&)>& on_line);
 
-  /// Ends every present and future stream.
-  void StopStreams();
+  /// Ends every present and future stream and Submit.
+  void Stop();
 
  private:
+  /// From here on Stop cancels `context`. False, and nothing else, if Stop has
+  /// been called already.
+  bool MakeStoppable(grpc::ClientContext* context);
+  void MakeUnstoppable();
   template <typename Request, typename Item>
   absl::Status ReadStream(std::unique_ptr<grpc::ClientReader<Item>> (
                               v1::JobService::Stub::*open)(grpc::ClientContext*,
@@ -53,15 +60,15 @@ class JobClient {
   absl::StatusOr<Response> Call(
       grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                    const Request&, Response*),
-      const Request& request, std::chrono::seconds limit);
+      const Request& request);
   absl::Status ToStatus(const grpc::Status& status) const;
 
   const std::string address_;
   const std::unique_ptr<v1::JobService::Stub> stub_;
   Mutex mutex_;
   bool is_stopped_ DP_GUARDED_BY(mutex_) = false;
-  /// The stream being read, if any; one at a time.
-  grpc::ClientContext* stream_ DP_GUARDED_BY(mutex_) = nullptr;
+  /// The stream or Submit under way, if any; one at a time.
+  grpc::ClientContext* stoppable_ DP_GUARDED_BY(mutex_) = nullptr;
 };
 
 /// The same code and text.

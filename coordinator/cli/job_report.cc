@@ -76,10 +76,6 @@ std::string SummaryTable(const v1::Job& job) {
              result.activation_wire_bytes(), &traffic);
   AddTraffic("gradients", result.gradient_raw_bytes(),
              result.gradient_wire_bytes(), &traffic);
-  if (result.saved_raw_bytes() > 0) {
-    AddTraffic("saved activations", result.saved_raw_bytes(),
-               result.saved_stored_bytes(), &traffic);
-  }
   traffic.AddRow(
       {"evaluation", "",
        FormatBytes(static_cast<double>(result.evaluation_wire_bytes()))});
@@ -129,8 +125,6 @@ Json ResultJson(const v1::Job& job) {
   object["gradient_wire_bytes"] = result.gradient_wire_bytes();
   object["evaluation_wire_bytes"] = result.evaluation_wire_bytes();
   object["other_wire_bytes"] = result.other_wire_bytes();
-  object["saved_raw_bytes"] = result.saved_raw_bytes();
-  object["saved_stored_bytes"] = result.saved_stored_bytes();
   object["samples_applied"] = result.samples_applied();
   object["samples_dropped"] = result.samples_dropped();
   object["faults"] = FaultsJson(result.faults());

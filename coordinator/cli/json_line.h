@@ -12,8 +12,10 @@ namespace deltapipe {
 
 using Json = nlohmann::ordered_json;
 
-/// The proto JSON of `message` (64-bit integers are strings there) after
-/// "schema": its full name, such as "deltapipe.v1.Job".
+/// The fields of `message` by their names in the proto, after "schema": its
+/// full name, such as "deltapipe.v1.Job". Not proto JSON: 64-bit integers are
+/// numbers, and enum values lose the prefix of their type ("RUNNING" of
+/// JOB_STATE_RUNNING). Fields with presence that are absent are left out.
 Json ToJson(const google::protobuf::Message& message);
 
 /// `object` on one line, with its '\n'. Numbers that JSON cannot hold become

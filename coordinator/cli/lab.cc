@@ -1,13 +1,35 @@
 // deltapipe lab ...: runs deltapipe-lab beside this program.
-#include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "compression/codec_spec.h"
+#include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/program_path.h"
+#include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
 
 namespace deltapipe {
+namespace {
+
+/// The verbs of deltapipe-lab (worker/lab/lab.cc).
+constexpr absl::string_view kLabVerbs[] = {"codec", "codecs"};
+
+/// "" if `words` begin with a flag or a verb that deltapipe-lab has.
+std::string UnknownLabVerb(const std::vector<std::string>& words) {
+  if (words.empty() || absl::StartsWith(words[0], "-")) return "";
+  for (const absl::string_view verb : kLabVerbs) {
+    if (words[0] == verb) return "";
+  }
+  return absl::StrCat("unknown verb '", words[0], "'",
+                      NearestNameHint(words[0], kLabVerbs),
+                      "; see deltapipe lab --help");
+}
+
+}  // namespace
 
 void AddLabVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb = app->add_subcommand(
@@ -20,9 +42,15 @@ void AddLabVerb(CLI::App* app, VerbAction* chosen) {
               "  deltapipe lab codec --codec \"int(4)\" --in x.safetensors "
               "--out y.safetensors");
   verb->callback([=] {
-    *chosen = [verb] {
+    *chosen = [verb]() -> int {
+      const std::vector<std::string> words = verb->remaining();
+      const std::string unknown = UnknownLabVerb(words);
+      if (!unknown.empty()) {
+        PrintError(unknown);
+        return kExitUsage;
+      }
       return Fail(BecomeProgram(absl::StrCat(ProgramFolder(), "/deltapipe-lab"),
-                                verb->remaining()));
+                                words));
     };
   });
 }

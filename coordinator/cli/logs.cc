@@ -35,7 +35,7 @@ int Logs(const LogsOptions& options) {
   std::atomic<JobClient*> watched{nullptr};
   SignalWatch signals([&watched](int, int) {
     JobClient* const client = watched;
-    if (client != nullptr) client->StopStreams();
+    if (client != nullptr) client->Stop();
   });
   JobClient client(options.coordinator);
   watched = &client;
@@ -66,11 +66,11 @@ void AddLogsVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("--tail", options->tail,
                    "Begin with the last N lines; 0 begins with the first")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);
-  SetExamples(verb, "  deltapipe logs text -f --tail 20");
+  SetExamples(verb, "  deltapipe logs text-1 -f --tail 20");
   verb->callback([=] { *chosen = [=] { return Logs(*options); }; });
 }
 

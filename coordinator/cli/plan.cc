@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -47,7 +48,7 @@ absl::StatusOr<v1::StageProfile> LayerCosts(v1::JobSpec spec) {
 
 int MakePlan(const PlanOptions& options) {
   SpecReading reading;
-  if (!ReadSpecOrExplain(options.spec, /*check_corpus=*/false, &reading)) {
+  if (!ReadSpecOrExplain(options.spec, CorpusCheck::kIfHere, &reading)) {
     return kExitUsage;
   }
   PlanInputs inputs;
@@ -58,9 +59,15 @@ int MakePlan(const PlanOptions& options) {
   }
   inputs.train_samples = EstimateTrainSamples(inputs.spec);
   // As `run` would place them: all on this machine.
-  inputs.worker_memory_bytes =
-      MachineMemoryBytes() / std::max(1, inputs.spec.parallel().stages() *
-                                             inputs.spec.parallel().replicas());
+  WorkerInfo worker;
+  worker.cores = static_cast<int>(std::thread::hardware_concurrency());
+  worker.memory_bytes = MachineMemoryBytes();
+  const std::vector<WorkerInfo> workers(
+      static_cast<size_t>(inputs.spec.parallel().stages() *
+                          inputs.spec.parallel().replicas()),
+      worker);
+  inputs.worker_memory_bytes = LeastWorkerMemory(workers);
+  inputs.compute_slowdown = ComputeSlowdown(inputs.spec, workers);
   auto profile = LayerCosts(inputs.spec);
   if (!profile.ok()) return Fail(profile.status());
   inputs.profile = *std::move(profile);
@@ -75,8 +82,10 @@ int MakePlan(const PlanOptions& options) {
     PrintData(JsonLine(object));
     return kExitOk;
   }
+  v1::JobSpec nameless = inputs.spec;  // the first line has the name
+  nameless.clear_name();
   PrintData(absl::StrCat(JobBanner(inputs.spec), "\n\n",
-                         RenderPlan(planned->plan, inputs.spec)));
+                         RenderPlan(planned->plan, nameless)));
   for (const std::string& note : planned->notes) PrintNote(note);
   if (inputs.train_samples == 0) {
     PrintNote(absl::StrCat("data.path '", inputs.spec.data().path(),

@@ -90,14 +90,16 @@ int RunJob(const v1::JobSpec& spec, const std::string& folder,
   job_options.run_folder = folder;
   job_options.num_workers = options.workers;
   EmbeddedJob job(job_options);
-  SignalWatch signals([&job](int signal, int count) {
+  SignalWatch signals([&job, &folder](int signal, int count) {
     if (count == 1 && job.Interrupt("interrupted", kInterruptGrace)) {
       PrintNote(
-          "\nending at this step; the model is being written "
-          "(once more ends at once)");
+          "\nending: the model is written if the step being computed ends "
+          "within a second (checkpoint.every writes it along the way); once "
+          "more ends at once");
       return;
     }
-    // The workers die with this process.
+    // The workers die with this process, whatever they are writing.
+    RemoveModelTemporaries(folder);
     _exit(ExitCodeOfSignal(signal));
   });
   PrintStart(spec, folder, options.json);
@@ -130,7 +132,7 @@ int RunJob(const v1::JobSpec& spec, const std::string& folder,
 
 int Run(const RunOptions& options) {
   SpecReading reading;
-  if (!ReadSpecOrExplain(options.spec, /*check_corpus=*/true, &reading)) {
+  if (!ReadSpecOrExplain(options.spec, CorpusCheck::kAlways, &reading)) {
     return kExitUsage;
   }
   v1::JobSpec spec = reading.spec;
@@ -170,8 +172,12 @@ void AddRunVerb(CLI::App* app, VerbAction* chosen) {
               "  deltapipe run examples/text.yaml --set data.path=mine.txt "
               "--set train.steps=300\n"
               "  deltapipe run examples/mlp.yaml --json > events.ndjson\n"
-              "Ctrl-C ends the job at its next step and keeps the model; twice "
-              "ends it at once.");
+              "Ctrl-C ends the job and everything it started within 2 s. The "
+              "model is\n"
+              "written if the step being computed ends in half of that; for "
+              "longer steps,\n"
+              "let checkpoint.every write it along the way. Ctrl-C twice ends "
+              "at once.");
   verb->callback([=] { *chosen = [=] { return Run(*options); }; });
 }
 

@@ -7,11 +7,13 @@
 #include <system_error>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "compression/codec_spec.h"
+#include "coordinator/cli/utf8.h"
 
 namespace deltapipe {
 namespace {
@@ -19,10 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMaxRunsOfAName = 100000;
+constexpr char kModelFile[] = "model.safetensors";
 
 bool HasModel(const std::string& folder) {
   std::error_code error;
-  return fs::is_regular_file(fs::path(folder) / "model.safetensors", error);
+  return fs::is_regular_file(fs::path(folder) / kModelFile, error);
 }
 
 std::string WhichRunsThereAre(const std::string& runs, const std::string& job) {
@@ -68,6 +71,7 @@ std::string BaseName(const std::string& path) {
 absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
                                             const std::string& name) {
   const std::string parent = AbsolutePath(runs);
+  DP_RETURN_IF_ERROR(CheckUtf8("the folder of runs", parent));
   DP_RETURN_IF_ERROR(MakeDirectories(parent));
   for (int i = 1; i <= kMaxRunsOfAName; ++i) {
     const std::string folder =
@@ -78,6 +82,20 @@ absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
   return absl::ResourceExhaustedError(
       absl::StrCat("no free folder name for ", name, " below ", parent,
                    ": remove old runs, or give the job another name"));
+}
+
+void RemoveModelTemporaries(const std::string& folder) {
+  // As WriteFileAtomically names them.
+  const std::string prefix = absl::StrCat(kModelFile, ".tmp-");
+  std::vector<fs::path> left;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (absl::StartsWith(name, prefix)) left.push_back(it->path());
+  }
+  // What cannot be removed harms nobody: no one reads such a file.
+  for (const fs::path& path : left) fs::remove(path, error);
 }
 
 absl::StatusOr<std::string> FindRunFolder(const std::string& runs,

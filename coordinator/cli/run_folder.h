@@ -9,10 +9,15 @@
 namespace deltapipe {
 
 /// Makes a folder of its own for `name` below `runs` (made if need be): NAME,
-/// else NAME-2, NAME-3, ... Returns its absolute path. The errors of
-/// MakeDirectories: PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...
+/// else NAME-2, NAME-3, ... Returns its absolute path. INVALID_ARGUMENT: the
+/// path is not UTF-8. The errors of MakeDirectories: PERMISSION_DENIED,
+/// RESOURCE_EXHAUSTED, ...
 absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
                                             const std::string& name);
+
+/// Removes the files that a process which was killed while it wrote the model
+/// has left in `folder`. Nobody may be writing it.
+void RemoveModelTemporaries(const std::string& folder);
 
 /// The folder that `job` names: a path to one, or a name below `runs`.
 /// NOT_FOUND if there is none with a model; says which runs there are.

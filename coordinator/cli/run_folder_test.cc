@@ -51,6 +51,25 @@ TEST_F(RunFolderTest, FindsByNameAndByPathWhatHasAModel) {
   EXPECT_EQ(*FindRunFolder("elsewhere", folder), folder);
 }
 
+TEST_F(RunFolderTest, WhatAKilledWriterLeftIsRemovedAndTheModelIsNot) {
+  const std::string folder = *CreateRunFolder(runs_, "text");
+  const std::string model = folder + "/model.safetensors";
+  ASSERT_TRUE(WriteFileAtomically(model, "x").ok());
+  ASSERT_TRUE(WriteFileAtomically(model + ".tmp-12-0", "half").ok());
+
+  RemoveModelTemporaries(folder);
+
+  EXPECT_EQ(access((model + ".tmp-12-0").c_str(), F_OK), -1);
+  EXPECT_EQ(access(model.c_str(), F_OK), 0);
+}
+
+TEST_F(RunFolderTest, AFolderThatIsNotUtf8IsRefused) {
+  const auto folder = CreateRunFolder(runs_ + "\xff", "text");
+
+  EXPECT_EQ(folder.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(folder.status().message()), HasSubstr("\\xff"));
+}
+
 TEST_F(RunFolderTest, NamesTheNearestRun) {
   const std::string folder = *CreateRunFolder(runs_, "text");
   ASSERT_TRUE(WriteFileAtomically(folder + "/model.safetensors", "x").ok());

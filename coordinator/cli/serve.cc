@@ -75,6 +75,7 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
       "coordinator", "Serve jobs to workers on this and other machines");
   verb->add_option("--listen", options->listen,
                    "Where to listen; port 0 takes a free one")
+      ->check(HostPort(0))
       ->type_name("HOST:PORT")
       ->capture_default_str();
   verb->add_flag("--insecure", options->insecure,

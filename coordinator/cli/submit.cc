@@ -34,6 +34,14 @@ std::string NewRequestId() {
                       absl::Hex(entropy(), absl::kZeroPad8));
 }
 
+/// {"event":EVENT,"schema":"deltapipe.v1.Job","id":..,...}.
+Json EventOfJob(const std::string& event, const v1::Job& job) {
+  Json object;
+  object["event"] = event;
+  object.update(ToJson(job));
+  return object;
+}
+
 int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
                JobClient* client, const SignalWatch& signals) {
   JobPrinter printer(job.id(), options.json, Clock::Real());
@@ -70,7 +78,9 @@ int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
 
 int Submit(const SubmitOptions& options) {
   SpecReading reading;
-  if (!ReadSpecOrExplain(options.spec, options.here, &reading)) {
+  const CorpusCheck check =
+      options.here ? CorpusCheck::kAlways : CorpusCheck::kNever;
+  if (!ReadSpecOrExplain(options.spec, check, &reading)) {
     return kExitUsage;
   }
   v1::JobSpec spec = reading.spec;
@@ -87,7 +97,7 @@ int Submit(const SubmitOptions& options) {
   std::atomic<JobClient*> watched{nullptr};
   SignalWatch signals([&watched](int, int) {
     JobClient* const client = watched;
-    if (client != nullptr) client->StopStreams();
+    if (client != nullptr) client->Stop();
   });
   JobClient client(options.coordinator);
   watched = &client;
@@ -97,19 +107,25 @@ int Submit(const SubmitOptions& options) {
   request.set_validate_only(options.dry_run);
   request.set_run_folder(options.run_folder);
   const auto job = client.Submit(request);
+  if (!job.ok() && signals.first_signal() != 0) {
+    PrintNote(
+        "interrupted before the coordinator had answered: 'deltapipe ls' shows "
+        "whether it has the job");
+    return ExitCodeOfSignal(signals.first_signal());
+  }
   if (!job.ok()) return Fail(job.status());
   if (options.dry_run) {
+    if (options.json) PrintData(JsonLine(EventOfJob("accepted", *job)));
     PrintNote("the coordinator accepts this spec; nothing was submitted");
     return kExitOk;
   }
+  if (options.json) PrintData(JsonLine(EventOfJob("submitted", *job)));
   if (options.detach) {
-    PrintData(options.json ? JsonLine(ToJson(*job))
-                           : absl::StrCat(job->id(), "\n"));
+    if (!options.json) PrintData(absl::StrCat(job->id(), "\n"));
     return kExitOk;
   }
   const std::string banner = absl::StrCat(job->id(), " = ", JobBanner(spec));
   if (options.json) {
-    PrintData(JsonLine(ToJson(*job)));
     PrintNote(banner);
   } else {
     PrintData(absl::StrCat(banner, "\n"));
@@ -130,10 +146,11 @@ void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
                  "The workers see this machine's files: check data.path here "
                  "and send it absolute");
   verb->add_flag("-n,--dry-run", options->dry_run,
-                 "Have the coordinator check the spec only");
+                 "Have the coordinator check the spec only; 'plan' shows what "
+                 "would run");
   verb->add_option("--run-folder", options->run_folder,
-                   "Where the writing worker leaves the model; default: "
-                   "runs/JOB from its folder")
+                   "Where the writing worker leaves the model; default: a "
+                   "folder named like the job below its --folder")
       ->type_name("DIR");
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);

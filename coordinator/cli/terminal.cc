@@ -53,4 +53,8 @@ void PrintData(const std::string& text) {
   std::fflush(stdout);
 }
 
+bool IsOutputWhole() {
+  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+}
+
 }  // namespace deltapipe

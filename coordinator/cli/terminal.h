@@ -25,6 +25,8 @@ void PrintError(const std::string& message);
 void PrintNote(const std::string& line);
 /// Writes `text` to stdout and flushes it.
 void PrintData(const std::string& text);
+/// Flushes stdout; whether all that was ever written to it has arrived.
+bool IsOutputWhole();
 
 }  // namespace deltapipe
 

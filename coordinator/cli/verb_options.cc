@@ -1,8 +1,14 @@
 #include "coordinator/cli/verb_options.h"
 
+#include <unistd.h>
+
+#include <limits>
+
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/terminal.h"
+#include "coordinator/service/listen_address.h"
 #include "coordinator/spec/corpus_check.h"
 
 namespace deltapipe {
@@ -12,10 +18,32 @@ void AddJsonFlag(CLI::App* verb, bool* json) {
                  "Print JSON, one object a line, with a schema field");
 }
 
+CLI::Validator HostPort(int least_port) {
+  const auto check = [least_port](std::string& text) -> std::string {
+    const auto address = ParseListenAddress(text);
+    if (address.ok() && address->port >= least_port) return "";
+    return absl::StrCat("expected HOST:PORT with a port from ", least_port,
+                        " to 65535, such as ", kDefaultCoordinator, ", got '",
+                        text, "'");
+  };
+  return CLI::Validator(check, "");
+}
+
+CLI::Validator NotNegative() {
+  const auto check = [](std::string& text) -> std::string {
+    int number = 0;
+    if (absl::SimpleAtoi(text, &number) && number >= 0) return "";
+    return absl::StrCat("expected a whole number from 0 to ",
+                        std::numeric_limits<int>::max(), ", got '", text, "'");
+  };
+  return CLI::Validator(check, "");
+}
+
 void AddCoordinatorOption(CLI::App* verb, std::string* address) {
   *address = kDefaultCoordinator;
   verb->add_option("--coordinator", *address, "Where the coordinator listens")
       ->envname("DELTAPIPE_COORDINATOR")
+      ->check(HostPort(1))
       ->type_name("HOST:PORT")
       ->capture_default_str();
 }
@@ -41,14 +69,18 @@ void SetExamples(CLI::App* verb, const std::string& examples) {
   verb->footer(absl::StrCat("Examples:\n", examples));
 }
 
-bool ReadSpecOrExplain(const SpecOptions& options, bool check_corpus,
+bool ReadSpecOrExplain(const SpecOptions& options, CorpusCheck check,
                        SpecReading* reading) {
   auto read = ReadJobSpec(options.path, options.overrides);
   if (!read.ok()) {
     PrintError(std::string(read.status().message()));
     return false;
   }
-  if (check_corpus && !read->is_refused("data.path") &&
+  const bool is_corpus_due =
+      check == CorpusCheck::kAlways ||
+      (check == CorpusCheck::kIfHere &&
+       access(read->spec.data().path().c_str(), F_OK) == 0);
+  if (is_corpus_due && !read->is_refused("data.path") &&
       !read->is_refused("model.kind")) {
     read->Add(CheckCorpus(read->spec));
   }

@@ -16,6 +16,11 @@ inline constexpr char kDefaultRuns[] = "runs";
 
 /// --json
 void AddJsonFlag(CLI::App* verb, bool* json);
+/// Refuses what is not HOST:PORT, or has a port below `least_port`, in one
+/// sentence: 0 is for addresses to listen on.
+CLI::Validator HostPort(int least_port);
+/// Refuses what is not a whole number of 0 or more.
+CLI::Validator NotNegative();
 /// --coordinator HOST:PORT, or $DELTAPIPE_COORDINATOR
 void AddCoordinatorOption(CLI::App* verb, std::string* address);
 /// --runs DIR
@@ -31,10 +36,14 @@ void AddSpecOptions(CLI::App* verb, SpecOptions* options);
 /// Text that follows the options in a verb's help.
 void SetExamples(CLI::App* verb, const std::string& examples);
 
-/// Reads the spec; with `check_corpus` also looks at the file it trains on.
-/// Prints every violation, or why the file cannot be read, and returns false
-/// (exit code 2) unless all is well.
-bool ReadSpecOrExplain(const SpecOptions& options, bool check_corpus,
+/// Whether the file that a spec trains on is looked at: kIfHere leaves it be
+/// where this machine has none.
+enum class CorpusCheck { kNever, kIfHere, kAlways };
+
+/// Reads the spec, and looks at its corpus as `check` says. Prints every
+/// violation, or why the file cannot be read, and returns false (exit code 2)
+/// unless all is well.
+bool ReadSpecOrExplain(const SpecOptions& options, CorpusCheck check,
                        SpecReading* reading);
 
 /// Prints the error (each line of several on its own) and returns its exit

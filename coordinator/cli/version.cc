@@ -45,6 +45,7 @@ void AddVersionVerb(CLI::App* app, VerbAction* chosen) {
       "version", "Print the version, and that of a coordinator if asked");
   verb->add_option("--coordinator", options->coordinator,
                    "Ask this coordinator too")
+      ->check(HostPort(1))
       ->type_name("HOST:PORT");
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,

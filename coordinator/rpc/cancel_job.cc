@@ -11,7 +11,7 @@ constexpr size_t kMaxReason = 1000;
 
 absl::Status AlreadyFinished(const v1::Job& job) {
   return absl::FailedPreconditionError(
-      absl::StrCat("job '", job.id(), "' is ", v1::JobState_Name(job.state()),
+      absl::StrCat("job '", job.id(), "' is ", StateWord(job.state()),
                    " already (", job.reason(), "): nothing to cancel"));
 }
 

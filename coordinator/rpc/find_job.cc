@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 
 namespace deltapipe {
@@ -37,12 +39,18 @@ std::string NearestId(const std::string& id,
   size_t least = SIZE_MAX;
   for (const std::string& candidate : ids) {
     const size_t distance = EditDistance(id, candidate);
-    if (distance < least) {
+    const bool is_similar = 3 * distance <= id.size() + 2 ||
+                            (!id.empty() && absl::StartsWith(candidate, id));
+    if (is_similar && distance < least) {
       least = distance;
       nearest = candidate;
     }
   }
   return nearest;
+}
+
+std::string StateWord(v1::JobState state) {
+  return std::string(absl::StripPrefix(v1::JobState_Name(state), "JOB_STATE_"));
 }
 
 absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id) {
@@ -59,8 +67,11 @@ absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id) {
     return absl::NotFoundError(
         absl::StrCat("no job '", shown, "': this coordinator has no jobs yet"));
   }
+  const std::string nearest = NearestId(shown, ids);
   return absl::NotFoundError(absl::StrCat(
-      "no job '", shown, "' (did you mean '", NearestId(shown, ids), "'?)"));
+      "no job '", shown, "'",
+      nearest.empty() ? ": 'deltapipe ls' lists those that there are"
+                      : absl::StrCat(" (did you mean '", nearest, "'?)")));
 }
 
 }  // namespace deltapipe

@@ -11,13 +11,17 @@
 
 namespace deltapipe {
 
-/// NOT_FOUND names the id and the nearest one that there is.
+/// NOT_FOUND names the id and, if one is similar, the nearest that there is.
 absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id);
 
-/// The id among `ids` that takes the fewest edits to reach from `id`; empty if
-/// there are none.
+/// The id among `ids` that takes the fewest edits to reach from `id`, of those
+/// that begin with it or take at most a third of its length; empty if none
+/// does.
 std::string NearestId(const std::string& id,
                       const std::vector<std::string>& ids);
+
+/// "RUNNING" of JOB_STATE_RUNNING.
+std::string StateWord(v1::JobState state);
 
 }  // namespace deltapipe
 

@@ -12,7 +12,7 @@ absl::StatusOr<v1::Plan> GetPlan(ControlPlane* plane,
   if (stored.plan.has_value()) return *stored.plan;
   return absl::FailedPreconditionError(absl::StrCat(
       "job '", request.id(), "' has no plan: it is ",
-      v1::JobState_Name(stored.job.state()), " (", stored.job.reason(), ")"));
+      StateWord(stored.job.state()), " (", stored.job.reason(), ")"));
 }
 
 }  // namespace deltapipe

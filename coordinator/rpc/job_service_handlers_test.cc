@@ -26,7 +26,6 @@
 namespace deltapipe {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -106,11 +105,28 @@ class HandlersTest : public ::testing::Test {
 };
 
 TEST_F(HandlersTest, SubmitListsEveryViolationOneALine) {
-  const auto job = SubmitJob(plane_.get(), v1::SubmitJobRequest());
+  v1::SubmitJobRequest request = Request();
+  request.mutable_spec()->mutable_train()->set_steps(0);
+  request.mutable_spec()->mutable_train()->set_batch(0);
+
+  const auto job = SubmitJob(plane_.get(), request);
 
   EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(std::string(job.status().message()),
             "train.steps: too few\ntrain.batch: too small");
+}
+
+TEST_F(HandlersTest, SubmitFillsInWhatAClientLeavesOut) {
+  v1::SubmitJobRequest request;
+  request.mutable_spec()->set_name("text");
+  request.mutable_spec()->mutable_train()->set_batch(8);
+
+  const auto job = SubmitJob(plane_.get(), request);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->spec().train().batch(), 8);
+  EXPECT_EQ(job->spec().train().steps(), 1000);
+  EXPECT_EQ(job->spec().failure().detection_budget(), "10s");
 }
 
 TEST_F(HandlersTest, ValidateOnlyStoresNothing) {
@@ -156,6 +172,15 @@ TEST_F(HandlersTest, UnknownJobIsNamedWithTheNearest) {
             "no job 'txt-1' (did you mean 'text-1'?)");
 }
 
+TEST_F(HandlersTest, WhatIsNotSimilarIsNotSuggested) {
+  Submit();
+
+  const auto job = FindJob(plane_.get(), "nobody");
+
+  EXPECT_EQ(std::string(job.status().message()),
+            "no job 'nobody': 'deltapipe ls' lists those that there are");
+}
+
 TEST_F(HandlersTest, LongUnknownIdIsNotRepeatedWhole) {
   Submit();
 
@@ -167,6 +192,8 @@ TEST_F(HandlersTest, LongUnknownIdIsNotRepeatedWhole) {
 TEST(NearestIdTest, FewestEditsWin) {
   EXPECT_EQ(NearestId("text-2", {"text-11", "text-3", "test-2x"}), "text-3");
   EXPECT_EQ(NearestId("tex", {"other", "text"}), "text");
+  EXPECT_EQ(NearestId("text", {"mlp-1", "text-12"}), "text-12");
+  EXPECT_EQ(NearestId("nobody", {"text-1"}), "");
   EXPECT_EQ(NearestId("x", {}), "");
 }
 
@@ -235,7 +262,7 @@ TEST_F(HandlersTest, CancelIsIdempotentUntilTheEndThenRefused) {
 
   EXPECT_EQ(again.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(again.status().message()),
-              AllOf(HasSubstr("JOB_STATE_CANCELLED"), HasSubstr("text-1")));
+              HasSubstr("job 'text-1' is CANCELLED already"));
 }
 
 TEST_F(HandlersTest, PlanOfAnUnplannedJobIsAStateError) {
@@ -249,7 +276,8 @@ TEST_F(HandlersTest, PlanOfAnUnplannedJobIsAStateError) {
                   .ok());
 
   EXPECT_EQ(none.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(none.status().message()), HasSubstr("PENDING"));
+  EXPECT_THAT(std::string(none.status().message()),
+              HasSubstr("it is PENDING ("));
   EXPECT_EQ(GetPlan(plane_.get(), request)->schedule(), "gpipe");
 }
 

@@ -1,10 +1,12 @@
 #include "coordinator/rpc/submit_job.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "coordinator/spec/job_spec.h"
 
 namespace deltapipe {
 namespace {
@@ -26,12 +28,14 @@ absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
         absl::StrCat("request_id has ", request.request_id().size(),
                      " bytes, expected at most ", kMaxRequestId));
   }
-  const std::vector<std::string> violations = plane->CheckSpec(request.spec());
+  v1::JobSpec spec = request.spec();
+  FillDefaults(&spec);
+  const std::vector<std::string> violations = plane->CheckSpec(spec);
   if (!violations.empty()) {
     return absl::InvalidArgumentError(absl::StrJoin(violations, "\n"));
   }
   NewJob job;
-  job.spec = request.spec();
+  job.spec = std::move(spec);
   job.request_id = request.request_id();
   job.run_folder = request.run_folder();
   job.time_millis = plane->clock()->WallMillis();

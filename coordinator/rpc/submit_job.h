@@ -8,6 +8,7 @@
 
 namespace deltapipe {
 
+/// Fields that are absent from the spec get their defaults first.
 /// INVALID_ARGUMENT: every violation of the spec, one a line. With
 /// validate_only the answer is the job as it would be, without an id.
 absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,

@@ -1,0 +1,142 @@
+#include "coordinator/cli/job_client.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/mutex.h"
+#include "base/thread.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+/// Cuts each watch after two events, as a coordinator does whose reader is
+/// slow, until there are no more; never answers a submission.
+class ScriptedService : public v1::JobService::Service {
+ public:
+  explicit ScriptedService(int64_t num_events) : num_events_(num_events) {}
+
+  grpc::Status WatchJob(grpc::ServerContext*,
+                        const v1::WatchJobRequest* request,
+                        grpc::ServerWriter<v1::JobEvent>* writer) override {
+    const int64_t first = request->after_sequence() + 1;
+    for (int64_t i = first; i <= num_events_; ++i) {
+      if (i == first + 2) return TooSlow();
+      v1::JobEvent event;
+      event.set_sequence(i);
+      event.set_kind("worker");
+      writer->Write(event);
+    }
+    return num_events_ == 0 ? TooSlow() : grpc::Status::OK;
+  }
+
+  grpc::Status SubmitJob(grpc::ServerContext* context,
+                         const v1::SubmitJobRequest*, v1::Job*) override {
+    MutexLock lock(&mutex_);
+    has_submission_ = true;
+    changed_.NotifyAll();
+    // The client's cancellation reaches no handler that waits like this one.
+    changed_.WaitUntil(lock, Deadline::After(std::chrono::seconds(60)),
+                       [this] { return is_over_; });
+    return context->IsCancelled() ? grpc::Status::CANCELLED : grpc::Status::OK;
+  }
+
+  void AwaitSubmission() {
+    MutexLock lock(&mutex_);
+    changed_.Wait(lock, [this] { return has_submission_; });
+  }
+  void Finish() {
+    MutexLock lock(&mutex_);
+    is_over_ = true;
+    changed_.NotifyAll();
+  }
+
+ private:
+  static grpc::Status TooSlow() {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                        "the watch was cut");
+  }
+
+  const int64_t num_events_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool has_submission_ DP_GUARDED_BY(mutex_) = false;
+  bool is_over_ DP_GUARDED_BY(mutex_) = false;
+};
+
+struct Server {
+  explicit Server(int64_t num_events) : service(num_events) {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                             &port);
+    builder.RegisterService(&service);
+    server = builder.BuildAndStart();
+    address = "127.0.0.1:" + std::to_string(port);
+  }
+  ~Server() {
+    service.Finish();
+    server->Shutdown();
+  }
+  ScriptedService service;
+  std::unique_ptr<grpc::Server> server;
+  std::string address;
+};
+
+TEST(JobClientTest, AWatchThatIsCutGoesOnWhereItWas) {
+  Server server(5);
+  JobClient client(server.address);
+  std::vector<int64_t> sequences;
+  std::string warning;
+
+  const absl::Status status =
+      client.Watch(v1::WatchJobRequest(), [&](const v1::JobEvent& event) {
+        sequences.push_back(event.sequence());
+        if (event.kind() == "warning") warning = event.text();
+        return true;
+      });
+
+  EXPECT_TRUE(status.ok()) << status;
+  // A 0 is the warning that steps may be missing.
+  EXPECT_THAT(sequences, ElementsAre(1, 2, 0, 3, 4, 0, 5));
+  EXPECT_THAT(warning, HasSubstr("missing"));
+}
+
+TEST(JobClientTest, AWatchThatIsCutBeforeItsFirstEventFails) {
+  Server server(0);
+  JobClient client(server.address);
+
+  const absl::Status status = client.Watch(
+      v1::WatchJobRequest(), [](const v1::JobEvent&) { return true; });
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(JobClientTest, StopEndsASubmissionThatIsNotAnswered) {
+  Server server(1);
+  JobClient client(server.address);
+  Thread stopper("stopper", [&] {
+    server.service.AwaitSubmission();
+    client.Stop();
+  });
+
+  const auto job = client.Submit(v1::SubmitJobRequest());
+  stopper.Join();
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(client.Submit(v1::SubmitJobRequest()).status().code(),
+            absl::StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace deltapipe
