@@ -132,6 +132,7 @@ TEST(BadSpecTest, AnUnwritableFolderIsNamedWithTheRemedy) {
 
   EXPECT_NE(outcome.exit_code, 0) << outcome.text;
   EXPECT_THAT(outcome.errors, HasSubstr("runs"));
+  EXPECT_THAT(outcome.errors, HasSubstr("choose another path"));
   EXPECT_THAT(WaitForNoneMarked(bench.mark(), seconds(2)), IsEmpty());
 }
 

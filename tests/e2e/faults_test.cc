@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -127,6 +128,30 @@ TEST(FaultsTest, AnInterruptBeforeTheFirstStepEndsEverything) {
 
   EXPECT_EQ(run->WaitForExit(seconds(3)), 130) << run->all();
   EXPECT_THAT(WaitForNoneMarked(bench.mark(), seconds(2)), IsEmpty());
+}
+
+TEST(FaultsTest, AnInterruptedComparisonLeavesNothingBehind) {
+  Workbench bench;
+  auto compare = bench.StartProgram(
+      {"/bin/sh", "-c", "export TMPDIR=\"$PWD\"; exec \"$@\"", "sh",
+       bench.program("deltapipe"), "compare", "job.yaml", "--set",
+       "train.steps=1000000"});
+  ASSERT_TRUE(compare->WaitForOutput(
+      [](const std::string& text) {
+        return text.find("step=") != std::string::npos;
+      },
+      seconds(60)))
+      << compare->all();
+
+  compare->Signal(SIGINT);
+
+  EXPECT_EQ(compare->WaitForExit(seconds(2)), 130) << compare->all();
+  EXPECT_THAT(WaitForNoneMarked(bench.mark(), seconds(2)), IsEmpty());
+  for (const auto& entry :
+       std::filesystem::directory_iterator(bench.folder())) {
+    EXPECT_THAT(entry.path().filename().string(),
+                testing::Not(testing::StartsWith("deltapipe-compare-")));
+  }
 }
 
 }  // namespace

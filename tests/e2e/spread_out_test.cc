@@ -52,6 +52,17 @@ class SpreadOutTest : public testing::Test {
         {bench_.program("deltapipe-worker"), "--coordinator", address_});
   }
 
+  /// Waits until the coordinator has `count` workers, no more and no fewer.
+  bool AwaitWorkers(size_t count) {
+    const auto end = std::chrono::steady_clock::now() + seconds(30);
+    while (std::chrono::steady_clock::now() < end) {
+      if (Ask({"worker", "ls", "--json"}).Objects().size() == count) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   Outcome Ask(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--coordinator", address_});
     return bench_.Run(arguments);
@@ -188,6 +199,77 @@ TEST_F(SpreadOutTest, AKilledWorkerFailsItsJobAndTheOthersTakeTheNext) {
   EXPECT_THAT(outcome.errors,
               testing::ContainsRegex("stage [01], replica [01].* step [0-9]+"));
   EXPECT_THAT(AwaitEnd(next), HasSubstr("SUCCEEDED"));
+}
+
+TEST_F(SpreadOutTest, AnIdleWorkerThatIsKilledCanBeReplaced) {
+  auto coordinator = StartCoordinator();
+  std::vector<std::unique_ptr<Process>> workers;
+  for (int i = 0; i < 4; ++i) workers.push_back(StartWorker());
+  ASSERT_TRUE(AwaitWorkers(4));
+
+  workers[2]->Signal(SIGKILL);
+  ASSERT_TRUE(AwaitWorkers(3));
+  workers.push_back(StartWorker());
+
+  EXPECT_THAT(AwaitEnd(Submit()), HasSubstr("SUCCEEDED"));
+}
+
+TEST_F(SpreadOutTest, SubmitEndsAtASignalWhileNobodyAnswers) {
+  auto coordinator = StartCoordinator();
+  coordinator->Signal(SIGSTOP);
+  auto submit =
+      bench_.Start({"submit", "job.yaml", "-d", "--coordinator", address_});
+  // The last that it says before it submits.
+  ASSERT_TRUE(submit->WaitForOutput(
+      [](const std::string& text) {
+        return text.find("is relative") != std::string::npos;
+      },
+      seconds(20)))
+      << submit->all();
+
+  submit->Signal(SIGTERM);
+  const Outcome outcome = bench_.Finish(submit.get(), seconds(5));
+
+  EXPECT_EQ(outcome.exit_code, 143) << outcome.text;
+}
+
+TEST_F(SpreadOutTest, SubmittedJobsAreAnEventAndADryRunSubmitsNothing) {
+  auto coordinator = StartCoordinator();
+
+  const Outcome dry = Ask({"submit", "job.yaml", "--dry-run", "--json"});
+  const Outcome submit = Ask({"submit", "job.yaml", "-d", "--json"});
+  const Outcome list = Ask({"ls", "--json"});
+
+  ASSERT_THAT(dry.Events("accepted"), SizeIs(1)) << dry.text;
+  EXPECT_EQ(dry.Events("accepted")[0].value("id", "none"), "");
+  ASSERT_THAT(submit.Events("submitted"), SizeIs(1)) << submit.text;
+  EXPECT_EQ(submit.Events("submitted")[0].value("state", ""), "PENDING");
+  ASSERT_THAT(list.Objects(), SizeIs(1)) << list.text;
+  EXPECT_EQ(list.Objects()[0].value("state", ""), "PENDING");
+  EXPECT_TRUE(list.Objects()[0]["create_time_millis"].is_number());
+}
+
+TEST_F(SpreadOutTest, CancelOfAWaitingJobSaysThatItWaited) {
+  auto coordinator = StartCoordinator();
+  const std::string id = Submit();
+
+  const Outcome cancel = Ask({"cancel", id});
+
+  EXPECT_EQ(cancel.exit_code, 0) << cancel.text;
+  EXPECT_EQ(cancel.output,
+            id + " is cancelled: it was still waiting for workers\n");
+}
+
+TEST_F(SpreadOutTest, AWorkerListensBeyondLoopbackOnlyWithInsecure) {
+  auto worker =
+      bench_.StartProgram({bench_.program("deltapipe-worker"), "--coordinator",
+                           "127.0.0.1:1", "--listen", "0.0.0.0:0"});
+
+  const Outcome outcome = bench_.Finish(worker.get(), seconds(60));
+
+  EXPECT_EQ(outcome.exit_code, 6) << outcome.text;
+  EXPECT_THAT(outcome.errors, HasSubstr("--listen 0.0.0.0:0"));
+  EXPECT_THAT(outcome.errors, HasSubstr("give --insecure"));
 }
 
 TEST_F(SpreadOutTest, ListeningBeyondLoopbackTakesInsecure) {

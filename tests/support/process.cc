@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -57,15 +58,77 @@ bool IsZombie(const std::string& folder) {
          stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X';
 }
 
+constexpr int kTerminalColumns = 100;
+
+/// Where a child writes and its parent reads; -1 is no file.
+struct Streams {
+  int child_output = -1;
+  int child_errors = -1;
+  int parent_output = -1;
+  int parent_errors = -1;  // of a terminal: both are in parent_output
+
+  void CloseChildEnds() {
+    CloseOne(&child_errors);
+    CloseOne(&child_output);
+  }
+  void CloseParentEnds() {
+    CloseOne(&parent_errors);
+    CloseOne(&parent_output);
+  }
+
+ private:
+  static void CloseOne(int* file) {
+    if (*file >= 0) close(*file);
+    *file = -1;
+  }
+};
+
+bool OpenPipe(int* parent_end, int* child_end) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    perror("pipe2");
+    return false;
+  }
+  *parent_end = ends[0];
+  *child_end = ends[1];
+  return true;
+}
+
+bool OpenTerminal(Streams* streams) {
+  char path[128];
+  winsize size = {};
+  size.ws_col = kTerminalColumns;
+  size.ws_row = 25;
+  streams->parent_output = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  const int terminal = streams->parent_output;
+  if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0 ||
+      ptsname_r(terminal, path, sizeof path) != 0 ||
+      ioctl(terminal, TIOCSWINSZ, &size) != 0) {
+    perror("posix_openpt");
+    return false;
+  }
+  streams->child_output = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  streams->child_errors = fcntl(streams->child_output, F_DUPFD_CLOEXEC, 0);
+  if (streams->child_errors < 0) perror(path);
+  return streams->child_errors >= 0;
+}
+
+bool OpenStreams(const ProcessOptions& options, Streams* streams) {
+  if (options.has_terminal) return OpenTerminal(streams);
+  return OpenPipe(&streams->parent_output, &streams->child_output) &&
+         OpenPipe(&streams->parent_errors, &streams->child_errors);
+}
+
 [[noreturn]] void BecomeProgram(const std::vector<std::string>& words,
-                                const ProcessOptions& options, int output_pipe,
-                                int errors_pipe) {
+                                const ProcessOptions& options,
+                                const Streams& streams) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
   dup2(nothing, STDIN_FILENO);
-  dup2(output_pipe, STDOUT_FILENO);
-  dup2(errors_pipe, STDERR_FILENO);
+  dup2(streams.child_output, STDOUT_FILENO);
+  dup2(streams.child_errors, STDERR_FILENO);
+  if (options.has_terminal) setenv("TERM", "xterm", 1);
   std::vector<char*> arguments;
   for (const std::string& word : words) {
     arguments.push_back(const_cast<char*>(word.c_str()));
@@ -84,31 +147,23 @@ bool IsZombie(const std::string& folder) {
 
 std::unique_ptr<Process> Process::Start(const std::vector<std::string>& words,
                                         const ProcessOptions& options) {
-  int output_pipe[2];
-  int errors_pipe[2];
-  if (pipe2(output_pipe, O_CLOEXEC) != 0) {
-    perror("pipe2");
-    return nullptr;
-  }
-  if (pipe2(errors_pipe, O_CLOEXEC) != 0) {
-    perror("pipe2");
-    close(output_pipe[0]);
-    close(output_pipe[1]);
+  Streams streams;
+  if (!OpenStreams(options, &streams)) {
+    streams.CloseChildEnds();
+    streams.CloseParentEnds();
     return nullptr;
   }
   const pid_t pid = fork();
-  if (pid == 0) BecomeProgram(words, options, output_pipe[1], errors_pipe[1]);
-  close(output_pipe[1]);
-  close(errors_pipe[1]);
+  if (pid == 0) BecomeProgram(words, options, streams);
+  streams.CloseChildEnds();
   if (pid < 0) {
     perror("fork");
-    close(output_pipe[0]);
-    close(errors_pipe[0]);
+    streams.CloseParentEnds();
     return nullptr;
   }
   setpgid(pid, pid);  // also here: whichever of both comes first
   return std::unique_ptr<Process>(
-      new Process(pid, output_pipe[0], errors_pipe[0]));
+      new Process(pid, streams.parent_output, streams.parent_errors));
 }
 
 Process::Process(pid_t pid, int output_pipe, int errors_pipe)
@@ -157,7 +212,7 @@ void Process::Read(int output_pipe, int errors_pipe) {
     if (!has_read && events[2].revents != 0) break;
   }
   close(output_pipe);
-  close(errors_pipe);
+  if (errors_pipe >= 0) close(errors_pipe);
   MutexLock lock(&mutex_);
   has_ended_ = true;
   changed_.NotifyAll();

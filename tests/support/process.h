@@ -30,6 +30,9 @@ namespace deltapipe {
 struct ProcessOptions {
   std::string folder;  // working folder
   std::string mark;    // what MarkedProcesses looks for
+  /// Both streams go to a terminal of 100 columns, which output() shows: with
+  /// "\r\n" at the end of lines.
+  bool has_terminal = false;
 };
 
 class Process {

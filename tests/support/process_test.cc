@@ -41,6 +41,19 @@ TEST(ProcessTest, SaysWhyAProgramDidNotStart) {
   EXPECT_THAT(outcome.errors, HasSubstr("No such file"));
 }
 
+TEST(ProcessTest, ATerminalTakesBothStreams) {
+  Workbench bench;
+  auto shell = bench.StartOnTerminal(
+      {"/bin/sh", "-c",
+       "[ -t 1 ] && [ -t 2 ] && echo out && echo $TERM >&2 && stty size <&1"});
+
+  const Outcome outcome = bench.Finish(shell.get(), seconds(10));
+
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.output, "out\r\nxterm\r\n25 100\r\n");
+  EXPECT_EQ(outcome.errors, "");
+}
+
 TEST(ProcessTest, ASignalIsReportedAsShellsDo) {
   Workbench bench;
   auto sleeper = bench.StartProgram({"/bin/sleep", "1000"});

@@ -177,6 +177,15 @@ std::unique_ptr<Process> Workbench::StartProgram(
   return Process::Start(words, options);
 }
 
+std::unique_ptr<Process> Workbench::StartOnTerminal(
+    const std::vector<std::string>& words) {
+  ProcessOptions options;
+  options.folder = folder_;
+  options.mark = mark_;
+  options.has_terminal = true;
+  return Process::Start(words, options);
+}
+
 Outcome Workbench::Run(const std::vector<std::string>& arguments) {
   std::string command = "deltapipe";
   for (const std::string& argument : arguments) command += " " + argument;

@@ -61,6 +61,9 @@ class Workbench {
   std::unique_ptr<Process> Start(const std::vector<std::string>& arguments);
   /// The same for any program; `words` begin with a path.
   std::unique_ptr<Process> StartProgram(const std::vector<std::string>& words);
+  /// The same for any program, on a terminal.
+  std::unique_ptr<Process> StartOnTerminal(
+      const std::vector<std::string>& words);
   /// Starts `deltapipe`, waits for its end, at most 60 s.
   Outcome Run(const std::vector<std::string>& arguments);
   /// Waits for its end and collects what it wrote.
