@@ -1,6 +1,7 @@
 // deltapipe run SPEC
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -56,8 +57,9 @@ std::string ClosingLines(const std::string& folder, const v1::Job& job) {
   }
   std::string text = absl::StrCat("\nmodel    ", ShortPath(model), "\n");
   if (job.spec().model().kind() != "synthetic") {
-    absl::StrAppend(&text, "try      deltapipe sample ", BaseName(folder),
-                    " --prompt \"It is a truth\"\n");
+    // As this program was called, and so that it finds the folder anywhere.
+    absl::StrAppend(&text, "try      ", program_invocation_name, " sample ",
+                    ShortPath(folder), " --prompt \"It is a truth\"\n");
   }
   return text;
 }

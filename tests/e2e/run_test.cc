@@ -308,9 +308,10 @@ TEST(RunTest, VersionAndHelpStartInWellUnderASecond) {
   Workbench bench;
 
   auto process = bench.Start({"version"});
+  const Outcome outcome = bench.Finish(process.get(), seconds(1));
 
-  EXPECT_EQ(process->WaitForExit(seconds(1)), 0) << process->all();
-  EXPECT_THAT(process->output(), ContainsRegex("[0-9]+[.][0-9]+"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_THAT(outcome.output, ContainsRegex("[0-9]+[.][0-9]+"));
   EXPECT_EQ(bench.Run({"--help"}).exit_code, 0);
 }
 
