@@ -26,8 +26,7 @@ TEST(TensorViewTest, DefaultHasNoElements) {
 
 TEST(TensorViewTest, RankZeroIsOneElement) {
   double value = 3;
-  const Shape scalar;
-  const TensorView view(DType::kFloat64, scalar, &value);
+  const TensorView view(DType::kFloat64, absl::Span<const int64_t>(), &value);
 
   EXPECT_EQ(view.num_elements(), 1);
   EXPECT_EQ(ShapeString(view.shape()), "scalar");

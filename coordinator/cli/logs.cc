@@ -39,6 +39,8 @@ int Logs(const LogsOptions& options) {
   });
   JobClient client(options.coordinator);
   watched = &client;
+  // One that came before there was anything to stop.
+  if (signals.first_signal() != 0) client.Stop();
   v1::ReadLogsRequest request;
   request.set_id(options.job);
   request.set_follow(options.follow);

@@ -101,6 +101,8 @@ int Submit(const SubmitOptions& options) {
   });
   JobClient client(options.coordinator);
   watched = &client;
+  // One that came before there was anything to stop.
+  if (signals.first_signal() != 0) client.Stop();
   v1::SubmitJobRequest request;
   *request.mutable_spec() = spec;
   request.set_request_id(NewRequestId());
