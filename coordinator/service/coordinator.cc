@@ -1,11 +1,10 @@
 #include "coordinator/service/coordinator.h"
 
-#include <unistd.h>
-
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/host_name.h"
 #include "base/status_macros.h"
 #include "base/version.h"
 #include "coordinator/schedule/build_plan.h"
@@ -26,12 +25,6 @@ absl::StatusOr<PlanAnswer> Plan(const PlanRequest& request) {
   inputs.compute_slowdown = request.compute_slowdown;
   DP_ASSIGN_OR_RETURN(PlannedJob planned, BuildPlan(inputs));
   return PlanAnswer{std::move(planned.plan), std::move(planned.notes)};
-}
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  return name;
 }
 
 std::vector<std::string> CheckSpec(const v1::JobSpec& spec) {

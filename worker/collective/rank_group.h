@@ -50,6 +50,12 @@ class RankGroup {
   const std::vector<FrameChannel*> channels_;
 };
 
+/// For AllGather: a 64-bit hash as two numbers below 2^32, and so exact.
+inline void AppendHash(uint64_t hash, std::vector<double>* values) {
+  values->push_back(static_cast<double>(hash >> 32));
+  values->push_back(static_cast<double>(hash & 0xFFFFFFFFu));
+}
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_WORKER_COLLECTIVE_RANK_GROUP_H_

@@ -16,12 +16,6 @@ namespace {
 
 constexpr size_t kMaxNamedTensors = 8;
 
-/// A checksum in two doubles, each an integer below 2^32, and so exact.
-void AppendChecksum(uint64_t checksum, std::vector<double>* values) {
-  values->push_back(static_cast<double>(checksum >> 32));
-  values->push_back(static_cast<double>(checksum & 0xFFFFFFFFu));
-}
-
 /// "replicas 0, 2 against replica 1" where the checksums of segment `l` differ,
 /// else empty.
 std::string Disagreement(const std::vector<std::vector<double>>& checksums,
@@ -60,10 +54,10 @@ absl::Status CheckReplicas(RankGroup* group, uint32_t step, uint32_t phase,
     const absl::Span<const float> values =
         weights.subspan(static_cast<size_t>(segment.offset),
                         static_cast<size_t>(segment.num_elements));
-    AppendChecksum(Checksum(absl::Span<const uint8_t>(
-                       reinterpret_cast<const uint8_t*>(values.data()),
-                       values.size() * sizeof(float))),
-                   &mine);
+    AppendHash(Checksum(absl::Span<const uint8_t>(
+                   reinterpret_cast<const uint8_t*>(values.data()),
+                   values.size() * sizeof(float))),
+               &mine);
   }
   DP_ASSIGN_OR_RETURN(const std::vector<std::vector<double>> checksums,
                       group->AllGather(step, phase, mine, deadline));

@@ -14,12 +14,6 @@
 namespace deltapipe {
 namespace {
 
-/// A 64-bit hash travels as two exactly representable numbers.
-void AppendHash(uint64_t hash, std::vector<double>* values) {
-  values->push_back(static_cast<double>(hash >> 32));
-  values->push_back(static_cast<double>(hash & 0xFFFFFFFFu));
-}
-
 double SquaredNorm(const ParameterLayout& layout,
                    absl::Span<const float> gradient) {
   double sum = 0;
