@@ -80,15 +80,14 @@ absl::StatusOr<Frame> GroupExchange::Receive(int peer, const Part& part) {
   return frame;
 }
 
-uint32_t GroupExchange::NumPieces(ByteSpan bytes) const {
-  const int64_t size = static_cast<int64_t>(bytes.size());
+uint32_t GroupExchange::NumPieces(int64_t bytes) const {
   return static_cast<uint32_t>(std::max<int64_t>(
-      1, (size + max_message_bytes_ - 1) / max_message_bytes_));
+      1, (bytes + max_message_bytes_ - 1) / max_message_bytes_));
 }
 
 absl::Status GroupExchange::Exchange(
     uint32_t phase, absl::Span<const Outgoing> outgoing,
-    absl::Span<const int> sources,
+    absl::Span<const int> sources, int64_t most_bytes,
     const std::function<absl::Status(int peer, ByteSpan bytes)>& on_message) {
   struct Leaving {
     ByteSpan bytes;
@@ -109,7 +108,8 @@ absl::Status GroupExchange::Exchange(
     for (size_t i = 0; i < outgoing.size(); ++i) {
       if (piece == 0) {
         DP_ASSIGN_OR_RETURN(leaving[i].bytes, outgoing[i].encode());
-        leaving[i].num_pieces = NumPieces(leaving[i].bytes);
+        leaving[i].num_pieces =
+            NumPieces(static_cast<int64_t>(leaving[i].bytes.size()));
       }
       if (piece >= leaving[i].num_pieces) continue;
       const size_t limit = static_cast<size_t>(max_message_bytes_);
@@ -125,6 +125,13 @@ absl::Status GroupExchange::Exchange(
       DP_ASSIGN_OR_RETURN(Frame frame, Receive(sources[i], {phase, piece}));
       if (piece == 0) {
         message.num_pieces = std::max<uint32_t>(frame.header.num_rows, 1);
+        if (message.num_pieces > NumPieces(most_bytes)) {
+          return absl::DataLossError(absl::StrCat(
+              "phase ", phase, ", from ", group_->Describe(sources[i]),
+              ": a message of ", message.num_pieces, " pieces, expected ",
+              NumPieces(most_bytes), " of at most ", max_message_bytes_,
+              " bytes: the ranks do not run the same plan"));
+        }
       }
       message.is_whole = piece + 1 == message.num_pieces;
       is_done = is_done && message.is_whole;

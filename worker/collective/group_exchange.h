@@ -56,9 +56,11 @@ class GroupExchange {
   /// Sends one message to each of `outgoing` and receives one from each of
   /// `sources`; `on_message` sees them whole, in the order of `sources`.
   /// Never has more than one piece a peer on the way in each direction.
+  /// DATA_LOSS, before it takes memory, for a message of more pieces than
+  /// `most_bytes` make.
   absl::Status Exchange(
       uint32_t phase, absl::Span<const Outgoing> outgoing,
-      absl::Span<const int> sources,
+      absl::Span<const int> sources, int64_t most_bytes,
       const std::function<absl::Status(int peer, ByteSpan bytes)>& on_message);
 
   RankGroup* group() const { return group_; }
@@ -71,7 +73,7 @@ class GroupExchange {
   std::string activity() const;
 
  private:
-  uint32_t NumPieces(ByteSpan bytes) const;
+  uint32_t NumPieces(int64_t bytes) const;
   absl::Status CheckHeader(const FrameHeader& header, const Part& part) const;
 
   RankGroup* const group_;

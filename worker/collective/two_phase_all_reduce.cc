@@ -93,7 +93,9 @@ absl::Status TwoPhaseAllReduce::SendToServers(uint32_t step,
   }
   // Ranks are added in their order, this one in its place.
   return exchange_->Exchange(
-      kToServers, outgoing, sources, [&](int peer, ByteSpan message) {
+      kToServers, outgoing, sources,
+      compressor_->MaxMessageBytes(shards_.size(rank_)),
+      [&](int peer, ByteSpan message) {
         DP_RETURN_IF_ERROR(
             compressor_->AccumulateMean(message, num_ranks, mean));
         if (peer + 1 != rank_) return absl::OkStatus();
@@ -121,10 +123,12 @@ absl::Status TwoPhaseAllReduce::SendToWorkers(uint32_t step,
   for (int rank = 0; rank < num_ranks; ++rank) {
     if (rank != rank_ && shards_.size(rank) > 0) sources.push_back(rank);
   }
-  return exchange_->Exchange(
-      kToWorkers, outgoing, sources, [&](int peer, ByteSpan message) {
-        return compressor_->Decode(message, shards_.Of(values, peer));
-      });
+  return exchange_->Exchange(kToWorkers, outgoing, sources,
+                             compressor_->MaxMessageBytes(shards_.stride()),
+                             [&](int peer, ByteSpan message) {
+                               return compressor_->Decode(
+                                   message, shards_.Of(values, peer));
+                             });
 }
 
 absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values) {
