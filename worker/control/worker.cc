@@ -8,6 +8,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "base/units.h"
 #include "worker/control/session.h"
 #include "worker/engine/training.h"
 
@@ -164,7 +165,7 @@ class WorkerService {
     }
     options_.set_threads(assignment.threads());
     LOG_INFO << "job " << assignment.job_id() << ": rank " << assignment.rank()
-             << " with " << assignment.threads() << " threads";
+             << " with " << Plural(assignment.threads(), "thread");
     TrainingOptions training_options;
     training_options.assignment = assignment;
     training_options.transport = options_.transport;
