@@ -8,6 +8,7 @@
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
+#include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 namespace {

@@ -11,6 +11,7 @@
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
 #include "coordinator/schedule/render_plan.h"
+#include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 namespace {
@@ -56,7 +57,7 @@ int Describe(const DescribeOptions& options) {
     nameless.clear_name();
     PrintData(absl::StrCat("\n", RenderPlan(*plan, nameless)));
   }
-  if (HasEnded(job->state()) && job->result().steps() > 0) {
+  if (IsFinished(job->state()) && job->result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(*job)));
   }
   return kExitOk;

@@ -6,10 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "base/units.h"
 #include "coordinator/cli/progress.h"
 #include "coordinator/cli/table.h"
+#include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 namespace {
@@ -150,16 +150,6 @@ Json EventJson(const v1::JobEvent& event) {
     }
   }
   return object;
-}
-
-std::string StateName(v1::JobState state) {
-  const std::string& name = v1::JobState_Name(state);
-  return std::string(absl::StripPrefix(name, "JOB_STATE_"));
-}
-
-bool HasEnded(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
-         state == v1::JOB_STATE_CANCELLED;
 }
 
 std::string TimeText(int64_t unix_millis) {

@@ -25,10 +25,6 @@ Json ResultJson(const v1::Job& job);
 /// One object for any event: "step" as StepJson, others with kind, text, state.
 Json EventJson(const v1::JobEvent& event);
 
-/// "SUCCEEDED" of JOB_STATE_SUCCEEDED.
-std::string StateName(v1::JobState state);
-bool HasEnded(v1::JobState state);
-
 /// "2026-01-31 12:00:05", local time; "-" for 0.
 std::string TimeText(int64_t unix_millis);
 

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "coordinator/rpc/find_job.h"
+#include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 namespace {
@@ -11,7 +12,7 @@ constexpr size_t kMaxReason = 1000;
 
 absl::Status AlreadyFinished(const v1::Job& job) {
   return absl::FailedPreconditionError(
-      absl::StrCat("job '", job.id(), "' is ", StateWord(job.state()),
+      absl::StrCat("job '", job.id(), "' is ", StateName(job.state()),
                    " already (", job.reason(), "): nothing to cancel"));
 }
 

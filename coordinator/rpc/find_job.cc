@@ -4,7 +4,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "base/status_macros.h"
 
 namespace deltapipe {
@@ -47,10 +46,6 @@ std::string NearestId(const std::string& id,
     }
   }
   return nearest;
-}
-
-std::string StateWord(v1::JobState state) {
-  return std::string(absl::StripPrefix(v1::JobState_Name(state), "JOB_STATE_"));
 }
 
 absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id) {

@@ -20,9 +20,6 @@ absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id);
 std::string NearestId(const std::string& id,
                       const std::vector<std::string>& ids);
 
-/// "RUNNING" of JOB_STATE_RUNNING.
-std::string StateWord(v1::JobState state);
-
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_RPC_FIND_JOB_H_

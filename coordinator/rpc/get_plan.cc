@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "coordinator/rpc/find_job.h"
+#include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 
@@ -12,7 +13,7 @@ absl::StatusOr<v1::Plan> GetPlan(ControlPlane* plane,
   if (stored.plan.has_value()) return *stored.plan;
   return absl::FailedPreconditionError(absl::StrCat(
       "job '", request.id(), "' has no plan: it is ",
-      StateWord(stored.job.state()), " (", stored.job.reason(), ")"));
+      StateName(stored.job.state()), " (", stored.job.reason(), ")"));
 }
 
 }  // namespace deltapipe

@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/store/job_state.h"
 #include "proto/deltapipe/v1/admin.pb.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
@@ -77,12 +78,6 @@ struct LogQuery {
   /// Only the last `tail` lines of what matches; 0: from the beginning.
   int tail = 0;
 };
-
-/// Whether a job in this state never changes again.
-inline bool IsFinished(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
-         state == v1::JOB_STATE_CANCELLED;
-}
 
 class JobStore {
  public:
