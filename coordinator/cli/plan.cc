@@ -1,7 +1,6 @@
 // deltapipe plan SPEC
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -32,16 +31,10 @@ int64_t MachineMemoryBytes() {
   return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
 }
 
-/// What the layers cost with the threads that `run` would give each worker. A
-/// synthetic model's costs are in its spec.
-absl::StatusOr<v1::StageProfile> LayerCosts(v1::JobSpec spec) {
+/// What the layers cost with the threads that `run` would give each worker
+/// (the profiler fills them in). A synthetic model's costs are in its spec.
+absl::StatusOr<v1::StageProfile> LayerCosts(const v1::JobSpec& spec) {
   if (spec.model().kind() == "synthetic") return v1::StageProfile();
-  v1::ParallelSpec* parallel = spec.mutable_parallel();
-  if (parallel->threads() == 0) {
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    const int num_workers = parallel->stages() * parallel->replicas();
-    parallel->set_threads(std::max(1, cores / num_workers));
-  }
   DP_ASSIGN_OR_RETURN(const auto profiler, MakeProfiler());
   return profiler->Profile(spec);
 }

@@ -13,6 +13,11 @@
 namespace deltapipe {
 namespace {
 
+Nanos FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Nanos>(
+      std::chrono::duration<double>(seconds));
+}
+
 absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
                                                       const v1::Plan& plan) {
   const v1::OptimizerSpec& from = spec.train().optimizer();
@@ -76,12 +81,10 @@ absl::Status Training::Prepare() {
 
 absl::Status Training::Connect() {
   const v1::Assignment& assignment = options_.assignment;
-  const auto max_wait = std::chrono::duration_cast<Nanos>(
-      std::chrono::duration<double>(assignment.wait_seconds()));
+  const Nanos max_wait = FromSeconds(assignment.wait_seconds());
   // Peers read their data and build their models first.
-  const auto max_start = std::max(
-      max_wait, std::chrono::duration_cast<Nanos>(
-                    std::chrono::duration<double>(assignment.start_seconds())));
+  const Nanos max_start =
+      std::max(max_wait, FromSeconds(assignment.start_seconds()));
   FrameChannelOptions frames;
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
@@ -238,14 +241,12 @@ absl::Status Training::RunSteps() {
 }
 
 Deadline Training::WaitDeadline() const {
-  return Deadline::After(std::chrono::duration_cast<Nanos>(
-      std::chrono::duration<double>(options_.assignment.wait_seconds())));
+  return Deadline::After(FromSeconds(options_.assignment.wait_seconds()));
 }
 
 Deadline Training::ModelDeadline() const {
-  return Deadline::After(std::chrono::duration_cast<Nanos>(
-      std::chrono::duration<double>(options_.assignment.wait_seconds() +
-                                    options_.assignment.model_seconds())));
+  return Deadline::After(FromSeconds(options_.assignment.wait_seconds() +
+                                     options_.assignment.model_seconds()));
 }
 
 double Training::LearningRateAt(int64_t step) const {

@@ -162,10 +162,10 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
 absl::Status Training::Reduce(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
-  const SyncRequest request =
-      optimizer_->Prepare(state->step, stage_->gradients());
+  const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
+  const SyncRequest request = optimizer_->Prepare(state->step, gradients);
   state->is_compressed = request.format == SyncFormat::kCompressed;
-  const double own = SquaredNorm(stage_->parameters(), stage_->gradients());
+  const double own = SquaredNorm(stage_->parameters(), gradients);
   DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));
   // Whether to stop is agreed on beside the gradients, and so is their norm:
   // first over the replicas of each stage, then (in Apply) over the stages.
@@ -174,9 +174,6 @@ absl::Status Training::Reduce(StepState* state) {
       const auto gathered,
       replicas_->AllGather(step, kStopPhase, {wants_stop, own}, deadline));
   for (const std::vector<double>& values : gathered) {
-    if (values.size() != 2) {
-      return absl::DataLossError("a replica sent another number of figures");
-    }
     if (values[0] != 0) is_stopping_ = true;
     state->own_squared_norm += values[1] / num_replicas_;
   }
