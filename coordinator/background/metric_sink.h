@@ -1,0 +1,45 @@
+// MetricSink: where jobs leave the figures that others show: Prometheus, the
+// status page, event files.
+//
+// Called by the jobs' threads, several at a time; an implementation is
+// thread-safe, never blocks and never calls back.
+#ifndef DELTAPIPE_COORDINATOR_BACKGROUND_METRIC_SINK_H_
+#define DELTAPIPE_COORDINATOR_BACKGROUND_METRIC_SINK_H_
+
+#include <cstdint>
+#include <string>
+
+#include "proto/deltapipe/v1/admin.pb.h"
+#include "proto/deltapipe/v1/control.pb.h"
+#include "proto/deltapipe/v1/job.pb.h"
+#include "proto/deltapipe/v1/plan.pb.h"
+
+namespace deltapipe {
+
+class MetricSink {
+ public:
+  virtual ~MetricSink() = default;
+
+  /// Training begins or goes on, with this plan, in job.generation().
+  virtual void JobStarted(const v1::Job& job, const v1::Plan& plan) = 0;
+  /// The stored job has changed: state, reason, restarts, checkpoint_step.
+  virtual void JobChanged(const v1::Job& job) = 0;
+  /// One worker's report, as it came.
+  virtual void WorkerReported(const std::string& job_id, int stage, int replica,
+                              const v1::StepReport& report) = 0;
+  /// A step of all workers.
+  virtual void StepCompleted(const std::string& job_id,
+                             const v1::StepSummary& summary) = 0;
+  virtual void Validated(const std::string& job_id, int64_t step,
+                         double loss) = 0;
+  /// All workers have stored it. Seconds are of the slowest worker.
+  virtual void CheckpointCommitted(const std::string& job_id, int64_t step,
+                                   int64_t bytes, double seconds,
+                                   double stall_seconds) = 0;
+  virtual void Traced(const std::string& job_id, int stage, int replica,
+                      const v1::StepTrace& trace) = 0;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_BACKGROUND_METRIC_SINK_H_
