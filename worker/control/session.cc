@@ -39,8 +39,13 @@ class GrpcSession : public Session {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    channel_ = grpc::CreateCustomChannel(
-        options_.coordinator, grpc::InsecureChannelCredentials(), arguments);
+    std::shared_ptr<grpc::ChannelCredentials> credentials;
+    if (options_.credentials != nullptr) credentials = options_.credentials();
+    if (credentials == nullptr) {
+      credentials = grpc::InsecureChannelCredentials();
+    }
+    channel_ = grpc::CreateCustomChannel(options_.coordinator, credentials,
+                                         arguments);
     const auto deadline =
         std::chrono::system_clock::now() +
         std::chrono::duration_cast<std::chrono::system_clock::duration>(

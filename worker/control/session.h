@@ -16,11 +16,21 @@
 #include "absl/status/statusor.h"
 #include "proto/deltapipe/v1/control.pb.h"
 
+namespace grpc {
+class ChannelCredentials;
+}
+
 namespace deltapipe {
+
+/// What a connection is made with; asked for each, since certificates are
+/// renewed. Null, or a null result: plain text.
+using MakeCredentials =
+    std::function<std::shared_ptr<grpc::ChannelCredentials>()>;
 
 struct SessionOptions {
   std::string coordinator;  // "10.77.0.1:7707"
   v1::Hello hello;
+  MakeCredentials credentials;
   std::chrono::nanoseconds connect_timeout = std::chrono::seconds(20);
   std::function<void(const v1::CoordinatorMessage&)> on_message;
   std::function<void(const absl::Status&)> on_end;

@@ -23,6 +23,7 @@ class WorkerService {
     SessionOptions session_options;
     session_options.coordinator = options_.coordinator;
     session_options.hello = options_.hello;
+    session_options.credentials = options_.credentials;
     session_options.on_message = [this](const v1::CoordinatorMessage& message) {
       OnMessage(message);
     };

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "proto/deltapipe/v1/control.pb.h"
+#include "worker/control/session.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/channel.h"
 
@@ -18,6 +19,7 @@ namespace deltapipe {
 struct WorkerOptions {
   std::string coordinator;
   v1::Hello hello;         // all but data_address
+  MakeCredentials credentials;
   std::string run_folder;  // where jobs without a folder of their own go
   Transport* transport = nullptr;
   std::function<absl::StatusOr<std::unique_ptr<Stage>>(const v1::Assignment&)>
