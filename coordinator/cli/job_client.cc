@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
 namespace {
@@ -16,6 +17,8 @@ using std::chrono::seconds;
 constexpr seconds kCallLimit(10);
 /// Storing a job waits for the coordinator's disk.
 constexpr seconds kSubmitLimit(60);
+/// A change of tuning waits until every worker has it.
+constexpr seconds kTuningLimit(60);
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
@@ -51,14 +54,11 @@ v1::GetJobRequest GetRequest(const std::string& id) {
 
 }  // namespace
 
-absl::Status FromGrpc(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      status.error_message());
-}
-
 JobClient::JobClient(const std::string& address)
-    : address_(address), stub_(v1::JobService::NewStub(MakeChannel(address))) {}
+    : address_(address),
+      channel_(MakeChannel(address)),
+      stub_(v1::JobService::NewStub(channel_)),
+      tuning_stub_(v1::TuningService::NewStub(channel_)) {}
 
 absl::Status JobClient::ToStatus(const grpc::Status& status) const {
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
@@ -73,7 +73,22 @@ absl::Status JobClient::ToStatus(const grpc::Status& status) const {
         absl::StrCat("the coordinator at ", address_,
                      " did not answer in time: try again, or see its log"));
   }
-  return FromGrpc(status);
+  return FromGrpcStatus(status);
+}
+
+template <typename Service, typename Request, typename Response>
+absl::StatusOr<Response> JobClient::Call(
+    const std::unique_ptr<Service>& stub,
+    grpc::Status (Service::*method)(grpc::ClientContext*, const Request&,
+                                    Response*),
+    const Request& request, seconds limit) {
+  grpc::ClientContext context;
+  SetLimit(limit, &context);
+  Response response;
+  const grpc::Status status =
+      (stub.get()->*method)(&context, request, &response);
+  if (!status.ok()) return ToStatus(status);
+  return response;
 }
 
 template <typename Request, typename Response>
@@ -81,13 +96,7 @@ absl::StatusOr<Response> JobClient::Call(
     grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                  const Request&, Response*),
     const Request& request) {
-  grpc::ClientContext context;
-  SetLimit(kCallLimit, &context);
-  Response response;
-  const grpc::Status status =
-      (stub_.get()->*method)(&context, request, &response);
-  if (!status.ok()) return ToStatus(status);
-  return response;
+  return Call(stub_, method, request, kCallLimit);
 }
 
 absl::StatusOr<v1::Job> JobClient::Submit(const v1::SubmitJobRequest& request) {
@@ -120,6 +129,34 @@ absl::StatusOr<v1::Job> JobClient::Cancel(const std::string& id,
   return Call(&v1::JobService::Stub::CancelJob, request);
 }
 
+absl::StatusOr<v1::Job> JobClient::Pause(const std::string& id,
+                                         const std::string& reason) {
+  v1::PauseJobRequest request;
+  request.set_id(id);
+  request.set_reason(reason);
+  return Call(&v1::JobService::Stub::PauseJob, request);
+}
+
+absl::StatusOr<v1::Job> JobClient::Resume(const std::string& id) {
+  v1::ResumeJobRequest request;
+  request.set_id(id);
+  return Call(&v1::JobService::Stub::ResumeJob, request);
+}
+
+absl::StatusOr<v1::Job> JobClient::RequestCheckpoint(const std::string& id) {
+  v1::RequestCheckpointRequest request;
+  request.set_id(id);
+  return Call(&v1::JobService::Stub::RequestCheckpoint, request);
+}
+
+absl::StatusOr<v1::Worker> JobClient::DrainWorker(const std::string& worker_id,
+                                                  const std::string& reason) {
+  v1::DrainWorkerRequest request;
+  request.set_worker_id(worker_id);
+  request.set_reason(reason);
+  return Call(&v1::JobService::Stub::DrainWorker, request);
+}
+
 absl::StatusOr<v1::Plan> JobClient::GetPlan(const std::string& id) {
   v1::GetPlanRequest request;
   request.set_id(id);
@@ -132,6 +169,25 @@ absl::StatusOr<v1::ListWorkersResponse> JobClient::ListWorkers() {
 
 absl::StatusOr<v1::Version> JobClient::GetVersion() {
   return Call(&v1::JobService::Stub::GetVersion, v1::GetVersionRequest());
+}
+
+absl::StatusOr<v1::Tuning> JobClient::GetTuning(const std::string& job_id) {
+  v1::GetTuningRequest request;
+  request.set_job_id(job_id);
+  return Call(tuning_stub_, &v1::TuningService::Stub::GetTuning, request,
+              kCallLimit);
+}
+
+absl::StatusOr<v1::Tuning> JobClient::UpdateTuning(
+    const v1::UpdateTuningRequest& request) {
+  return Call(tuning_stub_, &v1::TuningService::Stub::UpdateTuning, request,
+              kTuningLimit);
+}
+
+absl::StatusOr<v1::Tuning> JobClient::SetBudget(
+    const v1::SetBudgetRequest& request) {
+  return Call(tuning_stub_, &v1::TuningService::Stub::SetBudget, request,
+              kTuningLimit);
 }
 
 template <typename Request, typename Item>

@@ -5,6 +5,7 @@
 #ifndef DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
 #define DELTAPIPE_COORDINATOR_CLI_JOB_CLIENT_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
+#include "proto/deltapipe/v1/tuning.grpc.pb.h"
 
 namespace deltapipe {
 
@@ -28,9 +30,21 @@ class JobClient {
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request);
   absl::StatusOr<v1::Job> Cancel(const std::string& id,
                                  const std::string& reason);
+  absl::StatusOr<v1::Job> Pause(const std::string& id,
+                                const std::string& reason);
+  absl::StatusOr<v1::Job> Resume(const std::string& id);
+  absl::StatusOr<v1::Job> RequestCheckpoint(const std::string& id);
+  absl::StatusOr<v1::Worker> DrainWorker(const std::string& worker_id,
+                                         const std::string& reason);
   absl::StatusOr<v1::Plan> GetPlan(const std::string& id);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<v1::Version> GetVersion();
+
+  absl::StatusOr<v1::Tuning> GetTuning(const std::string& job_id);
+  /// Both wait until the change is in force, a minute at most.
+  absl::StatusOr<v1::Tuning> UpdateTuning(
+      const v1::UpdateTuningRequest& request);
+  absl::StatusOr<v1::Tuning> SetBudget(const v1::SetBudgetRequest& request);
 
   /// Calls `on_event` for each event, on this thread, until the job has ended
   /// (OK), the stream breaks, Stop is called (CANCELLED) or `on_event` returns
@@ -56,6 +70,12 @@ class JobClient {
                                                            const Request&),
                           const Request& request,
                           const std::function<bool(const Item&)>& on_item);
+  template <typename Service, typename Request, typename Response>
+  absl::StatusOr<Response> Call(
+      const std::unique_ptr<Service>& stub,
+      grpc::Status (Service::*method)(grpc::ClientContext*, const Request&,
+                                      Response*),
+      const Request& request, std::chrono::seconds limit);
   template <typename Request, typename Response>
   absl::StatusOr<Response> Call(
       grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
@@ -64,15 +84,14 @@ class JobClient {
   absl::Status ToStatus(const grpc::Status& status) const;
 
   const std::string address_;
+  const std::shared_ptr<grpc::Channel> channel_;  // the stubs share it
   const std::unique_ptr<v1::JobService::Stub> stub_;
+  const std::unique_ptr<v1::TuningService::Stub> tuning_stub_;
   Mutex mutex_;
   bool is_stopped_ DP_GUARDED_BY(mutex_) = false;
   /// The stream or Submit under way, if any; one at a time.
   grpc::ClientContext* stoppable_ DP_GUARDED_BY(mutex_) = nullptr;
 };
-
-/// The same code and text.
-absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace deltapipe
 

@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "coordinator/errors/error_details.h"
 
 namespace deltapipe {
 namespace {
@@ -58,15 +59,14 @@ absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id) {
   std::vector<std::string> ids;
   for (const StoredJob& job : jobs) ids.push_back(job.job.id());
   const std::string shown = id.substr(0, kMaxShownId);
-  if (ids.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no job '", shown, "': this coordinator has no jobs yet"));
-  }
   const std::string nearest = NearestId(shown, ids);
-  return absl::NotFoundError(absl::StrCat(
-      "no job '", shown, "'",
-      nearest.empty() ? ": 'deltapipe ls' lists those that there are"
-                      : absl::StrCat(" (did you mean '", nearest, "'?)")));
+  std::string hint = ": 'deltapipe ls' lists those that there are";
+  if (ids.empty()) hint = ": this coordinator has no jobs yet";
+  if (!nearest.empty()) hint = absl::StrCat(" (did you mean '", nearest, "'?)");
+  return WithResource(WithReason(absl::NotFoundError(absl::StrCat(
+                                     "no job '", shown, "'", hint)),
+                                 {"NO_SUCH_JOB", {{"job", shown}}}),
+                      "job", shown);
 }
 
 }  // namespace deltapipe

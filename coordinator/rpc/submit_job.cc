@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "coordinator/errors/error_details.h"
 #include "coordinator/spec/job_spec.h"
 
 namespace deltapipe {
@@ -30,10 +31,11 @@ absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
   }
   v1::JobSpec spec = request.spec();
   FillDefaults(&spec);
-  const std::vector<std::string> violations = plane->CheckSpec(spec);
-  if (!violations.empty()) {
-    return absl::InvalidArgumentError(absl::StrJoin(violations, "\n"));
+  std::vector<FieldViolation> violations;
+  for (const std::string& sentence : plane->CheckSpec(spec)) {
+    violations.push_back(ViolationFromText(sentence));
   }
+  DP_RETURN_IF_ERROR(FieldViolationsError(violations, "INVALID_SPEC"));
   NewJob job;
   job.spec = std::move(spec);
   job.request_id = request.request_id();

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "coordinator/roster/worker_session.h"
-#include "coordinator/service/grpc_status.h"
+#include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
 namespace {

@@ -12,7 +12,7 @@
 #include "coordinator/rpc/read_logs.h"
 #include "coordinator/rpc/submit_job.h"
 #include "coordinator/rpc/watch_job.h"
-#include "coordinator/service/grpc_status.h"
+#include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
 namespace {
