@@ -13,48 +13,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/descriptor.h"
 #include "base/status_macros.h"
 
 namespace deltapipe {
 namespace {
 
-/// Closes a file descriptor; Close reports what closing found.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { Close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  int get() const { return fd_; }
-  bool is_open() const { return fd_ >= 0; }
-  bool Close() {
-    const int fd = std::exchange(fd_, -1);
-    return fd < 0 || ::close(fd) == 0;
-  }
-
- private:
-  int fd_;
-};
-
-int OpenRetrying(const char* path, int flags, mode_t mode) {
-  int fd;
-  do {
-    fd = ::open(path, flags | O_CLOEXEC, mode);
-  } while (fd < 0 && errno == EINTR);
-  return fd;
-}
-
-std::string ParentOf(const std::string& path) {
-  const size_t slash = path.find_last_of('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 template <typename Bytes>
 absl::StatusOr<Bytes> ReadWholeFile(const std::string& path,
                                     int64_t max_bytes) {
-  Descriptor file(OpenRetrying(path.c_str(), O_RDONLY, 0));
+  const Descriptor file = Descriptor::Open(path, O_RDONLY);
   if (!file.is_open()) return FileError("read", path, errno);
   struct stat info;
   if (::fstat(file.get(), &info) != 0) return FileError("read", path, errno);
@@ -99,17 +67,6 @@ absl::StatusOr<Bytes> ReadWholeFile(const std::string& path,
                      " bytes, expected at most ", max_bytes));
   }
   return content;
-}
-
-bool WriteAll(int fd, absl::Span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = ::write(
-        fd, bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(count));
-  }
-  return true;
 }
 
 absl::StatusCode CodeOf(int error_number) {
@@ -215,12 +172,12 @@ absl::Status WriteFileAtomically(
   const std::string temporary =
       absl::StrCat(path, ".tmp-", ::getpid(), "-", num_written++);
   // A file of that name was left by a process that died; it is nobody's.
-  Descriptor file(
-      OpenRetrying(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666));
+  Descriptor file =
+      Descriptor::Open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (!file.is_open()) return FileError("write", path, errno);
   bool is_written = true;
   for (const absl::Span<const uint8_t> piece : pieces) {
-    is_written = is_written && WriteAll(file.get(), piece);
+    is_written = is_written && file.WriteAll(piece);
   }
   is_written = is_written && ::fsync(file.get()) == 0 && file.Close() &&
                ::rename(temporary.c_str(), path.c_str()) == 0;
@@ -231,8 +188,8 @@ absl::Status WriteFileAtomically(
   }
   // Makes the rename itself durable. Some file systems cannot sync a folder
   // (EINVAL); the file is whole either way.
-  Descriptor folder(
-      OpenRetrying(ParentOf(path).c_str(), O_RDONLY | O_DIRECTORY, 0));
+  const Descriptor folder =
+      Descriptor::Open(ParentFolder(path), O_RDONLY | O_DIRECTORY);
   if (folder.is_open() && ::fsync(folder.get()) != 0 && errno == EIO) {
     return FileError("write", path, EIO);
   }

@@ -87,17 +87,22 @@ absl::StatusOr<ManifestFile> DigestFile(const std::string& folder,
 
 /// Makes the folder a checkpoint: writes the manifest's text to a temporary
 /// file, syncs it, renames it, syncs the folder. OK if the same text is there
-/// already; FAILED_PRECONDITION if another is.
+/// already; FAILED_PRECONDITION if another is, or the folder is a link;
+/// INVALID_ARGUMENT if the text is no manifest of what the folder's name says.
 absl::Status StoreManifest(const std::string& checkpoint_path,
                            const std::string& text);
 
 /// Removes the checkpoint folders below `folder` whose names are not in `kept`
 /// and that are older than the newest of `kept`: the manifest first, so that
 /// what remains of an interrupted removal is no checkpoint. Never removes
-/// anything else; other processes may remove the same at the same time.
+/// anything else; other processes may remove the same at the same time. With
+/// none to keep it removes nothing. FAILED_PRECONDITION, and nothing is
+/// removed, unless one of `kept` has a valid manifest here.
 absl::Status RemoveOldCheckpoints(const std::string& folder,
                                   const std::vector<std::string>& kept);
-/// Removes one, the same way. NOT_FOUND if there is none at `path`.
+/// Removes one, the same way. NOT_FOUND if there is none at `path`,
+/// FAILED_PRECONDITION if it is a link, INVALID_ARGUMENT if its name is not
+/// that of a checkpoint.
 absl::Status RemoveCheckpoint(const std::string& path);
 
 }  // namespace deltapipe
