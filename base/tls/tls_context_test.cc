@@ -47,7 +47,6 @@ class TlsContextTest : public ::testing::Test {
   FakeClock clock_;  // at 1970, where no other clock is
   TestAuthority authority_{&clock_};
 };
-};
 
 TEST_F(TlsContextTest, BothSidesKnowWhomTheyTalkTo) {
   const auto one = authority_.MakeContext("worker-1");
