@@ -1,0 +1,121 @@
+#include "coordinator/tuning/tuning_state.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/types/span.h"
+#include "base/checksum.h"
+#include "coordinator/errors/error_details.h"
+
+namespace deltapipe {
+namespace {
+
+/// Every knob and its value, in the order of the proto.
+std::vector<std::pair<std::string, std::string>> Knobs(
+    const v1::Tuning& tuning) {
+  std::vector<std::pair<std::string, std::string>> knobs;
+  for (const v1::BoundaryTuning& boundary : tuning.boundaries()) {
+    const std::string path =
+        absl::StrCat("boundaries[", boundary.boundary(), "].");
+    knobs.emplace_back(path + "activations", boundary.activations());
+    knobs.emplace_back(path + "activation_gradients",
+                       boundary.activation_gradients());
+    knobs.emplace_back(path + "rate_limit", boundary.rate_limit());
+  }
+  knobs.emplace_back("gradients", tuning.gradients());
+  knobs.emplace_back("saved_activations", tuning.saved_activations());
+  knobs.emplace_back("straggler_policy", tuning.straggler_policy());
+  knobs.emplace_back("budget_bytes_per_step",
+                     absl::StrCat(tuning.budget_bytes_per_step()));
+  knobs.emplace_back("tuner.mode", TunerModeWord(tuning.tuner().mode()));
+  knobs.emplace_back("tuner.error_budget",
+                     absl::StrCat(tuning.tuner().error_budget()));
+  return knobs;
+}
+
+void AppendLine(const std::string& path, const std::string& value,
+                std::string* lines) {
+  absl::StrAppend(lines, lines->empty() ? "" : "\n", path, "=", value);
+}
+
+}  // namespace
+
+std::string TunerModeWord(v1::Tuner::Mode mode) {
+  switch (mode) {
+    case v1::Tuner::PROPOSE:
+      return "propose";
+    case v1::Tuner::APPLY:
+      return "apply";
+    default:
+      return "off";
+  }
+}
+
+std::string TuningEtag(const v1::Tuning& tuning) {
+  std::string text = tuning.job_id();
+  for (const auto& [path, value] : Knobs(tuning)) {
+    AppendLine(path, value, &text);
+  }
+  const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
+  return absl::StrFormat("%d-%016x", tuning.revision(),
+                         Checksum(absl::MakeConstSpan(bytes, text.size())));
+}
+
+void MakeNextRevision(const v1::Tuning& current, v1::Tuning* next) {
+  next->set_revision(current.revision() + 1);
+  next->set_effective_step(0);
+  next->set_etag(TuningEtag(*next));
+}
+
+v1::Tuning InitialTuning(const std::string& job_id, const v1::JobSpec& spec,
+                         const v1::Plan& plan) {
+  v1::Tuning tuning;
+  tuning.set_job_id(job_id);
+  tuning.set_revision(1);
+  for (int b = 0; b + 1 < plan.num_stages(); ++b) {
+    v1::BoundaryTuning* boundary = tuning.add_boundaries();
+    boundary->set_boundary(b);
+    boundary->set_activations(plan.activation_codec());
+    boundary->set_activation_gradients(plan.activation_gradient_codec());
+    boundary->set_rate_limit("unlimited");
+  }
+  tuning.set_gradients(plan.gradient_codec());
+  tuning.set_saved_activations(spec.compression().saved_activations());
+  tuning.set_straggler_policy(spec.stragglers().policy());
+  tuning.mutable_tuner()->set_mode(v1::Tuner::OFF);
+  tuning.mutable_tuner()->set_error_budget(kDefaultErrorBudget);
+  tuning.set_etag(TuningEtag(tuning));
+  return tuning;
+}
+
+absl::Status CheckEtag(const v1::Tuning& current, const std::string& etag) {
+  if (etag.empty() || etag == current.etag()) return absl::OkStatus();
+  constexpr size_t kShown = 60;
+  const std::string shown = etag.substr(0, kShown);
+  return WithReason(
+      absl::AbortedError(absl::StrCat(
+          "the tuning of job '", current.job_id(),
+          "' has changed: its etag is ", current.etag(), ", expected ", shown,
+          " as given: read it again, and repeat the change if it is still "
+          "wanted")),
+      {"ETAG_MISMATCH",
+       {{"job", current.job_id()},
+        {"etag", current.etag()},
+        {"given", shown}}});
+}
+
+TuningDifference DescribeChange(const v1::Tuning& from, const v1::Tuning& to) {
+  TuningDifference difference;
+  const auto old_knobs = Knobs(from);
+  const auto new_knobs = Knobs(to);
+  for (size_t i = 0; i < old_knobs.size() && i < new_knobs.size(); ++i) {
+    if (old_knobs[i] == new_knobs[i]) continue;
+    AppendLine(old_knobs[i].first, old_knobs[i].second, &difference.old_value);
+    AppendLine(new_knobs[i].first, new_knobs[i].second, &difference.new_value);
+  }
+  return difference;
+}
+
+}  // namespace deltapipe
