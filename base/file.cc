@@ -5,14 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <system_error>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/atomic_file.h"
 #include "base/descriptor.h"
 #include "base/status_macros.h"
 
@@ -153,47 +150,13 @@ absl::StatusOr<std::vector<uint8_t>> ReadFileBytes(const std::string& path,
 }
 
 absl::Status WriteFileAtomically(
-    const std::string& given_path,
+    const std::string& path,
     absl::Span<const absl::Span<const uint8_t>> pieces) {
-  // A link stays one: what it leads to is replaced.
-  std::string path = given_path;
-  if (char* target = ::realpath(given_path.c_str(), nullptr)) {
-    path = target;
-    std::free(target);
-  }
-  struct stat info;
-  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-    if (S_ISDIR(info.st_mode)) return FileError("write", given_path, EISDIR);
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot write ", given_path,
-                     ": it is a device, pipe or socket, expected a file"));
-  }
-  static std::atomic<uint64_t> num_written{0};
-  const std::string temporary =
-      absl::StrCat(path, ".tmp-", ::getpid(), "-", num_written++);
-  // A file of that name was left by a process that died; it is nobody's.
-  Descriptor file =
-      Descriptor::Open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  if (!file.is_open()) return FileError("write", path, errno);
-  bool is_written = true;
+  DP_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
   for (const absl::Span<const uint8_t> piece : pieces) {
-    is_written = is_written && file.WriteAll(piece);
+    DP_RETURN_IF_ERROR(file.Append(piece));
   }
-  is_written = is_written && ::fsync(file.get()) == 0 && file.Close() &&
-               ::rename(temporary.c_str(), path.c_str()) == 0;
-  if (!is_written) {
-    const int error_number = errno;
-    ::unlink(temporary.c_str());
-    return FileError("write", path, error_number);
-  }
-  // Makes the rename itself durable. Some file systems cannot sync a folder
-  // (EINVAL); the file is whole either way.
-  const Descriptor folder =
-      Descriptor::Open(ParentFolder(path), O_RDONLY | O_DIRECTORY);
-  if (folder.is_open() && ::fsync(folder.get()) != 0 && errno == EIO) {
-    return FileError("write", path, EIO);
-  }
-  return absl::OkStatus();
+  return file.Finish();
 }
 
 absl::Status WriteFileAtomically(const std::string& path,

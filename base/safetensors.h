@@ -19,19 +19,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/safetensors_header.h"
 #include "base/tensor_view.h"
 
 namespace deltapipe {
 
 class SafetensorsFile {
  public:
-  struct Entry {
-    std::string name;
-    DType dtype;
-    Shape shape;
-    int64_t begin;  // offset of the first byte after the header
-    int64_t end;
-  };
+  using Entry = SafetensorsEntry;
 
   /// NOT_FOUND if there is no such file; INVALID_ARGUMENT, naming path and
   /// tensor, if its content is not valid safetensors.

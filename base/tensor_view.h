@@ -30,6 +30,7 @@ enum class DType : uint8_t {
   kInt32 = 4,
   kInt64 = 5,
   kFloat64 = 6,
+  kUInt64 = 7,
 };
 
 inline int64_t DTypeBytes(DType dtype) {
@@ -44,6 +45,7 @@ inline int64_t DTypeBytes(DType dtype) {
       return 1;
     case DType::kInt64:
     case DType::kFloat64:
+    case DType::kUInt64:
       return 8;
   }
   return 0;
