@@ -32,7 +32,10 @@ using ByteSpan = absl::Span<const uint8_t>;
 struct ChannelCapabilities {
   int64_t max_message_bytes = int64_t{1} << 30;
   bool is_shaped = false;
-  std::string name;  // "tcp", "loopback", "shaped(tcp)"
+  std::string name;  // "tcp", "tls", "loopback", "shaped(tcp)"
+  /// The worker that the peer has proven to be; empty where nobody proves
+  /// anything: in plain text and within a process.
+  std::string peer_identity;
 };
 
 /// Bytes are what went through the socket, message framing included.

@@ -1,7 +1,8 @@
 // Rates of the transports. One run measures a plain socket and the TCP
 // transport side by side on this machine's loopback, taking turns, and prints
 // both and the ratio of the medians; then frames over it, with and without
-// checksums; then how exactly shaped links keep their rate.
+// checksums; then TLS against plain text, one way, both ways and in frames;
+// then how exactly shaped links keep their rate.
 //
 //   bazel run //worker/transport:transport_benchmark
 #include <arpa/inet.h>
@@ -19,7 +20,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/thread.h"
+#include "base/tls/testing_identities.h"
 #include "worker/transport/frame_channel.h"
 #include "worker/transport/shaped/shaped_channel.h"
 #include "worker/transport/tcp/socket_wait.h"
@@ -120,6 +123,19 @@ struct TcpPair {
   std::unique_ptr<Channel> far = transport->Accept("benchmark", Soon()).value();
 };
 
+struct TlsPair {
+  TestAuthority authority{Clock::Real()};
+  std::shared_ptr<const TlsContext> context = authority.MakeContext("worker-1");
+  std::unique_ptr<Transport> transport = [this] {
+    TcpOptions options;
+    options.tls = [this] { return context; };
+    return CreateTcpTransport("127.0.0.1:0", options).value();
+  }();
+  std::unique_ptr<Channel> near =
+      transport->Connect(transport->address(), "benchmark", Soon()).value();
+  std::unique_ptr<Channel> far = transport->Accept("benchmark", Soon()).value();
+};
+
 double MeasureChannel(Channel* near, Channel* far, int64_t message_bytes,
                       int64_t count) {
   const std::vector<uint8_t> out(message_bytes, 1);
@@ -191,6 +207,53 @@ void CompareWithPlainSocket(int64_t message_bytes) {
       Median(unchecked_rates) / 1e9);
 }
 
+// Both directions of one channel at once, bytes of both counted.
+double MeasureBothWays(Channel* near, Channel* far, int64_t message_bytes,
+                       int64_t count) {
+  const auto start = SteadyClock::now();
+  {
+    Thread one("one", [&] { MeasureChannel(near, far, message_bytes, count); });
+    MeasureChannel(far, near, message_bytes, count);
+  }
+  return static_cast<double>(2 * count * message_bytes) / SecondsSince(start);
+}
+
+void CompareTlsWithPlain(int64_t message_bytes) {
+  TcpPair plain;
+  TlsPair tls;
+  TcpPair plain_below;
+  TlsPair tls_below;
+  auto plain_near = Frames(std::move(plain_below.near), true);
+  auto plain_far = Frames(std::move(plain_below.far), true);
+  auto tls_near = Frames(std::move(tls_below.near), true);
+  auto tls_far = Frames(std::move(tls_below.far), true);
+  const int64_t count = kBytesPerRound / message_bytes;
+  std::vector<double> one_way, both_ways, frames, plain_rates, tls_rates;
+  for (int round = 0; round < kRounds; ++round) {
+    plain_rates.push_back(MeasureChannel(plain.near.get(), plain.far.get(),
+                                         message_bytes, count));
+    tls_rates.push_back(
+        MeasureChannel(tls.near.get(), tls.far.get(), message_bytes, count));
+    one_way.push_back(tls_rates.back() / plain_rates.back());
+    const double plain_both = MeasureBothWays(plain.near.get(), plain.far.get(),
+                                              message_bytes, count / 2);
+    both_ways.push_back(MeasureBothWays(tls.near.get(), tls.far.get(),
+                                        message_bytes, count / 2) /
+                        plain_both);
+    const double plain_frames =
+        MeasureFrames(plain_near.get(), plain_far.get(), message_bytes);
+    frames.push_back(
+        MeasureFrames(tls_near.get(), tls_far.get(), message_bytes) /
+        plain_frames);
+  }
+  std::printf(
+      "tls/loopback/%lldkiB plain_gb_per_s=%.2f tls_gb_per_s=%.2f ratio=%.2f "
+      "both_ways_ratio=%.2f frames_ratio=%.2f\n",
+      static_cast<long long>(message_bytes >> 10), Median(plain_rates) / 1e9,
+      Median(tls_rates) / 1e9, Median(one_way), Median(both_ways),
+      Median(frames));
+}
+
 void MeasureRoundTrip() {
   TcpPair tcp;
   auto near = Frames(std::move(tcp.near), true);
@@ -238,6 +301,9 @@ int main() {
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   for (int64_t mebibytes : {1, 4, 16, 64}) {
     deltapipe::CompareWithPlainSocket(mebibytes << 20);
+  }
+  for (int64_t kibibytes : {64, 1024, 16384}) {
+    deltapipe::CompareTlsWithPlain(kibibytes << 10);
   }
   deltapipe::MeasureRoundTrip();
   deltapipe::MeasureShaped(1e8, 1000000, 20);

@@ -27,6 +27,7 @@ enum class HandshakeVerdict : uint8_t {
   kOk = 0,
   kOtherVersion = 1,
   kBadName = 2,
+  kNeedsTls = 3,  // in plain text, to one that does not speak TLS
 };
 
 std::vector<uint8_t> EncodeHello(const std::string& channel_name);

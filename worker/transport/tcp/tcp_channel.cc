@@ -1,6 +1,5 @@
 #include "worker/transport/tcp/tcp_channel.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -23,24 +21,21 @@ namespace {
 
 constexpr size_t kMaxVectors = 64;  // well below the system's limit
 
-bool WouldBlock(int error_number) {
-  return error_number == EAGAIN || error_number == EWOULDBLOCK;
-}
-
 class TcpChannel : public Channel {
  public:
-  TcpChannel(UniqueFd socket, std::string peer, int64_t max_message_bytes)
-      : socket_(std::move(socket)),
+  TcpChannel(std::unique_ptr<ByteStream> stream, std::string peer,
+             int64_t max_message_bytes)
+      : stream_(std::move(stream)),
         peer_(std::move(peer)),
         max_message_bytes_(max_message_bytes) {}
 
   ~TcpChannel() override {
     // Closing with unread bytes would reset the connection, and the peer might
     // lose what was sent last.
-    shutdown(socket_.get(), SHUT_WR);
+    shutdown(stream_->fd(), SHUT_WR);
     uint8_t scratch[4096];
     for (int i = 0; i < 1024; ++i) {
-      if (recv(socket_.get(), scratch, sizeof(scratch), MSG_DONTWAIT) <= 0) {
+      if (recv(stream_->fd(), scratch, sizeof(scratch), MSG_DONTWAIT) <= 0) {
         break;
       }
     }
@@ -79,16 +74,14 @@ class TcpChannel : public Channel {
         messages_received_.fetch_add(1, std::memory_order_relaxed);
         return std::move(message_);
       }
-      const ssize_t received = ReceiveSome();
-      if (received > 0) continue;
-      if (received == 0) return Break(ClosedByPeer());
-      if (errno == EINTR) continue;
-      if (!WouldBlock(errno)) {
-        return Break(absl::UnavailableError(absl::StrCat(
-            "receive from ", peer_, " failed: ", ErrnoText(errno))));
+      const IoResult received = ReceiveSome();
+      if (received.kind == IoResult::kMoved) continue;
+      if (received.kind == IoResult::kClosed) return Break(ClosedByPeer());
+      if (!received.has_to_wait()) {
+        return Break(absl::UnavailableError(
+            absl::StrCat("receive from ", peer_, " failed: ", received.error)));
       }
-      if (WaitForSocket(socket_.get(), false, -1, deadline) ==
-          SocketWait::kTimedOut) {
+      if (Wait(received, deadline) == SocketWait::kTimedOut) {
         return absl::DeadlineExceededError(
             absl::StrCat("receive from ", peer_, " timed out"));
       }
@@ -103,7 +96,8 @@ class TcpChannel : public Channel {
   ChannelCapabilities capabilities() const override {
     ChannelCapabilities capabilities;
     capabilities.max_message_bytes = max_message_bytes_;
-    capabilities.name = "tcp";
+    capabilities.name = stream_->name();
+    capabilities.peer_identity = stream_->peer_identity();
     return capabilities;
   }
 
@@ -132,7 +126,7 @@ class TcpChannel : public Channel {
     if (broken_.ok()) {
       broken_ = status;
       is_broken_.store(true, std::memory_order_release);
-      shutdown(socket_.get(), SHUT_RDWR);
+      stream_->Close();
     }
     return broken_;
   }
@@ -142,24 +136,20 @@ class TcpChannel : public Channel {
     int64_t left = size;
     while (left > 0) {
       if (is_broken_.load(std::memory_order_acquire)) return broken();
-      msghdr message{};
-      message.msg_iov = vectors.data();
-      message.msg_iovlen = std::min(vectors.size(), kMaxVectors);
-      const ssize_t sent =
-          sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent >= 0) {
-        left -= sent;
-        bytes_sent_.fetch_add(sent, std::memory_order_relaxed);
-        vectors = Skip(vectors, static_cast<size_t>(sent));
+      const IoResult sent = stream_->Send(
+          vectors.subspan(0, std::min(vectors.size(), kMaxVectors)));
+      if (sent.kind == IoResult::kMoved) {
+        left -= static_cast<int64_t>(sent.bytes);
+        bytes_sent_.fetch_add(static_cast<int64_t>(sent.bytes),
+                              std::memory_order_relaxed);
+        vectors = Skip(vectors, sent.bytes);
         continue;
       }
-      if (errno == EINTR) continue;
-      if (!WouldBlock(errno)) {
+      if (!sent.has_to_wait()) {
         return Break(absl::UnavailableError(
-            absl::StrCat("send to ", peer_, " failed: ", ErrnoText(errno))));
+            absl::StrCat("send to ", peer_, " failed: ", sent.error)));
       }
-      if (WaitForSocket(socket_.get(), true, -1, deadline) ==
-          SocketWait::kTimedOut) {
+      if (Wait(sent, deadline) == SocketWait::kTimedOut) {
         return Break(absl::DeadlineExceededError(
             absl::StrCat("send to ", peer_, " timed out after ", size - left,
                          " of ", size, " bytes: the peer does not read")));
@@ -195,9 +185,13 @@ class TcpChannel : public Channel {
     return absl::OkStatus();
   }
 
-  // One system call: the rest of the message and, behind it, the prefix of the
-  // next. Returns what recvmsg returns.
-  ssize_t ReceiveSome() {
+  SocketWait Wait(const IoResult& result, Deadline deadline) const {
+    return WaitForSocket(stream_->fd(), result.kind == IoResult::kWaitToWrite,
+                         -1, deadline);
+  }
+
+  // The rest of the message and, behind it, the prefix of the next.
+  IoResult ReceiveSome() {
     iovec vectors[2];
     size_t num_vectors = 0;
     const int64_t wanted = in_message_ ? message_.size() - message_got_ : 0;
@@ -208,17 +202,15 @@ class TcpChannel : public Channel {
     vectors[num_vectors++] = {
         prefix_ + prefix_got_,
         static_cast<size_t>(kMessagePrefixBytes - prefix_got_)};
-    msghdr header{};
-    header.msg_iov = vectors;
-    header.msg_iovlen = num_vectors;
-    const ssize_t received = recvmsg(socket_.get(), &header, MSG_DONTWAIT);
-    if (received > 0) {
+    const IoResult result = stream_->Receive({vectors, num_vectors});
+    if (result.kind == IoResult::kMoved) {
+      const int64_t received = static_cast<int64_t>(result.bytes);
       bytes_received_.fetch_add(received, std::memory_order_relaxed);
-      const int64_t to_message = std::min<int64_t>(received, wanted);
+      const int64_t to_message = std::min(received, wanted);
       message_got_ += to_message;
       prefix_got_ += received - to_message;
     }
-    return received;
+    return result;
   }
 
   absl::Status ClosedByPeer() const {
@@ -233,7 +225,7 @@ class TcpChannel : public Channel {
         prefix_got_ > 0 ? " within a message's length" : ""));
   }
 
-  const UniqueFd socket_;
+  const std::unique_ptr<ByteStream> stream_;
   const std::string peer_;
   const int64_t max_message_bytes_;
 
@@ -256,11 +248,10 @@ class TcpChannel : public Channel {
 
 }  // namespace
 
-std::unique_ptr<Channel> CreateTcpChannel(UniqueFd socket, std::string peer,
+std::unique_ptr<Channel> CreateTcpChannel(std::unique_ptr<ByteStream> stream,
+                                          std::string peer,
                                           int64_t max_message_bytes) {
-  const int flags = fcntl(socket.get(), F_GETFL, 0);
-  fcntl(socket.get(), F_SETFL, flags | O_NONBLOCK);
-  return std::make_unique<TcpChannel>(std::move(socket), std::move(peer),
+  return std::make_unique<TcpChannel>(std::move(stream), std::move(peer),
                                       max_message_bytes);
 }
 

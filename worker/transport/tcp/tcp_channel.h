@@ -1,5 +1,6 @@
-// A Channel over one connected TCP socket. Bytes are received straight into the
-// Buffer that Receive hands out and sent straight from the caller's pieces.
+// A Channel over one connected TCP socket, with or without TLS. Bytes are
+// received straight into the Buffer that Receive hands out and sent straight
+// from the caller's pieces.
 #ifndef DELTAPIPE_WORKER_TRANSPORT_TCP_TCP_CHANNEL_H_
 #define DELTAPIPE_WORKER_TRANSPORT_TCP_TCP_CHANNEL_H_
 
@@ -8,13 +9,14 @@
 #include <string>
 
 #include "worker/transport/channel.h"
-#include "worker/transport/tcp/socket_wait.h"
+#include "worker/transport/tcp/byte_stream.h"
 
 namespace deltapipe {
 
-/// Takes over `socket`, connected and past the handshake; makes it
-/// non-blocking. `peer` is what peer() says.
-std::unique_ptr<Channel> CreateTcpChannel(UniqueFd socket, std::string peer,
+/// `stream` has shaken hands, and the peer has answered. `peer` is what peer()
+/// says.
+std::unique_ptr<Channel> CreateTcpChannel(std::unique_ptr<ByteStream> stream,
+                                          std::string peer,
                                           int64_t max_message_bytes);
 
 /// TCP_NODELAY and, unless 0, the sizes of the socket's buffers; best before

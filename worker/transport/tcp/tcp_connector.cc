@@ -39,24 +39,31 @@ Failure Final(absl::Status status) { return {std::move(status), true}; }
 
 class Attempt {
  public:
-  Attempt(int wake_fd, Deadline deadline, const std::atomic<bool>* is_cancelled)
-      : wake_fd_(wake_fd), deadline_(deadline), is_cancelled_(is_cancelled) {}
+  Attempt(const ConnectOptions& options, Deadline deadline)
+      : options_(options), deadline_(deadline) {}
 
   Failure Run(const tcp::endpoint& endpoint, const std::string& channel_name,
-              int socket_buffer_bytes, UniqueFd* connected) {
-    socket_ = UniqueFd(socket(endpoint.protocol().family(),
-                              SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (socket_.get() < 0) return Retry(ErrnoText(errno));
-    TuneSocket(socket_.get(), socket_buffer_bytes);
+              std::unique_ptr<ByteStream>* connected) {
+    UniqueFd made(socket(endpoint.protocol().family(),
+                         SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (made.get() < 0) return Retry(ErrnoText(errno));
+    TuneSocket(made.get(), options_.socket_buffer_bytes);
+    socket_fd_ = made.get();
+    stream_ =
+        options_.tls == nullptr
+            ? MakePlainStream(std::move(made))
+            : MakeTlsStream(std::move(made), TlsRole::kConnect, *options_.tls);
+    if (stream_ == nullptr) return Retry("no memory for a TLS session");
     Failure failure = Open(endpoint);
-    if (failure.status.ok()) failure = ShakeHands(channel_name);
-    if (failure.status.ok()) *connected = std::move(socket_);
+    if (failure.status.ok()) failure = Secure();
+    if (failure.status.ok()) failure = Introduce(channel_name);
+    if (failure.status.ok()) *connected = std::move(stream_);
     return failure;
   }
 
  private:
   Failure Open(const tcp::endpoint& endpoint) {
-    if (connect(socket_.get(), endpoint.data(),
+    if (connect(socket_fd_, endpoint.data(),
                 static_cast<socklen_t>(endpoint.size())) != 0 &&
         errno != EINPROGRESS) {
       return Retry(ErrnoText(errno));
@@ -65,25 +72,63 @@ class Attempt {
     if (!failure.status.ok()) return failure;
     int error = 0;
     socklen_t error_size = sizeof(error);
-    getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &error_size);
+    getsockopt(socket_fd_, SOL_SOCKET, SO_ERROR, &error, &error_size);
     if (error != 0) return Retry(ErrnoText(error));
     // Connecting to a free port of this machine's ephemeral range can meet
     // itself: both ends are then the same socket.
     tcp::endpoint own;
     socklen_t own_size = static_cast<socklen_t>(own.capacity());
-    if (getsockname(socket_.get(), own.data(), &own_size) == 0) {
+    if (getsockname(socket_fd_, own.data(), &own_size) == 0) {
       own.resize(own_size);
       if (own == endpoint) return Retry("Connection refused");
     }
     return {};
   }
 
-  Failure ShakeHands(const std::string& channel_name) {
+  Failure Secure() {
+    while (true) {
+      const IoResult result = stream_->ShakeHands();
+      if (result.kind == IoResult::kMoved) return {};
+      Failure failure = Explain(result, "no answer to the TLS handshake");
+      if (!failure.status.ok()) return failure;
+    }
+  }
+
+  // Ok once `result` has been waited for.
+  Failure Explain(const IoResult& result, const std::string& on_time_out) {
+    switch (result.kind) {
+      case IoResult::kWaitToRead:
+        return Wait(false, on_time_out);
+      case IoResult::kWaitToWrite:
+        return Wait(true, on_time_out);
+      case IoResult::kClosed:
+        return Retry(absl::StrCat(
+            "the peer closed the connection during the handshake", hint()));
+      case IoResult::kRefused:
+        return Final(absl::PermissionDeniedError(
+            absl::StrCat("TLS handshake failed: ", result.error)));
+      case IoResult::kNotTls:
+        return Final(absl::FailedPreconditionError(
+            "what listens there does not speak TLS: was its worker started "
+            "with an identity (--join-token), too?"));
+      default:
+        return Retry(absl::StrCat("handshake: ", result.error, hint()));
+    }
+  }
+
+  const char* hint() const {
+    return options_.tls != nullptr ? " (is it secured with TLS, too?)" : "";
+  }
+
+  Failure Introduce(const std::string& channel_name) {
     std::vector<uint8_t> hello = EncodeHello(channel_name);
-    // A fresh socket's buffer always has room for it.
-    if (send(socket_.get(), hello.data(), hello.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(hello.size())) {
-      return Retry(absl::StrCat("handshake: ", ErrnoText(errno)));
+    const iovec piece{hello.data(), hello.size()};
+    while (true) {
+      const IoResult sent = stream_->Send({&piece, 1});
+      // A fresh socket's buffer always has room for it.
+      if (sent.kind == IoResult::kMoved && sent.bytes == hello.size()) break;
+      Failure failure = Explain(sent, "the hello could not be sent");
+      if (!failure.status.ok()) return failure;
     }
     uint8_t prefix[kHandshakePrefixBytes];
     Failure failure = Read(prefix, sizeof(prefix));
@@ -104,27 +149,25 @@ class Attempt {
   Failure Read(uint8_t* bytes, size_t size) {
     size_t got = 0;
     while (got < size) {
-      const ssize_t received =
-          recv(socket_.get(), bytes + got, size - got, MSG_DONTWAIT);
-      if (received > 0) {
-        got += static_cast<size_t>(received);
-      } else if (received == 0) {
-        return Retry("the peer closed the connection during the handshake");
-      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        Failure failure = Wait(false, "no answer to the handshake");
-        if (!failure.status.ok()) return failure;
-      } else if (errno != EINTR) {
-        return Retry(absl::StrCat("handshake: ", ErrnoText(errno)));
+      const iovec piece{bytes + got, size - got};
+      const IoResult received = stream_->Receive({&piece, 1});
+      if (received.kind == IoResult::kMoved) {
+        got += received.bytes;
+        continue;
       }
+      Failure failure = Explain(received, "no answer to the handshake");
+      if (!failure.status.ok()) return failure;
     }
     return {};
   }
 
   Failure Wait(bool for_write, const std::string& on_time_out) {
     do {
-      if (is_cancelled_ != nullptr && *is_cancelled_) return Final(CalledOff());
+      if (options_.is_cancelled != nullptr && *options_.is_cancelled) {
+        return Final(CalledOff());
+      }
       const Deadline slice = std::min(deadline_, Deadline::After(kCancelPoll));
-      switch (WaitForSocket(socket_.get(), for_write, wake_fd_, slice)) {
+      switch (WaitForSocket(socket_fd_, for_write, options_.wake_fd, slice)) {
         case SocketWait::kReady:
           return {};
         case SocketWait::kWoken:
@@ -136,10 +179,10 @@ class Attempt {
     return Retry(on_time_out);
   }
 
-  const int wake_fd_;
+  const ConnectOptions& options_;
   const Deadline deadline_;
-  const std::atomic<bool>* const is_cancelled_;
-  UniqueFd socket_;
+  int socket_fd_ = -1;
+  std::unique_ptr<ByteStream> stream_;
 };
 
 absl::StatusOr<std::vector<tcp::endpoint>> Resolve(
@@ -180,11 +223,9 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitHostPort(
   return std::make_pair(host, port);
 }
 
-absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
-                                    const std::string& channel_name,
-                                    int socket_buffer_bytes, int wake_fd,
-                                    Deadline deadline,
-                                    const std::atomic<bool>* is_cancelled) {
+absl::StatusOr<std::unique_ptr<ByteStream>> ConnectTcp(
+    const std::string& address, const std::string& channel_name,
+    const ConnectOptions& options, Deadline deadline) {
   DP_ASSIGN_OR_RETURN(const auto host_port, SplitHostPort(address));
   absl::Status last = absl::UnavailableError("not tried");
   milliseconds pause(5);
@@ -198,21 +239,22 @@ absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
           i + 1 < num_endpoints
               ? std::min(deadline, Deadline::After(kOneOfManyEndpoints))
               : deadline;
-      UniqueFd connected;
-      Failure failure = Attempt(wake_fd, attempt_end, is_cancelled)
-                            .Run((*endpoints)[i], channel_name,
-                                 socket_buffer_bytes, &connected);
+      std::unique_ptr<ByteStream> connected;
+      Failure failure = Attempt(options, attempt_end)
+                            .Run((*endpoints)[i], channel_name, &connected);
       if (failure.status.ok()) return connected;
       if (failure.is_final) return failure.status;
       last = failure.status;
     }
     const auto pause_end =
         std::min(deadline.time_point(), Deadline::Clock::now() + pause);
-    if (WaitForSocket(wake_fd, false, -1, Deadline::At(pause_end)) ==
+    if (WaitForSocket(options.wake_fd, false, -1, Deadline::At(pause_end)) ==
         SocketWait::kReady) {
       return absl::AbortedError("woken");
     }
-    if (is_cancelled != nullptr && *is_cancelled) return CalledOff();
+    if (options.is_cancelled != nullptr && *options.is_cancelled) {
+      return CalledOff();
+    }
     if (deadline.has_passed()) {
       return absl::DeadlineExceededError(
           absl::StrCat("gave up after ", num_attempts, " attempts, the last: ",

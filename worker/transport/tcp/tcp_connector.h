@@ -4,12 +4,14 @@
 #define DELTAPIPE_WORKER_TRANSPORT_TCP_TCP_CONNECTOR_H_
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "base/deadline.h"
-#include "worker/transport/tcp/socket_wait.h"
+#include "base/tls/tls_context.h"
+#include "worker/transport/tcp/byte_stream.h"
 
 namespace deltapipe {
 
@@ -17,15 +19,22 @@ namespace deltapipe {
 absl::StatusOr<std::pair<std::string, std::string>> SplitHostPort(
     const std::string& address);
 
-/// A connected socket on which the peer has answered ok. ABORTED as soon as
+struct ConnectOptions {
+  int socket_buffer_bytes = 0;
+  /// Null: plain text.
+  std::shared_ptr<const TlsContext> tls;
+  int wake_fd = -1;
+  const std::atomic<bool>* is_cancelled = nullptr;
+};
+
+/// A connected stream on which the peer has answered ok. ABORTED as soon as
 /// `wake_fd` is readable; DEADLINE_EXCEEDED with the last attempt's error;
-/// FAILED_PRECONDITION if the peer refuses or speaks something else; CANCELLED
-/// soon after `is_cancelled` (may be null) becomes true.
-absl::StatusOr<UniqueFd> ConnectTcp(const std::string& address,
-                                    const std::string& channel_name,
-                                    int socket_buffer_bytes, int wake_fd,
-                                    Deadline deadline,
-                                    const std::atomic<bool>* is_cancelled);
+/// FAILED_PRECONDITION if the peer refuses or speaks something else;
+/// PERMISSION_DENIED if one side does not accept the other's certificate;
+/// CANCELLED soon after `is_cancelled` (may be null) becomes true.
+absl::StatusOr<std::unique_ptr<ByteStream>> ConnectTcp(
+    const std::string& address, const std::string& channel_name,
+    const ConnectOptions& options, Deadline deadline);
 
 }  // namespace deltapipe
 

@@ -1,13 +1,14 @@
 #include "worker/transport/tcp/tcp_listener.h"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+
 #include <array>
-#include <asio/buffer.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
-#include <asio/read.hpp>
 #include <asio/steady_timer.hpp>
-#include <asio/write.hpp>
+#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,13 @@ namespace {
 
 using asio::ip::tcp;
 
+/// How what a TLS client sends begins.
+constexpr uint8_t kTlsHandshake = 0x16;
+constexpr uint8_t kTlsMajor = 3;
+constexpr char kNeedsTlsText[] =
+    "it takes TLS connections only: start this worker with an identity, too "
+    "(--join-token)";
+
 std::string EndpointText(const tcp::endpoint& endpoint) {
   const std::string host = endpoint.address().to_string();
   return endpoint.address().is_v6()
@@ -33,14 +41,20 @@ std::string EndpointText(const tcp::endpoint& endpoint) {
              : absl::StrCat(host, ":", endpoint.port());
 }
 
-// One handshake. Its pending operations own it; the time-out closes the socket,
-// which ends them.
+// A second descriptor of the same socket; none if there are too many.
+UniqueFd Duplicate(int fd) { return UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+// One handshake. The wait that is pending owns it; the time-out closes the
+// socket, which ends the wait. The stream has its own descriptor of the socket,
+// so that it can be handed on.
 class HandshakeSession : public std::enable_shared_from_this<HandshakeSession> {
  public:
-  HandshakeSession(tcp::socket socket, TcpListener::OnConnection on_connection)
+  HandshakeSession(tcp::socket socket, std::unique_ptr<ByteStream> stream,
+                   TcpListener::OnConnection on_connection)
       : socket_(std::move(socket)),
         timer_(socket_.get_executor()),
-        on_connection_(std::move(on_connection)) {
+        on_connection_(std::move(on_connection)),
+        stream_(std::move(stream)) {
     asio::error_code error;
     const tcp::endpoint remote = socket_.remote_endpoint(error);
     from_ = error ? "an unknown address" : EndpointText(remote);
@@ -54,71 +68,165 @@ class HandshakeSession : public std::enable_shared_from_this<HandshakeSession> {
       asio::error_code ignored;
       self->socket_.close(ignored);
     });
-    asio::async_read(socket_, asio::buffer(prefix_),
-                     [self](const asio::error_code& error, size_t) {
-                       if (error) return self->Finish();
-                       self->OnPrefix();
-                     });
+    Proceed();
   }
 
  private:
-  void OnPrefix() {
+  enum class Stage { kSecure, kPrefix, kName, kAnswer, kDrain };
+
+  void Proceed() {
+    while (true) {
+      const IoResult result = Step();
+      if (result.has_to_wait()) {
+        return Wait(result.kind == IoResult::kWaitToWrite
+                        ? tcp::socket::wait_write
+                        : tcp::socket::wait_read);
+      }
+      if (result.kind != IoResult::kMoved) {
+        if (GiveUp(result)) continue;
+        return timer_.cancel(), void();
+      }
+      done_ += result.bytes;
+      if (stage_ == Stage::kDrain || done_ < wanted()) continue;
+      done_ = 0;
+      if (!Advance()) return timer_.cancel(), void();
+    }
+  }
+
+  void Wait(tcp::socket::wait_type what) {
+    auto self = shared_from_this();
+    socket_.async_wait(what, [self](const asio::error_code& error) {
+      if (!error) self->Proceed();
+    });
+  }
+
+  size_t wanted() const {
+    switch (stage_) {
+      case Stage::kPrefix:
+        return prefix_.size();
+      case Stage::kName:
+        return name_.size();
+      case Stage::kAnswer:
+        return answer_.size();
+      default:
+        return 0;
+    }
+  }
+
+  IoResult Step() {
+    switch (stage_) {
+      case Stage::kSecure:
+        return stream_->ShakeHands();
+      case Stage::kPrefix:
+        return Receive(prefix_.data(), prefix_.size());
+      case Stage::kName:
+        return Receive(&name_[0], name_.size());
+      case Stage::kAnswer: {
+        const iovec piece{answer_.data() + done_, answer_.size() - done_};
+        return stream_->Send({&piece, 1});
+      }
+      case Stage::kDrain:
+        break;
+    }
+    uint8_t scratch[4096];
+    const ssize_t got = recv(stream_->fd(), scratch, sizeof(scratch), 0);
+    if (got > 0) return IoResult::Moved(0);
+    const bool would_block = errno == EAGAIN || errno == EWOULDBLOCK;
+    return {got < 0 && would_block ? IoResult::kWaitToRead : IoResult::kClosed,
+            0, ""};
+  }
+
+  IoResult Receive(void* data, size_t size) {
+    const iovec piece{static_cast<uint8_t*>(data) + done_, size - done_};
+    return stream_->Receive({&piece, 1});
+  }
+
+  /// Goes to the next stage; false at the end.
+  bool Advance() {
+    switch (stage_) {
+      case Stage::kSecure:
+        stage_ = Stage::kPrefix;
+        return true;
+      case Stage::kPrefix:
+        return OnPrefix();
+      case Stage::kName:
+        Answer(HandshakeVerdict::kOk, "");
+        return true;
+      default:
+        if (verdict_ == HandshakeVerdict::kOk) {
+          on_connection_(name_, std::move(stream_), from_);
+        }
+        return false;
+    }
+  }
+
+  /// Says why; true if the peer must still read what it was told.
+  bool GiveUp(const IoResult& result) {
+    if (stage_ != Stage::kSecure || result.kind == IoResult::kClosed) {
+      return false;
+    }
+    LOG_WARNING << "refused a connection from " << from_
+                << ": TLS handshake failed: " << result.error;
+    if (result.kind == IoResult::kNotTls) {
+      const std::vector<uint8_t> answer =
+          EncodeAnswer(HandshakeVerdict::kNeedsTls, kNeedsTlsText);
+      // It fits into an empty buffer; to say why is a courtesy.
+      [[maybe_unused]] const ssize_t sent =
+          send(stream_->fd(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    }
+    // Closing with unread bytes would reset the connection, and the peer might
+    // lose the alert that says why.
+    shutdown(stream_->fd(), SHUT_WR);
+    stage_ = Stage::kDrain;
+    return true;
+  }
+
+  bool OnPrefix() {
     auto hello = ParseHelloPrefix(prefix_);
     if (!hello.ok()) {
       LOG_WARNING << "closed a connection from " << from_ << ": "
-                  << std::string(hello.status().message());
-      return Finish();
+                  << (prefix_[0] == kTlsHandshake && prefix_[1] == kTlsMajor
+                          ? "it speaks TLS, and this worker plain text"
+                          : std::string(hello.status().message()));
+      return false;
     }
     if (hello->version != kTransportProtocolVersion) {
-      return Answer(HandshakeVerdict::kOtherVersion,
-                    absl::StrCat("transport protocol version ", hello->version,
-                                 ", expected ", kTransportProtocolVersion,
-                                 ": run the same release everywhere"));
+      Answer(HandshakeVerdict::kOtherVersion,
+             absl::StrCat("transport protocol version ", hello->version,
+                          ", expected ", kTransportProtocolVersion,
+                          ": run the same release everywhere"));
+      return true;
     }
     if (hello->name_bytes == 0 || hello->name_bytes > kMaxChannelNameBytes) {
-      return Answer(
-          HandshakeVerdict::kBadName,
-          absl::StrCat("channel name of ", hello->name_bytes,
-                       " bytes, expected 1 to ", kMaxChannelNameBytes));
+      Answer(HandshakeVerdict::kBadName,
+             absl::StrCat("channel name of ", hello->name_bytes,
+                          " bytes, expected 1 to ", kMaxChannelNameBytes));
+      return true;
     }
     name_.resize(hello->name_bytes);
-    auto self = shared_from_this();
-    asio::async_read(socket_, asio::buffer(&name_[0], name_.size()),
-                     [self](const asio::error_code& error, size_t) {
-                       if (error) return self->Finish();
-                       self->Answer(HandshakeVerdict::kOk, "");
-                     });
+    stage_ = Stage::kName;
+    return true;
   }
 
   void Answer(HandshakeVerdict verdict, const std::string& reason) {
     if (verdict != HandshakeVerdict::kOk) {
       LOG_WARNING << "refused a connection from " << from_ << ": " << reason;
     }
+    verdict_ = verdict;
     answer_ = EncodeAnswer(verdict, reason);
-    auto self = shared_from_this();
-    asio::async_write(socket_, asio::buffer(answer_),
-                      [self, verdict](const asio::error_code& error, size_t) {
-                        if (!error && verdict == HandshakeVerdict::kOk)
-                          self->HandOn();
-                        self->Finish();
-                      });
+    stage_ = Stage::kAnswer;
   }
 
-  void HandOn() {
-    asio::error_code error;
-    const int fd = socket_.release(error);
-    if (error) return;
-    on_connection_(name_, UniqueFd(fd), from_);
-  }
-
-  void Finish() { timer_.cancel(); }
-
-  tcp::socket socket_;
+  tcp::socket socket_;  // to wait with
   asio::steady_timer timer_;
   const TcpListener::OnConnection on_connection_;
+  std::unique_ptr<ByteStream> stream_;
   std::string from_;
+  Stage stage_ = Stage::kSecure;
+  size_t done_ = 0;  // bytes of this stage
   std::array<uint8_t, kHandshakePrefixBytes> prefix_;
   std::string name_;
+  HandshakeVerdict verdict_ = HandshakeVerdict::kOk;
   std::vector<uint8_t> answer_;
 };
 
@@ -194,10 +302,30 @@ class AsioListener : public TcpListener {
           if (error == asio::error::operation_aborted) return;
           if (error) return PauseAndAccept(error);
           TuneSocket(socket.native_handle(), 0);
-          std::make_shared<HandshakeSession>(std::move(socket), on_connection_)
-              ->Start(options_.handshake_within);
+          ShakeHands(std::move(socket));
           AcceptNext();
         });
+  }
+
+  void ShakeHands(tcp::socket socket) {
+    UniqueFd fd = Duplicate(socket.native_handle());
+    std::shared_ptr<const TlsContext> tls;
+    if (options_.tls != nullptr) tls = options_.tls();
+    std::unique_ptr<ByteStream> stream;
+    if (fd.get() >= 0) {
+      stream = options_.tls == nullptr ? MakePlainStream(std::move(fd))
+               : tls == nullptr
+                   ? nullptr
+                   : MakeTlsStream(std::move(fd), TlsRole::kAccept, *tls);
+    }
+    if (stream == nullptr) {
+      LOG_WARNING << "closed a connection on " << address_
+                  << ": no descriptor, memory or certificate for it";
+      return;
+    }
+    std::make_shared<HandshakeSession>(std::move(socket), std::move(stream),
+                                       on_connection_)
+        ->Start(options_.handshake_within);
   }
 
   // Out of descriptors or memory: trying again at once would spin.

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "worker/transport/tcp/socket_wait.h"
+#include "worker/transport/tcp/byte_stream.h"
 #include "worker/transport/tcp/tcp_transport.h"
 
 namespace deltapipe {
@@ -16,9 +16,10 @@ namespace deltapipe {
 class TcpListener {
  public:
   /// Called on the listener's thread with a connection whose hello was answered
-  /// ok: the name it asks for, the socket, the other side's address.
-  using OnConnection = std::function<void(
-      const std::string& name, UniqueFd socket, const std::string& from)>;
+  /// ok: the name it asks for, the stream, the other side's address.
+  using OnConnection = std::function<void(const std::string& name,
+                                          std::unique_ptr<ByteStream> stream,
+                                          const std::string& from)>;
 
   /// Errors as of CreateTcpTransport.
   static absl::StatusOr<std::unique_ptr<TcpListener>> Create(

@@ -30,15 +30,15 @@ class TcpTransport : public Transport {
   absl::Status Listen(const std::string& listen_address) {
     DP_ASSIGN_OR_RETURN(
         listener_,
-        TcpListener::Create(listen_address, options_,
-                            [this](const std::string& name, UniqueFd socket,
-                                   const std::string& from) {
-                              held_.Add(name,
-                                        CreateTcpChannel(
-                                            std::move(socket),
-                                            absl::StrCat(from, " (", name, ")"),
-                                            options_.max_message_bytes));
-                            }));
+        TcpListener::Create(
+            listen_address, options_,
+            [this](const std::string& name, std::unique_ptr<ByteStream> stream,
+                   const std::string& from) {
+              held_.Add(name,
+                        CreateTcpChannel(std::move(stream),
+                                         absl::StrCat(from, " (", name, ")"),
+                                         options_.max_message_bytes));
+            }));
     return absl::OkStatus();
   }
 
@@ -49,11 +49,21 @@ class TcpTransport : public Transport {
       const std::string& address, const std::string& name, Deadline deadline,
       const std::atomic<bool>* is_cancelled) override {
     DP_RETURN_IF_ERROR(CheckChannelName(name));
-    absl::StatusOr<UniqueFd> socket =
-        ConnectTcp(address, name, options_.socket_buffer_bytes, wake_.get(),
-                   deadline, is_cancelled);
-    if (socket.ok()) {
-      return CreateTcpChannel(std::move(*socket),
+    ConnectOptions connect;
+    connect.socket_buffer_bytes = options_.socket_buffer_bytes;
+    connect.wake_fd = wake_.get();
+    connect.is_cancelled = is_cancelled;
+    if (options_.tls != nullptr) {
+      connect.tls = options_.tls();
+      if (connect.tls == nullptr) {
+        return absl::FailedPreconditionError(
+            "there is no certificate to connect with: join the cluster first");
+      }
+    }
+    absl::StatusOr<std::unique_ptr<ByteStream>> stream =
+        ConnectTcp(address, name, connect, deadline);
+    if (stream.ok()) {
+      return CreateTcpChannel(*std::move(stream),
                               absl::StrCat(address, " (", name, ")"),
                               options_.max_message_bytes);
     }
@@ -61,7 +71,7 @@ class TcpTransport : public Transport {
       MutexLock lock(&mutex_);
       if (!cancelled_.ok()) return cancelled_;
     }
-    return Annotate(socket.status(),
+    return Annotate(stream.status(),
                     absl::StrCat("connect to ", address, " (", name, ")"));
   }
 

@@ -14,11 +14,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/tls/tls_context.h"
 #include "worker/transport/channel.h"
 
 namespace deltapipe {
@@ -36,6 +38,10 @@ struct TcpOptions {
   std::string advertised_host;
   /// A connection that has not said hello by then is closed.
   Nanos handshake_within{std::chrono::seconds(10)};
+  /// When there, all channels are mutual TLS 1.3, and capabilities() names the
+  /// peer's worker. Asked for each new connection, from any thread: channels
+  /// that exist go on with what they began with.
+  std::function<std::shared_ptr<const TlsContext>()> tls;
 };
 
 /// Listens on "host:port" ("[host]:port" for IPv6); port 0 takes a free one.

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "base/clock.h"
+#include "base/tls/testing_identities.h"
 #include "worker/transport/decorated_transport.h"
 #include "worker/transport/faulty/faulty_channel.h"
 #include "worker/transport/loopback/loopback_transport.h"
@@ -34,6 +36,21 @@ TransportPair CreateTcpPair() {
       CreateTcpTransport(address, options).value()->address();
   return {CreateTcpTransport(address, options).value(),
           CreateTcpTransport(address, options).value(), nobody};
+}
+
+TransportPair CreateTlsPair() {
+  // Made once: a key takes longer than a handshake.
+  static TestAuthority* const authority = new TestAuthority(Clock::Real());
+  static const auto* const contexts = new std::pair(
+      authority->MakeContext("worker-1"), authority->MakeContext("worker-2"));
+  TcpOptions a, b;
+  a.max_message_bytes = b.max_message_bytes = kMaxMessageBytes;
+  a.tls = [] { return contexts->first; };
+  b.tls = [] { return contexts->second; };
+  const std::string address = "127.0.0.1:0";
+  const std::string nobody = CreateTcpTransport(address, a).value()->address();
+  return {CreateTcpTransport(address, a).value(),
+          CreateTcpTransport(address, b).value(), nobody};
 }
 
 TransportPair Decorate(TransportPair pair, const TransportDecorator& decorate) {
@@ -77,9 +94,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         TransportFactory{"Loopback", CreateLoopbackPair},
         TransportFactory{"Tcp", CreateTcpPair},
+        TransportFactory{"Tls", CreateTlsPair},
         TransportFactory{"ShapedLoopback",
                          [] { return Shape(CreateLoopbackPair()); }},
         TransportFactory{"ShapedTcp", [] { return Shape(CreateTcpPair()); }},
+        TransportFactory{"ShapedTls", [] { return Shape(CreateTlsPair()); }},
         TransportFactory{"RecordingLoopback",
                          [] { return Record(CreateLoopbackPair()); }},
         TransportFactory{"FaultlessTcp",
