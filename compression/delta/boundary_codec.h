@@ -128,7 +128,7 @@ class BoundaryEncoder {
   /// Bytes of the live records, or of the residuals of `ef`.
   virtual int64_t StateBytes() const = 0;
   virtual BoundaryCounters counters() const = 0;
-  /// The records (or residuals), for state_file.h; null if the codec keeps
+  /// The records (or residuals), for record_set.h; null if the codec keeps
   /// none.
   virtual StateStore* state() = 0;
 };

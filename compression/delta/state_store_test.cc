@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "compression/delta/state_file.h"
+#include "compression/delta/record_set.h"
 
 namespace deltapipe {
 namespace {
@@ -293,28 +293,18 @@ TEST_F(StateStoreTest, SwappedContentsDoNotCancelInTheHash) {
   EXPECT_NE(store_->Hash(), swapped->Hash());
 }
 
-class StateFileTest : public StateStoreTest {
- protected:
-  std::vector<uint8_t> Export() {
-    std::vector<uint8_t> bytes;
-    EXPECT_TRUE(ExportState(*store_, [&](absl::Span<const uint8_t> piece) {
-                  bytes.insert(bytes.end(), piece.begin(), piece.end());
-                  return absl::OkStatus();
-                }).ok());
-    return bytes;
-  }
-};
+class RecordSetTest : public StateStoreTest {};
 
-TEST_F(StateFileTest, ImportRestoresEverything) {
+TEST_F(RecordSetTest, PutRestoresEverything) {
   Stage(1, 5, 1);
   Stage(1, 0, 2);
   Stage(2, 5, 3);
   Stage(2, 9, 4);
   store_->Stage(2, 9, nullptr);  // the last version has no record
-  const std::vector<uint8_t> bytes = Export();
+  const RecordSet set = TakeRecords(*store_);
 
   auto restored = MakeMemoryStateStore();
-  ASSERT_TRUE(ImportState(bytes, kRecordBytes, 2, restored.get()).ok());
+  ASSERT_TRUE(PutRecords(set, kRecordBytes, 2, restored.get()).ok());
 
   EXPECT_EQ(restored->Hash(), store_->Hash());
   EXPECT_EQ(Content(*restored), Content(*store_));
@@ -324,67 +314,47 @@ TEST_F(StateFileTest, ImportRestoresEverything) {
   EXPECT_EQ(Content(*restored), Content(*store_));
 }
 
-TEST_F(StateFileTest, EmptyStoresRoundTrip) {
+TEST_F(RecordSetTest, IsOfItsMomentWhateverTheStoreDoesLater) {
+  Stage(1, 5, 1);
+  const RecordSet set = TakeRecords(*store_);
+  const uint64_t hash = store_->Hash();
+  Stage(2, 5, 2);
+  Stage(2, 6, 3);
+
+  auto restored = MakeMemoryStateStore();
+  ASSERT_TRUE(PutRecords(set, kRecordBytes, 1, restored.get()).ok());
+
+  EXPECT_EQ(restored->Hash(), hash);
+}
+
+TEST_F(RecordSetTest, EmptyStoresRoundTrip) {
   auto restored = MakeMemoryStateStore();
 
-  EXPECT_TRUE(ImportState(Export(), kRecordBytes, 0, restored.get()).ok());
+  EXPECT_TRUE(
+      PutRecords(TakeRecords(*store_), kRecordBytes, 0, restored.get()).ok());
 
   EXPECT_EQ(restored->Hash(), 0);
 }
 
-TEST_F(StateFileTest, EqualStoresGiveEqualBytes) {
+TEST_F(RecordSetTest, ImpossibleSetsAreRefusedAndLeaveTheStoreAlone) {
   Stage(1, 5, 1);
   Stage(1, 6, 2);
-  const std::vector<uint8_t> bytes = Export();
-  store_ = MakeMemoryStateStore();
-  Stage(9, 6, 2);
-  Stage(9, 5, 1);
-
-  EXPECT_EQ(Export(), bytes);
-}
-
-TEST_F(StateFileTest, EveryDamagedByteAndTruncationIsRefused) {
-  Stage(1, 5, 1);
-  Stage(1, 6, 2);
-  const std::vector<uint8_t> bytes = Export();
+  const RecordSet good = TakeRecords(*store_);
+  RecordSet twice = good;
+  twice.records[1].first = 5;
+  RecordSet too_new = good;
+  too_new.last_version = 1;
   auto restored = MakeMemoryStateStore();
 
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    std::vector<uint8_t> damaged = bytes;
-    damaged[i] ^= 0x10;
-    EXPECT_EQ(ImportState(damaged, kRecordBytes, 1, restored.get()).code(),
-              absl::StatusCode::kInvalidArgument)
-        << i;
-    const std::vector<uint8_t> cut(bytes.begin(), bytes.begin() + i);
-    EXPECT_EQ(ImportState(cut, kRecordBytes, 1, restored.get()).code(),
-              absl::StatusCode::kInvalidArgument)
-        << i;
-  }
-  EXPECT_EQ(restored->usage().num_records, 0);
-}
-
-TEST_F(StateFileTest, OtherRecordSizesAndFullStoresAreRefused) {
-  Stage(1, 5, 1);
-  const std::vector<uint8_t> bytes = Export();
-  auto other = MakeMemoryStateStore();
-
-  EXPECT_EQ(ImportState(bytes, 2 * kRecordBytes, 1, other.get()).code(),
+  EXPECT_EQ(PutRecords(twice, kRecordBytes, 1, restored.get()).code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ImportState(bytes, kRecordBytes, 1, store_.get()).code(),
+  EXPECT_EQ(PutRecords(too_new, kRecordBytes, 1, restored.get()).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(PutRecords(good, 2 * kRecordBytes, 1, restored.get()).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(restored->usage().num_records, 0);
+  EXPECT_EQ(PutRecords(good, kRecordBytes, 1, store_.get()).code(),
             absl::StatusCode::kFailedPrecondition);
-}
-
-TEST_F(StateFileTest, ErrorsOfTheSinkStopTheExport) {
-  Stage(1, 5, 1);
-  int num_calls = 0;
-  const absl::Status status =
-      ExportState(*store_, [&](absl::Span<const uint8_t>) {
-        return ++num_calls == 2 ? absl::ResourceExhaustedError("disk full")
-                                : absl::OkStatus();
-      });
-
-  EXPECT_EQ(status, absl::ResourceExhaustedError("disk full"));
-  EXPECT_EQ(num_calls, 2);
 }
 
 }  // namespace
