@@ -26,6 +26,25 @@ uint32_t CodecHash(SyncFormat format, const std::string& text) {
       ByteSpan(reinterpret_cast<const uint8_t*>(named.data()), named.size())));
 }
 
+using Compressors = std::pair<std::unique_ptr<ShardCompressor>,
+                              std::unique_ptr<ShardCompressor>>;
+
+/// For the compressed form and the plain one, null there for the fp32 ring.
+absl::StatusOr<Compressors> MakeCompressors(const std::string& compressed_codec,
+                                            const std::string& plain_codec) {
+  auto compressed =
+      ShardCompressor::Create(compressed_codec, /*has_feedback=*/true);
+  if (!compressed.ok()) {
+    return Annotate(compressed.status(), "gradient sync: compressed_codec");
+  }
+  auto plain = ShardCompressor::Create(plain_codec, /*has_feedback=*/false);
+  if (!plain.ok()) {
+    return Annotate(plain.status(), "gradient sync: plain_codec");
+  }
+  if ((*plain)->text() == "none") plain->reset();
+  return Compressors(*std::move(compressed), *std::move(plain));
+}
+
 class ThreadedGradientSync : public GradientSync {
  public:
   ThreadedGradientSync(const GradientSyncOptions& options, RankGroup* group,
@@ -34,14 +53,11 @@ class ThreadedGradientSync : public GradientSync {
                        std::unique_ptr<ShardCompressor> plain)
       : group_(group),
         num_elements_(num_elements),
+        seed_(options.seed),
         exchange_(group, options.generation, options.max_message_bytes),
         compressed_(std::move(compressed), /*has_feedback=*/true, num_elements,
                     options.seed, &exchange_) {
-    if (plain != nullptr) {
-      plain_ = std::make_unique<TwoPhaseAllReduce>(
-          std::move(plain), /*has_feedback=*/false, num_elements, options.seed,
-          &exchange_);
-    }
+    SetPlain(std::move(plain));
     thread_ = Thread("gradient-sync", [this] { Work(); });
   }
 
@@ -124,6 +140,32 @@ class ThreadedGradientSync : public GradientSync {
     return Annotate(status, Describe());
   }
 
+  absl::StatusOr<SyncResiduals> TakeResiduals() const override {
+    DP_RETURN_IF_ERROR(CheckIdle());
+    return SyncResiduals{compressed_.worker_residual(),
+                         compressed_.server_residual()};
+  }
+
+  absl::Status PutResiduals(const SyncResiduals& residuals) override {
+    DP_RETURN_IF_ERROR(CheckIdle());
+    if (residuals.worker.empty() && residuals.server.empty()) {
+      return absl::OkStatus();
+    }
+    return Annotate(
+        compressed_.PutResiduals(residuals.worker, residuals.server),
+        "gradient sync");
+  }
+
+  absl::Status SetCodecs(const std::string& compressed_codec,
+                         const std::string& plain_codec) override {
+    DP_RETURN_IF_ERROR(CheckIdle());
+    DP_ASSIGN_OR_RETURN(auto compressors,
+                        MakeCompressors(compressed_codec, plain_codec));
+    compressed_.SetCompressor(std::move(compressors.first));
+    SetPlain(std::move(compressors.second));
+    return absl::OkStatus();
+  }
+
   GradientSyncCounters counters() const override {
     MutexLock lock(&mutex_);
     return counters_;
@@ -132,6 +174,19 @@ class ThreadedGradientSync : public GradientSync {
  private:
   enum class State { kIdle, kRunning, kRan, kWaited };
 
+  absl::Status CheckIdle() const {
+    MutexLock lock(&mutex_);
+    if (state_ == State::kIdle) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat(Describe(), " is under way: finish it first"));
+  }
+  /// Null: the fp32 ring.
+  void SetPlain(std::unique_ptr<ShardCompressor> plain) {
+    plain_ = plain == nullptr ? nullptr
+                              : std::make_unique<TwoPhaseAllReduce>(
+                                    std::move(plain), /*has_feedback=*/false,
+                                    num_elements_, seed_, &exchange_);
+  }
   bool HasRun() const {
     return state_ == State::kRan || state_ == State::kWaited;
   }
@@ -188,6 +243,7 @@ class ThreadedGradientSync : public GradientSync {
 
   RankGroup* const group_;
   const int64_t num_elements_;
+  const uint64_t seed_;
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange exchange_;
   TwoPhaseAllReduce compressed_;
@@ -216,19 +272,12 @@ absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
         "got ",
         num_elements, " and ", options.max_message_bytes));
   }
-  absl::StatusOr<std::unique_ptr<ShardCompressor>> compressed =
-      ShardCompressor::Create(options.compressed_codec, /*has_feedback=*/true);
-  if (!compressed.ok()) {
-    return Annotate(compressed.status(), "gradient sync: compressed_codec");
-  }
-  absl::StatusOr<std::unique_ptr<ShardCompressor>> plain =
-      ShardCompressor::Create(options.plain_codec, /*has_feedback=*/false);
-  if (!plain.ok()) {
-    return Annotate(plain.status(), "gradient sync: plain_codec");
-  }
-  if ((*plain)->text() == "none") plain->reset();
+  DP_ASSIGN_OR_RETURN(
+      auto compressors,
+      MakeCompressors(options.compressed_codec, options.plain_codec));
   return std::unique_ptr<GradientSync>(std::make_unique<ThreadedGradientSync>(
-      options, group, num_elements, *std::move(compressed), *std::move(plain)));
+      options, group, num_elements, std::move(compressors.first),
+      std::move(compressors.second)));
 }
 
 }  // namespace deltapipe

@@ -62,6 +62,13 @@ struct GradientSyncCounters {
   double server_residual_norm = 0;
 };
 
+/// What error feedback owes: of the whole vector, and of the shard that this
+/// rank averages. Empty before the first compressed transaction.
+struct SyncResiduals {
+  std::vector<float> worker;
+  std::vector<float> server;
+};
+
 class GradientSync {
  public:
   virtual ~GradientSync() = default;
@@ -89,6 +96,17 @@ class GradientSync {
   /// follows a failed Wait or values that are not finite, which ends it as
   /// kAbort does.
   virtual absl::Status Finish(SyncVerdict verdict) = 0;
+
+  // Between two transactions only (FAILED_PRECONDITION otherwise):
+
+  virtual absl::StatusOr<SyncResiduals> TakeResiduals() const = 0;
+  /// Goes on as after a commit that had left these. INVALID_ARGUMENT for
+  /// residuals of another vector, rank or number of ranks.
+  virtual absl::Status PutResiduals(const SyncResiduals& residuals) = 0;
+  /// From the next transaction on; the residuals carry over. INVALID_ARGUMENT
+  /// leaves both as they were.
+  virtual absl::Status SetCodecs(const std::string& compressed_codec,
+                                 const std::string& plain_codec) = 0;
 
   /// As of the last transaction that Wait has returned for. Thread-safe.
   virtual GradientSyncCounters counters() const = 0;

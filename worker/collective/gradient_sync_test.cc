@@ -515,6 +515,70 @@ TEST(GradientSyncTest, CallsOutOfOrderAreRefused) {
   EXPECT_TRUE(sync.Finish(SyncVerdict::kCommit).ok());
 }
 
+TEST(GradientSyncTest, ResidualsThatWerePutBackGiveTheSameBits) {
+  SyncedRanks ranks(3, 1000);
+  Vectors first = RandomVectors(3, 1000, kSeed);
+  ranks.Synchronize(0, SyncFormat::kCompressed, &first);
+  std::vector<SyncResiduals> residuals;
+  for (int rank = 0; rank < 3; ++rank) {
+    residuals.push_back(ranks.sync(rank).TakeResiduals().value());
+  }
+  Vectors expected = RandomVectors(3, 1000, kSeed + 1);
+  ranks.Synchronize(1, SyncFormat::kCompressed, &expected);
+
+  SyncedRanks restarted(3, 1000);
+  for (int rank = 0; rank < 3; ++rank) {
+    ASSERT_TRUE(restarted.sync(rank)
+                    .PutResiduals(residuals[static_cast<size_t>(rank)])
+                    .ok());
+  }
+  Vectors values = RandomVectors(3, 1000, kSeed + 1);
+  restarted.Synchronize(1, SyncFormat::kCompressed, &values);
+
+  EXPECT_TRUE(SameBits(values[0], expected[0]));
+}
+
+TEST(GradientSyncTest, ResidualsOfAnotherShapeAreRefused) {
+  SyncedRanks ranks(2, 10);
+
+  EXPECT_THAT(ranks.sync(0)
+                  .PutResiduals({std::vector<float>(9), std::vector<float>(5)})
+                  .ToString(),
+              HasSubstr("residuals of 9 and 5 values, expected 10 and 8"));
+}
+
+TEST(GradientSyncTest, ResidualsCarryOverToAnotherCodec) {
+  constexpr int kRounds = 40;
+  SyncedRanks ranks(2, 64);
+  const Vectors inputs = RandomVectors(2, 64, kSeed);
+  const std::vector<double> mean = Mean(inputs);
+  std::vector<double> sum(64);
+  for (uint32_t step = 0; step < kRounds; ++step) {
+    if (step == kRounds / 2) {
+      for (int rank = 0; rank < 2; ++rank) {
+        ASSERT_TRUE(ranks.sync(rank).SetCodecs("int(8)", "none").ok());
+      }
+    }
+    Vectors values = inputs;
+    ranks.Synchronize(step, SyncFormat::kCompressed, &values);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += double{values[0][i]};
+  }
+
+  // Nothing that one bit left over was lost at the change.
+  for (size_t i = 0; i < sum.size(); ++i) {
+    EXPECT_NEAR(sum[i] / kRounds, mean[i], 0.02) << i;
+  }
+}
+
+TEST(GradientSyncTest, UnknownCodecsLeaveTheOldOnes) {
+  SyncedRanks ranks(2, 10);
+
+  EXPECT_EQ(ranks.sync(0).SetCodecs("nothing", "none").code(),
+            absl::StatusCode::kInvalidArgument);
+  Vectors values = RandomVectors(2, 10, kSeed);
+  ranks.Synchronize(0, SyncFormat::kCompressed, &values);
+}
+
 TEST(GradientSyncTest, UnknownCodecsAreNamed) {
   LoopbackRanks ranks(1);
   GradientSyncOptions bad_compressed;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "compression/kernels/sign_bits.h"
 
@@ -40,6 +41,24 @@ void TwoPhaseAllReduce::Allocate() {
 void TwoPhaseAllReduce::Residual::Commit() {
   std::swap(committed, pending);
   norm = pending_norm;
+}
+
+absl::Status TwoPhaseAllReduce::PutResiduals(absl::Span<const float> worker,
+                                             absl::Span<const float> server) {
+  Allocate();
+  if (worker.size() != worker_.committed.size() ||
+      server.size() != server_.committed.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("residuals of ", worker.size(), " and ", server.size(),
+                     " values, expected ", worker_.committed.size(), " and ",
+                     server_.committed.size(), " on rank ", rank_, " of ",
+                     shards_.num_ranks));
+  }
+  std::copy(worker.begin(), worker.end(), worker_.committed.begin());
+  std::copy(server.begin(), server.end(), server_.committed.begin());
+  worker_.norm = std::sqrt(SumOfSquares(worker_.committed));
+  server_.norm = std::sqrt(SumOfSquares(server_.committed));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ByteSpan> TwoPhaseAllReduce::Encode(

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,6 +42,21 @@ class TwoPhaseAllReduce {
   /// residuals of before, if they are not finite.
   absl::Status Commit();
 
+  /// What the next Run adds; empty before the first.
+  const std::vector<float>& worker_residual() const {
+    return worker_.committed;
+  }
+  const std::vector<float>& server_residual() const {
+    return server_.committed;
+  }
+  /// Goes on with these, as of a Commit. INVALID_ARGUMENT for other sizes.
+  absl::Status PutResiduals(absl::Span<const float> worker,
+                            absl::Span<const float> server);
+  /// Between two Runs; the residuals carry over.
+  void SetCompressor(std::unique_ptr<ShardCompressor> compressor) {
+    compressor_ = std::move(compressor);
+  }
+
   double worker_residual_norm() const { return worker_.norm; }
   double server_residual_norm() const { return server_.norm; }
 
@@ -61,7 +77,7 @@ class TwoPhaseAllReduce {
                                   absl::Span<float> shard,
                                   std::vector<uint8_t>* message);
 
-  const std::unique_ptr<ShardCompressor> compressor_;
+  std::unique_ptr<ShardCompressor> compressor_;
   const bool has_feedback_;
   const uint64_t seed_;
   const Shards shards_;
