@@ -33,6 +33,8 @@ struct TensorRef {
 struct StageInput {
   int microbatch = 0;
   int64_t step = 0;
+  /// How often the data set was gone through before.
+  int64_t epoch = 0;
   int64_t num_samples = 0;
   /// Identities of the samples; synthetic stages derive their tensors from
   /// them.

@@ -1,10 +1,9 @@
 // Stages without a model: they wait as long as the real ones would compute and
 // exchange tensors of the real shape.
 //
-// A sample's activation at its v-th visit is a cos(v d) + b sin(v d), where a
-// and b are windows of one pool of normal numbers chosen by (stage, sample):
-// its norm stays and it changes by `drift` relative to itself from visit to
-// visit.
+// A sample's activation in epoch v is a cos(v d) + b sin(v d), where a and b are
+// windows of one pool of normal numbers chosen by (stage, sample): its norm
+// stays and it changes by `drift` relative to itself from epoch to epoch.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -70,15 +69,18 @@ class SyntheticStage : public Stage {
       std::vector<double> angles;
       std::vector<uint64_t> ids;
       for (uint64_t key : input.sample_keys) {
-        const int visit = input.needs_backward ? visits_[key]++ : visits_[key];
-        angles.push_back(angle_ * visit);
+        angles.push_back(angle_ * static_cast<double>(input.epoch));
         ids.push_back(key);
       }
       output->activation = Make(ids, angles);
     }
     if (input.needs_backward) {
-      keys_[input.microbatch].assign(input.sample_keys.begin(),
-                                     input.sample_keys.end());
+      // Gradients of one sample have little to do with each other.
+      std::vector<uint64_t>& ids = gradient_ids_[input.microbatch];
+      ids.clear();
+      for (uint64_t key : input.sample_keys) {
+        ids.push_back(key * 31 + static_cast<uint64_t>(input.epoch));
+      }
     }
     Clock::Real()->SleepUntil(end, nullptr);
     return absl::OkStatus();
@@ -87,18 +89,14 @@ class SyntheticStage : public Stage {
   absl::StatusOr<TensorRef> Backward(int microbatch,
                                      const TensorRef& gradient) override {
     const Nanos end = Clock::Real()->Now() + backward_time_;
-    const auto found = keys_.find(microbatch);
-    if (found == keys_.end()) {
+    const auto found = gradient_ids_.find(microbatch);
+    if (found == gradient_ids_.end()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "backward of micro-batch ", microbatch, " without its forward"));
     }
     TensorRef result;
     if (!is_first_) {
-      // Gradients of one sample have little to do with each other.
-      std::vector<uint64_t> ids;
-      for (uint64_t key : found->second) {
-        ids.push_back(key * 31 + static_cast<uint64_t>(visits_[key]));
-      }
+      const std::vector<uint64_t>& ids = found->second;
       // One window as it is needs no copy: the processor is for the codecs.
       result = ids.size() == 1
                    ? TensorRef{{Window(ids[0] * kMix >> 48),
@@ -106,7 +104,7 @@ class SyntheticStage : public Stage {
                                pool_}
                    : Make(ids, std::vector<double>(ids.size(), 0.0));
     }
-    keys_.erase(found);
+    gradient_ids_.erase(found);
     Clock::Real()->SleepUntil(end, nullptr);
     return result;
   }
@@ -149,8 +147,7 @@ class SyntheticStage : public Stage {
   ParameterLayout layout_;
   std::vector<float> weights_;
   std::vector<float> gradients_;
-  std::map<uint64_t, int> visits_;
-  std::map<int, std::vector<uint64_t>> keys_;
+  std::map<int, std::vector<uint64_t>> gradient_ids_;  // by micro-batch
 };
 
 }  // namespace

@@ -34,10 +34,12 @@ class SyntheticStageTest : public ::testing::Test {
   }
 
   static std::vector<float> Visit(Stage* stage, uint64_t key,
+                                  int64_t epoch = 0,
                                   bool needs_backward = true) {
     const std::vector<uint64_t> keys = {key};
     StageInput input;
     input.num_samples = 1;
+    input.epoch = epoch;
     input.sample_keys = keys;
     input.needs_backward = needs_backward;
     StageOutput output;
@@ -59,13 +61,13 @@ double Distance(const std::vector<float>& a, const std::vector<float>& b) {
   return std::sqrt(difference / norm);
 }
 
-TEST_F(SyntheticStageTest, ActivationsDriftByTheirShareAtEachVisit) {
+TEST_F(SyntheticStageTest, ActivationsDriftByTheirShareInEachEpoch) {
   auto stage = Make(0);
   for (const uint64_t key : {3, 500000}) {
     std::vector<float> before = Visit(stage.get(), key);
     ASSERT_EQ(before.size(), 64u * 128u);
-    for (int visit = 0; visit < 4; ++visit) {
-      const std::vector<float> now = Visit(stage.get(), key);
+    for (int64_t epoch = 1; epoch < 5; ++epoch) {
+      const std::vector<float> now = Visit(stage.get(), key, epoch);
       EXPECT_NEAR(Distance(now, before), kDrift, 0.05 * kDrift);
       before = now;
     }
@@ -81,12 +83,13 @@ TEST_F(SyntheticStageTest, SamplesAndStagesHaveNothingInCommon) {
   EXPECT_NEAR(Distance(Visit(second.get(), 3), a), std::sqrt(2.0), 0.1);
 }
 
-TEST_F(SyntheticStageTest, AnEvaluationIsNoVisit) {
+TEST_F(SyntheticStageTest, RemembersNothingOfEarlierVisits) {
   auto stage = Make(0);
-  const std::vector<float> first = Visit(stage.get(), 3, false);
+  const std::vector<float> third = Visit(stage.get(), 3, 2);
+  Visit(stage.get(), 3, 5);
 
-  EXPECT_EQ(Visit(stage.get(), 3, false), first);
-  EXPECT_EQ(Visit(stage.get(), 3), first);
+  EXPECT_EQ(Visit(stage.get(), 3, 2), third);
+  EXPECT_EQ(Visit(Make(0).get(), 3, 2, /*needs_backward=*/false), third);
 }
 
 TEST_F(SyntheticStageTest, TakesItsTimeAndGivesGradientsOfTheBoundarysShape) {
