@@ -9,10 +9,16 @@
 
 namespace deltapipe {
 
-/// Whether a job in this state never changes again.
+/// Whether a job in this state has ended. It may still be started again from a
+/// checkpoint.
 inline bool IsFinished(v1::JobState state) {
   return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
          state == v1::JOB_STATE_CANCELLED;
+}
+
+/// Whether nothing happens to a job in this state until somebody asks for it.
+inline bool IsAtRest(v1::JobState state) {
+  return IsFinished(state) || state == v1::JOB_STATE_PAUSED;
 }
 
 /// "RUNNING" of JOB_STATE_RUNNING: as users see it.

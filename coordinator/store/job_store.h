@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/store/job_state.h"
 #include "proto/deltapipe/v1/admin.pb.h"
+#include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 
@@ -32,6 +33,8 @@ struct NewJob {
   std::string request_id;
   /// Empty: below the folder of the worker that writes the model.
   std::string run_folder;
+  /// Start from the newest checkpoint in the run folder, if there is one.
+  bool resume = false;
   int64_t time_millis = 0;
   /// The text of the first event, of kind "state".
   std::string event_text;
@@ -47,7 +50,8 @@ struct StoredJob {
   v1::Job job;
   /// Counts jobs in the order of their creation.
   int64_t number = 0;
-  std::optional<v1::Plan> plan;
+  std::optional<v1::Plan> plan = std::nullopt;
+  std::optional<v1::JobProgress> progress = std::nullopt;
 };
 
 /// What is stored in one transaction; absent parts stay as they are.
@@ -57,6 +61,7 @@ struct JobChange {
   std::optional<v1::Plan> plan;
   /// Appended; its sequence is given by the store.
   std::optional<v1::JobEvent> event;
+  std::optional<v1::JobProgress> progress = std::nullopt;
 };
 
 struct JobQuery {
@@ -86,6 +91,9 @@ class JobStore {
 
   virtual ~JobStore() = default;
 
+  // Every call that writes is ABORTED once another process has opened the same
+  // store: it has taken over, and this one must not command anybody.
+
   /// A number larger than every one given out before, also by earlier
   /// processes.
   virtual absl::StatusOr<uint64_t> NewGeneration() = 0;
@@ -97,7 +105,7 @@ class JobStore {
   virtual absl::StatusOr<int64_t> Commit(const JobChange& change) = 0;
   /// NOT_FOUND: no such job.
   virtual absl::StatusOr<StoredJob> GetJob(const std::string& id) = 0;
-  /// Newest first, without plans.
+  /// Newest first, without plans and progress.
   virtual absl::StatusOr<std::vector<StoredJob>> ListJobs(
       const JobQuery& query) = 0;
   /// In order of their sequence, at most `limit`.

@@ -182,6 +182,19 @@ TEST_P(JobStoreTest, AbsentPartsStayAsTheyAre) {
   EXPECT_EQ(store_->ReadEvents(id, 0, 10)->size(), 1u);
 }
 
+TEST_P(JobStoreTest, ProgressIsStoredWithWhatItBelongsTo) {
+  const std::string id = Create("text");
+  v1::JobProgress progress;
+  progress.set_num_complete(12);
+  JobChange change{id, std::nullopt, std::nullopt, EventOf("half way")};
+  change.progress = progress;
+
+  ASSERT_TRUE(store_->Commit(change).ok());
+
+  ASSERT_TRUE(store_->GetJob(id)->progress.has_value());
+  EXPECT_EQ(store_->GetJob(id)->progress->num_complete(), 12);
+}
+
 TEST_P(JobStoreTest, CommitToNoJobStoresNothing) {
   const std::string id = Create("text");
   v1::JobEvent event = EventOf("lost");
@@ -324,6 +337,46 @@ TEST(SqliteJobStoreTest, SecondCoordinatorIsRefusedAndNamesTheFirst) {
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(second.status().message()),
               HasSubstr(absl::StrCat("pid ", getpid())));
+}
+
+TEST(SqliteJobStoreTest, WhoeverWasOvertakenMayNotWrite) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  const auto old = OpenSqlite(path);
+  ASSERT_TRUE(old->CreateJob(JobNamed("text")).ok());
+  // As where the lock does not reach: on a volume that two hosts share.
+  ASSERT_EQ(unlink((path + ".lock").c_str()), 0);
+  const auto overtaker = OpenSqlite(path);
+
+  EXPECT_EQ(old->NewGeneration().status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(old->CreateJob(JobNamed("late")).status().code(),
+            absl::StatusCode::kAborted);
+  const auto committed =
+      old->Commit({"text-1", std::nullopt, std::nullopt, EventOf("late")});
+
+  EXPECT_EQ(committed.status().code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(committed.status().message()),
+              HasSubstr("taken over the job store (epoch 2, this one has 1)"));
+  EXPECT_THAT(Texts(*overtaker->ReadEvents("text-1", 0, 10)),
+              ElementsAre("submitted"));
+}
+
+TEST(SqliteJobStoreTest, StoreOfTheFirstSchemaIsBroughtUp) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  OpenSqlite(path)->CreateJob(JobNamed("text")).status().IgnoreError();
+  {
+    auto database =
+        *SqliteDatabase::Open(path, SqliteDatabase::Durability::kPowerLoss);
+    ASSERT_TRUE(database
+                    ->Execute("ALTER TABLE jobs DROP COLUMN progress;"
+                              "DELETE FROM counters WHERE name = 'epoch';"
+                              "PRAGMA user_version=1")
+                    .ok());
+  }
+
+  const auto store = OpenSqlite(path);
+
+  ASSERT_NE(store, nullptr);
+  EXPECT_FALSE(store->GetJob("text-1")->progress.has_value());
 }
 
 TEST(SqliteJobStoreTest, LaterSchemaIsRefused) {

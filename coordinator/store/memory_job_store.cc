@@ -41,6 +41,7 @@ absl::StatusOr<int64_t> MemoryJobStore::Commit(const JobChange& change) {
   Record& record = found->second;
   if (change.job.has_value()) record.stored.job = *change.job;
   if (change.plan.has_value()) record.stored.plan = change.plan;
+  if (change.progress.has_value()) record.stored.progress = change.progress;
   if (!change.event.has_value()) return 0;
   record.events.push_back(*change.event);
   record.events.back().set_sequence(++last_event_);
@@ -66,7 +67,7 @@ absl::StatusOr<std::vector<StoredJob>> MemoryJobStore::ListJobs(
       continue;
     }
     if (!query.include_finished && IsFinished(stored.job.state())) continue;
-    jobs.push_back(StoredJob{stored.job, stored.number, std::nullopt});
+    jobs.push_back(StoredJob{stored.job, stored.number});
   }
   std::sort(jobs.begin(), jobs.end(),
             [](const StoredJob& a, const StoredJob& b) {

@@ -14,6 +14,7 @@ NewJobRecord MakeNewJobRecord(const NewJob& job, int64_t number) {
   stored.set_reason(job.event_text);
   stored.set_create_time_millis(job.time_millis);
   stored.set_run_folder(job.run_folder);
+  stored.set_resume(job.resume);
   record.event.set_time_millis(job.time_millis);
   record.event.set_kind("state");
   record.event.set_state(v1::JOB_STATE_PENDING);

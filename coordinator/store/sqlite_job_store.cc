@@ -41,6 +41,14 @@ CREATE TABLE logs(
 CREATE INDEX logs_of_job ON logs(job_id, sequence);
 )sql";
 
+/// What each schema has beyond the one before, from the second on.
+constexpr const char* kMigrations[] = {
+    R"sql(
+ALTER TABLE jobs ADD COLUMN progress BLOB;
+INSERT INTO counters VALUES('epoch', 0);
+)sql",
+};
+
 constexpr int64_t kPruneEvery = 1000;
 
 constexpr char kDatabaseMagic[] = "SQLite format 3";  // its zero included
@@ -188,14 +196,7 @@ absl::Status SqliteJobStore::Prepare(const std::string& path) {
           ", this version knows ", kSchemaVersion,
           ": use the later deltapipe that wrote it, or another store"));
     }
-    if (version == 0) {
-      DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,
-                          SqliteTransaction::Begin(database_.get()));
-      DP_RETURN_IF_ERROR(database_->Execute(kSchema));
-      DP_RETURN_IF_ERROR(database_->Execute(
-          absl::StrCat("PRAGMA user_version=", kSchemaVersion)));
-      DP_RETURN_IF_ERROR(transaction.Commit());
-    }
+    DP_RETURN_IF_ERROR(Migrate(version));
   }
   MutexLock lock(&log_mutex_);
   DP_ASSIGN_OR_RETURN(
@@ -204,15 +205,58 @@ absl::Status SqliteJobStore::Prepare(const std::string& path) {
   return absl::OkStatus();
 }
 
+absl::Status SqliteJobStore::Migrate(int64_t version) {
+  DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,
+                      SqliteTransaction::Begin(database_.get()));
+  if (version == 0) {
+    DP_RETURN_IF_ERROR(database_->Execute(kSchema));
+    version = 1;
+  }
+  for (; version < kSchemaVersion; ++version) {
+    DP_RETURN_IF_ERROR(database_->Execute(kMigrations[version - 1]));
+  }
+  DP_RETURN_IF_ERROR(
+      database_->Execute(absl::StrCat("PRAGMA user_version=", kSchemaVersion)));
+  {
+    DP_ASSIGN_OR_RETURN(
+        SqliteStatement update,
+        database_->Prepare("UPDATE counters SET value = value + 1 "
+                           "WHERE name = 'epoch' RETURNING value"));
+    DP_RETURN_IF_ERROR(update.Step().status());
+    epoch_ = update.Integer(0);
+    DP_RETURN_IF_ERROR(update.Run());
+  }
+  return transaction.Commit();
+}
+
+absl::Status SqliteJobStore::CheckEpoch() {
+  DP_ASSIGN_OR_RETURN(
+      SqliteStatement read,
+      database_->Prepare("SELECT value FROM counters WHERE name = 'epoch'"));
+  DP_RETURN_IF_ERROR(read.Step().status());
+  const int64_t epoch = read.Integer(0);
+  if (epoch == epoch_) return absl::OkStatus();
+  return absl::AbortedError(
+      absl::StrCat("another coordinator has taken over the job store (epoch ",
+                   epoch, ", this one has ", epoch_, "): this one must end"));
+}
+
 absl::StatusOr<uint64_t> SqliteJobStore::NewGeneration() {
   MutexLock lock(&mutex_);
-  DP_ASSIGN_OR_RETURN(
-      SqliteStatement update,
-      database_->Prepare("UPDATE counters SET value = value + 1 "
-                         "WHERE name = 'generation' RETURNING value"));
-  DP_RETURN_IF_ERROR(update.Step().status());
-  const int64_t generation = update.Integer(0);
-  DP_RETURN_IF_ERROR(update.Run());
+  DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,
+                      SqliteTransaction::Begin(database_.get()));
+  DP_RETURN_IF_ERROR(CheckEpoch());
+  int64_t generation = 0;
+  {
+    DP_ASSIGN_OR_RETURN(
+        SqliteStatement update,
+        database_->Prepare("UPDATE counters SET value = value + 1 "
+                           "WHERE name = 'generation' RETURNING value"));
+    DP_RETURN_IF_ERROR(update.Step().status());
+    generation = update.Integer(0);
+    DP_RETURN_IF_ERROR(update.Run());
+  }
+  DP_RETURN_IF_ERROR(transaction.Commit());
   return static_cast<uint64_t>(generation);
 }
 
@@ -231,10 +275,10 @@ absl::StatusOr<int64_t> SqliteJobStore::InsertEvent(const std::string& job_id,
 
 absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
                                                   const std::string& value) {
-  DP_ASSIGN_OR_RETURN(
-      SqliteStatement select,
-      database_->Prepare(absl::StrCat(
-          "SELECT number, job, plan FROM jobs WHERE ", column, " = ?")));
+  DP_ASSIGN_OR_RETURN(SqliteStatement select,
+                      database_->Prepare(absl::StrCat(
+                          "SELECT number, job, plan, progress FROM jobs WHERE ",
+                          column, " = ?")));
   select.Bind(1, value);
   DP_ASSIGN_OR_RETURN(const bool has_row, select.Step());
   if (!has_row)
@@ -244,13 +288,29 @@ absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
     stored.plan.emplace();
     DP_RETURN_IF_ERROR(ParseRecord(select.Bytes(2), "plan", &*stored.plan));
   }
+  if (!select.IsNull(3)) {
+    stored.progress.emplace();
+    DP_RETURN_IF_ERROR(
+        ParseRecord(select.Bytes(3), "progress", &*stored.progress));
+  }
   return stored;
+}
+
+absl::StatusOr<int64_t> SqliteJobStore::NumberOf(const std::string& id) {
+  DP_ASSIGN_OR_RETURN(
+      SqliteStatement select,
+      database_->Prepare("SELECT number FROM jobs WHERE id = ?"));
+  select.Bind(1, id);
+  DP_ASSIGN_OR_RETURN(const bool has_row, select.Step());
+  if (!has_row) return absl::NotFoundError(absl::StrCat("no job '", id, "'"));
+  return select.Integer(0);
 }
 
 absl::StatusOr<CreatedJob> SqliteJobStore::CreateJob(const NewJob& job) {
   MutexLock lock(&mutex_);
   DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,
                       SqliteTransaction::Begin(database_.get()));
+  DP_RETURN_IF_ERROR(CheckEpoch());
   if (!job.request_id.empty()) {
     absl::StatusOr<StoredJob> known = FindJob("request_id", job.request_id);
     if (known.ok()) return CreatedJob{known->job, true};
@@ -289,7 +349,8 @@ absl::StatusOr<int64_t> SqliteJobStore::Commit(const JobChange& change) {
   MutexLock lock(&mutex_);
   DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,
                       SqliteTransaction::Begin(database_.get()));
-  DP_ASSIGN_OR_RETURN(const StoredJob before, FindJob("id", change.job_id));
+  DP_RETURN_IF_ERROR(CheckEpoch());
+  DP_ASSIGN_OR_RETURN(const int64_t number, NumberOf(change.job_id));
   if (change.job.has_value()) {
     DP_ASSIGN_OR_RETURN(
         SqliteStatement update,
@@ -297,7 +358,7 @@ absl::StatusOr<int64_t> SqliteJobStore::Commit(const JobChange& change) {
             "UPDATE jobs SET is_finished = ?, job = ? WHERE number = ?"));
     update.Bind(1, IsFinished(change.job->state()) ? int64_t{1} : int64_t{0});
     update.Bind(2, change.job->SerializeAsString());
-    update.Bind(3, before.number);
+    update.Bind(3, number);
     DP_RETURN_IF_ERROR(update.Run());
   }
   if (change.plan.has_value()) {
@@ -305,7 +366,15 @@ absl::StatusOr<int64_t> SqliteJobStore::Commit(const JobChange& change) {
         SqliteStatement update,
         database_->Prepare("UPDATE jobs SET plan = ? WHERE number = ?"));
     update.Bind(1, change.plan->SerializeAsString());
-    update.Bind(2, before.number);
+    update.Bind(2, number);
+    DP_RETURN_IF_ERROR(update.Run());
+  }
+  if (change.progress.has_value()) {
+    DP_ASSIGN_OR_RETURN(
+        SqliteStatement update,
+        database_->Prepare("UPDATE jobs SET progress = ? WHERE number = ?"));
+    update.Bind(1, change.progress->SerializeAsString());
+    update.Bind(2, number);
     DP_RETURN_IF_ERROR(update.Run());
   }
   int64_t sequence = 0;
@@ -366,7 +435,7 @@ absl::StatusOr<int64_t> SqliteJobStore::AppendLogs(
     const std::string& job_id, const std::vector<v1::LogLine>& lines) {
   {
     MutexLock lock(&mutex_);
-    DP_RETURN_IF_ERROR(FindJob("id", job_id).status());
+    DP_RETURN_IF_ERROR(NumberOf(job_id).status());
   }
   MutexLock lock(&log_mutex_);
   DP_ASSIGN_OR_RETURN(SqliteTransaction transaction,

@@ -22,7 +22,7 @@ namespace deltapipe {
 
 class SqliteJobStore : public JobStore {
  public:
-  static constexpr int kSchemaVersion = 1;
+  static constexpr int kSchemaVersion = 2;
 
   /// Creates the file if it is not there. INVALID_ARGUMENT: it is a folder, or
   /// a file that is no database. NOT_FOUND: its folder is missing.
@@ -51,9 +51,14 @@ class SqliteJobStore : public JobStore {
   SqliteJobStore(std::string lock_path, int lock_file)
       : lock_path_(std::move(lock_path)), lock_file_(lock_file) {}
   absl::Status Prepare(const std::string& path);
+  /// Brings a store of an earlier schema up to this one.
+  absl::Status Migrate(int64_t version) DP_REQUIRES(mutex_);
+  /// Within a transaction that writes. ABORTED.
+  absl::Status CheckEpoch() DP_REQUIRES(mutex_);
   absl::StatusOr<int64_t> InsertEvent(const std::string& job_id,
                                       const v1::JobEvent& event)
       DP_REQUIRES(mutex_);
+  absl::StatusOr<int64_t> NumberOf(const std::string& id) DP_REQUIRES(mutex_);
   absl::StatusOr<StoredJob> FindJob(const std::string& column,
                                     const std::string& value)
       DP_REQUIRES(mutex_);
@@ -64,6 +69,7 @@ class SqliteJobStore : public JobStore {
   // I/O. Never both at once.
   Mutex mutex_;
   std::unique_ptr<SqliteDatabase> database_ DP_GUARDED_BY(mutex_);
+  int64_t epoch_ DP_GUARDED_BY(mutex_) = 0;  // how often it was opened
   Mutex log_mutex_;
   std::unique_ptr<SqliteDatabase> log_database_ DP_GUARDED_BY(log_mutex_);
 };
