@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
 #include "base/status_macros.h"
+#include "compression/delta/boundary_spec.h"
 #include "worker/transport/frame_wire.h"
 
 namespace deltapipe {
@@ -20,6 +21,44 @@ uint32_t CodecHash(const std::string& codec) {
 
 ByteSpan AsBytes(absl::Span<const uint64_t> values) {
   return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * 8};
+}
+
+BoundaryOptions DirectionOptions(const BoundaryEndOptions& options,
+                                 bool activations, const std::string& codec) {
+  BoundaryOptions made;
+  made.codec = codec;
+  made.seed = options.seed;
+  made.boundary_id = static_cast<uint32_t>(options.boundary);
+  made.direction = activations ? 0 : 1;
+  made.elements_per_sample = options.elements_per_sample;
+  made.state_capacity_bytes = options.state_capacity_bytes;
+  return made;
+}
+
+/// Of a sample, in what a codec keeps; 0 if it keeps nothing.
+absl::StatusOr<int64_t> RecordBytes(const std::string& codec, bool activations,
+                                    int64_t num_elements) {
+  DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
+                      ParseBoundarySpec(codec, activations ? 0 : 1));
+  return spec.RecordBytes(num_elements);
+}
+
+void AddCounters(const BoundaryCounters& from, BoundaryCounters* to) {
+  to->samples += from.samples;
+  to->delta_rows += from.delta_rows;
+  to->value_rows += from.value_rows;
+  to->keyframe_rows += from.keyframe_rows;
+  to->evictions += from.evictions;
+  to->raw_bytes += from.raw_bytes;
+  to->body_bytes += from.body_bytes;
+  to->evaluation_samples += from.evaluation_samples;
+  to->evaluation_raw_bytes += from.evaluation_raw_bytes;
+  to->evaluation_body_bytes += from.evaluation_body_bytes;
+}
+
+BoundaryCounters Sum(BoundaryCounters sum, const BoundaryCounters& more) {
+  AddCounters(more, &sum);
+  return sum;
 }
 
 /// Runs `work`; a tensor for which there is no memory is an error, too.
@@ -38,22 +77,15 @@ absl::Status OrOutOfMemory(const Work& work) {
 
 absl::StatusOr<std::unique_ptr<BoundaryEnd>> BoundaryEnd::Create(
     const BoundaryEndOptions& options, std::unique_ptr<FrameChannel> channel) {
-  const auto boundary_options = [&](bool activations) {
-    BoundaryOptions made;
-    made.codec =
-        activations ? options.activation_codec : options.gradient_codec;
-    made.seed = options.seed;
-    made.boundary_id = static_cast<uint32_t>(options.boundary);
-    made.direction = activations ? 0 : 1;
-    made.elements_per_sample = options.elements_per_sample;
-    made.state_capacity_bytes = options.state_capacity_bytes;
-    return made;
+  const auto direction = [&](bool activations) {
+    return DirectionOptions(
+        options, activations,
+        activations ? options.activation_codec : options.gradient_codec);
   };
-  DP_ASSIGN_OR_RETURN(auto encoder, BoundaryEncoder::Create(
-                                        boundary_options(options.is_upstream)));
-  DP_ASSIGN_OR_RETURN(
-      auto decoder,
-      BoundaryDecoder::Create(boundary_options(!options.is_upstream)));
+  DP_ASSIGN_OR_RETURN(auto encoder,
+                      BoundaryEncoder::Create(direction(options.is_upstream)));
+  DP_ASSIGN_OR_RETURN(auto decoder,
+                      BoundaryDecoder::Create(direction(!options.is_upstream)));
   return std::unique_ptr<BoundaryEnd>(new BoundaryEnd(
       options, std::move(channel), std::move(encoder), std::move(decoder)));
 }
@@ -67,11 +99,12 @@ BoundaryEnd::BoundaryEnd(const BoundaryEndOptions& options,
                                          : FrameKind::kActivationGradient),
       incoming_kind_(options.is_upstream ? FrameKind::kActivationGradient
                                          : FrameKind::kActivation),
+      channel_(std::move(channel)),
       outgoing_codec_(options.is_upstream ? options.activation_codec
                                           : options.gradient_codec),
       incoming_codec_(options.is_upstream ? options.gradient_codec
                                           : options.activation_codec),
-      channel_(std::move(channel)),
+      tuning_revision_(options.tuning_revision),
       encoder_(std::move(encoder)),
       decoder_(std::move(decoder)) {
   const std::string id = absl::StrCat(options.boundary);
@@ -194,6 +227,92 @@ absl::StatusOr<BoundaryHashes> BoundaryEnd::AwaitHashes(uint32_t step) {
   return hashes;
 }
 
+absl::StatusOr<BoundaryState> BoundaryEnd::TakeState() {
+  // Evaluation may have left tensors that are just being sent.
+  DP_RETURN_IF_ERROR(WaitForQueue(0));
+  BoundaryState state;
+  if (encoder_->state() != nullptr)
+    state.sent = TakeRecords(*encoder_->state());
+  if (decoder_->state() != nullptr) {
+    state.received = TakeRecords(*decoder_->state());
+  }
+  return state;
+}
+
+absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step) {
+  const auto put = [&](const RecordSet& set, const std::string& codec,
+                       bool activations, StateStore* store) -> absl::Status {
+    if (store == nullptr) {
+      if (set.records.empty()) return absl::OkStatus();
+      return absl::InvalidArgumentError(
+          absl::StrCat("boundary ", options_.boundary, ": ", set.records.size(),
+                       " records for codec ", codec, ", which keeps none"));
+    }
+    DP_ASSIGN_OR_RETURN(
+        const int64_t record_bytes,
+        RecordBytes(codec, activations, options_.elements_per_sample));
+    return Annotate(PutRecords(set, record_bytes, step, store),
+                    absl::StrCat("boundary ", options_.boundary));
+  };
+  DP_RETURN_IF_ERROR(put(state.sent, outgoing_codec_, options_.is_upstream,
+                         encoder_->state()));
+  return put(state.received, incoming_codec_, !options_.is_upstream,
+             decoder_->state());
+}
+
+absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
+                                    const std::string& gradient_codec,
+                                    uint32_t revision, uint32_t step) {
+  DP_RETURN_IF_ERROR(WaitForQueue(0));
+  const std::string& outgoing =
+      options_.is_upstream ? activation_codec : gradient_codec;
+  const std::string& incoming =
+      options_.is_upstream ? gradient_codec : activation_codec;
+  DP_ASSIGN_OR_RETURN(auto encoder,
+                      BoundaryEncoder::Create(DirectionOptions(
+                          options_, options_.is_upstream, outgoing)));
+  DP_ASSIGN_OR_RETURN(auto decoder,
+                      BoundaryDecoder::Create(DirectionOptions(
+                          options_, !options_.is_upstream, incoming)));
+  const auto carry = [&](const std::string& old_codec,
+                         const std::string& new_codec, bool activations,
+                         StateStore* from, StateStore* to) -> absl::Status {
+    if (from == nullptr || to == nullptr) return absl::OkStatus();
+    DP_ASSIGN_OR_RETURN(const BoundarySpec old_spec,
+                        ParseBoundarySpec(old_codec, activations ? 0 : 1));
+    DP_ASSIGN_OR_RETURN(const BoundarySpec new_spec,
+                        ParseBoundarySpec(new_codec, activations ? 0 : 1));
+    if (old_spec.kind != new_spec.kind || old_spec.store != new_spec.store) {
+      return absl::OkStatus();  // every sample is new to it
+    }
+    return PutRecords(TakeRecords(*from),
+                      new_spec.RecordBytes(options_.elements_per_sample), step,
+                      to);
+  };
+  if (outgoing != outgoing_codec_) {
+    DP_RETURN_IF_ERROR(carry(outgoing_codec_, outgoing, options_.is_upstream,
+                             encoder_->state(), encoder->state()));
+  }
+  if (incoming != incoming_codec_) {
+    DP_RETURN_IF_ERROR(carry(incoming_codec_, incoming, !options_.is_upstream,
+                             decoder_->state(), decoder->state()));
+  }
+  // Nothing fails from here on. The threads see it with their next item.
+  MutexLock lock(&mutex_);
+  if (outgoing != outgoing_codec_) {
+    AddCounters(encoder_->counters(), &sent_before_);
+    encoder_ = std::move(encoder);
+    outgoing_codec_ = outgoing;
+  }
+  if (incoming != incoming_codec_) {
+    AddCounters(decoder_->counters(), &received_before_);
+    decoder_ = std::move(decoder);
+    incoming_codec_ = incoming;
+  }
+  tuning_revision_ = revision;
+  return absl::OkStatus();
+}
+
 void BoundaryEnd::Cancel(const absl::Status& reason) { Fail(reason); }
 
 void BoundaryEnd::Fail(const absl::Status& status) {
@@ -250,6 +369,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   header.direction = options_.is_upstream ? 0 : 1;
   header.generation = options_.generation;
   header.plan_revision = options_.plan_revision;
+  header.tuning_revision = tuning_revision_;
   header.step = item.step;
   header.microbatch = item.microbatch;
   header.boundary = static_cast<uint32_t>(options_.boundary);
@@ -285,7 +405,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   DP_RETURN_IF_ERROR(channel_->Send(header, {body.span()},
                                     Deadline::After(options_.max_wait)));
   MutexLock lock(&mutex_);
-  counters_.sent = encoder_->counters();
+  counters_.sent = Sum(sent_before_, encoder_->counters());
   if (item.is_evaluation) {
     counters_.evaluation_wire_bytes += body.size() + kFrameHeaderBytes;
   }
@@ -378,6 +498,7 @@ absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
   if (header.step == item.step && header.microbatch == item.microbatch &&
       header.boundary == static_cast<uint32_t>(options_.boundary) &&
       header.plan_revision == options_.plan_revision &&
+      header.tuning_revision == tuning_revision_ &&
       header.codec_hash == CodecHash(incoming_codec_) &&
       header.num_rows == item.samples.size() &&
       header.row_elements == options_.elements_per_sample &&
@@ -388,8 +509,10 @@ absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
       "got ", header.ToString(), " of ", header.num_rows, " x ",
       header.row_elements, " elements, expected step ", item.step + 1,
       ", micro-batch ", item.microbatch, " of ", item.samples.size(), " x ",
-      options_.elements_per_sample, " in ", incoming_codec_,
-      ": both workers must run the same plan"));
+      options_.elements_per_sample, " in ", incoming_codec_, ", plan ",
+      options_.plan_revision, ", tuning ", tuning_revision_,
+      ": both workers must run the same plan, and it has plan ",
+      header.plan_revision, ", tuning ", header.tuning_revision));
 }
 
 absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
@@ -398,7 +521,7 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
     const uint64_t hash = decoder_->StateHash();
     MutexLock lock(&mutex_);
     received_hashes_[item.step] = hash;
-    counters_.received = decoder_->counters();
+    counters_.received = Sum(received_before_, decoder_->counters());
     received_state_bytes_ = decoder_->StateBytes();
     return absl::OkStatus();
   }

@@ -26,6 +26,7 @@
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "compression/delta/boundary_codec.h"
+#include "compression/delta/record_set.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/frame_channel.h"
 
@@ -41,6 +42,7 @@ struct BoundaryEndOptions {
   uint64_t seed = 0;
   uint64_t generation = 1;
   uint32_t plan_revision = 1;
+  uint32_t tuning_revision = 0;
   int64_t state_capacity_bytes = INT64_MAX;
   /// The longest wait for a frame that has been expected.
   std::chrono::nanoseconds max_wait = std::chrono::seconds(60);
@@ -77,8 +79,21 @@ class BoundaryEnd {
 
   void Cancel(const absl::Status& reason);
 
-  /// The records that arriving deltas are added to; null without a delta. Only
-  /// between AwaitHashes and the next Expect.
+  // Between two steps only: after AwaitHashes, before the next Send or Expect.
+
+  /// Counts records and copies none.
+  absl::StatusOr<BoundaryState> TakeState();
+  /// Before the first step: goes on as an end that had committed `step`.
+  /// INVALID_ARGUMENT if the state is not one of these codecs.
+  absl::Status PutState(const BoundaryState& state, uint32_t step);
+  /// Changes the codecs from the next step on, at both ends. Records and
+  /// residuals are kept where the other codec keeps them in the same form, and
+  /// forgotten otherwise. `step` is the last one done. INVALID_ARGUMENT leaves
+  /// all as it was.
+  absl::Status SetCodecs(const std::string& activation_codec,
+                         const std::string& gradient_codec, uint32_t revision,
+                         uint32_t step);
+  /// The records that arriving deltas are added to; null without a delta.
   StateStore* received_records() { return decoder_->state(); }
 
   struct Counters {
@@ -134,11 +149,15 @@ class BoundaryEnd {
   const BoundaryEndOptions options_;
   const FrameKind outgoing_kind_;
   const FrameKind incoming_kind_;
-  const std::string outgoing_codec_;
-  const std::string incoming_codec_;
   const std::unique_ptr<FrameChannel> channel_;
-  const std::unique_ptr<BoundaryEncoder> encoder_;  // send thread
-  const std::unique_ptr<BoundaryDecoder> decoder_;  // decode thread
+  // Changed between steps, when both threads are idle.
+  std::string outgoing_codec_;
+  std::string incoming_codec_;
+  uint32_t tuning_revision_;
+  std::unique_ptr<BoundaryEncoder> encoder_;  // send thread
+  std::unique_ptr<BoundaryDecoder> decoder_;  // decode thread
+  BoundaryCounters sent_before_;              // of former codecs
+  BoundaryCounters received_before_;
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -34,6 +34,14 @@ class GradientNorm {
     return std::sqrt(mean_squared);
   }
 
+  /// What a checkpoint keeps, and gives back.
+  double ratio() const { return ratio_; }
+  bool is_ratio_known() const { return is_known_; }
+  void Restore(double ratio, bool is_known) {
+    ratio_ = ratio;
+    is_known_ = is_known;
+  }
+
  private:
   static constexpr double kMemory = 0.9;
 

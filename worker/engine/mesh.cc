@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "worker/transport/shaped/shaped_channel.h"
@@ -17,6 +18,38 @@ struct Wanted {
   const char* purpose;
   std::unique_ptr<FrameChannel>* channel;
 };
+
+/// PERMISSION_DENIED if the other end has proven to be another worker than the
+/// assignment names. In plain text nobody proves anything.
+absl::Status CheckIdentity(const Channel& channel, const v1::Peer& peer) {
+  const std::string shown = channel.capabilities().peer_identity;
+  if (shown.empty() || shown == peer.worker_id()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(
+      "the certificate at the other end is that of ", shown, ", expected ",
+      peer.worker_id(), ": does another worker listen at that address?"));
+}
+
+/// The channel of the worker that the assignment names; connections under the
+/// same name by others are closed.
+absl::StatusOr<std::unique_ptr<Channel>> AcceptFrom(
+    const v1::Peer& peer, Transport* transport, const std::string& name,
+    const std::atomic<bool>& is_cancelled, Deadline deadline) {
+  while (true) {
+    // A transport outlives its jobs and cannot be cancelled for one of them.
+    if (is_cancelled) return absl::CancelledError("the job was stopped");
+    auto channel = transport->Accept(
+        name, std::min(deadline, Deadline::After(kCancelPoll)));
+    if (channel.ok()) {
+      const absl::Status checked = CheckIdentity(**channel, peer);
+      if (checked.ok()) return channel;
+      LOG_WARNING << "closed the connection " << (*channel)->peer() << ": "
+                  << checked.message();
+    } else if (!absl::IsDeadlineExceeded(channel.status()) ||
+               deadline.has_passed()) {
+      return channel;
+    }
+  }
+}
 
 }  // namespace
 
@@ -70,14 +103,11 @@ absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
     if (want.peer_rank > rank) {
       channel = transport->Connect(peer.data_address(), name, deadline,
                                    &is_cancelled);
+      const absl::Status checked =
+          channel.ok() ? CheckIdentity(**channel, peer) : absl::OkStatus();
+      if (!checked.ok()) channel = checked;
     } else {
-      // A transport outlives its jobs and cannot be cancelled for one of them.
-      do {
-        if (is_cancelled) return absl::CancelledError("the job was stopped");
-        channel = transport->Accept(
-            name, std::min(deadline, Deadline::After(kCancelPoll)));
-      } while (absl::IsDeadlineExceeded(channel.status()) &&
-               !deadline.has_passed());
+      channel = AcceptFrom(peer, transport, name, is_cancelled, deadline);
     }
     if (!channel.ok()) {
       return Annotate(channel.status(), absl::StrCat("connect ", want.purpose,

@@ -13,11 +13,6 @@
 namespace deltapipe {
 namespace {
 
-Nanos FromSeconds(double seconds) {
-  return std::chrono::duration_cast<Nanos>(
-      std::chrono::duration<double>(seconds));
-}
-
 absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
                                                       const v1::Plan& plan) {
   const v1::OptimizerSpec& from = spec.train().optimizer();
@@ -76,7 +71,9 @@ absl::Status Training::Prepare() {
   learning_rate_.warmup_steps = rate.lr_warmup_steps();
   DP_ASSIGN_OR_RETURN(learning_rate_.decay,
                       ParseLearningRateDecay(rate.lr_schedule()));
-  return Connect();
+  DP_RETURN_IF_ERROR(Connect());
+  DP_RETURN_IF_ERROR(MakeCheckpointWriter());
+  return options_.assignment.resume() ? Restore() : absl::OkStatus();
 }
 
 absl::Status Training::Connect() {
@@ -165,6 +162,9 @@ v1::AssignmentReady Training::ready() const {
   ready.set_data_hash(source_->data_hash());
   ready.set_train_samples(source_->num_train_samples());
   ready.set_parameters(stage_->parameters().num_elements);
+  ready.set_restored_step(restored_step_);
+  ready.set_restored_generation(restored_generation_);
+  for (const std::string& note : restore_notes_) ready.add_notes(note);
   return ready;
 }
 
@@ -179,6 +179,7 @@ void Training::Cancel(const absl::Status& reason) {
   if (previous_ != nullptr) previous_->Cancel(reason);
   if (next_ != nullptr) next_->Cancel(reason);
   mesh_.ForEach([&](FrameChannel* channel) { channel->Cancel(reason); });
+  if (writer_ != nullptr) writer_->Cancel(reason);
 }
 
 v1::AssignmentDone Training::Run() {
@@ -188,7 +189,8 @@ v1::AssignmentDone Training::Run() {
   done.set_generation(options_.assignment.generation());
   done.set_steps(step_.load());
   *done.mutable_bytes() = Bytes();
-  done.set_stopped_early(is_stopping_);
+  done.set_stopped_early(agreed_.stops || agreed_.pauses);
+  done.set_checkpoint_step(paused_step_);
   done.set_model_path(model_path_);
   if (status.ok()) return done;
   {
@@ -207,22 +209,21 @@ v1::AssignmentDone Training::Run() {
 
 absl::Status Training::RunSteps() {
   const int64_t steps = spec_.train().steps();
-  const int64_t checkpoint_every = spec_.checkpoint().every();
   const int64_t validate_every = spec_.train().validate_every();
-  bool is_validated = false;
-  while (step_ < steps && !is_stopping_) {
+  while (step_ < steps && !agreed_.stops && !agreed_.pauses) {
     const int64_t step = step_;
     DP_RETURN_IF_ERROR(RunStep(step));
-    const int64_t done = step + 1;
-    step_ = done;
-    is_validated = validate_every > 0 && done % validate_every == 0;
-    if (is_validated) DP_RETURN_IF_ERROR(Validate(step));
-    if (checkpoint_every > 0 && done % checkpoint_every == 0 && done < steps) {
-      DP_RETURN_IF_ERROR(WriteModel(done));
-    }
+    step_ = step + 1;
+    DP_RETURN_IF_ERROR(AfterStep(step + 1));
   }
-  if (!is_stopping_ && !is_validated) DP_RETURN_IF_ERROR(Validate(steps - 1));
-  DP_RETURN_IF_ERROR(WriteModel(step_));
+  if (paused_step_ == 0) {
+    const bool is_validated =
+        validate_every > 0 && step_ % validate_every == 0 && step_ > 0;
+    if (step_ == steps && !is_validated) {
+      DP_RETURN_IF_ERROR(Validate(steps - 1));
+    }
+    DP_RETURN_IF_ERROR(WriteModel(step_));
+  }
   // Nobody closes a channel that another still reads; and the state after the
   // last step is compared, too.
   const Deadline deadline = WaitDeadline();
@@ -238,6 +239,25 @@ absl::Status Training::RunSteps() {
     if (flushed.ok() && !absl::IsUnavailable(status)) flushed = status;
   });
   return flushed;
+}
+
+absl::Status Training::AfterStep(int64_t done) {
+  const int64_t steps = spec_.train().steps();
+  const int64_t validate_every = spec_.train().validate_every();
+  const int64_t checkpoint_every = spec_.checkpoint().every();
+  if (validate_every > 0 && done % validate_every == 0) {
+    DP_RETURN_IF_ERROR(Validate(done - 1));
+  }
+  if (done == steps) {
+    agreed_ = StepAgreement();  // it ends by itself
+    return absl::OkStatus();
+  }
+  if (agreed_.stops) return absl::OkStatus();
+  const bool is_due = checkpoint_every > 0 && done % checkpoint_every == 0;
+  if (is_due) DP_RETURN_IF_ERROR(WriteModel(done));
+  if (agreed_.pauses) return Pause(done);
+  if (is_due || agreed_.writes_checkpoint) return WriteCheckpoint(done);
+  return absl::OkStatus();
 }
 
 Deadline Training::WaitDeadline() const {

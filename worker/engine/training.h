@@ -20,8 +20,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/checkpoint/manifest.h"
 #include "base/mutex.h"
 #include "proto/deltapipe/v1/control.pb.h"
+#include "worker/checkpoint/checkpoint_writer.h"
+#include "worker/checkpoint/rank_state.h"
 #include "worker/collective/gradient_sync.h"
 #include "worker/collective/rank_group.h"
 #include "worker/data/batch_source.h"
@@ -45,6 +48,18 @@ struct TrainingOptions {
   ChannelDecorator decorate;
   std::function<void(const v1::StepReport&)> on_step;
   std::function<void(const v1::ValidationReport&)> on_validation;
+  /// What else the coordinator is told, from several threads: parts of
+  /// checkpoints, changes that have taken effect. Null: nobody is told.
+  std::function<void(v1::WorkerMessage)> send;
+};
+
+/// What all workers do after a step, because one of them wants it.
+struct StepAgreement {
+  bool stops = false;
+  bool pauses = false;  // stops once a checkpoint is complete
+  bool writes_checkpoint = false;
+  /// The newest that everybody has heard to hold.
+  uint32_t tuning_revision = 0;
 };
 
 class Training {
@@ -52,7 +67,9 @@ class Training {
   explicit Training(TrainingOptions options);
   ~Training();
 
-  /// Opens the data, builds the stage and connects to all peers.
+  /// Opens the data, builds the stage and connects to all peers; with
+  /// assignment.resume, goes back to the newest checkpoint that all of them can
+  /// read.
   absl::Status Prepare();
 
   v1::AssignmentReady ready() const;
@@ -60,6 +77,13 @@ class Training {
   /// Ends after the next step that all workers agree on; the model is written
   /// unless `discard`.
   void RequestStop() { is_stop_requested_ = true; }
+  /// Writes a checkpoint after the next step that all workers agree on and ends
+  /// there. Where it cannot be written, training goes on.
+  void RequestPause() { is_pause_requested_ = true; }
+  /// Writes a checkpoint after the next step that all workers agree on.
+  void RequestCheckpoint() { is_checkpoint_requested_ = true; }
+  /// The coordinator's word on a checkpoint whose parts it was sent.
+  void CommitCheckpoint(const v1::CommitCheckpoint& commit);
   /// Wakes every wait; Run returns `reason` as its error.
   void Cancel(const absl::Status& reason);
   int64_t step() const { return step_.load(); }
@@ -73,6 +97,7 @@ class Training {
 
   absl::Status Connect();
   absl::Status RunSteps();
+  absl::Status AfterStep(int64_t done);
   absl::Status RunStep(int64_t step);
   absl::Status Execute(const v1::Instruction& instruction, StepState* state);
   absl::Status Reduce(StepState* state);
@@ -89,6 +114,28 @@ class Training {
   absl::Status WriteModel(int64_t step);
   absl::Status WriteShards(int64_t step, Deadline deadline);
   absl::Status Verify(int64_t step, uint64_t* hash);
+
+  // training_checkpoint.cc
+  struct Candidate;
+  std::string CheckpointFolder() const;
+  OwnPlace Place() const;
+  absl::Status MakeCheckpointWriter();
+  absl::Status WriteCheckpoint(int64_t done);
+  absl::Status Pause(int64_t done);
+  absl::Status Restore();
+  Candidate BestCandidate(const CheckpointScan& scan, int64_t limit_step,
+                          uint64_t limit_generation);
+  absl::Status Load(const Candidate& candidate,
+                    const std::vector<bool>& stages_have_own,
+                    const std::vector<bool>& replicas_have_stage);
+  absl::StatusOr<StageState> ShareStageState(
+      const Candidate& candidate, const std::vector<bool>& replicas_have_stage);
+  /// Element by element the least of what any worker says.
+  absl::StatusOr<std::vector<double>> LeastOfAll(
+      uint32_t step, uint32_t phase, const std::vector<double>& mine,
+      Deadline deadline);
+  Deadline DiskDeadline(int64_t bytes) const;
+
   void Report(const StepState& state);
   v1::ByteCounters Bytes() const;
   v1::FaultCounters Faults() const;
@@ -120,11 +167,19 @@ class Training {
   std::unique_ptr<RankGroup> replicas_;
   std::unique_ptr<RankGroup> gradient_group_;
   std::unique_ptr<GradientSync> sync_;
+  std::unique_ptr<CheckpointWriter> writer_;  // null: nobody is told of it
+  int64_t skipped_steps_ = 0;                 // since the job's beginning
+  int64_t restored_step_ = 0;
+  uint64_t restored_generation_ = 0;
+  std::vector<std::string> restore_notes_;
+  int64_t paused_step_ = 0;
 
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};
+  std::atomic<bool> is_pause_requested_{false};
+  std::atomic<bool> is_checkpoint_requested_{false};
   std::atomic<bool> is_cancelled_{false};
-  bool is_stopping_ = false;  // agreed upon
+  StepAgreement agreed_;  // after the last step
   GradientNorm gradient_norm_;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;

@@ -40,6 +40,7 @@ absl::Status Training::Validate(int64_t step) {
     const Microbatch batch = source_->Validation(i);
     StageInput input;
     input.step = step;
+    input.epoch = step / source_->steps_per_epoch();
     input.num_samples = static_cast<int64_t>(batch.samples.size());
     std::vector<uint64_t> keys(batch.samples.size());
     input.sample_keys = keys;

@@ -28,7 +28,7 @@ void Training::Report(const StepState& state) {
   if (state.weights_hash != 0) report.set_weights_hash(state.weights_hash);
   const int64_t done = state.step + 1;
   if (done % spec_.train().report_every() != 0 &&
-      done != spec_.train().steps() && !is_stopping_) {
+      done != spec_.train().steps() && !agreed_.stops && !agreed_.pauses) {
     return;
   }
   *report.mutable_bytes() = Bytes();

@@ -35,8 +35,33 @@ enum Gathered : size_t {
   kNumHashFigures = kNextReceived + 2,
   kSquaredNorm = kNumHashFigures,
   kOwnSquaredNorm,
-  kStop,
+  kWishes,
 };
+
+/// What a worker tells the others of its wishes: the largest of all holds, so
+/// that one is enough; of the tuning, what all have heard.
+std::vector<double> AsFigures(const StepAgreement& wishes) {
+  return {wishes.stops ? 1.0 : 0.0, wishes.pauses ? 1.0 : 0.0,
+          wishes.writes_checkpoint ? 1.0 : 0.0,
+          -static_cast<double>(wishes.tuning_revision)};
+}
+
+StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
+                      size_t at) {
+  std::vector<double> largest(gathered[0].begin() + static_cast<long>(at),
+                              gathered[0].end());
+  for (const std::vector<double>& figures : gathered) {
+    for (size_t i = 0; i < largest.size(); ++i) {
+      largest[i] = std::max(largest[i], figures[at + i]);
+    }
+  }
+  StepAgreement agreed;
+  agreed.stops = largest[0] > 0;
+  agreed.pauses = largest[1] > 0;
+  agreed.writes_checkpoint = largest[2] > 0;
+  agreed.tuning_revision = static_cast<uint32_t>(-largest[3]);
+  return agreed;
+}
 
 }  // namespace
 
@@ -95,6 +120,7 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       StageInput input;
       input.microbatch = mb;
       input.step = state->step;
+      input.epoch = state->step / source_->steps_per_epoch();
       input.num_samples = static_cast<int64_t>(batch.samples.size());
       input.sample_keys = keys;
       input.tokens = batch.tokens;
@@ -167,41 +193,49 @@ absl::Status Training::Reduce(StepState* state) {
   state->is_compressed = request.format == SyncFormat::kCompressed;
   const double own = SquaredNorm(stage_->parameters(), gradients);
   DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));
-  // Whether to stop is agreed on beside the gradients, and so is their norm:
-  // first over the replicas of each stage, then (in Apply) over the stages.
-  const double wants_stop = is_stop_requested_ ? 1 : 0;
+  // What happens after this step is agreed on beside the gradients, and so is
+  // their norm: first over the replicas of each stage, then (in Apply) over the
+  // stages.
+  StepAgreement wishes;
+  wishes.stops = is_stop_requested_;
+  wishes.pauses = is_pause_requested_;
+  wishes.writes_checkpoint = is_checkpoint_requested_;
+  std::vector<double> figures = {own};
+  const std::vector<double> wished = AsFigures(wishes);
+  figures.insert(figures.end(), wished.begin(), wished.end());
   DP_ASSIGN_OR_RETURN(
       const auto gathered,
-      replicas_->AllGather(step, kStopPhase, {wants_stop, own}, deadline));
+      replicas_->AllGather(step, kStopPhase, figures, deadline));
   for (const std::vector<double>& values : gathered) {
-    if (values[0] != 0) is_stopping_ = true;
-    state->own_squared_norm += values[1] / num_replicas_;
+    state->own_squared_norm += values[0] / num_replicas_;
   }
+  agreed_ = AgreeOn(gathered, 1);
   return sync_->Wait(deadline);
 }
 
 absl::Status Training::Apply(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
-  DP_ASSIGN_OR_RETURN(
-      const auto gathered,
-      GatherFromStages(step, kNormPhase,
-                       {optimizer_->MeanGradientSquaredNorm(),
-                        state->own_squared_norm, is_stopping_ ? 1.0 : 0.0},
-                       deadline));
+  std::vector<double> figures = {optimizer_->MeanGradientSquaredNorm(),
+                                 state->own_squared_norm};
+  const std::vector<double> wished = AsFigures(agreed_);
+  figures.insert(figures.end(), wished.begin(), wished.end());
+  DP_ASSIGN_OR_RETURN(const auto gathered,
+                      GatherFromStages(step, kNormPhase, figures, deadline));
   double squared_norm = 0;
   double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {
     squared_norm += values[kSquaredNorm];
     own_squared_norm += values[kOwnSquaredNorm];
-    if (values[kStop] != 0) is_stopping_ = true;
   }
+  agreed_ = AgreeOn(gathered, kWishes);
   state->gradient_norm = gradient_norm_.Update(state->is_compressed,
                                                squared_norm, own_squared_norm);
   state->is_skipped = !std::isfinite(state->gradient_norm);
   if (state->is_skipped) {
     DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
     optimizer_->Skip();
+    ++skipped_steps_;
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
   } else {

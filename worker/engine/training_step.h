@@ -8,6 +8,7 @@
 #include <map>
 #include <vector>
 
+#include "base/clock.h"
 #include "worker/engine/training.h"
 
 namespace deltapipe {
@@ -18,6 +19,11 @@ inline double SecondsSince(SteadyClock::time_point begin) {
   return std::chrono::duration<double>(SteadyClock::now() - begin).count();
 }
 
+inline Nanos FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Nanos>(
+      std::chrono::duration<double>(seconds));
+}
+
 // Phases of the scalar exchanges, so that a message out of turn is noticed.
 inline constexpr uint32_t kNormPhase = 1;
 inline constexpr uint32_t kStopPhase = 2;
@@ -25,6 +31,8 @@ inline constexpr uint32_t kVerifyPhase = 3;
 inline constexpr uint32_t kBarrierPhase = 4;
 inline constexpr uint32_t kModelPhase = 5;
 inline constexpr uint32_t kValidatePhase = 6;
+inline constexpr uint32_t kPausePhase = 7;
+inline constexpr uint32_t kRestorePhase = 8;
 
 struct Training::StepState {
   int64_t step = 0;

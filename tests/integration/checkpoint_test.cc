@@ -1,0 +1,241 @@
+// Checkpoints of the engine as a whole: what is restored goes on, bit for bit,
+// as if nothing had happened.
+#include <gmock/gmock.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/checkpoint/manifest.h"
+#include "base/file.h"
+#include "gtest/gtest.h"
+#include "tests/integration/training_job.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+struct Setting {
+  const char* name;
+  int stages;
+  int replicas;
+  std::vector<std::string> overrides;
+};
+
+std::string Name(const ::testing::TestParamInfo<Setting>& info) {
+  return info.param.name;
+}
+
+class CheckpointTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string path = ::testing::TempDir() + "/XXXXXX";
+    ASSERT_NE(mkdtemp(path.data()), nullptr);
+    folder_ = path;
+  }
+
+  std::unique_ptr<Job> MakeJob(int stages, int replicas,
+                               std::vector<std::string> overrides,
+                               uint64_t generation = 3) {
+    auto job = std::make_unique<Job>(stages, replicas, overrides);
+    job->takes_checkpoints = true;
+    job->assignment().set_checkpoint_folder(folder_);
+    job->assignment().set_generation(generation);
+    return job;
+  }
+
+  /// Runs until step `last` (from 0) is done, where all ranks give up.
+  RunResult RunAndBreakAfter(Job* job, int64_t last) {
+    job->after_step = [last](int, int64_t step, Training* training) {
+      if (step == last) training->Cancel(absl::UnavailableError("broken"));
+    };
+    return job->Run();
+  }
+
+  std::string folder_;
+};
+
+class ResumeTest : public CheckpointTest,
+                   public ::testing::WithParamInterface<Setting> {};
+
+TEST_P(ResumeTest, GoesOnBitForBit) {
+  const Setting& setting = GetParam();
+  std::vector<std::string> overrides = setting.overrides;
+  overrides.push_back("train.steps=30");
+  overrides.push_back("checkpoint.every=5");
+  const RunResult whole =
+      MakeJob(setting.stages, setting.replicas, overrides)->Run();
+  SetUp();  // another folder
+
+  const auto broken = MakeJob(setting.stages, setting.replicas, overrides);
+  RunAndBreakAfter(broken.get(), 17);
+  const auto resumed = MakeJob(setting.stages, setting.replicas, overrides, 4);
+  resumed->assignment().set_resume(true);
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(whole);
+  ExpectSuccess(rest);
+  const int64_t from = rest.ready.at(0).restored_step();
+  // The last one may not have been complete when the job broke.
+  EXPECT_TRUE(from == 10 || from == 15) << from;
+  for (int64_t step = from; step < 30; ++step) {
+    EXPECT_EQ(rest.Mean(step), whole.Mean(step)) << "step " << step;
+  }
+  for (const auto& [rank, weights] : whole.weights) {
+    EXPECT_EQ(rest.weights.at(rank), weights) << "rank " << rank;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, ResumeTest,
+    ::testing::Values(
+        Setting{"AloneWithAdam", 1, 1, {"train.optimizer.kind=adamw"}},
+        Setting{"PlainReplicas", 2, 2, {"train.optimizer.kind=lamb"}},
+        Setting{"Deltas",
+                3,
+                1,
+                {"train.optimizer.kind=adamw",
+                 "compression.activations=delta(int(4),first=int(8))",
+                 "compression.activation_gradients=ef(int(4))"}},
+        Setting{"OneBit",
+                2,
+                2,
+                {"train.optimizer.kind=onebit_lamb",
+                 "train.optimizer.compress_after_step=7",
+                 "compression.gradients=auto",
+                 "compression.activations=delta(int(2),first=int(8),store="
+                 "fp32)",
+                 "compression.activation_gradients=int(8)"}}),
+    Name);
+
+TEST_F(CheckpointTest, PauseEndsWithACompleteCheckpointOfThatStep) {
+  const std::vector<std::string> overrides = {"train.steps=40"};
+  const auto job = MakeJob(2, 2, overrides);
+  job->after_step = [](int rank, int64_t step, Training* training) {
+    if (rank == 2 && step == 6) training->RequestPause();
+  };
+  const RunResult paused = job->Run();
+  const auto resumed = MakeJob(2, 2, overrides, 4);
+  resumed->assignment().set_resume(true);
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(paused);
+  for (const auto& [rank, done] : paused.done) {
+    EXPECT_TRUE(done.stopped_early());
+    EXPECT_EQ(done.checkpoint_step(), done.steps());
+    EXPECT_EQ(rest.ready.at(rank).restored_step(), done.steps());
+    EXPECT_THAT(rest.ready.at(rank).notes(), IsEmpty());
+  }
+  ExpectSuccess(rest);
+  EXPECT_EQ(rest.done.at(0).steps(), 40);
+}
+
+TEST_F(CheckpointTest, WithoutRoomThePauseIsOffAndTrainingGoesOn) {
+  const auto job = MakeJob(2, 1, {"train.steps=20"});
+  // A file where the folder should be.
+  job->assignment().set_checkpoint_folder(folder_ + "/file");
+  ASSERT_TRUE(WriteFileAtomically(folder_ + "/file", "in the way").ok());
+  job->after_step = [](int rank, int64_t step, Training* training) {
+    if (rank == 0 && step == 3) training->RequestPause();
+  };
+
+  const RunResult result = job->Run();
+
+  ExpectSuccess(result);
+  EXPECT_EQ(result.done.at(0).steps(), 20);
+  EXPECT_FALSE(result.done.at(0).stopped_early());
+}
+
+TEST_F(CheckpointTest, DamageMeansTheOneBefore) {
+  const std::vector<std::string> overrides = {
+      "train.steps=20", "checkpoint.every=5", "checkpoint.keep=5"};
+  ASSERT_EQ(MakeJob(2, 2, overrides)->Run().done.at(0).error_code(), 0);
+  const auto scan = ScanCheckpoints(folder_);
+  ASSERT_TRUE(scan.ok());
+  ASSERT_EQ(scan->checkpoints.size(), 3u);
+  const std::string newest = scan->checkpoints[0].path;
+  std::string bytes = *ReadFile(newest + "/rank-3.safetensors");
+  bytes[bytes.size() / 2] ^= 4;
+  ASSERT_TRUE(WriteFileAtomically(newest + "/rank-3.safetensors", bytes).ok());
+
+  const auto resumed = MakeJob(2, 2, overrides, 4);
+  resumed->assignment().set_resume(true);
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(rest);
+  EXPECT_EQ(rest.ready.at(0).restored_step(), 10);
+  EXPECT_THAT(rest.ready.at(3).notes(),
+              ElementsAre(HasSubstr("rank-3.safetensors")));
+}
+
+TEST_F(CheckpointTest, FilesOfALostMachineAreReplacedByAReplicas) {
+  const std::vector<std::string> overrides = {
+      "train.steps=20", "checkpoint.every=5", "checkpoint.keep=5",
+      "train.optimizer.kind=adamw"};
+  const RunResult whole = MakeJob(2, 2, overrides)->Run();
+  ExpectSuccess(whole);
+
+  const auto resumed = MakeJob(2, 2, overrides, 4);
+  resumed->assignment().set_resume(true);
+  // Rank 0 finds an empty folder, as on another machine.
+  const std::string elsewhere = folder_ + "/elsewhere";
+  resumed->adjust = [&](int rank, v1::Assignment* assignment) {
+    if (rank != 0) return;
+    const std::string name = CheckpointFolderName(15, 3);
+    ASSERT_TRUE(MakeDirectories(elsewhere + "/" + name).ok());
+    const std::string manifest =
+        *ReadFile(folder_ + "/" + name + "/manifest.json");
+    ASSERT_TRUE(StoreManifest(elsewhere + "/" + name, manifest).ok());
+    assignment->set_checkpoint_folder(elsewhere);
+  };
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(rest);
+  EXPECT_EQ(rest.ready.at(0).restored_step(), 15);
+  EXPECT_THAT(rest.ready.at(0).notes(),
+              ElementsAre(HasSubstr("without residuals and delta records")));
+  // Nothing but weights and moments matters to AdamW without deltas.
+  EXPECT_EQ(rest.weights.at(0), whole.weights.at(0));
+  EXPECT_EQ(rest.weights.at(3), whole.weights.at(3));
+}
+
+TEST_F(CheckpointTest, AnotherShapeStartsFromTheBeginningAndSaysSo) {
+  const std::vector<std::string> overrides = {"train.steps=12",
+                                              "checkpoint.every=5"};
+  ASSERT_EQ(MakeJob(2, 2, overrides)->Run().done.at(0).error_code(), 0);
+
+  const auto resumed = MakeJob(4, 1, overrides, 4);
+  resumed->assignment().set_resume(true);
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(rest);
+  EXPECT_EQ(rest.ready.at(0).restored_step(), 0);
+  EXPECT_THAT(rest.ready.at(0).notes(),
+              ::testing::Contains(HasSubstr(
+                  "is of 2 stages x 2 replicas, this job has 4 x 1")));
+}
+
+TEST_F(CheckpointTest, OldOnesGoAndTheNewestStay) {
+  ASSERT_EQ(MakeJob(2, 1, {"train.steps=30", "checkpoint.every=4"})
+                ->Run()
+                .done.at(0)
+                .error_code(),
+            0);
+
+  const auto scan = ScanCheckpoints(folder_);
+
+  ASSERT_TRUE(scan.ok());
+  ASSERT_EQ(scan->checkpoints.size(), 2u);
+  EXPECT_EQ(scan->checkpoints[0].manifest.step, 28);
+  EXPECT_EQ(scan->checkpoints[1].manifest.step, 24);
+  EXPECT_THAT(scan->refused, IsEmpty());
+}
+
+}  // namespace
+}  // namespace deltapipe

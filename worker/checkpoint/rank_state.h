@@ -1,0 +1,36 @@
+// RankState: all that a worker needs to go on from a step as if nothing had
+// happened. Everything else (sample order, learning rate, random numbers) is a
+// function of the step.
+#ifndef DELTAPIPE_WORKER_CHECKPOINT_RANK_STATE_H_
+#define DELTAPIPE_WORKER_CHECKPOINT_RANK_STATE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "compression/delta/record_set.h"
+#include "worker/collective/gradient_sync.h"
+
+namespace deltapipe {
+
+/// Equal on all replicas of a stage.
+struct StageState {
+  std::vector<float> weights;  // in the order of the stage's ParameterLayout
+  /// As Optimizer::ExportState names it.
+  std::map<std::string, std::vector<float>> optimizer;
+  /// Of GradientNorm.
+  double norm_ratio = 1;
+  bool is_norm_ratio_known = false;
+};
+
+/// Of one rank.
+struct OwnState {
+  SyncResiduals residuals;
+  BoundaryState previous;  // of the boundary to the stage before
+  BoundaryState next;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_CHECKPOINT_RANK_STATE_H_

@@ -1,0 +1,321 @@
+#include "worker/checkpoint/shard_files.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/safetensors_stream.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr char kWeights[] = "weights/";
+constexpr char kOptimizer[] = "optimizer/";
+constexpr char kNormRatio[] = "engine/norm_ratio";
+
+/// A file in the making: tensors whose bytes lie in pieces elsewhere.
+class ShardContents {
+ public:
+  void Add(const std::string& name, DType dtype, Shape shape) {
+    tensors_.push_back({name, dtype, std::move(shape)});
+  }
+  void AddPiece(const std::string& name, absl::Span<const uint8_t> bytes) {
+    pieces_[name].push_back(bytes);
+  }
+  template <typename T>
+  void AddVector(const std::string& name, DType dtype,
+                 absl::Span<const T> values) {
+    AddShaped(name, dtype, {static_cast<int64_t>(values.size())}, values);
+  }
+  template <typename T>
+  void AddShaped(const std::string& name, DType dtype, Shape shape,
+                 absl::Span<const T> values) {
+    Add(name, dtype, std::move(shape));
+    AddPiece(name, {reinterpret_cast<const uint8_t*>(values.data()),
+                    values.size() * sizeof(T)});
+  }
+
+  absl::StatusOr<ManifestFile> WriteTo(const std::string& folder,
+                                       const std::string& name) const {
+    DP_ASSIGN_OR_RETURN(
+        SafetensorsStreamWriter writer,
+        SafetensorsStreamWriter::Create(absl::StrCat(folder, "/", name),
+                                        tensors_, {{"format", "deltapipe"}}));
+    for (const auto& entry : writer.entries()) {
+      const auto pieces = pieces_.find(entry.name);
+      if (pieces == pieces_.end()) continue;  // a tensor without values
+      for (const absl::Span<const uint8_t> piece : pieces->second) {
+        DP_RETURN_IF_ERROR(writer.Append(entry.name, piece));
+      }
+    }
+    DP_ASSIGN_OR_RETURN(const WrittenSafetensors written, writer.Finish());
+    return ManifestFile{name, written.bytes, written.digest};
+  }
+
+ private:
+  std::vector<SafetensorsDeclaration> tensors_;
+  std::map<std::string, std::vector<absl::Span<const uint8_t>>> pieces_;
+};
+
+absl::Status Unexpected(const std::string& path, const std::string& tensor,
+                        const std::string& what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": tensor \"", tensor, "\": ", what,
+                   "; the checkpoint is of another model or version"));
+}
+
+/// All values of a tensor, which must have `count` of them, or any number if
+/// that is -1.
+template <typename T>
+absl::StatusOr<std::vector<T>> ReadValues(const SafetensorsReader& reader,
+                                          const std::string& path,
+                                          const std::string& name, DType dtype,
+                                          int64_t count = -1) {
+  DP_ASSIGN_OR_RETURN(const SafetensorsEntry* entry, reader.Find(name));
+  const int64_t found = NumElements(entry->shape);
+  if (entry->dtype != dtype || (count >= 0 && found != count)) {
+    return Unexpected(
+        path, name,
+        absl::StrCat("has ", found, " values of ", DTypeBytes(entry->dtype),
+                     " bytes, expected ", count, " of ", DTypeBytes(dtype)));
+  }
+  std::vector<T> values(static_cast<size_t>(found));
+  DP_RETURN_IF_ERROR(reader.ReadTensor(
+      name,
+      {reinterpret_cast<uint8_t*>(values.data()), values.size() * sizeof(T)}));
+  return values;
+}
+
+struct Columns {
+  std::vector<int64_t> keys;
+  std::vector<int32_t> versions;
+  int32_t last_version = 0;
+};
+
+std::string DirectionName(int boundary, bool is_sent) {
+  return absl::StrCat("boundary-", boundary, is_sent ? "/sent/" : "/received/");
+}
+
+/// `columns` must live until the contents are written.
+void AddRecords(const std::string& prefix, const RecordSet& set,
+                int64_t elements_per_sample, Columns* columns,
+                ShardContents* contents) {
+  columns->last_version = static_cast<int32_t>(set.last_version);
+  for (const auto& [key, record] : set.records) {
+    columns->keys.push_back(static_cast<int64_t>(key));
+    columns->versions.push_back(static_cast<int32_t>(record->version));
+  }
+  contents->AddVector<int64_t>(prefix + "keys", DType::kInt64, columns->keys);
+  contents->AddVector<int32_t>(prefix + "versions", DType::kInt32,
+                               columns->versions);
+  contents->AddVector<int32_t>(prefix + "last_version", DType::kInt32,
+                               absl::MakeConstSpan(&columns->last_version, 1));
+  const bool is_narrow =
+      !set.records.empty() &&
+      set.records[0].second->values.size() == 2 * elements_per_sample;
+  contents->Add(
+      prefix + "records", is_narrow ? DType::kBFloat16 : DType::kFloat32,
+      {static_cast<int64_t>(set.records.size()), elements_per_sample});
+  for (const auto& [key, record] : set.records) {
+    contents->AddPiece(prefix + "records", record->values.span());
+  }
+}
+
+absl::StatusOr<RecordSet> ReadRecords(const SafetensorsReader& reader,
+                                      const std::string& path,
+                                      const std::string& prefix,
+                                      int64_t elements_per_sample) {
+  DP_ASSIGN_OR_RETURN(
+      const auto keys,
+      ReadValues<int64_t>(reader, path, prefix + "keys", DType::kInt64));
+  const int64_t count = static_cast<int64_t>(keys.size());
+  DP_ASSIGN_OR_RETURN(const auto versions,
+                      ReadValues<int32_t>(reader, path, prefix + "versions",
+                                          DType::kInt32, count));
+  DP_ASSIGN_OR_RETURN(const auto last,
+                      ReadValues<int32_t>(reader, path, prefix + "last_version",
+                                          DType::kInt32, 1));
+  const std::string name = prefix + "records";
+  DP_ASSIGN_OR_RETURN(const SafetensorsEntry* entry, reader.Find(name));
+  const bool is_shaped = entry->shape == Shape{count, elements_per_sample};
+  if (!is_shaped ||
+      (entry->dtype != DType::kBFloat16 && entry->dtype != DType::kFloat32)) {
+    return Unexpected(
+        path, name,
+        absl::StrCat("has shape ", ShapeString(entry->shape), ", expected ",
+                     count, "x", elements_per_sample, " in bf16 or fp32"));
+  }
+  const int64_t record_bytes = elements_per_sample * DTypeBytes(entry->dtype);
+  RecordSet set;
+  set.last_version = static_cast<uint32_t>(last[0]);
+  set.records.reserve(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    auto record = NewRecord(static_cast<uint32_t>(versions[i]), record_bytes);
+    DP_RETURN_IF_ERROR(reader.ReadPart(
+        *entry, static_cast<int64_t>(i) * record_bytes, record->values.span()));
+    set.records.emplace_back(static_cast<uint64_t>(keys[i]), std::move(record));
+  }
+  return set;
+}
+
+int64_t Bytes(const std::vector<float>& values) {
+  return static_cast<int64_t>(values.size() * sizeof(float));
+}
+
+}  // namespace
+
+std::string StageFileName(int stage) {
+  return absl::StrCat("stage-", stage, ".safetensors");
+}
+
+std::string RankFileName(int rank) {
+  return absl::StrCat("rank-", rank, ".safetensors");
+}
+
+int64_t StateBytes(const StageState& state) {
+  int64_t bytes = Bytes(state.weights);
+  for (const auto& [name, values] : state.optimizer) bytes += Bytes(values);
+  return bytes;
+}
+
+int64_t StateBytes(const OwnState& state) {
+  int64_t bytes = Bytes(state.residuals.worker) + Bytes(state.residuals.server);
+  for (const BoundaryState* boundary : {&state.previous, &state.next}) {
+    for (const RecordSet* set : {&boundary->sent, &boundary->received}) {
+      for (const auto& [key, record] : set->records) {
+        bytes += record->values.size();
+      }
+    }
+  }
+  return bytes;
+}
+
+absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
+                                            int stage,
+                                            const ParameterLayout& layout,
+                                            const StageState& state) {
+  ShardContents contents;
+  const auto add_segments = [&](const std::string& prefix,
+                                absl::Span<const float> values) {
+    for (const ParameterSegment& segment : layout.segments) {
+      contents.AddShaped<float>(
+          prefix + segment.name, DType::kFloat32, segment.shape,
+          values.subspan(static_cast<size_t>(segment.offset),
+                         static_cast<size_t>(segment.num_elements)));
+    }
+  };
+  add_segments(kWeights, state.weights);
+  for (const auto& [name, values] : state.optimizer) {
+    if (static_cast<int64_t>(values.size()) == layout.num_elements) {
+      add_segments(absl::StrCat(kOptimizer, name, "/"), values);
+    } else {
+      contents.AddVector<float>(kOptimizer + name, DType::kFloat32, values);
+    }
+  }
+  const double ratio[] = {state.norm_ratio,
+                          state.is_norm_ratio_known ? 1.0 : 0.0};
+  contents.AddVector<double>(kNormRatio, DType::kFloat64, ratio);
+  return contents.WriteTo(folder, StageFileName(stage));
+}
+
+absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
+                                           const OwnPlace& place,
+                                           const OwnState& state) {
+  ShardContents contents;
+  contents.AddVector<float>("residuals/worker", DType::kFloat32,
+                            state.residuals.worker);
+  contents.AddVector<float>("residuals/server", DType::kFloat32,
+                            state.residuals.server);
+  Columns columns[4];
+  const auto add_boundary = [&](int boundary, const BoundaryState& records,
+                                Columns* two) {
+    if (boundary < 0) return;
+    AddRecords(DirectionName(boundary, true), records.sent,
+               place.elements_per_sample, &two[0], &contents);
+    AddRecords(DirectionName(boundary, false), records.received,
+               place.elements_per_sample, &two[1], &contents);
+  };
+  add_boundary(place.previous_boundary, state.previous, &columns[0]);
+  add_boundary(place.next_boundary, state.next, &columns[2]);
+  return contents.WriteTo(folder, RankFileName(rank));
+}
+
+absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
+                                         const ParameterLayout& layout) {
+  const std::string path = absl::StrCat(folder, "/", StageFileName(stage));
+  DP_ASSIGN_OR_RETURN(const SafetensorsReader reader,
+                      SafetensorsReader::Open(path));
+  const auto read_segments =
+      [&](const std::string& prefix) -> absl::StatusOr<std::vector<float>> {
+    std::vector<float> values;
+    values.reserve(static_cast<size_t>(layout.num_elements));
+    for (const ParameterSegment& segment : layout.segments) {
+      DP_ASSIGN_OR_RETURN(
+          const auto part,
+          ReadValues<float>(reader, path, prefix + segment.name,
+                            DType::kFloat32, segment.num_elements));
+      values.insert(values.end(), part.begin(), part.end());
+    }
+    return values;
+  };
+  StageState state;
+  DP_ASSIGN_OR_RETURN(state.weights, read_segments(kWeights));
+  for (const auto& entry : reader.entries()) {
+    absl::string_view name = entry.name;
+    if (!absl::ConsumePrefix(&name, kOptimizer)) continue;
+    const size_t slash = name.find('/');
+    const std::string state_name(name.substr(0, slash));
+    if (state.optimizer.count(state_name) != 0) continue;
+    if (slash == absl::string_view::npos) {
+      DP_ASSIGN_OR_RETURN(
+          state.optimizer[state_name],
+          ReadValues<float>(reader, path, entry.name, DType::kFloat32));
+    } else {
+      DP_ASSIGN_OR_RETURN(
+          state.optimizer[state_name],
+          read_segments(absl::StrCat(kOptimizer, state_name, "/")));
+    }
+  }
+  DP_ASSIGN_OR_RETURN(
+      const auto ratio,
+      ReadValues<double>(reader, path, kNormRatio, DType::kFloat64, 2));
+  state.norm_ratio = ratio[0];
+  state.is_norm_ratio_known = ratio[1] != 0;
+  return state;
+}
+
+absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
+                                      const OwnPlace& place) {
+  const std::string path = absl::StrCat(folder, "/", RankFileName(rank));
+  DP_ASSIGN_OR_RETURN(const SafetensorsReader reader,
+                      SafetensorsReader::Open(path));
+  OwnState state;
+  DP_ASSIGN_OR_RETURN(
+      state.residuals.worker,
+      ReadValues<float>(reader, path, "residuals/worker", DType::kFloat32));
+  DP_ASSIGN_OR_RETURN(
+      state.residuals.server,
+      ReadValues<float>(reader, path, "residuals/server", DType::kFloat32));
+  const auto read_boundary = [&](int boundary,
+                                 BoundaryState* records) -> absl::Status {
+    if (boundary < 0) return absl::OkStatus();
+    DP_ASSIGN_OR_RETURN(records->sent,
+                        ReadRecords(reader, path, DirectionName(boundary, true),
+                                    place.elements_per_sample));
+    DP_ASSIGN_OR_RETURN(
+        records->received,
+        ReadRecords(reader, path, DirectionName(boundary, false),
+                    place.elements_per_sample));
+    return absl::OkStatus();
+  };
+  DP_RETURN_IF_ERROR(read_boundary(place.previous_boundary, &state.previous));
+  DP_RETURN_IF_ERROR(read_boundary(place.next_boundary, &state.next));
+  return state;
+}
+
+}  // namespace deltapipe

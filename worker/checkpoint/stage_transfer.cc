@@ -1,0 +1,78 @@
+#include "worker/checkpoint/stage_transfer.h"
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "worker/checkpoint/model_file.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr char kWeights[] = "weights";
+constexpr char kOptimizer[] = "optimizer/";
+// A double's bits as two floats', and whether it is known.
+constexpr char kNormRatio[] = "engine/norm_ratio";
+
+void Append(const std::string& name, absl::Span<const float> values,
+            ModelShard* shard) {
+  ParameterSegment segment;
+  segment.name = name;
+  segment.num_elements = static_cast<int64_t>(values.size());
+  segment.shape = {segment.num_elements};
+  segment.offset = shard->layout.num_elements;
+  shard->layout.num_elements += segment.num_elements;
+  shard->layout.segments.push_back(std::move(segment));
+  shard->weights.insert(shard->weights.end(), values.begin(), values.end());
+}
+
+}  // namespace
+
+absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
+                            const StageState& state, Deadline deadline) {
+  ModelShard shard;
+  Append(kWeights, state.weights, &shard);
+  for (const auto& [name, values] : state.optimizer) {
+    Append(kOptimizer + name, values, &shard);
+  }
+  std::vector<float> ratio(3);
+  std::memcpy(ratio.data(), &state.norm_ratio, sizeof(double));
+  ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
+  Append(kNormRatio, ratio, &shard);
+  return SendShard(channel, header, shard.layout, shard.weights, deadline);
+}
+
+absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
+                                             const ParameterLayout& layout,
+                                             Deadline deadline) {
+  DP_ASSIGN_OR_RETURN(const ModelShard shard, ReceiveShard(channel, deadline));
+  StageState state;
+  bool has_ratio = false;
+  for (const ParameterSegment& segment : shard.layout.segments) {
+    const auto begin = shard.weights.begin() + segment.offset;
+    std::vector<float> values(begin, begin + segment.num_elements);
+    if (segment.name == kWeights) {
+      state.weights = std::move(values);
+    } else if (absl::StartsWith(segment.name, kOptimizer)) {
+      state.optimizer[segment.name.substr(sizeof(kOptimizer) - 1)] =
+          std::move(values);
+    } else if (segment.name == kNormRatio && values.size() == 3) {
+      std::memcpy(&state.norm_ratio, values.data(), sizeof(double));
+      state.is_norm_ratio_known = values[2] > 0;
+      has_ratio = true;
+    }
+  }
+  if (static_cast<int64_t>(state.weights.size()) != layout.num_elements ||
+      !has_ratio) {
+    return absl::DataLossError(absl::StrCat(
+        "the stage's state from ", channel->peer(), " has ",
+        state.weights.size(), " weights, expected ", layout.num_elements));
+  }
+  return state;
+}
+
+}  // namespace deltapipe

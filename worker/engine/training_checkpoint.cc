@@ -1,0 +1,342 @@
+// Checkpoints: what this worker writes of them, and how all workers of a job go
+// back to the newest one that every one of them can read.
+//
+// Whoever has lost its own file (its machine is gone) starts without residuals
+// and delta records, and its neighbours forget theirs of the same boundary; the
+// stage's weights come from any replica that has them. Both are said in notes.
+// A file that is there but damaged disqualifies the checkpoint: an older one is
+// taken.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "worker/checkpoint/stage_transfer.h"
+#include "worker/engine/training_step.h"
+
+namespace deltapipe {
+namespace {
+
+/// Disks are at least this fast.
+constexpr double kDiskBytesPerSecond = 2e6;
+
+bool HasFile(const CheckpointManifest& manifest, const std::string& name,
+             ManifestFile* file) {
+  for (const ManifestFile& known : manifest.files) {
+    if (known.name != name) continue;
+    *file = known;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+/// A checkpoint as this worker sees it; step 0: the beginning.
+struct Training::Candidate {
+  int64_t step = 0;
+  uint64_t generation = 0;
+  std::string path;
+  bool has_stage = false;  // its file is here and whole
+  bool has_own = false;
+  int64_t samples_dropped = 0;
+};
+
+std::string Training::CheckpointFolder() const {
+  const v1::Assignment& assignment = options_.assignment;
+  return assignment.checkpoint_folder().empty()
+             ? assignment.run_folder() + "/checkpoints"
+             : assignment.checkpoint_folder();
+}
+
+absl::Status Training::MakeCheckpointWriter() {
+  if (!options_.send) return absl::OkStatus();
+  CheckpointWriterOptions writer;
+  writer.folder = CheckpointFolder();
+  writer.job_id = options_.assignment.job_id();
+  writer.generation = options_.assignment.generation();
+  writer.stage = stage_index_;
+  writer.rank = options_.assignment.rank();
+  writer.layout = stage_->parameters();
+  writer.place = Place();
+  if (!spec_.checkpoint().staging().empty()) {
+    DP_ASSIGN_OR_RETURN(writer.staging_bytes,
+                        ParseBytes(spec_.checkpoint().staging()));
+  }
+  writer.send = options_.send;
+  writer_ = std::make_unique<CheckpointWriter>(std::move(writer));
+  return absl::OkStatus();
+}
+
+OwnPlace Training::Place() const {
+  OwnPlace place;
+  place.previous_boundary = is_first() ? -1 : stage_index_ - 1;
+  place.next_boundary = is_last() ? -1 : stage_index_;
+  place.elements_per_sample = stage_->boundary_elements();
+  return place;
+}
+
+Deadline Training::DiskDeadline(int64_t bytes) const {
+  return Deadline::After(
+      FromSeconds(options_.assignment.wait_seconds() +
+                  2 * static_cast<double>(bytes) / kDiskBytesPerSecond));
+}
+
+absl::Status Training::WriteCheckpoint(int64_t done) {
+  is_checkpoint_requested_ = false;
+  if (writer_ == nullptr) return absl::OkStatus();
+  CheckpointPart part;
+  part.begin = SteadyClock::now();
+  part.step = done;
+  part.samples_dropped = skipped_steps_ * spec_.train().batch();
+  part.samples_applied = done * spec_.train().batch() - part.samples_dropped;
+  OwnState& own = part.own_state;
+  DP_ASSIGN_OR_RETURN(own.residuals, sync_->TakeResiduals());
+  if (spec_.checkpoint().records() != "forget") {
+    if (previous_ != nullptr) {
+      DP_ASSIGN_OR_RETURN(own.previous, previous_->TakeState());
+    }
+    if (next_ != nullptr) {
+      DP_ASSIGN_OR_RETURN(own.next, next_->TakeState());
+    }
+  }
+  int64_t bytes = StateBytes(own);
+  if (replica_ == 0) {
+    StageState& stage = part.stage_state.emplace();
+    stage.weights.assign(stage_->weights().begin(), stage_->weights().end());
+    stage.optimizer = optimizer_->ExportState();
+    stage.norm_ratio = gradient_norm_.ratio();
+    stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
+    bytes += StateBytes(stage);
+  }
+  return Annotate(writer_->Write(std::move(part), DiskDeadline(bytes)),
+                  "write a checkpoint");
+}
+
+absl::Status Training::Pause(int64_t done) {
+  is_pause_requested_ = false;
+  agreed_.pauses = false;
+  DP_RETURN_IF_ERROR(WriteCheckpoint(done));
+  if (writer_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "a pause needs checkpoints, and nobody takes them here");
+  }
+  const absl::Status stored = writer_->WaitForCommit(done, ModelDeadline());
+  if (absl::IsCancelled(stored)) return stored;
+  // One without a checkpoint keeps all of them at work.
+  DP_ASSIGN_OR_RETURN(const std::vector<double> least,
+                      LeastOfAll(static_cast<uint32_t>(done), kPausePhase,
+                                 {stored.ok() ? 1.0 : 0.0}, ModelDeadline()));
+  if (least[0] < 1) {
+    LOG_WARNING << "step " << done << ": not paused, training goes on"
+                << (stored.ok() ? std::string()
+                                : absl::StrCat(": ", stored.message()));
+    return absl::OkStatus();
+  }
+  paused_step_ = done;
+  agreed_.pauses = true;
+  return absl::OkStatus();
+}
+
+void Training::CommitCheckpoint(const v1::CommitCheckpoint& commit) {
+  // Set before any part was sent, and until the end.
+  if (writer_ != nullptr) writer_->Commit(commit);
+}
+
+absl::StatusOr<std::vector<double>> Training::LeastOfAll(
+    uint32_t step, uint32_t phase, const std::vector<double>& mine,
+    Deadline deadline) {
+  std::vector<double> least = mine;
+  for (RankGroup* group : {replicas_.get(), stages_.get()}) {
+    DP_ASSIGN_OR_RETURN(const auto gathered,
+                        group->AllGather(step, phase, least, deadline));
+    for (const std::vector<double>& theirs : gathered) {
+      for (size_t i = 0; i < least.size(); ++i) {
+        least[i] = std::min(least[i], theirs[i]);
+      }
+    }
+  }
+  return least;
+}
+
+Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
+                                            int64_t limit_step,
+                                            uint64_t limit_generation) {
+  for (const FoundCheckpoint& found : scan.checkpoints) {
+    const CheckpointManifest& manifest = found.manifest;
+    if (std::make_pair(manifest.step, manifest.generation) >
+        std::make_pair(limit_step, limit_generation)) {
+      continue;
+    }
+    const std::string name =
+        CheckpointFolderName(manifest.step, manifest.generation);
+    if (manifest.num_stages != num_stages_ ||
+        manifest.num_replicas != num_replicas_) {
+      restore_notes_.push_back(absl::StrCat(
+          "checkpoint ", name, " is of ", manifest.num_stages, " stages x ",
+          manifest.num_replicas, " replicas, this job has ", num_stages_, " x ",
+          num_replicas_));
+      continue;
+    }
+    Candidate candidate{manifest.step, manifest.generation,
+                        found.path,    false,
+                        false,         manifest.samples_dropped};
+    bool is_damaged = false;
+    const auto is_whole = [&](const std::string& file_name) {
+      ManifestFile file;
+      absl::Status whole =
+          HasFile(manifest, file_name, &file)
+              ? VerifyCheckpointFile(found.path, file)
+              : absl::DataLossError("its manifest does not name it");
+      if (whole.ok()) return true;
+      // What was never on this machine is another's; all else is damage.
+      if (absl::IsNotFound(whole)) return false;
+      is_damaged = true;
+      restore_notes_.push_back(absl::StrCat("checkpoint ", name, " is passed ",
+                                            "over: ", file_name, ": ",
+                                            whole.message()));
+      return false;
+    };
+    candidate.has_stage = is_whole(StageFileName(stage_index_));
+    if (!is_damaged) {
+      candidate.has_own = is_whole(RankFileName(options_.assignment.rank()));
+    }
+    if (!is_damaged) return candidate;
+  }
+  return Candidate();
+}
+
+absl::Status Training::Restore() {
+  const Deadline deadline = ModelDeadline();
+  DP_ASSIGN_OR_RETURN(const CheckpointScan scan,
+                      ScanCheckpoints(CheckpointFolder()));
+  restore_notes_ = scan.refused;
+  int64_t limit_step = INT64_MAX;
+  uint64_t limit_generation = UINT64_MAX;
+  // Every round lowers the limit, or ends.
+  for (uint32_t round = 0;; ++round) {
+    const Candidate best = BestCandidate(scan, limit_step, limit_generation);
+    const double step = static_cast<double>(best.step);
+    const double generation = static_cast<double>(best.generation);
+    // The largest is asked for as the least of the negatives.
+    DP_ASSIGN_OR_RETURN(
+        const std::vector<double> least,
+        LeastOfAll(round, kRestorePhase, {step, generation, -step, -generation},
+                   deadline));
+    if (least[0] != -least[2] || least[1] != -least[3]) {
+      // Somebody has less. By step first; of one step, by generation.
+      limit_step = static_cast<int64_t>(least[0]);
+      limit_generation =
+          least[0] != -least[2] ? UINT64_MAX : static_cast<uint64_t>(least[1]);
+      continue;
+    }
+    if (best.step == 0) return absl::OkStatus();
+    const std::vector<double> mine = {best.has_stage ? 1.0 : 0.0,
+                                      best.has_own ? 1.0 : 0.0};
+    DP_ASSIGN_OR_RETURN(
+        const auto of_replicas,
+        replicas_->AllGather(round, kRestorePhase, mine, deadline));
+    DP_ASSIGN_OR_RETURN(
+        const auto of_stages,
+        stages_->AllGather(round, kRestorePhase, mine, deadline));
+    std::vector<bool> replicas_have_stage;
+    std::vector<bool> stages_have_own;
+    for (const auto& has : of_replicas) {
+      replicas_have_stage.push_back(has[0] > 0);
+    }
+    for (const auto& has : of_stages) stages_have_own.push_back(has[1] > 0);
+    const bool is_somewhere = std::count(replicas_have_stage.begin(),
+                                         replicas_have_stage.end(), true) > 0;
+    DP_ASSIGN_OR_RETURN(
+        const std::vector<double> complete,
+        LeastOfAll(round, kRestorePhase, {is_somewhere ? 1.0 : 0.0}, deadline));
+    if (complete[0] > 0)
+      return Load(best, stages_have_own, replicas_have_stage);
+    restore_notes_.push_back(absl::StrCat(
+        "checkpoint ", CheckpointFolderName(best.step, best.generation),
+        " is passed over: the weights of a stage are on no machine of this "
+        "job; checkpoint.folder should be storage that all of them share"));
+    limit_step = best.step;
+    limit_generation = best.generation - 1;
+  }
+}
+
+absl::StatusOr<StageState> Training::ShareStageState(
+    const Candidate& candidate, const std::vector<bool>& replicas_have_stage) {
+  const auto first =
+      std::find(replicas_have_stage.begin(), replicas_have_stage.end(), true);
+  const int source = static_cast<int>(first - replicas_have_stage.begin());
+  FrameHeader header;
+  header.generation = options_.assignment.generation();
+  header.step = static_cast<uint32_t>(candidate.step);
+  const Deadline deadline = ModelDeadline();
+  if (!candidate.has_stage) {
+    auto received = ReceiveStageState(
+        mesh_.replica_scalars[static_cast<size_t>(source)].get(),
+        stage_->parameters(), deadline);
+    if (received.ok()) return received;
+    return Annotate(
+        received.status(),
+        absl::StrCat("take the stage's state from replica ", source));
+  }
+  DP_ASSIGN_OR_RETURN(
+      StageState state,
+      ReadStageFile(candidate.path, stage_index_, stage_->parameters()));
+  if (replica_ != source) return state;
+  for (int other = 0; other < num_replicas_; ++other) {
+    if (replicas_have_stage[static_cast<size_t>(other)]) continue;
+    DP_RETURN_IF_ERROR(Annotate(
+        SendStageState(mesh_.replica_scalars[static_cast<size_t>(other)].get(),
+                       header, state, deadline),
+        absl::StrCat("send the stage's state to replica ", other)));
+  }
+  return state;
+}
+
+absl::Status Training::Load(const Candidate& candidate,
+                            const std::vector<bool>& stages_have_own,
+                            const std::vector<bool>& replicas_have_stage) {
+  DP_ASSIGN_OR_RETURN(const StageState state,
+                      ShareStageState(candidate, replicas_have_stage));
+  const absl::Span<float> weights = stage_->weights();
+  std::copy(state.weights.begin(), state.weights.end(), weights.begin());
+  DP_RETURN_IF_ERROR(stage_->WeightsChanged());
+  DP_RETURN_IF_ERROR(optimizer_->ImportState(state.optimizer));
+  gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
+
+  const std::string name =
+      CheckpointFolderName(candidate.step, candidate.generation);
+  if (!candidate.has_own) {
+    restore_notes_.push_back(absl::StrCat(
+        "checkpoint ", name, ": the file of rank ", options_.assignment.rank(),
+        " is not on this machine: it starts without residuals and delta "
+        "records"));
+  } else {
+    DP_ASSIGN_OR_RETURN(
+        const OwnState own,
+        ReadRankFile(candidate.path, options_.assignment.rank(), Place()));
+    DP_RETURN_IF_ERROR(sync_->PutResiduals(own.residuals));
+    const uint32_t last = static_cast<uint32_t>(candidate.step - 1);
+    // Both ends have the records, or neither.
+    const auto put = [&](BoundaryEnd* end, const BoundaryState& records,
+                         int neighbour) -> absl::Status {
+      if (end == nullptr || !stages_have_own[static_cast<size_t>(neighbour)]) {
+        return absl::OkStatus();
+      }
+      return end->PutState(records, last);
+    };
+    DP_RETURN_IF_ERROR(put(previous_.get(), own.previous, stage_index_ - 1));
+    DP_RETURN_IF_ERROR(put(next_.get(), own.next, stage_index_ + 1));
+  }
+  step_ = candidate.step;
+  skipped_steps_ = candidate.samples_dropped / spec_.train().batch();
+  restored_step_ = candidate.step;
+  restored_generation_ = candidate.generation;
+  LOG_INFO << "goes on from checkpoint " << name;
+  return absl::OkStatus();
+}
+
+}  // namespace deltapipe
