@@ -77,6 +77,11 @@ struct CheckpointScan {
 /// The checkpoints below `folder`; empty if there is no such folder.
 absl::StatusOr<CheckpointScan> ScanCheckpoints(const std::string& folder);
 
+/// The manifest of the checkpoint in folder `path`. NOT_FOUND if there is none,
+/// FAILED_PRECONDITION if `path` is a link or a file, DATA_LOSS if the manifest
+/// is not valid there.
+absl::StatusOr<CheckpointManifest> LoadManifest(const std::string& path);
+
 /// Compares one file of a checkpoint with its manifest by size and digest.
 /// NOT_FOUND if it is not there, DATA_LOSS if it differs.
 absl::Status VerifyCheckpointFile(const std::string& checkpoint_path,

@@ -72,10 +72,7 @@ absl::StatusOr<CheckpointScan> ScanCheckpoints(const std::string& folder_path) {
     if (!ParseCheckpointFolderName(name, &step, &generation).ok()) continue;
     const std::string path =
         absl::StrCat(WithoutSlashes(folder_path), "/", name);
-    const auto manifest = [&]() -> absl::StatusOr<CheckpointManifest> {
-      DP_ASSIGN_OR_RETURN(const Descriptor opened, OpenFolder(path));
-      return ReadManifest(opened, path);
-    }();
+    const auto manifest = LoadManifest(path);
     if (manifest.ok()) {
       scan.checkpoints.push_back({path, *manifest});
     } else if (!absl::IsNotFound(manifest.status())) {
@@ -89,6 +86,12 @@ absl::StatusOr<CheckpointScan> ScanCheckpoints(const std::string& folder_path) {
             });
   std::sort(scan.refused.begin(), scan.refused.end());
   return scan;
+}
+
+absl::StatusOr<CheckpointManifest> LoadManifest(const std::string& given_path) {
+  const std::string path = WithoutSlashes(given_path);
+  DP_ASSIGN_OR_RETURN(const Descriptor folder, OpenFolder(path));
+  return ReadManifest(folder, path);
 }
 
 absl::StatusOr<ManifestFile> DigestFile(const std::string& folder_path,

@@ -12,6 +12,7 @@ void AddAllVerbs(CLI::App* app, VerbAction* chosen) {
   AddDescribeVerb(app, chosen);
   AddLogsVerb(app, chosen);
   AddCancelVerb(app, chosen);
+  AddCheckpointVerb(app, chosen);
   AddWorkerVerb(app, chosen);
   AddCoordinatorVerb(app, chosen);
   AddLabVerb(app, chosen);

@@ -22,6 +22,7 @@ void AddListVerb(CLI::App* app, VerbAction* chosen);
 void AddDescribeVerb(CLI::App* app, VerbAction* chosen);
 void AddLogsVerb(CLI::App* app, VerbAction* chosen);
 void AddCancelVerb(CLI::App* app, VerbAction* chosen);
+void AddCheckpointVerb(CLI::App* app, VerbAction* chosen);
 void AddWorkerVerb(CLI::App* app, VerbAction* chosen);
 void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen);
 void AddLabVerb(CLI::App* app, VerbAction* chosen);
