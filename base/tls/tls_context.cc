@@ -12,7 +12,7 @@ constexpr char kCipherSuites[] =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
     "TLS_CHACHA20_POLY1305_SHA256";
 // Several records at once come out of the socket.
-constexpr size_t kReadBufferBytes = 256 << 10;
+constexpr size_t kReadBufferBytes = 64 << 10;
 
 bool Configure(SSL_CTX* context, const Certificate& certificate,
                const KeyPair& key, const Certificate& authority) {

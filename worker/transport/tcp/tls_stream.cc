@@ -16,7 +16,7 @@ namespace deltapipe {
 namespace {
 
 constexpr size_t kRecordBytes = 16 << 10;  // the largest
-constexpr size_t kBatchBytes = 8 * kRecordBytes;
+constexpr size_t kBatchBytes = 16 * kRecordBytes;
 // What one turn of the receiver may decrypt before the sender has its turn.
 constexpr size_t kReceiveTurnBytes = 8 * kRecordBytes;
 
