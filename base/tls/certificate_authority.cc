@@ -171,7 +171,8 @@ absl::StatusOr<CertificateAuthority> CertificateAuthority::FromPem(
         "both from one backup");
   }
   const std::vector<std::string> uris = certificate.uris();
-  absl::string_view cluster = uris.empty() ? "" : uris.front();
+  absl::string_view cluster;
+  if (!uris.empty()) cluster = uris.front();
   if (!certificate.is_authority() || uris.size() != 1 ||
       !absl::ConsumePrefix(&cluster, kClusterPrefix) ||
       !IsIdentityName(cluster)) {
