@@ -1,0 +1,374 @@
+#include "coordinator/metrics/job_figures.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "coordinator/metrics/straggler_score.h"
+#include "coordinator/store/job_state.h"
+
+namespace deltapipe {
+namespace {
+
+/// Upper bounds of the step time's histogram, in seconds.
+constexpr double kStepBounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                  1,     2.5,  5,     10,   30,  60,   120};
+/// Steps over which the time left is estimated.
+constexpr size_t kEtaSteps = 20;
+/// The weight of a report in the mean that stragglers are judged by.
+constexpr double kPaceWeight = 0.2;
+
+double Seconds(int64_t from_millis, int64_t to_millis) {
+  return to_millis > from_millis
+             ? static_cast<double>(to_millis - from_millis) / 1e3
+             : 0;
+}
+
+double Share(double part, double whole) {
+  return whole > 0 ? std::min(1.0, std::max(0.0, part / whole)) : 0;
+}
+
+void Observe(double seconds, int64_t count, v1::Histogram* histogram) {
+  int bucket = 0;
+  while (bucket < histogram->bounds_size() &&
+         seconds > histogram->bounds(bucket)) {
+    ++bucket;
+  }
+  histogram->set_counts(bucket, histogram->counts(bucket) + count);
+  histogram->set_sum(histogram->sum() + seconds * static_cast<double>(count));
+}
+
+/// `base` plus the counts that the report holds.
+void SetTotals(const v1::RankMetrics& base, const v1::StepReport& report,
+               v1::RankMetrics* rank) {
+  const v1::ByteCounters& bytes = report.bytes();
+  rank->set_gradient_raw_bytes(base.gradient_raw_bytes() +
+                               bytes.gradient_raw());
+  rank->set_gradient_wire_bytes(base.gradient_wire_bytes() +
+                                bytes.gradient_wire());
+  rank->set_other_wire_bytes(base.other_wire_bytes() + bytes.other_wire() +
+                             bytes.evaluation_wire());
+  rank->set_delta_rows(base.delta_rows() + bytes.delta_rows());
+  rank->set_value_rows(base.value_rows() + bytes.value_rows());
+  const v1::FaultCounters& was = base.faults();
+  const v1::FaultCounters& is = report.faults();
+  v1::FaultCounters* sum = rank->mutable_faults();
+  sum->set_frames_resent(was.frames_resent() + is.frames_resent());
+  sum->set_bad_checksums(was.bad_checksums() + is.bad_checksums());
+  sum->set_gaps(was.gaps() + is.gaps());
+  sum->set_keyframes(was.keyframes() + is.keyframes());
+  sum->set_refused(was.refused() + is.refused());
+}
+
+}  // namespace
+
+JobFigures::JobFigures(const v1::Job& job) {
+  metrics_.set_id(job.id());
+  for (const double bound : kStepBounds) {
+    metrics_.mutable_step_seconds()->add_bounds(bound);
+    metrics_.mutable_step_seconds()->add_counts(0);
+  }
+  metrics_.mutable_step_seconds()->add_counts(0);
+  metrics_.mutable_lost();
+}
+
+void JobFigures::Start(const v1::Job& job, const v1::Plan& plan,
+                       int64_t now_millis) {
+  metrics_.set_name(job.spec().name());
+  metrics_.set_generation(job.generation());
+  metrics_.set_num_stages(plan.num_stages());
+  metrics_.set_num_replicas(plan.num_replicas());
+  batch_samples_ = job.spec().train().batch();
+  if (paused_since_millis_ != 0) {
+    paused_seconds_ += Seconds(paused_since_millis_, now_millis);
+    paused_since_millis_ = 0;
+  } else if (metrics_.start_time_millis() != 0) {
+    v1::LostSeconds* lost = metrics_.mutable_lost();
+    lost->set_restart(lost->restart() + Seconds(progress_millis_, now_millis));
+  }
+  if (metrics_.start_time_millis() == 0) {
+    metrics_.set_start_time_millis(now_millis);
+  }
+  metrics_.set_end_time_millis(0);
+  progress_millis_ = now_millis;
+  last_step_ = job.step() - 1;
+  is_first_step_ = true;
+  furthest_step_ =
+      std::max({furthest_step_, last_step_, job.furthest_step() - 1});
+  StartRanks(plan);
+  Change(job, now_millis);
+}
+
+void JobFigures::StartRanks(const v1::Plan& plan) {
+  // Ranks and links that the plan no longer has go; the others begin anew.
+  std::map<std::pair<int, int>, Rank> former;
+  former.swap(ranks_);
+  for (int stage = 0; stage < plan.num_stages(); ++stage) {
+    for (int replica = 0; replica < plan.num_replicas(); ++replica) {
+      Rank& rank = ranks_[{stage, replica}];
+      const auto found = former.find({stage, replica});
+      if (found != former.end()) rank = std::move(found->second);
+      rank.base = rank.metrics;
+      rank.last.Clear();
+      rank.hash_step = -1;
+      rank.metrics.set_stage(stage);
+      rank.metrics.set_replica(replica);
+      if (stage >= plan.stages_size()) continue;
+      const v1::StagePlan& planned = plan.stages(stage);
+      rank.predicted_seconds =
+          plan.num_microbatches() *
+          (planned.forward_seconds() + planned.backward_seconds());
+      rank.metrics.set_predicted_idle_ratio(
+          rank.predicted_seconds > 0 && plan.predicted_step_seconds() > 0
+              ? 1 - Share(rank.predicted_seconds, plan.predicted_step_seconds())
+              : 0);
+    }
+  }
+  for (auto it = links_.begin(); it != links_.end();) {
+    Link& link = it->second;
+    if (std::get<0>(it->first) >= plan.num_stages() - 1 ||
+        std::get<2>(it->first) >= plan.num_replicas()) {
+      it = links_.erase(it);
+      continue;
+    }
+    link.base_raw = link.metrics.raw_bytes();
+    link.base_wire = link.metrics.wire_bytes();
+    link.base_seconds = link.metrics.send_seconds();
+    link.last.Clear();
+    ++it;
+  }
+}
+
+void JobFigures::Change(const v1::Job& job, int64_t now_millis) {
+  metrics_.set_state(job.state());
+  metrics_.set_reason(job.reason());
+  metrics_.set_restarts(job.restarts());
+  for (const v1::JobMember& member : job.members()) {
+    if (metrics_.num_replicas() == 0) break;
+    const auto found = ranks_.find({member.rank() / metrics_.num_replicas(),
+                                    member.rank() % metrics_.num_replicas()});
+    if (found != ranks_.end()) {
+      found->second.metrics.set_worker_id(member.worker_id());
+    }
+  }
+  const bool is_paused = job.state() == v1::JOB_STATE_PAUSED;
+  if (is_paused && paused_since_millis_ == 0) {
+    paused_since_millis_ = now_millis;
+  }
+  const bool is_finished = IsFinished(job.state());
+  if (is_finished && metrics_.end_time_millis() == 0) {
+    metrics_.set_end_time_millis(now_millis);
+  } else if (!is_finished) {
+    metrics_.set_end_time_millis(0);
+  }
+}
+
+void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
+                        int64_t now_millis) {
+  const auto found = ranks_.find({stage, replica});
+  if (found == ranks_.end() || report.generation() < metrics_.generation()) {
+    return;
+  }
+  Rank& rank = found->second;
+  v1::RankMetrics& metrics = rank.metrics;
+  // Sent once more after a coordinator was away.
+  if (rank.last.generation() == report.generation() && rank.last.steps() > 0 &&
+      report.step() <= rank.last.step()) {
+    return;
+  }
+  SetTotals(rank.base, report, &metrics);
+  ReportLinks(replica, report);
+  const double steps =
+      static_cast<double>(std::max<int64_t>(1, report.steps()));
+  metrics.set_step(report.step());
+  metrics.set_report_time_millis(now_millis);
+  metrics.set_tuning_revision(report.tuning_revision());
+  metrics.set_step_seconds(report.step_seconds() / steps);
+  metrics.set_compute_seconds(report.compute_seconds() / steps);
+  metrics.set_wait_seconds(report.wait_seconds() / steps);
+  metrics.set_reduce_seconds(report.reduce_seconds() / steps);
+  metrics.set_idle_ratio(
+      report.step_seconds() > 0
+          ? 1 - Share(report.compute_seconds(), report.step_seconds())
+          : 0);
+  metrics.set_memory_bytes(report.memory_bytes());
+  metrics.set_state_bytes(report.bytes().state_bytes());
+  metrics.set_total_step_seconds(metrics.total_step_seconds() +
+                                 report.step_seconds());
+  metrics.set_total_compute_seconds(metrics.total_compute_seconds() +
+                                    report.compute_seconds());
+  metrics.set_total_wait_seconds(metrics.total_wait_seconds() +
+                                 report.wait_seconds());
+  metrics.set_total_reduce_seconds(metrics.total_reduce_seconds() +
+                                   report.reduce_seconds());
+  rank.mean_compute_seconds =
+      rank.mean_compute_seconds == 0
+          ? metrics.compute_seconds()
+          : (1 - kPaceWeight) * rank.mean_compute_seconds +
+                kPaceWeight * metrics.compute_seconds();
+  // The same samples pass through all stages.
+  if (stage == 0) metrics_.set_tokens(metrics_.tokens() + report.tokens());
+  CompareWeights(stage, replica, report);
+  rank.last = report;
+}
+
+void JobFigures::ReportLinks(int replica, const v1::StepReport& report) {
+  // A worker may name a boundary once for each codec that it has used.
+  std::map<LinkKey, v1::LinkReport> sums;
+  for (const v1::LinkReport& link : report.links()) {
+    if (link.boundary() < 0 || link.boundary() >= metrics_.num_stages() - 1) {
+      continue;
+    }
+    v1::LinkReport& sum = sums[{link.boundary(), link.is_gradient(), replica}];
+    v1::LinkReport next = link;
+    next.set_raw_bytes(sum.raw_bytes() + link.raw_bytes());
+    next.set_wire_bytes(sum.wire_bytes() + link.wire_bytes());
+    next.set_send_seconds(sum.send_seconds() + link.send_seconds());
+    sum = std::move(next);
+  }
+  for (const auto& [key, sum] : sums) {
+    Link& link = links_[key];
+    v1::LinkMetrics& metrics = link.metrics;
+    const auto raw =
+        static_cast<double>(sum.raw_bytes() - link.last.raw_bytes());
+    const auto wire =
+        static_cast<double>(sum.wire_bytes() - link.last.wire_bytes());
+    metrics.set_boundary(sum.boundary());
+    metrics.set_is_gradient(sum.is_gradient());
+    metrics.set_replica(replica);
+    metrics.set_codec(sum.codec());
+    metrics.set_raw_bytes(link.base_raw + sum.raw_bytes());
+    metrics.set_wire_bytes(link.base_wire + sum.wire_bytes());
+    metrics.set_send_seconds(link.base_seconds + sum.send_seconds());
+    metrics.set_compression_ratio(wire > 0 ? raw / wire : 0);
+    if (report.step_seconds() > 0) {
+      metrics.set_bytes_per_second(wire / report.step_seconds());
+      metrics.set_busy_ratio(
+          Share(sum.send_seconds() - link.last.send_seconds(),
+                report.step_seconds()));
+    }
+    metrics.set_relative_error(sum.relative_error());
+    link.last = sum;
+  }
+}
+
+void JobFigures::CompareWeights(int stage, int replica,
+                                const v1::StepReport& report) {
+  if (report.weights_hash() == 0) return;
+  Rank& mine = ranks_[{stage, replica}];
+  mine.hash_step = report.step();
+  mine.weights_hash = report.weights_hash();
+  for (const auto& [place, rank] : ranks_) {
+    // One pair that differs is enough, and counts once.
+    if (place.first == stage && rank.hash_step == report.step() &&
+        rank.weights_hash != report.weights_hash()) {
+      metrics_.set_verify_failures(metrics_.verify_failures() + 1);
+      return;
+    }
+  }
+}
+
+void JobFigures::Complete(const v1::StepSummary& summary, int64_t now_millis) {
+  if (is_first_step_) last_step_ = std::min(last_step_, summary.step() - 1);
+  is_first_step_ = false;
+  if (summary.step() <= last_step_) return;
+  const int64_t steps = summary.step() - last_step_;
+  const int64_t repeated =
+      std::min(steps, std::max<int64_t>(0, furthest_step_ - last_step_));
+  const double seconds = summary.step_seconds();
+  last_step_ = summary.step();
+  furthest_step_ = std::max(furthest_step_, last_step_);
+  progress_millis_ = now_millis;
+  useful_seconds_ += seconds * static_cast<double>(steps - repeated);
+  v1::LostSeconds* lost = metrics_.mutable_lost();
+  lost->set_recompute(lost->recompute() +
+                      seconds * static_cast<double>(repeated));
+  metrics_.set_steps(metrics_.steps() + steps);
+  metrics_.set_samples(metrics_.samples() + steps * batch_samples_);
+  if (summary.skipped()) {
+    metrics_.set_skipped_steps(metrics_.skipped_steps() + 1);
+  }
+  *metrics_.mutable_step() = summary;
+  metrics_.set_step_time_millis(now_millis);
+  Observe(seconds, steps, metrics_.mutable_step_seconds());
+  recent_step_seconds_.push_back(seconds);
+  if (recent_step_seconds_.size() > kEtaSteps) recent_step_seconds_.pop_front();
+  AddLoss(summary.step(), summary.loss());
+}
+
+void JobFigures::AddLoss(int64_t step, double loss) {
+  // Those of steps that are done again are replaced.
+  while (!losses_.empty() && losses_.back().step() >= step) losses_.pop_back();
+  if (!std::isfinite(loss) || loss == 0) return;
+  if (num_losses_++ % loss_stride_ != 0) return;
+  v1::LossPoint point;
+  point.set_step(step);
+  point.set_loss(loss);
+  losses_.push_back(point);
+  if (losses_.size() < size_t{2} * kMaxLosses) return;
+  for (size_t i = 0; i < losses_.size() / 2; ++i) losses_[i] = losses_[2 * i];
+  losses_.resize(losses_.size() / 2);
+  loss_stride_ *= 2;
+}
+
+void JobFigures::Validate(int64_t step, double loss) {
+  metrics_.set_validation_step(step);
+  metrics_.set_validation_loss(loss);
+}
+
+void JobFigures::Checkpoint(const v1::CheckpointMetrics& checkpoint) {
+  *metrics_.mutable_checkpoint() = checkpoint;
+  metrics_.set_checkpoints(metrics_.checkpoints() + 1);
+  metrics_.set_checkpoint_stall_seconds(metrics_.checkpoint_stall_seconds() +
+                                        checkpoint.stall_seconds());
+  metrics_.mutable_lost()->set_checkpoint(metrics_.checkpoint_stall_seconds());
+}
+
+void JobFigures::AddEvents(const std::vector<v1::JobEvent>& events) {
+  for (const v1::JobEvent& event : events) {
+    if (event.sequence() <= last_event_sequence_) continue;
+    last_event_sequence_ = event.sequence();
+    events_.push_back(event);
+    if (events_.size() > kMaxEvents) events_.pop_front();
+  }
+}
+
+double JobFigures::EtaSeconds() const {
+  if (recent_step_seconds_.empty() || metrics_.end_time_millis() != 0) return 0;
+  double sum = 0;
+  for (const double seconds : recent_step_seconds_) sum += seconds;
+  const int64_t left =
+      metrics_.step().total_steps() - metrics_.step().step() - 1;
+  return left <= 0 ? 0
+                   : static_cast<double>(left) * sum /
+                         static_cast<double>(recent_step_seconds_.size());
+}
+
+v1::JobMetrics JobFigures::Snapshot(int64_t now_millis) const {
+  v1::JobMetrics snapshot = metrics_;
+  snapshot.set_eta_seconds(EtaSeconds());
+  int64_t end = now_millis;
+  if (metrics_.end_time_millis() != 0) end = metrics_.end_time_millis();
+  if (paused_since_millis_ != 0) end = paused_since_millis_;
+  snapshot.set_goodput_ratio(
+      Share(useful_seconds_ - metrics_.checkpoint_stall_seconds(),
+            Seconds(metrics_.start_time_millis(), end) - paused_seconds_));
+  std::vector<RankPace> paces;
+  for (const auto& [place, rank] : ranks_) {
+    paces.push_back({rank.mean_compute_seconds, rank.predicted_seconds});
+  }
+  const std::vector<double> scores = StragglerScores(paces);
+  size_t next = 0;
+  for (const auto& [place, rank] : ranks_) {
+    v1::RankMetrics* metrics = snapshot.add_ranks();
+    *metrics = rank.metrics;
+    metrics->set_straggler_score(scores[next++]);
+  }
+  for (const auto& [key, link] : links_) {
+    *snapshot.add_links() = link.metrics;
+  }
+  for (const v1::LossPoint& loss : losses_) *snapshot.add_losses() = loss;
+  for (const v1::JobEvent& event : events_) *snapshot.add_events() = event;
+  return snapshot;
+}
+
+}  // namespace deltapipe

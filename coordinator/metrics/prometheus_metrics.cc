@@ -1,0 +1,270 @@
+#include "coordinator/metrics/prometheus_metrics.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "coordinator/store/job_state.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr char kPrefix[] = "deltapipe_";
+
+enum Metric {
+#define DP_METRIC(type, name, labels, help) k_##name,
+#include "coordinator/metrics/metrics.def"
+#undef DP_METRIC
+  kNumMetrics
+};
+
+struct Row {
+  prometheus::MetricType type;
+  const char* name;
+  const char* labels;
+  const char* help;
+};
+constexpr Row kRows[] = {
+#define DP_METRIC(type, name, labels, help) \
+  {prometheus::MetricType::type, #name, labels, help},
+#include "coordinator/metrics/metrics.def"
+#undef DP_METRIC
+};
+
+std::vector<std::string> LabelsOf(const Row& row) {
+  return absl::StrSplit(row.labels, ',', absl::SkipEmpty());
+}
+
+using Values = std::vector<std::string>;
+
+/// Collects the samples of all metrics.
+class Exposition {
+ public:
+  Exposition() : families_(kNumMetrics) {
+    for (int metric = 0; metric < kNumMetrics; ++metric) {
+      prometheus::MetricFamily& family = families_[metric];
+      family.name = absl::StrCat(kPrefix, kRows[metric].name);
+      family.help = kRows[metric].help;
+      family.type = kRows[metric].type;
+      labels_.push_back(LabelsOf(kRows[metric]));
+    }
+  }
+
+  /// `values` are those of the metric's labels, in their order.
+  void Add(Metric metric, const Values& values, double value) {
+    prometheus::ClientMetric& sample = AddSample(metric, values);
+    sample.counter.value = value;
+    sample.gauge.value = value;
+  }
+
+  void Add(Metric metric, const Values& values,
+           const v1::Histogram& histogram) {
+    prometheus::ClientMetric::Histogram& sample =
+        AddSample(metric, values).histogram;
+    for (int i = 0; i < histogram.counts_size(); ++i) {
+      sample.sample_count += static_cast<uint64_t>(histogram.counts(i));
+      sample.bucket.push_back(
+          {sample.sample_count, i < histogram.bounds_size()
+                                    ? histogram.bounds(i)
+                                    : std::numeric_limits<double>::infinity()});
+    }
+    sample.sample_sum = histogram.sum();
+  }
+
+  std::string ToString() {
+    families_.erase(std::remove_if(families_.begin(), families_.end(),
+                                   [](const prometheus::MetricFamily& family) {
+                                     return family.metric.empty();
+                                   }),
+                    families_.end());
+    return prometheus::TextSerializer().Serialize(families_);
+  }
+
+ private:
+  prometheus::ClientMetric& AddSample(Metric metric, const Values& values) {
+    prometheus::ClientMetric sample;
+    const std::vector<std::string>& names = labels_[metric];
+    for (size_t i = 0; i < names.size(); ++i) {
+      sample.label.push_back({names[i], values[i]});
+    }
+    families_[metric].metric.push_back(std::move(sample));
+    return families_[metric].metric.back();
+  }
+
+  std::vector<prometheus::MetricFamily> families_;
+  std::vector<std::vector<std::string>> labels_;
+};
+
+double UnixSeconds(int64_t millis) { return static_cast<double>(millis) / 1e3; }
+
+double Number(int64_t value) { return static_cast<double>(value); }
+
+void AddStep(const v1::JobMetrics& job, Exposition* out) {
+  const Values id = {job.id()};
+  const v1::StepSummary& step = job.step();
+  out->Add(k_step, id, Number(step.step() + 1));
+  out->Add(k_step_target, id, Number(step.total_steps()));
+  out->Add(k_loss, id, step.loss());
+  out->Add(k_grad_norm, id, step.gradient_norm());
+  out->Add(k_learning_rate, id, step.learning_rate());
+  out->Add(k_tokens_per_second, id, step.tokens_per_second());
+  if (step.step_seconds() > 0 && job.steps() > 0) {
+    out->Add(k_samples_per_second, id,
+             Number(job.samples()) / Number(job.steps()) / step.step_seconds());
+  }
+  out->Add(k_eta_seconds, id, job.eta_seconds());
+  out->Add(k_last_step_timestamp_seconds, id,
+           UnixSeconds(job.step_time_millis()));
+}
+
+void AddJob(const v1::JobMetrics& job, Exposition* out) {
+  const Values id = {job.id()};
+  out->Add(k_job_info, {job.id(), job.name()}, 1);
+  for (int state = v1::JOB_STATE_PENDING; v1::JobState_IsValid(state);
+       ++state) {
+    out->Add(k_job_state,
+             {job.id(), StateName(static_cast<v1::JobState>(state))},
+             job.state() == state ? 1 : 0);
+  }
+  out->Add(k_generation, id, static_cast<double>(job.generation()));
+  if (job.has_step()) AddStep(job, out);
+  out->Add(k_steps_total, id, Number(job.steps()));
+  out->Add(k_samples_total, id, Number(job.samples()));
+  out->Add(k_tokens_total, id, Number(job.tokens()));
+  out->Add(k_skipped_steps_total, id, Number(job.skipped_steps()));
+  if (job.validation_loss() != 0) {
+    out->Add(k_validation_loss, id, job.validation_loss());
+  }
+  out->Add(k_step_seconds, id, job.step_seconds());
+  out->Add(k_goodput_ratio, id, job.goodput_ratio());
+  out->Add(k_lost_seconds_total, {job.id(), "restart"}, job.lost().restart());
+  out->Add(k_lost_seconds_total, {job.id(), "recompute"},
+           job.lost().recompute());
+  out->Add(k_lost_seconds_total, {job.id(), "checkpoint"},
+           job.lost().checkpoint());
+  out->Add(k_restarts_total, id, job.restarts());
+  out->Add(k_checkpoints_total, id, Number(job.checkpoints()));
+  out->Add(k_checkpoint_stall_seconds_total, id,
+           job.checkpoint_stall_seconds());
+  out->Add(k_verify_failures_total, id, Number(job.verify_failures()));
+  if (!job.has_checkpoint()) return;
+  out->Add(k_checkpoint_step, id, Number(job.checkpoint().step()));
+  out->Add(k_checkpoint_bytes, id, Number(job.checkpoint().bytes()));
+  out->Add(k_checkpoint_seconds, id, job.checkpoint().seconds());
+  out->Add(k_checkpoint_last_success_timestamp_seconds, id,
+           UnixSeconds(job.checkpoint().time_millis()));
+}
+
+void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
+             Exposition* out) {
+  const Values place = {job_id, absl::StrCat(rank.stage()),
+                        absl::StrCat(rank.replica())};
+  const auto with = [&place](const char* last) {
+    Values values = place;
+    values.push_back(last);
+    return values;
+  };
+  const double other = rank.total_step_seconds() -
+                       rank.total_compute_seconds() -
+                       rank.total_wait_seconds() - rank.total_reduce_seconds();
+  out->Add(k_phase_seconds_total, with("compute"),
+           rank.total_compute_seconds());
+  out->Add(k_phase_seconds_total, with("wait"), rank.total_wait_seconds());
+  out->Add(k_phase_seconds_total, with("reduce"), rank.total_reduce_seconds());
+  out->Add(k_phase_seconds_total, with("other"), std::max(0.0, other));
+  out->Add(k_bubble_ratio, place, rank.idle_ratio());
+  if (rank.predicted_idle_ratio() > 0) {
+    out->Add(k_bubble_planned_ratio, place, rank.predicted_idle_ratio());
+  }
+  if (rank.straggler_score() > 0) {
+    out->Add(k_straggler_score, place, rank.straggler_score());
+  }
+  out->Add(k_memory_bytes, with("resident"), Number(rank.memory_bytes()));
+  out->Add(k_memory_bytes, with("codec_state"), Number(rank.state_bytes()));
+  out->Add(k_gradient_raw_bytes_total, place,
+           Number(rank.gradient_raw_bytes()));
+  out->Add(k_gradient_wire_bytes_total, place,
+           Number(rank.gradient_wire_bytes()));
+  out->Add(k_other_wire_bytes_total, place, Number(rank.other_wire_bytes()));
+  out->Add(k_record_rows_total, with("delta"), Number(rank.delta_rows()));
+  out->Add(k_record_rows_total, with("value"), Number(rank.value_rows()));
+  const v1::FaultCounters& faults = rank.faults();
+  out->Add(k_delta_resync_total, place, Number(faults.keyframes()));
+  out->Add(k_retransmits_total, place, Number(faults.frames_resent()));
+  out->Add(k_checksum_errors_total, place, Number(faults.bad_checksums()));
+  out->Add(k_frame_gaps_total, place, Number(faults.gaps()));
+  out->Add(k_frames_refused_total, place, Number(faults.refused()));
+  out->Add(k_tuning_revision, place, rank.tuning_revision());
+  out->Add(k_report_timestamp_seconds, place,
+           UnixSeconds(rank.report_time_millis()));
+}
+
+void AddLink(const std::string& job_id, const v1::LinkMetrics& link,
+             Exposition* out) {
+  const Values place = {job_id, absl::StrCat(link.boundary()),
+                        link.is_gradient() ? "backward" : "forward",
+                        absl::StrCat(link.replica())};
+  Values info = place;
+  info.push_back(link.codec());
+  out->Add(k_link_info, info, 1);
+  out->Add(k_link_raw_bytes_total, place, Number(link.raw_bytes()));
+  out->Add(k_link_wire_bytes_total, place, Number(link.wire_bytes()));
+  out->Add(k_link_send_seconds_total, place, link.send_seconds());
+  out->Add(k_link_compression_ratio, place, link.compression_ratio());
+  out->Add(k_link_goodput_bytes_per_second, place, link.bytes_per_second());
+  if (link.relative_error() > 0) {
+    out->Add(k_link_quantization_error_relative, place, link.relative_error());
+  }
+}
+
+void AddCluster(const ClusterFigures& cluster, Exposition* out) {
+  out->Add(k_build_info, {cluster.version}, 1);
+  out->Add(k_start_timestamp_seconds, {},
+           UnixSeconds(cluster.start_time_millis));
+  for (const auto& [state, count] : cluster.jobs) {
+    out->Add(k_jobs, {StateName(state)}, Number(count));
+  }
+  out->Add(k_workers, {"idle"}, Number(cluster.idle_workers));
+  out->Add(k_workers, {"busy"}, Number(cluster.busy_workers));
+  out->Add(k_workers_lost_total, {}, Number(cluster.workers_lost));
+}
+
+}  // namespace
+
+std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
+                           const ClusterFigures& cluster) {
+  Exposition exposition;
+  for (const v1::JobMetrics& job : jobs) {
+    AddJob(job, &exposition);
+    for (const v1::RankMetrics& rank : job.ranks()) {
+      // One that has not reported yet has nothing to say.
+      if (rank.report_time_millis() == 0) continue;
+      AddRank(job.id(), rank, &exposition);
+    }
+    for (const v1::LinkMetrics& link : job.links()) {
+      AddLink(job.id(), link, &exposition);
+    }
+  }
+  AddCluster(cluster, &exposition);
+  return exposition.ToString();
+}
+
+std::vector<MetricDescription> MetricCatalogue() {
+  std::vector<MetricDescription> catalogue;
+  for (const Row& row : kRows) {
+    const char* const type =
+        row.type == prometheus::MetricType::Counter ? "counter"
+        : row.type == prometheus::MetricType::Gauge ? "gauge"
+                                                    : "histogram";
+    catalogue.push_back(
+        {type, absl::StrCat(kPrefix, row.name), LabelsOf(row), row.help});
+  }
+  return catalogue;
+}
+
+}  // namespace deltapipe

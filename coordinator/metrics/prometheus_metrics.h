@@ -1,0 +1,52 @@
+// Prometheus' text exposition of the figures that LiveFigures holds.
+//
+// Pure; called for each scrape. Series are bounded: at most
+// kMaxSeriesPerRank for a worker and its links, a few dozen a job, and none of
+// a job that is not in `jobs`. metrics.def lists the metrics.
+//
+//   PrometheusText(figures.List(kSeriesGrace), cluster)
+#ifndef DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
+#define DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+
+namespace deltapipe {
+
+/// How long the series of a job outlive it, so that its last figures are
+/// scraped.
+inline constexpr Nanos kSeriesGrace = std::chrono::minutes(5);
+inline constexpr int kMaxSeriesPerRank = 38;
+
+/// What does not belong to one job.
+struct ClusterFigures {
+  std::string version;
+  int64_t start_time_millis = 0;
+  int64_t idle_workers = 0;
+  int64_t busy_workers = 0;
+  int64_t workers_lost = 0;
+  /// Of jobs that have not ended.
+  std::map<v1::JobState, int64_t> jobs;
+};
+
+std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
+                           const ClusterFigures& cluster);
+
+struct MetricDescription {
+  std::string type;  // "counter", "gauge", "histogram"
+  std::string name;  // with the prefix
+  std::vector<std::string> labels;
+  std::string help;
+};
+/// Every metric that there can be, in the order of the exposition.
+std::vector<MetricDescription> MetricCatalogue();
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_

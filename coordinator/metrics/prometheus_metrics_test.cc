@@ -1,0 +1,148 @@
+#include "coordinator/metrics/prometheus_metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "coordinator/metrics/live_figures.h"
+#include "coordinator/metrics/testing/demo_job.h"
+
+namespace deltapipe {
+namespace {
+
+using std::chrono::minutes;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+v1::JobMetrics Played(int stages, int replicas, int steps = 3) {
+  FakeClock clock;
+  clock.Advance(minutes(10));
+  LiveFigures figures(&clock);
+  DemoJob job("text-1", stages, replicas, &figures);
+  job.Start();
+  for (int i = 0; i < steps; ++i) job.Step(0.5);
+  job.Checkpoint();
+  return *figures.Get("text-1");
+}
+
+int NumSeries(const std::string& text) {
+  int count = 0;
+  for (const auto& line : absl::StrSplit(text, '\n')) {
+    if (!line.empty() && line[0] != '#') ++count;
+  }
+  return count;
+}
+
+TEST(PrometheusMetricsTest, WritesTypeHelpAndSamples) {
+  const std::string text = PrometheusText({Played(2, 1)}, ClusterFigures());
+
+  EXPECT_THAT(text, HasSubstr("# TYPE deltapipe_steps_total counter\n"
+                              "deltapipe_steps_total{job_id=\"text-1\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("# HELP deltapipe_loss "));
+  EXPECT_THAT(
+      text,
+      HasSubstr("deltapipe_link_wire_bytes_total{job_id=\"text-1\",boundary="
+                "\"0\",direction=\"backward\",replica=\"0\"} 3180000\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_step_seconds_bucket{job_id=\"text-1\","
+                              "le=\"0.5\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_step_seconds_bucket{job_id=\"text-1\","
+                              "le=\"+Inf\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_job_state{job_id=\"text-1\",state="
+                              "\"RUNNING\"} 1\n"));
+}
+
+TEST(PrometheusMetricsTest, WhatAUserNamesIsEscaped) {
+  v1::JobMetrics job;
+  job.set_id("a\"b\\c\nd");
+
+  EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
+              HasSubstr("deltapipe_steps_total{job_id=\"a\\\"b\\\\c\\nd\"} 0"));
+}
+
+TEST(PrometheusMetricsTest, FiguresThatAreNotKnownAreAbsent) {
+  v1::JobMetrics job;
+  job.set_id("text-1");
+  job.add_ranks();
+
+  const std::string text = PrometheusText({job}, ClusterFigures());
+
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_loss{")));
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_validation_loss")));
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_checkpoint_bytes")));
+  EXPECT_THAT(text, Not(HasSubstr("stage=")));
+}
+
+TEST(PrometheusMetricsTest, ALossThatIsNoNumberIsWritten) {
+  v1::JobMetrics job = Played(1, 1);
+  job.mutable_step()->set_loss(std::nan(""));
+
+  EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
+              HasSubstr("deltapipe_loss{job_id=\"text-1\"} Nan\n"));
+}
+
+TEST(PrometheusMetricsTest, A128RankJobHasFewerThan5000Series) {
+  for (const int replicas : {1, 8, 128}) {
+    const std::string text =
+        PrometheusText({Played(128 / replicas, replicas)}, ClusterFigures());
+
+    EXPECT_LT(NumSeries(text), 5000) << replicas << " replicas";
+    EXPECT_LT(NumSeries(text), 128 * kMaxSeriesPerRank + 80);
+  }
+}
+
+TEST(PrometheusMetricsTest, AJobThatIsNotGivenHasNoSeries) {
+  EXPECT_THAT(PrometheusText({}, ClusterFigures()), Not(HasSubstr("job_id")));
+}
+
+TEST(PrometheusMetricsTest, ClusterFiguresAreThereWithoutJobs) {
+  ClusterFigures cluster;
+  cluster.version = "1.2.3";
+  cluster.idle_workers = 2;
+  cluster.busy_workers = 5;
+  cluster.workers_lost = 1;
+  cluster.jobs[v1::JOB_STATE_PENDING] = 4;
+
+  const std::string text = PrometheusText({}, cluster);
+
+  EXPECT_THAT(text, HasSubstr("deltapipe_build_info{version=\"1.2.3\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_workers{state=\"busy\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_jobs{state=\"PENDING\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_workers_lost_total 1\n"));
+}
+
+TEST(PrometheusMetricsTest, NamesFollowTheRules) {
+  std::set<std::string> names;
+  for (const MetricDescription& metric : MetricCatalogue()) {
+    EXPECT_TRUE(names.insert(metric.name).second) << metric.name;
+    const bool is_total = absl::EndsWith(metric.name, "_total");
+    EXPECT_EQ(is_total, metric.type == "counter") << metric.name;
+    EXPECT_TRUE(absl::EndsWith(metric.help, ".")) << metric.name;
+    for (const std::string& label : metric.labels) {
+      // Prometheus itself sets these.
+      EXPECT_NE(label, "job") << metric.name;
+      EXPECT_NE(label, "instance") << metric.name;
+    }
+  }
+}
+
+TEST(PrometheusMetricsTest, TheDocumentListsEveryMetricAsItIs) {
+  const auto document = ReadFile("docs/metrics.md");
+  ASSERT_TRUE(document.ok()) << document.status();
+  for (const MetricDescription& metric : MetricCatalogue()) {
+    const std::string row = absl::StrCat(
+        "| `", metric.name, "` | ", metric.type, " | ",
+        absl::StrJoin(metric.labels, ", "), " | ", metric.help, " |\n");
+    EXPECT_THAT(*document, HasSubstr(row))
+        << "run scripts/metrics_reference to write the tables anew";
+  }
+}
+
+}  // namespace
+}  // namespace deltapipe
