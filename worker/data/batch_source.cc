@@ -1,14 +1,13 @@
 #include "worker/data/batch_source.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
 #include "base/file.h"
-#include "base/philox.h"
 #include "base/status_macros.h"
 
 namespace deltapipe {
@@ -59,40 +58,16 @@ absl::StatusOr<std::unique_ptr<BatchSource>> BatchSource::Create(
     source->num_validation_samples_ =
         std::max<int64_t>(0, (held_out - 1) / options.context);
   }
-  const int64_t per_step = options.num_slots * options.microbatch;
-  source->rounds_per_epoch_ = source->num_train_samples_ / per_step;
-  if (source->rounds_per_epoch_ < 1) {
+  source->order_ = SampleOrder({source->num_train_samples_, options.num_slots,
+                                options.microbatch, options.seed});
+  if (source->steps_per_epoch() < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         options.path.empty() ? "synthetic data" : options.path, " has ",
         source->num_train_samples_, " training samples of ", options.context,
-        " bytes, but one step takes ", per_step,
+        " bytes, but one step takes ", source->order_.samples_per_step(),
         ": use more data, a smaller train.batch or a smaller model.context"));
   }
-  source->orders_.resize(static_cast<size_t>(options.num_slots));
   return source;
-}
-
-const std::vector<uint32_t>& BatchSource::Order(int64_t epoch, int64_t slot) {
-  CachedOrder& cached = orders_[static_cast<size_t>(slot)];
-  if (cached.epoch == epoch) return cached.order;
-  const int64_t shard_size =
-      (num_train_samples_ - slot + options_.num_slots - 1) / options_.num_slots;
-  cached.order.resize(static_cast<size_t>(shard_size));
-  std::iota(cached.order.begin(), cached.order.end(), 0u);
-  // Fisher and Yates' shuffle; the bias of a 64-bit product is below 2^-32.
-  const std::array<uint32_t, 2> key = {
-      static_cast<uint32_t>(options_.seed),
-      static_cast<uint32_t>(options_.seed >> 32)};
-  for (uint32_t i = static_cast<uint32_t>(shard_size); i > 1; --i) {
-    const PhiloxBlock words =
-        Philox4x32({i, static_cast<uint32_t>(epoch),
-                    static_cast<uint32_t>(slot), 0x6F726472u},
-                   key);
-    const uint32_t j = static_cast<uint32_t>((uint64_t{words[0]} * i) >> 32);
-    std::swap(cached.order[i - 1], cached.order[j]);
-  }
-  cached.epoch = epoch;
-  return cached.order;
 }
 
 void BatchSource::AppendSample(int64_t first_byte,
@@ -112,20 +87,16 @@ void BatchSource::AppendSample(int64_t first_byte,
 }
 
 Microbatch BatchSource::Train(int64_t step, int64_t slot) {
-  const std::vector<uint32_t>& order = Order(step / rounds_per_epoch_, slot);
-  const int64_t first = step % rounds_per_epoch_ * options_.microbatch;
   Microbatch microbatch;
-  for (int64_t k = 0; k < options_.microbatch; ++k) {
-    const int64_t index =
-        int64_t{order[static_cast<size_t>(first + k)]} * options_.num_slots +
-        slot;
+  for (const int64_t index : order_.Indices(step, slot)) {
+    const auto position = static_cast<int64_t>(microbatch.samples.size());
     if (bytes_.empty()) {
       microbatch.samples.push_back({static_cast<uint64_t>(index) + 1, 0});
     } else {
       AppendSample(index * options_.context, &microbatch);
     }
     microbatch.samples.back().slot =
-        static_cast<uint32_t>(slot * options_.microbatch + k);
+        static_cast<uint32_t>(slot * options_.microbatch + position);
   }
   return microbatch;
 }

@@ -1,14 +1,11 @@
 // BatchSource: which samples each micro-batch of each step holds, and their
 // bytes.
 //
-// A step has as many slots as micro-batches over all replicas; the data set is
-// split into as many shards (sample i belongs to shard i mod slots), and slot j
-// always draws from shard j, in an order that is a pure function of
-// (seed, epoch, shard). A replica owns slots, so the global batch does not
-// depend on the number of replicas and a sample stays with its owner over the
-// epochs. Samples that do not fill a micro-batch are left out of an epoch;
-// others are in the next. The position is the step: nothing else needs to be
-// remembered.
+// A step has as many slots as micro-batches over all replicas; which samples a
+// slot draws is a pure function of the seed and the step (base/sample_order.h).
+// A replica owns slots, so the global batch does not depend on the number of
+// replicas and a sample stays with its owner over the epochs. The position is
+// the step: nothing else needs to be remembered.
 //
 // Thread-safe after creation, but for Train(), which one thread calls at a
 // time.
@@ -21,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/sample_order.h"
 #include "compression/delta/boundary_codec.h"
 
 namespace deltapipe {
@@ -58,19 +56,13 @@ class BatchSource {
 
   int64_t num_train_samples() const { return num_train_samples_; }
   int64_t num_validation_microbatches() const;
-  int64_t steps_per_epoch() const { return rounds_per_epoch_; }
+  int64_t steps_per_epoch() const { return order_.steps_per_epoch(); }
   /// Of the bytes in use; all workers of a job must agree.
   uint64_t data_hash() const { return data_hash_; }
 
  private:
   explicit BatchSource(const BatchSourceOptions& options) : options_(options) {}
   void AppendSample(int64_t first_byte, Microbatch* microbatch) const;
-  const std::vector<uint32_t>& Order(int64_t epoch, int64_t slot);
-
-  struct CachedOrder {
-    int64_t epoch = -1;
-    std::vector<uint32_t> order;
-  };
 
   const BatchSourceOptions options_;
   std::vector<uint8_t> bytes_;
@@ -78,8 +70,7 @@ class BatchSource {
   int64_t num_train_samples_ = 0;
   int64_t validation_begin_ = 0;  // byte
   int64_t num_validation_samples_ = 0;
-  int64_t rounds_per_epoch_ = 0;
-  std::vector<CachedOrder> orders_;  // by slot
+  SampleOrder order_{SampleOrderOptions{}};
 };
 
 }  // namespace deltapipe
