@@ -6,6 +6,7 @@ void AddAllVerbs(CLI::App* app, VerbAction* chosen) {
   AddRunVerb(app, chosen);
   AddCompareVerb(app, chosen);
   AddPlanVerb(app, chosen);
+  AddRenderVerb(app, chosen);
   AddSampleVerb(app, chosen);
   AddSubmitVerb(app, chosen);
   AddListVerb(app, chosen);

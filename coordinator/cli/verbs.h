@@ -16,6 +16,7 @@ using VerbAction = std::function<int()>;
 void AddRunVerb(CLI::App* app, VerbAction* chosen);
 void AddCompareVerb(CLI::App* app, VerbAction* chosen);
 void AddPlanVerb(CLI::App* app, VerbAction* chosen);
+void AddRenderVerb(CLI::App* app, VerbAction* chosen);
 void AddSampleVerb(CLI::App* app, VerbAction* chosen);
 void AddSubmitVerb(CLI::App* app, VerbAction* chosen);
 void AddListVerb(CLI::App* app, VerbAction* chosen);

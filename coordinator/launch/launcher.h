@@ -1,8 +1,9 @@
 // Launcher: starts workers and notices when they end.
 //
-// Implemented by LocalLauncher (child processes on this machine) and by
-// FakeLauncher. Thread-safe. Workers are counted from 0 in the order of their
-// start; the one with index 0 asks the roster to be called worker-1.
+// Implemented by LocalLauncher (child processes on this machine), by
+// KubernetesLauncher (pods) and by FakeLauncher. Thread-safe. Workers are
+// counted from 0 in the order of their start; the one with index 0 asks the
+// roster to be called worker-1.
 #ifndef DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
 #define DELTAPIPE_COORDINATOR_LAUNCH_LAUNCHER_H_
 
@@ -32,7 +33,8 @@ class Launcher {
   /// Starts `count` more workers. On error those of this call are ended again.
   /// FAILED_PRECONDITION after Stop.
   virtual absl::Status Launch(int count) = 0;
-  /// Ends all workers, by force where they do not end themselves, within 2 s.
+  /// Ends all workers, by force where they do not end themselves, within 2 s;
+  /// pods are asked to end and get their grace.
   /// Their ends are not reported. Idempotent.
   virtual void Stop() = 0;
   virtual int NumRunning() = 0;

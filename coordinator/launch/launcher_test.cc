@@ -1,5 +1,6 @@
-// The conformance suite of Launcher, over both of them, and what only real
-// children can show. Workers are shell scripts.
+// The conformance suite of Launcher, over all of them, and what only real
+// children can show. Workers are shell scripts; those on Kubernetes are what a
+// fake API server says.
 #include "coordinator/launch/launcher.h"
 
 #include <gmock/gmock.h>
@@ -21,6 +22,8 @@
 #include "base/file.h"
 #include "base/mutex.h"
 #include "coordinator/launch/fake_launcher.h"
+#include "coordinator/launch/kubernetes/fake_kube_api.h"
+#include "coordinator/launch/kubernetes/kubernetes_launcher.h"
 #include "coordinator/launch/local_launcher.h"
 
 namespace deltapipe {
@@ -118,6 +121,19 @@ class LauncherTest : public ::testing::TestWithParam<const char*> {
                  absl::StrCat("read code < ", folder_, "/code; exit $code")),
           &exits_);
       ASSERT_EQ(mkfifo(absl::StrCat(folder_, "/code").c_str(), 0600), 0);
+    } else if (std::string(GetParam()) == "kubernetes") {
+      kube_api_ = FakeKubeApi::Start();
+      KubeClientOptions client_options;
+      client_options.server = kube_api_->url();
+      client_options.namespace_name = "deltapipe";
+      auto client = KubeClient::Create(client_options);
+      ASSERT_TRUE(client.ok()) << client.status();
+      KubernetesLauncherOptions options;
+      options.job = "job";
+      options.on_exit = exits_.callback();
+      auto launcher = KubernetesLauncher::Create(*std::move(client), options);
+      ASSERT_TRUE(launcher.ok()) << launcher.status();
+      launcher_ = *std::move(launcher);
     } else {
       auto fake = std::make_unique<FakeLauncher>(exits_.callback());
       fake_ = fake.get();
@@ -129,6 +145,8 @@ class LauncherTest : public ::testing::TestWithParam<const char*> {
       ChildExit exit;
       exit.code = code;
       fake_->EndWorker(0, exit);
+    } else if (kube_api_ != nullptr) {
+      kube_api_->EndPod("deltapipe-job", 0, code, /*replace=*/false);
     } else {
       FILE* const pipe = fopen(absl::StrCat(folder_, "/code").c_str(), "w");
       ASSERT_NE(pipe, nullptr);
@@ -139,12 +157,13 @@ class LauncherTest : public ::testing::TestWithParam<const char*> {
 
   std::string folder_;
   Exits exits_;
+  std::unique_ptr<FakeKubeApi> kube_api_;  // outlives the launcher
   std::unique_ptr<Launcher> launcher_;
   FakeLauncher* fake_ = nullptr;
 };
 
 INSTANTIATE_TEST_SUITE_P(Launchers, LauncherTest,
-                         ::testing::Values("fake", "local"));
+                         ::testing::Values("fake", "local", "kubernetes"));
 
 TEST_P(LauncherTest, LaunchedWorkersRunUntilStop) {
   ASSERT_TRUE(launcher_->Launch(2).ok());

@@ -375,8 +375,7 @@ def what_is_mounted_exists(view):
                     yield f"{w.name}: there is no volume {mount['name']}"
         for volume in w.pod.get("volumes", []):
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            is_brought = w.template["metadata"].get("annotations", {}).get("deltapipe.io/own-claims", "")
-            if claim and claim not in is_brought.split(",") and view.named("PersistentVolumeClaim", claim) is None:
+            if claim and view.named("PersistentVolumeClaim", claim) is None:
                 yield f"{w.name}: there is no claim {claim}"
 
 

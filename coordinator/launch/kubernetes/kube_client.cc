@@ -208,6 +208,7 @@ absl::StatusOr<KubernetesObject> KubeClient::Call(const std::string& method,
   if (body != nullptr) request.body = body->dump();
   const std::string name = absl::StrCat(method, " ", PathOf(path));
   Pauses pauses(options_);
+  absl::Status cause;  // says more than that the time is over
   for (;;) {
     const Deadline attempt =
         std::min(deadline, Deadline::After(options_.request_timeout));
@@ -221,10 +222,11 @@ absl::StatusOr<KubernetesObject> KubeClient::Call(const std::string& method,
     if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) {
       return status;
     }
+    if (cause.ok() || absl::IsUnavailable(status)) cause = status;
     if (!pauses.Wait(deadline, cancel)) {
       return absl::CancelledError(absl::StrCat(name, " was cancelled"));
     }
-    if (deadline.has_passed()) return status;
+    if (deadline.has_passed()) return cause;
   }
 }
 
