@@ -12,6 +12,7 @@
 
 #include "base/thread.h"
 #include "base/version.h"
+#include "coordinator/service/peer_host.h"
 #include "coordinator/store/memory_job_store.h"
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"

@@ -6,12 +6,11 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "coordinator/roster/worker_session.h"
+#include "coordinator/service/peer_host.h"
 #include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
@@ -25,15 +24,22 @@ class StreamSession
   /// Messages that wait for a worker that does not read; it is cut beyond.
   static constexpr size_t kMaxQueued = 1024;
 
-  static StreamSession* Start(JobSupervisor* jobs, std::string peer_host) {
-    auto session = std::make_shared<StreamSession>(jobs, std::move(peer_host));
+  /// `certified` is the name that the worker has proven to have; empty where
+  /// nobody proves anything.
+  static StreamSession* Start(JobSupervisor* jobs, std::string peer_host,
+                              absl::StatusOr<std::string> certified) {
+    auto session = std::make_shared<StreamSession>(jobs, std::move(peer_host),
+                                                   std::move(certified));
     session->self_ = session;
     session->StartRead(&session->incoming_);
     return session.get();
   }
 
-  StreamSession(JobSupervisor* jobs, std::string peer_host)
-      : jobs_(jobs), peer_host_(std::move(peer_host)) {}
+  StreamSession(JobSupervisor* jobs, std::string peer_host,
+                absl::StatusOr<std::string> certified)
+      : jobs_(jobs),
+        peer_host_(std::move(peer_host)),
+        certified_(std::move(certified)) {}
 
   void Send(const v1::CoordinatorMessage& message) override {
     {
@@ -107,10 +113,21 @@ class StreamSession
       return absl::FailedPreconditionError(
           "a session begins with Hello; this peer sent something else");
     }
+    if (!certified_.ok()) return certified_.status();
+    if (!certified_->empty() && incoming_.hello().worker_id() != *certified_) {
+      return absl::PermissionDeniedError(absl::StrCat(
+          "a worker says that it is '", incoming_.hello().worker_id(),
+          "', and its certificate is that of ", *certified_));
+    }
     absl::StatusOr<v1::Welcome> welcome =
         jobs_->Join(incoming_.hello(), peer_host_, self_);
     if (!welcome.ok()) return welcome.status();
     worker_id_ = welcome->worker_id();
+    if (!certified_->empty() && worker_id_ != *certified_) {
+      return absl::AbortedError(
+          absl::StrCat(*certified_,
+                       " is still here over another connection: try again"));
+    }
     return absl::OkStatus();
   }
 
@@ -149,6 +166,7 @@ class StreamSession
 
   JobSupervisor* const jobs_;
   const std::string peer_host_;
+  const absl::StatusOr<std::string> certified_;
   std::shared_ptr<StreamSession> self_;
   v1::WorkerMessage incoming_;  // used by the one read in flight
   std::string worker_id_;       // set by the first read
@@ -165,19 +183,10 @@ class StreamSession
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>*
 ControlServiceImpl::Session(grpc::CallbackServerContext* context) {
-  return StreamSession::Start(jobs_, PeerHost(context->peer()));
-}
-
-std::string PeerHost(const std::string& peer) {
-  absl::string_view rest = peer;
-  if (!absl::ConsumePrefix(&rest, "ipv4:") &&
-      !absl::ConsumePrefix(&rest, "ipv6:")) {
-    return "localhost";  // a Unix socket, or within the process
-  }
-  const size_t colon = rest.rfind(':');
-  if (colon != absl::string_view::npos) rest = rest.substr(0, colon);
-  return absl::StrReplaceAll(
-      rest, {{"%5B", ""}, {"%5D", ""}, {"[", ""}, {"]", ""}, {"%25", "%"}});
+  absl::StatusOr<std::string> certified = std::string();
+  if (worker_of_ != nullptr) certified = worker_of_(*context);
+  return StreamSession::Start(jobs_, PeerHost(context->peer()),
+                              std::move(certified));
 }
 
 }  // namespace deltapipe

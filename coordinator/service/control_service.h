@@ -5,8 +5,11 @@
 #ifndef DELTAPIPE_COORDINATOR_SERVICE_CONTROL_SERVICE_H_
 #define DELTAPIPE_COORDINATOR_SERVICE_CONTROL_SERVICE_H_
 
+#include <functional>
 #include <string>
+#include <utility>
 
+#include "absl/status/statusor.h"
 #include "coordinator/background/job_supervisor.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"
 
@@ -14,19 +17,22 @@ namespace deltapipe {
 
 class ControlServiceImpl : public v1::ControlService::CallbackService {
  public:
+  /// Whom a stream's certificate shows. With it a worker is let in under that
+  /// name alone.
+  using WorkerOf = std::function<absl::StatusOr<std::string>(
+      const grpc::ServerContextBase&)>;
+
   /// `jobs` outlives the server that serves this.
-  explicit ControlServiceImpl(JobSupervisor* jobs) : jobs_(jobs) {}
+  explicit ControlServiceImpl(JobSupervisor* jobs, WorkerOf worker_of = nullptr)
+      : jobs_(jobs), worker_of_(std::move(worker_of)) {}
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Session(
       grpc::CallbackServerContext* context) override;
 
  private:
   JobSupervisor* const jobs_;
+  const WorkerOf worker_of_;  // null in plain text
 };
-
-/// The host of gRPC's name for a peer: "10.0.0.2" of "ipv4:10.0.0.2:41233",
-/// "::1" of "ipv6:%5B::1%5D:41233".
-std::string PeerHost(const std::string& peer);
 
 }  // namespace deltapipe
 
