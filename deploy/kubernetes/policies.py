@@ -216,7 +216,8 @@ def workers_reach_the_coordinator(view):
                 yield f"{w.name}: cannot reach {c.name} on 7707"
 
 
-@policy(("NetworkPolicy", "workers", add("/spec/ingress/0/ports/-", {"protocol": "TCP", "port": 1, "endPort": 9})),
+@policy(("NetworkPolicy", "workers",
+         add("/spec/ingress/0/ports/-", {"protocol": "TCP", "port": 1, "endPort": 9})),
         ("NetworkPolicy", "workers", add("/spec/ingress/0/ports/-",
                                          {"protocol": "TCP", "port": 1024, "endPort": 65535})))
 def workers_open_one_port(view):
@@ -353,7 +354,8 @@ def workers_have_shared_memory(view):
                 yield f"{w.name}: {c['name']} has no /dev/shm in memory"
 
 
-@policy((*COORDINATOR, add(MAIN + "/args/4", "/tmp/coordinator.db")), (*COORDINATOR, remove("/spec/volumeClaimTemplates")))
+@policy((*COORDINATOR, add(MAIN + "/args/4", "/tmp/coordinator.db")),
+        (*COORDINATOR, remove("/spec/volumeClaimTemplates")))
 def state_of_the_coordinator_is_on_a_claim(view):
     for w in view.coordinators:
         claims = {claim["metadata"]["name"] for claim in w.owner["spec"].get("volumeClaimTemplates", [])}
@@ -504,7 +506,8 @@ def workers_have_names_before_they_are_ready(view):
             yield f"{w.name}: no headless Service '{w.pod.get('subdomain')}' that publishes unready addresses"
 
 
-@policy(("Service", "deltapipe", add("/spec/selector/x", "y")), ("Service", "deltapipe", add("/spec/ports/0/targetPort", "web")))
+@policy(("Service", "deltapipe", add("/spec/selector/x", "y")),
+        ("Service", "deltapipe", add("/spec/ports/0/targetPort", "web")))
 def services_lead_to_pods(view):
     for service in view.of("Service"):
         pods = [w for w in view.workloads if selects({"matchLabels": service["spec"]["selector"]}, w.labels)]
@@ -592,8 +595,18 @@ def nothing_talks_in_plain_text(view):
                 yield f"{w.name}: {c['name']} is --insecure"
 
 
+@policy((*COORDINATOR, add(MAIN + "/args/6", "0.0.0.0:9400")), (*COORDINATOR, remove(MAIN + "/args/5")))
+def metrics_are_served_where_they_are_scraped(view):
+    for w in view.coordinators:
+        c = w.containers[0]
+        ports = {p["name"]: p["containerPort"] for p in c["ports"]}
+        if argument(c, "--metrics-listen") != f"0.0.0.0:{ports.get('metrics')}":
+            yield f"{w.name}: --metrics-listen {argument(c, '--metrics-listen')}, port {ports.get('metrics')}"
+
+
 @policy((*POOL, add(MAIN + "/args/7", "secret")), (*POOL, remove(POD + "/volumes/0")),
-        (*POOL, add(MAIN + "/env/-", {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "join-token"}}})))
+        (*POOL, add(MAIN + "/env/-", {"name": "TOKEN", "valueFrom": {
+            "secretKeyRef": {"name": "s", "key": "join-token"}}})))
 def join_token_comes_from_a_file(view):
     for w in view.workers:
         secrets = {v["name"] for v in w.pod.get("volumes", []) if "secret" in v}
@@ -616,7 +629,8 @@ def ca_hash_comes_from_the_secret(view):
                 yield f"{w.name}: --ca-hash {argument(c, '--ca-hash')}"
 
 
-@policy((*POOL, add(MAIN + "/args/1", "elsewhere.deltapipe.svc:7707")), (*POOL, add(MAIN + "/args/1", "deltapipe.deltapipe.svc:1")))
+@policy((*POOL, add(MAIN + "/args/1", "elsewhere.deltapipe.svc:7707")),
+        (*POOL, add(MAIN + "/args/1", "deltapipe.deltapipe.svc:1")))
 def workers_call_a_service_that_exists(view):
     for w in view.workers:
         host, _, port = (argument(w.containers[0], "--coordinator") or "").rpartition(":")
