@@ -17,6 +17,8 @@ using std::chrono::seconds;
 constexpr seconds kCallLimit(10);
 /// Storing a job waits for the coordinator's disk.
 constexpr seconds kSubmitLimit(60);
+/// The coordinator gives up first, and says why.
+constexpr seconds kTraceLimit(11 * 60);
 /// A change of tuning waits until every worker has it.
 constexpr seconds kTuningLimit(60);
 
@@ -188,6 +190,26 @@ absl::StatusOr<v1::Tuning> JobClient::SetBudget(
     const v1::SetBudgetRequest& request) {
   return Call(tuning_stub_, &v1::TuningService::Stub::SetBudget, request,
               kTuningLimit);
+}
+
+absl::StatusOr<v1::JobMetrics> JobClient::GetMetrics(const std::string& id) {
+  v1::GetMetricsRequest request;
+  request.set_id(id);
+  return Call(&v1::JobService::Stub::GetMetrics, request);
+}
+
+absl::StatusOr<v1::TraceJobResponse> JobClient::Trace(
+    const v1::TraceJobRequest& request) {
+  grpc::ClientContext context;
+  SetLimit(kTraceLimit, &context);
+  if (!MakeStoppable(&context)) {
+    return absl::CancelledError("the trace was stopped");
+  }
+  v1::TraceJobResponse response;
+  const grpc::Status status = stub_->TraceJob(&context, request, &response);
+  MakeUnstoppable();
+  if (!status.ok()) return ToStatus(status);
+  return response;
 }
 
 template <typename Request, typename Item>

@@ -39,6 +39,11 @@ class JobClient {
   absl::StatusOr<v1::Plan> GetPlan(const std::string& id);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<v1::Version> GetVersion();
+  absl::StatusOr<v1::JobMetrics> GetMetrics(const std::string& id);
+  /// Waits until the steps are done: minutes, if they are long. CANCELLED if
+  /// Stop is called meanwhile.
+  absl::StatusOr<v1::TraceJobResponse> Trace(
+      const v1::TraceJobRequest& request);
 
   absl::StatusOr<v1::Tuning> GetTuning(const std::string& job_id);
   /// Both wait until the change is in force, a minute at most.
@@ -56,7 +61,7 @@ class JobClient {
   absl::Status ReadLogs(const v1::ReadLogsRequest& request,
                         const std::function<bool(const v1::LogLine&)>& on_line);
 
-  /// Ends every present and future stream and Submit.
+  /// Ends every present and future stream, Submit and Trace.
   void Stop();
 
  private:
@@ -89,7 +94,7 @@ class JobClient {
   const std::unique_ptr<v1::TuningService::Stub> tuning_stub_;
   Mutex mutex_;
   bool is_stopped_ DP_GUARDED_BY(mutex_) = false;
-  /// The stream or Submit under way, if any; one at a time.
+  /// The stream, Submit or Trace under way, if any; one at a time.
   grpc::ClientContext* stoppable_ DP_GUARDED_BY(mutex_) = nullptr;
 };
 

@@ -14,6 +14,7 @@
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
 #include "coordinator/service/coordinator.h"
+#include "coordinator/service/status_server.h"
 
 namespace deltapipe {
 namespace {
@@ -22,6 +23,9 @@ struct ServeOptions {
   std::string listen = kDefaultCoordinator;
   std::string store = "runs/coordinator.db";
   bool insecure = false;
+  std::string metrics_listen;
+  bool metrics_insecure = false;
+  std::string tensorboard;
   bool json = false;
 };
 
@@ -34,6 +38,9 @@ int Serve(const ServeOptions& options) {
   settings.listen = options.listen;
   settings.insecure = options.insecure;
   settings.store_path = AbsolutePath(options.store);
+  settings.metrics_listen = options.metrics_listen;
+  settings.metrics_insecure = options.metrics_insecure;
+  settings.tensorboard_folder = options.tensorboard;
   const auto profiler = MakeProfiler();
   if (!profiler.ok()) return Fail(profiler.status());
   WorkerProfiler* const measuring = profiler->get();
@@ -55,10 +62,17 @@ int Serve(const ServeOptions& options) {
     object["schema"] = "deltapipe.cli.Listening";
     object["address"] = address;
     object["store"] = settings.store_path;
+    if (!options.metrics_listen.empty()) {
+      object["metrics_address"] = (*coordinator)->metrics_address();
+    }
     PrintData(JsonLine(object));
   } else {
     PrintData(absl::StrCat("listening on ", address, "; jobs are kept in ",
                            ShortPath(settings.store_path), "\n"));
+    if (!options.metrics_listen.empty()) {
+      PrintData(absl::StrCat("status page and metrics on http://",
+                             (*coordinator)->metrics_address(), "/\n"));
+    }
   }
   signals.AwaitSignal();
   PrintNote("shutting down; jobs stay in the store");
@@ -85,9 +99,25 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
                    "The SQLite file with jobs, plans and events")
       ->type_name("FILE")
       ->capture_default_str();
+  verb->add_option("--metrics-listen", options->metrics_listen,
+                   "Where to serve a status page and Prometheus metrics over "
+                   "HTTP; a port alone is one of 127.0.0.1")
+      ->check([](const std::string& text) {
+        return ParseStatusAddress(text).ok()
+                   ? std::string()
+                   : "expected HOST:PORT or a port, got '" + text + "'";
+      })
+      ->type_name("HOST:PORT");
+  verb->add_flag("--metrics-insecure", options->metrics_insecure,
+                 "Allow serving those off loopback, unencrypted, to everyone");
+  verb->add_option("--tensorboard", options->tensorboard,
+                   "Write event files for TensorBoard here, a folder a job")
+      ->type_name("DIR");
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,
               "  deltapipe coordinator\n"
+              "  deltapipe coordinator --metrics-listen 9400 --tensorboard "
+              "runs/tensorboard\n"
               "  deltapipe coordinator --listen 10.77.0.1:7707 --insecure\n"
               "Then, on each host:\n"
               "  deltapipe-worker --coordinator 10.77.0.1:7707 "
