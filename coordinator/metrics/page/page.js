@@ -104,10 +104,10 @@ function showFacts(job) {
     ["checkpoint", checkpoint
       ? duration((job.now_millis - checkpoint.time_millis) / 1000) + " ago"
       : "none"],
-    ["generation", job.generation],
-    ["restarts", job.restarts],
-    ["verify failures", job.verify_failures],
+    ["generation", job.restarts
+      ? `${job.generation}, restarts: ${job.restarts}` : job.generation],
   ];
+  if (job.verify_failures) facts.push(["verify failures", job.verify_failures]);
   at("facts").replaceChildren(...facts.map(([name, value]) => {
     const fact = make("div");
     fact.append(make("dt", "", name), make("dd", "", String(value)));
