@@ -595,7 +595,7 @@ def nothing_talks_in_plain_text(view):
                 yield f"{w.name}: {c['name']} is --insecure"
 
 
-@policy((*COORDINATOR, add(MAIN + "/args/6", "0.0.0.0:9400")), (*COORDINATOR, remove(MAIN + "/args/5")))
+@policy((*COORDINATOR, add(MAIN + "/args/10", "0.0.0.0:9400")), (*COORDINATOR, remove(MAIN + "/args/9")))
 def metrics_are_served_where_they_are_scraped(view):
     for w in view.coordinators:
         c = w.containers[0]
@@ -639,6 +639,17 @@ def workers_call_a_service_that_exists(view):
         if service is None or service["metadata"]["namespace"] != (parts + [""])[1] or (
                 port not in {str(p["port"]) for p in service["spec"]["ports"]}):
             yield f"{w.name}: --coordinator {host}:{port} is no Service"
+
+
+@policy((*COORDINATOR, remove(MAIN + "/args/7")))
+def certificate_has_the_name_that_workers_call(view):
+    for c in view.coordinators:
+        arguments = c.containers[0]["args"]
+        names = [value for flag, value in zip(arguments, arguments[1:]) if flag == "--tls-host"]
+        for w in view.workers:
+            host = (argument(w.containers[0], "--coordinator") or "").rpartition(":")[0]
+            if host not in names:
+                yield f"{c.name}: no --tls-host {host}, which {w.name} calls"
 
 
 @policy((*POOL, add(MAIN + "/ports/0/containerPort", 7709)), (*COORDINATOR, add(MAIN + "/args/2", "127.0.0.1:7707")))
