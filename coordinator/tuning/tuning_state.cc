@@ -7,7 +7,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "base/checksum.h"
+#include "compression/codec.h"
 #include "coordinator/errors/error_details.h"
+#include "coordinator/tuning/codec_bits.h"
 
 namespace deltapipe {
 namespace {
@@ -74,14 +76,22 @@ v1::Tuning InitialTuning(const std::string& job_id, const v1::JobSpec& spec,
   v1::Tuning tuning;
   tuning.set_job_id(job_id);
   tuning.set_revision(1);
+  // As every later revision spells them, so that equal ones are equal texts.
+  const std::string activations =
+      CanonicalBoundaryCodec(plan.activation_codec(), false)
+          .value_or(plan.activation_codec());
+  const std::string gradients =
+      CanonicalBoundaryCodec(plan.activation_gradient_codec(), true)
+          .value_or(plan.activation_gradient_codec());
   for (int b = 0; b + 1 < plan.num_stages(); ++b) {
     v1::BoundaryTuning* boundary = tuning.add_boundaries();
     boundary->set_boundary(b);
-    boundary->set_activations(plan.activation_codec());
-    boundary->set_activation_gradients(plan.activation_gradient_codec());
+    boundary->set_activations(activations);
+    boundary->set_activation_gradients(gradients);
     boundary->set_rate_limit("unlimited");
   }
-  tuning.set_gradients(plan.gradient_codec());
+  const auto codec = MakeCodec(plan.gradient_codec());
+  tuning.set_gradients(codec.ok() ? (*codec)->text() : plan.gradient_codec());
   tuning.set_saved_activations(spec.compression().saved_activations());
   tuning.set_straggler_policy(spec.stragglers().policy());
   tuning.mutable_tuner()->set_mode(v1::Tuner::OFF);

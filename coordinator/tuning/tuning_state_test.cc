@@ -71,6 +71,16 @@ TEST_F(TuningStateTest, StartsWithThePlansCodecsOnAllBoundaries) {
   EXPECT_THAT(start_.etag(), StartsWith("1-"));
 }
 
+TEST_F(TuningStateTest, StartSpellsCodecsAsEveryRevisionDoes) {
+  plan_.set_activation_gradient_codec("int(8)");
+  plan_.set_activation_codec("int( bits = 4 )");
+  start_ = InitialTuning("text-1", spec_, plan_);
+  AddBoundary(0)->set_activation_gradients("int(8)");
+
+  EXPECT_EQ(start_.boundaries(0).activations(), "int(4)");
+  EXPECT_EQ(Apply()->revision(), 1u);
+}
+
 TEST_F(TuningStateTest, WithoutAMaskWhatIsSetChanges) {
   AddBoundary(1)->set_activations("int(2)");
 
