@@ -1,4 +1,5 @@
 // deltapipe completion bash|zsh|fish: scripts made from the verbs themselves.
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -16,8 +17,20 @@ namespace {
 struct VerbWords {
   std::string name;
   std::string description;
-  std::vector<std::string> words;  // flags and, for groups, verbs
+  std::vector<std::string> words;  // flags; of groups, verbs and their flags
 };
+
+/// Each once: the verbs of a group share some.
+void AddFlags(const CLI::App& verb, std::vector<std::string>* words) {
+  for (const CLI::Option* option : verb.get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      const std::string flag = "--" + name;
+      if (std::find(words->begin(), words->end(), flag) == words->end()) {
+        words->push_back(flag);
+      }
+    }
+  }
+}
 
 std::vector<VerbWords> AllWords(const CLI::App& app) {
   std::vector<VerbWords> all;
@@ -25,12 +38,9 @@ std::vector<VerbWords> AllWords(const CLI::App& app) {
     VerbWords entry = {verb->get_name(), verb->get_description(), {}};
     for (const CLI::App* inner : verb->get_subcommands({})) {
       entry.words.push_back(inner->get_name());
+      AddFlags(*inner, &entry.words);
     }
-    for (const CLI::Option* option : verb->get_options()) {
-      for (const std::string& name : option->get_lnames()) {
-        entry.words.push_back("--" + name);
-      }
-    }
+    AddFlags(*verb, &entry.words);
     all.push_back(std::move(entry));
   }
   return all;

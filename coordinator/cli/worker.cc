@@ -1,4 +1,4 @@
-// deltapipe worker ls
+// deltapipe worker ls|drain
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -48,11 +48,50 @@ int ListWorkers(const WorkerListOptions& options) {
   return kExitOk;
 }
 
+struct WorkerDrainOptions {
+  std::string coordinator;
+  std::string worker;
+  std::string reason = "asked for by deltapipe worker drain";
+  bool json = false;
+};
+
+int DrainWorker(const WorkerDrainOptions& options) {
+  JobClient client(options.coordinator);
+  const auto worker = client.DrainWorker(options.worker, options.reason);
+  if (!worker.ok()) return Fail(worker.status());
+  if (options.json) {
+    PrintData(JsonLine(ToJson(*worker)));
+    return kExitOk;
+  }
+  PrintData(worker->job_id().empty()
+                ? absl::StrCat(worker->id(), " was idle and is sent away\n")
+                : absl::StrCat(worker->id(), " leaves as soon as ",
+                               worker->job_id(),
+                               " has written a checkpoint; the job goes on "
+                               "without it\n"));
+  return kExitOk;
+}
+
+void AddDrainVerb(CLI::App* group, VerbAction* chosen) {
+  auto options = std::make_shared<WorkerDrainOptions>();
+  CLI::App* verb = group->add_subcommand(
+      "drain", "Send a worker away, after a checkpoint if it is busy");
+  verb->add_option("WORKER", options->worker, "The worker's id")->required();
+  verb->add_option("--reason", options->reason, "What the events say")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  AddJsonFlag(verb, &options->json);
+  AddCoordinatorOption(verb, &options->coordinator);
+  SetExamples(verb,
+              "  deltapipe worker drain worker-3 --reason \"new kernel\"");
+  verb->callback([=] { *chosen = [=] { return DrainWorker(*options); }; });
+}
+
 }  // namespace
 
 void AddWorkerVerb(CLI::App* app, VerbAction* chosen) {
-  CLI::App* group =
-      app->add_subcommand("worker", "Look at the coordinator's workers");
+  CLI::App* group = app->add_subcommand(
+      "worker", "Look at the coordinator's workers, or send one away");
   group->require_subcommand(1);
   auto options = std::make_shared<WorkerListOptions>();
   CLI::App* verb = group->add_subcommand("ls", "List the workers");
@@ -60,6 +99,7 @@ void AddWorkerVerb(CLI::App* app, VerbAction* chosen) {
   AddCoordinatorOption(verb, &options->coordinator);
   SetExamples(verb, "  deltapipe worker ls");
   verb->callback([=] { *chosen = [=] { return ListWorkers(*options); }; });
+  AddDrainVerb(group, chosen);
 }
 
 }  // namespace deltapipe

@@ -18,7 +18,7 @@ constexpr int kEventsPerRead = 256;
 constexpr std::chrono::milliseconds kCancelInterval{500};
 
 bool IsFinal(const v1::JobEvent& event) {
-  return event.kind() == "state" && IsFinished(event.state());
+  return event.kind() == "state" && IsAtRest(event.state());
 }
 
 }  // namespace
@@ -46,7 +46,9 @@ absl::Status WatchJob(ControlPlane* plane, const v1::WatchJobRequest& request,
     if (static_cast<int>(events.size()) < kEventsPerRead) break;
   }
   // The final state lies before after_sequence.
-  if (IsFinished(stored.job.state())) return absl::OkStatus();
+  if (IsAtRest(stored.job.state()) || request.stored_only()) {
+    return absl::OkStatus();
+  }
   while (!is_cancelled()) {
     DP_ASSIGN_OR_RETURN(const std::optional<v1::JobEvent> event,
                         subscription->Next(Deadline::After(kCancelInterval)));
