@@ -1,0 +1,82 @@
+// The counts are those that `deltapipe-worker --profile` printed for the same
+// models.
+#include "coordinator/launch/estimate_profile.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace deltapipe {
+namespace {
+
+using ::testing::ElementsAre;
+
+v1::JobSpec Spec(const std::string& kind, int width, int context,
+                 int microbatch) {
+  v1::JobSpec spec;
+  spec.mutable_model()->set_kind(kind);
+  spec.mutable_model()->set_layers(4);
+  spec.mutable_model()->set_width(width);
+  spec.mutable_model()->set_heads(4);
+  spec.mutable_model()->set_context(context);
+  spec.mutable_train()->set_microbatch(microbatch);
+  return spec;
+}
+
+std::vector<int64_t> Parameters(const v1::StageProfile& profile) {
+  std::vector<int64_t> parameters;
+  for (const auto& layer : profile.layers()) {
+    parameters.push_back(layer.parameters());
+  }
+  return parameters;
+}
+
+TEST(EstimateProfileTest, CountsOfAGptAreTheWorkers) {
+  const v1::StageProfile profile = EstimateProfile(Spec("gpt", 128, 128, 4));
+
+  EXPECT_THAT(Parameters(profile), ElementsAre(247424, 198272, 198272, 231296));
+  EXPECT_EQ(profile.layers(1).output_elements(), 16384);
+  EXPECT_EQ(profile.layers(1).saved_bytes(), 4472832);
+  EXPECT_EQ(profile.layers(3).name(), "gpt.3");
+}
+
+TEST(EstimateProfileTest, CountsOfAPerceptronAreTheWorkers) {
+  const v1::StageProfile profile = EstimateProfile(Spec("mlp", 64, 32, 8));
+
+  EXPECT_THAT(Parameters(profile), ElementsAre(41152, 24768, 24768, 41408));
+  EXPECT_EQ(profile.layers(1).output_elements(), 2048);
+  EXPECT_EQ(profile.layers(1).saved_bytes(), 458752);
+}
+
+TEST(EstimateProfileTest, InnerLayersCostTheSameAndTheHeadMore) {
+  const v1::StageProfile profile = EstimateProfile(Spec("gpt", 128, 128, 4));
+
+  const double inner = profile.layers(1).forward_seconds();
+  EXPECT_GT(inner, 0);
+  EXPECT_EQ(profile.layers(2).forward_seconds(), inner);
+  EXPECT_GT(profile.layers(3).forward_seconds(), inner);
+  EXPECT_EQ(profile.layers(1).backward_seconds(), 2 * inner);
+}
+
+TEST(EstimateProfileTest, ThreadsAndGpusTakeLess) {
+  v1::JobSpec spec = Spec("gpt", 128, 128, 4);
+  const double one = EstimateProfile(spec).layers(1).forward_seconds();
+
+  spec.mutable_parallel()->set_threads(4);
+  const double four = EstimateProfile(spec).layers(1).forward_seconds();
+  spec.mutable_parallel()->set_device("cuda");
+  const v1::StageProfile gpu = EstimateProfile(spec);
+
+  EXPECT_DOUBLE_EQ(four, one / 4);
+  EXPECT_DOUBLE_EQ(gpu.layers(1).forward_seconds(),
+                   one * kAssumedCoreRate / kAssumedGpuRate);
+  EXPECT_EQ(gpu.device(), "cuda");
+}
+
+TEST(EstimateProfileTest, SyntheticModelKeepsItsOwnCosts) {
+  EXPECT_EQ(EstimateProfile(Spec("synthetic", 8, 8, 1)).layers_size(), 0);
+}
+
+}  // namespace
+}  // namespace deltapipe
