@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "base/version.h"
 #include "coordinator/background/control_plane.h"
+#include "coordinator/errors/error_details.h"
 #include "coordinator/rpc/cancel_job.h"
 #include "coordinator/rpc/find_job.h"
 #include "coordinator/rpc/get_job.h"
@@ -114,6 +115,10 @@ TEST_F(HandlersTest, SubmitListsEveryViolationOneALine) {
   EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(std::string(job.status().message()),
             "train.steps: too few\ntrain.batch: too small");
+  EXPECT_THAT(FieldViolationsOf(job.status()),
+              ElementsAre(FieldViolation{"train.steps", "too few"},
+                          FieldViolation{"train.batch", "too small"}));
+  EXPECT_EQ(ReasonOf(job.status())->reason, "INVALID_SPEC");
 }
 
 TEST_F(HandlersTest, SubmitFillsInWhatAClientLeavesOut) {
@@ -294,6 +299,15 @@ TEST_F(HandlersTest, WatchOfAFinishedJobReplaysItAndEnds) {
   EXPECT_THAT(Watch(request), ElementsAre("b", "end"));
   request.set_after_sequence(events.back().sequence());
   EXPECT_THAT(Watch(request), IsEmpty());
+}
+
+TEST_F(HandlersTest, WatchOfStoredEventsDoesNotWaitForNewOnes) {
+  v1::WatchJobRequest request;
+  request.set_id(Store());
+  RecordEvent(request.id(), "a");
+  request.set_stored_only(true);
+
+  EXPECT_THAT(Watch(request), ElementsAre("", "a"));
 }
 
 TEST_F(HandlersTest, WatchHasNoGapBetweenOldAndNewEvents) {
