@@ -12,14 +12,17 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/host_name.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/tls/private_file.h"
 #include "base/version.h"
 #include "worker/control/worker.h"
+#include "worker/control/worker_identity.h"
 #include "worker/stage/generate.h"
 #include "worker/stage/profile.h"
 #include "worker/stage/stage.h"
@@ -34,6 +37,11 @@ struct Flags {
   std::string advertise;
   bool insecure = false;
   std::string launch_token;
+  std::string join_token;
+  std::string join_token_file;
+  std::string ca_hash;
+  std::string ca_file;
+  std::string identity_folder;
   std::string name;
   std::string device = "auto";
   std::string folder = "runs";
@@ -109,25 +117,57 @@ absl::Status Sample(Flags flags) {
   return absl::OkStatus();
 }
 
+/// Null where nothing asks for TLS.
+absl::StatusOr<std::unique_ptr<WorkerIdentity>> ObtainIdentity(
+    const Flags& flags) {
+  if (flags.join_token.empty() && flags.join_token_file.empty() &&
+      flags.ca_hash.empty() && flags.ca_file.empty() &&
+      flags.identity_folder.empty()) {
+    return nullptr;
+  }
+  IdentityOptions options;
+  options.coordinator = flags.coordinator;
+  options.join_token = flags.join_token;
+  if (!flags.join_token_file.empty()) {
+    DP_ASSIGN_OR_RETURN(const std::string text,
+                        ReadPrivateFile(flags.join_token_file));
+    options.join_token = std::string(absl::StripAsciiWhitespace(text));
+  }
+  if (!flags.ca_file.empty()) {
+    DP_ASSIGN_OR_RETURN(options.authority_pem,
+                        ReadFile(flags.ca_file, int64_t{1} << 20));
+  }
+  options.authority_hash = flags.ca_hash;
+  options.folder = flags.identity_folder;
+  options.wanted_name = flags.name;
+  return WorkerIdentity::Obtain(std::move(options));
+}
+
 absl::Status Serve(const Flags& flags) {
-  if (!flags.insecure && !IsLoopback(flags.listen)) {
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerIdentity> identity,
+                      ObtainIdentity(flags));
+  if (!flags.insecure && identity == nullptr && !IsLoopback(flags.listen)) {
     return absl::PermissionDeniedError(absl::StrCat(
         "--listen ", flags.listen,
         " is not on loopback, and the data channels "
-        "are plain text: give --insecure if everybody on that network may read "
-        "and write them"));
+        "are plain text: join with --join-token and --ca-hash, as the "
+        "coordinator printed them, or give --insecure if everybody on that "
+        "network may read and write them"));
   }
   DP_ASSIGN_OR_RETURN(const auto device, ResolveDevice(flags.device));
   TcpOptions tcp;
   tcp.advertised_host = flags.advertise;
+  if (identity != nullptr) {
+    tcp.tls = [own = identity.get()] { return own->context(); };
+  }
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                       CreateTcpTransport(flags.listen, tcp));
   if (IsLoopback(transport->address()) && !IsLoopback(flags.coordinator)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "workers on other hosts cannot reach this one at ",
         transport->address(), ", and the coordinator is at ", flags.coordinator,
-        ": give --listen HOST:0 with an address of this machine, and "
-        "--insecure"));
+        ": give --listen HOST:0 with an address of this machine (and "
+        "--insecure, if it has not joined with --join-token)"));
   }
   RaiseFileLimit();
   WorkerOptions options;
@@ -151,6 +191,10 @@ absl::Status Serve(const Flags& flags) {
   options.hello.set_memory_bytes(MemoryBytes());
   options.hello.set_launch_token(flags.launch_token);
   options.hello.set_worker_id(flags.name);
+  if (identity != nullptr) {
+    options.hello.set_worker_id(identity->worker_id());
+    options.credentials = [own = identity.get()] { return own->credentials(); };
+  }
   options.set_threads = &SetComputeThreads;
   options.make_stage = [own_device =
                             flags.device](const v1::Assignment& assignment)
@@ -189,6 +233,22 @@ int Main(int argc, char** argv) {
                  "listened on");
   app.add_flag("--insecure", flags.insecure,
                "allow listening off loopback, in plain text");
+  auto* join_token = app.add_option(
+      "--join-token", flags.join_token,
+      "secret that the coordinator printed: this worker asks for a "
+      "certificate, and all its connections are TLS");
+  app.add_option("--join-token-file", flags.join_token_file,
+                 "the same from a file that only this user can read")
+      ->excludes(join_token);
+  auto* ca_hash = app.add_option(
+      "--ca-hash", flags.ca_hash,
+      "hash of the coordinator's authority, as it printed it");
+  app.add_option("--ca-file", flags.ca_file,
+                 "certificate of the coordinator's authority")
+      ->excludes(ca_hash);
+  app.add_option("--identity", flags.identity_folder,
+                 "folder of this worker alone that keeps its certificate, with "
+                 "which it comes back without a token");
   app.add_option("--launch-token", flags.launch_token,
                  "given by the program that started this one")
       ->group("");
@@ -262,6 +322,7 @@ int Main(int argc, char** argv) {
     case absl::StatusCode::kUnavailable:
       return 5;
     case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
       return 6;
     default:
       return 1;

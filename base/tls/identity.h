@@ -29,6 +29,10 @@ struct Identity {
   }
 };
 
+/// The host that every coordinator's certificate names, and no worker's:
+/// clients check it in place of the address, which may be any.
+inline constexpr char kCoordinatorHost[] = "coordinator.deltapipe";
+
 /// INVALID_ARGUMENT unless `uri` is exactly what ToString writes.
 absl::StatusOr<Identity> ParseIdentity(absl::string_view uri);
 

@@ -75,7 +75,7 @@ absl::Status EmbeddedJob::Start() {
   DP_RETURN_IF_ERROR(launcher_->Launch(
       options_.num_workers > 0 ? options_.num_workers : needed));
 
-  client_ = std::make_unique<JobClient>(coordinator_->address());
+  client_ = std::make_unique<JobClient>(coordinator_->address(), ClientSecurity());
   v1::SubmitJobRequest request;
   *request.mutable_spec() = options_.spec;
   request.set_request_id(options_.run_folder);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/tls/identity.h"
 #include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
@@ -22,15 +23,21 @@ constexpr seconds kTraceLimit(11 * 60);
 /// A change of tuning waits until every worker has it.
 constexpr seconds kTuningLimit(60);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
+                                           const ClientSecurity& security,
+                                           absl::Status* setup) {
+  auto credentials = MakeClientCredentials(address, security);
+  *setup = credentials.status();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(-1);
   // Each client has its own connection, so that one that failed does not make
   // the next one wait.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
-                                   arguments);
+  arguments.SetSslTargetNameOverride(kCoordinatorHost);
+  // Without credentials every call fails at once.
+  return grpc::CreateCustomChannel(
+      address, credentials.ok() ? *credentials : nullptr, arguments);
 }
 
 void SetLimit(seconds limit, grpc::ClientContext* context) {
@@ -56,19 +63,22 @@ v1::GetJobRequest GetRequest(const std::string& id) {
 
 }  // namespace
 
-JobClient::JobClient(const std::string& address)
+JobClient::JobClient(const std::string& address,
+                     const ClientSecurity& security)
     : address_(address),
-      channel_(MakeChannel(address)),
+      channel_(MakeChannel(address, security, &setup_)),
       stub_(v1::JobService::NewStub(channel_)),
       tuning_stub_(v1::TuningService::NewStub(channel_)) {}
 
 absl::Status JobClient::ToStatus(const grpc::Status& status) const {
+  if (!setup_.ok()) return setup_;
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
     return absl::UnavailableError(absl::StrCat(
         "cannot reach a coordinator at ", address_, " (",
         status.error_message(),
         "): start one with 'deltapipe coordinator', or name yours with "
-        "--coordinator HOST:PORT or DELTAPIPE_COORDINATOR"));
+        "--coordinator HOST:PORT or DELTAPIPE_COORDINATOR; one with TLS takes "
+        "--ca-file or --ca-hash, and others take neither"));
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return absl::DeadlineExceededError(

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
+#include "coordinator/cli/client_security.h"
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
 #include "proto/deltapipe/v1/tuning.grpc.pb.h"
 
@@ -20,8 +21,11 @@ namespace deltapipe {
 
 class JobClient {
  public:
-  /// Connects on first use.
-  explicit JobClient(const std::string& address);
+  /// Connects on first use, as the command line says, unless `security` says
+  /// otherwise. Where that is impossible, each call says why.
+  explicit JobClient(const std::string& address)
+      : JobClient(address, *CommandLineSecurity()) {}
+  JobClient(const std::string& address, const ClientSecurity& security);
 
   /// CANCELLED if Stop is called meanwhile: the job may have been stored or
   /// not.
@@ -89,6 +93,7 @@ class JobClient {
   absl::Status ToStatus(const grpc::Status& status) const;
 
   const std::string address_;
+  absl::Status setup_;  // before channel_, which may write it
   const std::shared_ptr<grpc::Channel> channel_;  // the stubs share it
   const std::unique_ptr<v1::JobService::Stub> stub_;
   const std::unique_ptr<v1::TuningService::Stub> tuning_stub_;

@@ -1,10 +1,16 @@
 // deltapipe coordinator
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/host_name.h"
+#include "base/status_macros.h"
+#include "base/units.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/json_line.h"
 #include "coordinator/cli/make_profiler.h"
@@ -13,21 +19,83 @@
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
+#include "coordinator/security/coordinator_security.h"
 #include "coordinator/service/coordinator.h"
+#include "coordinator/service/listen_address.h"
 #include "coordinator/service/status_server.h"
 
 namespace deltapipe {
 namespace {
 
+constexpr std::chrono::seconds kLeastCertificateLifetime(5);
+
 struct ServeOptions {
   std::string listen = kDefaultCoordinator;
   std::string store = "runs/coordinator.db";
   bool insecure = false;
+  bool tls = false;
+  std::vector<std::string> tls_hosts;
+  std::string certificate_lifetime = "24h";
+  int join_uses = 32;
+  std::string join_lifetime = "24h";
   std::string metrics_listen;
   bool metrics_insecure = false;
   std::string tensorboard;
   bool json = false;
 };
+
+/// Null where it serves plain text: on loopback, and where --insecure says so.
+absl::StatusOr<std::unique_ptr<CoordinatorSecurity>> OpenSecurity(
+    const ServeOptions& options, const std::string& store_path) {
+  DP_ASSIGN_OR_RETURN(const ListenAddress listen,
+                      ParseListenAddress(options.listen));
+  if (!options.tls && (options.insecure || IsLoopback(listen.host))) {
+    return nullptr;
+  }
+  // Before anything is made.
+  DP_RETURN_IF_ERROR(CheckListenAddress(listen));
+  SecurityOptions security;
+  security.folder = SecurityFolderOf(store_path);
+  DP_ASSIGN_OR_RETURN(const Nanos lifetime,
+                      ParseDuration(options.certificate_lifetime));
+  security.certificate_lifetime =
+      std::chrono::duration_cast<std::chrono::milliseconds>(lifetime);
+  if (security.certificate_lifetime < kLeastCertificateLifetime) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--certificate-lifetime ", options.certificate_lifetime,
+                     " is too short to renew in: expected at least 5s"));
+  }
+  security.hosts = options.tls_hosts;
+  if (listen.host != "0.0.0.0" && listen.host != "::") {
+    security.hosts.push_back(listen.host);
+  }
+  return CoordinatorSecurity::Open(std::move(security));
+}
+
+/// The line that workers join with.
+absl::StatusOr<std::string> MakeJoinLine(const ServeOptions& options,
+                                         CoordinatorSecurity* security,
+                                         const std::string& address) {
+  NewToken wanted;
+  wanted.name = "printed at the start";
+  wanted.scope = TokenScope::kJoin;
+  wanted.uses = options.join_uses;
+  DP_ASSIGN_OR_RETURN(const Nanos lifetime,
+                      ParseDuration(options.join_lifetime));
+  wanted.lifetime =
+      std::chrono::duration_cast<std::chrono::milliseconds>(lifetime);
+  DP_ASSIGN_OR_RETURN(const IssuedToken issued,
+                      security->tokens()->Create(wanted));
+  // Nobody connects to 0.0.0.0.
+  DP_ASSIGN_OR_RETURN(ListenAddress reached, ParseListenAddress(address));
+  if (reached.host == "0.0.0.0" || reached.host == "::") {
+    reached.host =
+        options.tls_hosts.empty() ? HostName() : options.tls_hosts[0];
+  }
+  return absl::StrCat("deltapipe-worker --coordinator ", reached.ToString(),
+                      " --join-token ", issued.secret, " --ca-hash ",
+                      security->authority_hash());
+}
 
 int Serve(const ServeOptions& options) {
   SignalWatch signals([](int signal, int count) {
@@ -52,16 +120,30 @@ int Serve(const ServeOptions& options) {
       settings.store_path.substr(0, settings.store_path.rfind('/') + 1);
   const absl::Status made = MakeDirectories(folder);
   if (!made.ok()) return Fail(made);
+  const auto security = OpenSecurity(options, settings.store_path);
+  if (!security.ok()) return Fail(security.status());
+  settings.security = security->get();
   const auto coordinator = Coordinator::Start(settings);
   if (!coordinator.ok()) return Fail(coordinator.status());
 
   const std::string address = (*coordinator)->address();
+  std::string join_line;
+  if (*security != nullptr) {
+    auto made = MakeJoinLine(options, security->get(), address);
+    if (!made.ok()) return Fail(made.status());
+    join_line = *std::move(made);
+  }
   if (options.json) {
     Json object;
     object["event"] = "listening";
     object["schema"] = "deltapipe.cli.Listening";
     object["address"] = address;
     object["store"] = settings.store_path;
+    if (*security != nullptr) {
+      object["join_command"] = join_line;
+      object["ca_file"] = (*security)->authority_pem_path();
+      object["admin_token_file"] = (*security)->admin_token_path();
+    }
     if (!options.metrics_listen.empty()) {
       object["metrics_address"] = (*coordinator)->metrics_address();
     }
@@ -69,6 +151,15 @@ int Serve(const ServeOptions& options) {
   } else {
     PrintData(absl::StrCat("listening on ", address, "; jobs are kept in ",
                            ShortPath(settings.store_path), "\n"));
+    if (*security != nullptr) {
+      PrintData(absl::StrCat(
+          "TLS: users need --ca-file ",
+          ShortPath((*security)->authority_pem_path()),
+          " and a token (`deltapipe token create`), the first admin has ",
+          ShortPath((*security)->admin_token_path()), "; workers join within ",
+          options.join_lifetime, ", ", options.join_uses, " of them, with\n",
+          join_line, "\n"));
+    }
     if (!options.metrics_listen.empty()) {
       PrintData(absl::StrCat("status page and metrics on http://",
                              (*coordinator)->metrics_address(), "/\n"));
@@ -95,6 +186,28 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_flag("--insecure", options->insecure,
                  "Allow listening off loopback, unencrypted and without "
                  "authentication");
+  verb->add_flag("--tls", options->tls,
+                 "Serve TLS and ask everybody who they are, also on loopback; "
+                 "off loopback that is so without this flag")
+      ->excludes("--insecure");
+  verb->add_option("--tls-host", options->tls_hosts,
+                   "Another name or address for the certificate; may be "
+                   "repeated")
+      ->type_name("HOST")
+      ->allow_extra_args(false);
+  verb->add_option("--certificate-lifetime", options->certificate_lifetime,
+                   "How long certificates hold; they are renewed after two "
+                   "thirds of it")
+      ->type_name("TIME")
+      ->capture_default_str();
+  verb->add_option("--join-uses", options->join_uses,
+                   "How many workers may join with the line that is printed")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  verb->add_option("--join-within", options->join_lifetime,
+                   "How long that line holds")
+      ->type_name("TIME")
+      ->capture_default_str();
   verb->add_option("--store", options->store,
                    "The SQLite file with jobs, plans and events")
       ->type_name("FILE")
@@ -118,10 +231,11 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
               "  deltapipe coordinator\n"
               "  deltapipe coordinator --metrics-listen 9400 --tensorboard "
               "runs/tensorboard\n"
-              "  deltapipe coordinator --listen 10.77.0.1:7707 --insecure\n"
-              "Then, on each host:\n"
-              "  deltapipe-worker --coordinator 10.77.0.1:7707 "
-              "--listen 10.77.0.2:0 --insecure");
+              "  deltapipe coordinator --listen 10.77.0.1:7707\n"
+              "Then, on each host, the line that it prints, and where to "
+              "listen:\n"
+              "  deltapipe-worker --coordinator 10.77.0.1:7707 --join-token "
+              "TOKEN --ca-hash HASH --listen 10.77.0.2:0");
   verb->callback([=] { *chosen = [=] { return Serve(*options); }; });
 }
 

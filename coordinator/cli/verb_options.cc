@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "coordinator/cli/client_security.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/service/listen_address.h"
@@ -46,6 +47,22 @@ void AddCoordinatorOption(CLI::App* verb, std::string* address) {
       ->check(HostPort(1))
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  ClientSecurity* const security = CommandLineSecurity();
+  CLI::Option* const ca_file =
+      verb->add_option("--ca-file", security->ca_file,
+                       "Certificate of the coordinator's authority: use TLS")
+          ->envname("DELTAPIPE_CA_FILE")
+          ->type_name("FILE");
+  verb->add_option("--ca-hash", security->ca_hash,
+                   "The authority's hash instead, as the coordinator printed "
+                   "it")
+      ->envname("DELTAPIPE_CA_HASH")
+      ->type_name("HASH")
+      ->excludes(ca_file);
+  verb->add_option("--token-file", security->token_file,
+                   "File with your token, readable for you alone")
+      ->envname("DELTAPIPE_TOKEN_FILE")
+      ->type_name("FILE");
 }
 
 void AddRunsOption(CLI::App* verb, std::string* runs) {

@@ -77,6 +77,22 @@ absl::StatusOr<std::unique_ptr<CoordinatorSecurity>> CoordinatorSecurity::Open(
   return security;
 }
 
+std::string SecurityFolderOf(const std::string& store_path) {
+  return absl::StrCat(absl::StripSuffix(store_path, ".db"), ".security");
+}
+
+absl::StatusOr<std::unique_ptr<CoordinatorSecurity>>
+CoordinatorSecurity::OpenExisting(SecurityOptions options) {
+  const auto authority = LoadAuthority(options.folder);
+  if (absl::IsNotFound(authority.status())) {
+    return absl::NotFoundError(absl::StrCat(
+        "no coordinator with TLS was started here yet: ", options.folder,
+        " holds no authority; start `deltapipe coordinator --tls` once, or "
+        "name its store with --store"));
+  }
+  return Open(std::move(options));
+}
+
 absl::Status CoordinatorSecurity::OpenParts(bool is_new) {
   DP_ASSIGN_OR_RETURN(tokens_,
                       TokenBook::Open(options_.folder, options_.clock));
@@ -118,7 +134,8 @@ absl::Status CoordinatorSecurity::RenewOwn() {
   order.identity.cluster = cluster();
   order.lifetime = options_.certificate_lifetime;
   order.hosts = options_.hosts;
-  order.hosts.insert(order.hosts.end(), {"localhost", "127.0.0.1", "::1"});
+  order.hosts.insert(order.hosts.end(),
+                     {kCoordinatorHost, "localhost", "127.0.0.1", "::1"});
   DP_ASSIGN_OR_RETURN(const KeyPair key, KeyPair::Generate());
   DP_ASSIGN_OR_RETURN(const std::string key_pem, key.ToPem());
   DP_ASSIGN_OR_RETURN(const std::string request, key.MakeSigningRequest());

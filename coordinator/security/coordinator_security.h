@@ -50,12 +50,19 @@ struct IssuedCertificate {
   int64_t lifetime_millis = 0;
 };
 
+/// The folder that belongs to a store: "runs/coordinator.security" of
+/// "runs/coordinator.db".
+std::string SecurityFolderOf(const std::string& store_path);
+
 class CoordinatorSecurity {
  public:
   /// Makes what is missing: on the first start a new authority and a token of
   /// an admin in `admin.token`. PERMISSION_DENIED: a secret that others can
   /// read. INVALID_ARGUMENT, DATA_LOSS: files that cannot be read.
   static absl::StatusOr<std::unique_ptr<CoordinatorSecurity>> Open(
+      SecurityOptions options);
+  /// The same, where there is one; NOT_FOUND otherwise.
+  static absl::StatusOr<std::unique_ptr<CoordinatorSecurity>> OpenExisting(
       SecurityOptions options);
   ~CoordinatorSecurity();
 

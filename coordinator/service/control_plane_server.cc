@@ -8,31 +8,60 @@
 
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "coordinator/service/request_guard.h"
 
 namespace deltapipe {
 namespace {
 
 /// Threads of the server; each watch holds one.
 constexpr int kMaxThreads = 128;
+/// What a client may send at once; specs have 1 MiB at most.
+constexpr int kMaxMessageBytes = 4 << 20;
+
+/// Whom the certificate of a worker's stream shows; null without TLS.
+ControlServiceImpl::WorkerOf WorkerNamer(CoordinatorSecurity* security) {
+  if (security == nullptr) return nullptr;
+  return [security](const grpc::ServerContextBase& context)
+             -> absl::StatusOr<std::string> {
+    DP_ASSIGN_OR_RETURN(
+        const Caller caller,
+        CallerOf(*security, "/deltapipe.v1.ControlService/Session", context));
+    return caller.worker;
+  };
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
-    const ListenAddress& listen, bool insecure, ControlPlaneOptions options) {
-  DP_RETURN_IF_ERROR(CheckMayListen(listen, insecure));
+    const ListenAddress& listen, bool insecure, ControlPlaneOptions options,
+    CoordinatorSecurity* security) {
+  DP_RETURN_IF_ERROR(CheckMayListen(listen, insecure || security != nullptr));
   DP_ASSIGN_OR_RETURN(std::unique_ptr<ControlPlane> plane,
                       ControlPlane::Create(std::move(options)));
   std::unique_ptr<ControlPlaneServer> server(
-      new ControlPlaneServer(std::move(plane)));
+      new ControlPlaneServer(std::move(plane), security));
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(listen.ToString(), grpc::InsecureServerCredentials(),
+  builder.AddListeningPort(listen.ToString(),
+                           security == nullptr
+                               ? grpc::InsecureServerCredentials()
+                               : MakeGuardedCredentials(security),
                            &port);
+  if (security != nullptr) {
+    builder.RegisterService(&server->enrollment_service_);
+    std::vector<
+        std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
+        interceptors;
+    interceptors.push_back(MakeAuditor(security));
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  }
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.RegisterService(&server->control_service_);
   builder.RegisterService(&server->job_service_);
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
@@ -58,10 +87,12 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
   return server;
 }
 
-ControlPlaneServer::ControlPlaneServer(std::unique_ptr<ControlPlane> plane)
+ControlPlaneServer::ControlPlaneServer(std::unique_ptr<ControlPlane> plane,
+                                       CoordinatorSecurity* security)
     : plane_(std::move(plane)),
-      control_service_(plane_->jobs()),
-      job_service_(plane_.get()) {}
+      control_service_(plane_->jobs(), WorkerNamer(security)),
+      job_service_(plane_.get()),
+      enrollment_service_(security) {}
 
 ControlPlaneServer::~ControlPlaneServer() { Shutdown("destroyed"); }
 

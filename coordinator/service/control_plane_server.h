@@ -12,8 +12,10 @@
 
 #include "absl/status/statusor.h"
 #include "coordinator/background/control_plane.h"
+#include "coordinator/security/coordinator_security.h"
 #include "coordinator/service/control_service.h"
 #include "coordinator/service/coordinator.h"
+#include "coordinator/service/enrollment_service.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/listen_address.h"
 
@@ -21,9 +23,12 @@ namespace deltapipe {
 
 class ControlPlaneServer : public Coordinator {
  public:
-  /// See Coordinator::Start for the errors of listening.
+  /// See Coordinator::Start for the errors of listening. With `security`, which
+  /// outlives the server, it serves TLS and asks everybody who they are;
+  /// without, plain text to anybody.
   static absl::StatusOr<std::unique_ptr<ControlPlaneServer>> Start(
-      const ListenAddress& listen, bool insecure, ControlPlaneOptions options);
+      const ListenAddress& listen, bool insecure, ControlPlaneOptions options,
+      CoordinatorSecurity* security = nullptr);
   ~ControlPlaneServer() override;
 
   std::string address() const override { return address_; }
@@ -35,11 +40,13 @@ class ControlPlaneServer : public Coordinator {
   }
 
  private:
-  explicit ControlPlaneServer(std::unique_ptr<ControlPlane> plane);
+  ControlPlaneServer(std::unique_ptr<ControlPlane> plane,
+                     CoordinatorSecurity* security);
 
   const std::unique_ptr<ControlPlane> plane_;
   ControlServiceImpl control_service_;
   JobServiceImpl job_service_;
+  EnrollmentServiceImpl enrollment_service_;  // served with TLS only
   std::function<void()> on_shutdown_;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;  // null after Shutdown

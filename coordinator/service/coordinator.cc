@@ -42,7 +42,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   DP_ASSIGN_OR_RETURN(const ListenAddress listen,
                       ParseListenAddress(options.listen));
   // Before the store is made or taken.
-  DP_RETURN_IF_ERROR(CheckMayListen(listen, options.insecure));
+  DP_RETURN_IF_ERROR(CheckMayListen(
+      listen, options.insecure || options.security != nullptr));
   ControlPlaneOptions plane;
   DP_ASSIGN_OR_RETURN(plane.store, SqliteJobStore::Open(options.store_path));
   plane.roster.version = kVersion;
@@ -54,7 +55,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   plane.check_spec = CheckSpec;
   DP_ASSIGN_OR_RETURN(
       std::unique_ptr<ControlPlaneServer> server,
-      ControlPlaneServer::Start(listen, options.insecure, std::move(plane)));
+      ControlPlaneServer::Start(listen, options.insecure, std::move(plane),
+                                options.security));
   server->OnShutdown(options.cancel_profiler);
   return std::unique_ptr<Coordinator>(std::move(server));
 }

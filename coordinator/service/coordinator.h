@@ -23,6 +23,8 @@
 
 namespace deltapipe {
 
+class CoordinatorSecurity;
+
 struct CoordinatorOptions {
   /// "127.0.0.1:0"; port 0 picks one.
   std::string listen = "127.0.0.1:0";
@@ -45,6 +47,9 @@ class Coordinator {
  public:
   virtual ~Coordinator() = default;
 
+  /// Where it serves TLS and asks everybody who they are; null: plain text.
+  /// Outlives the coordinator.
+  CoordinatorSecurity* security = nullptr;
   /// FAILED_PRECONDITION: the port is in use (says so, with the remedy).
   /// PERMISSION_DENIED: not loopback and not `insecure`; or the store's folder
   /// cannot be written.

@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "base/tls/identity.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"
 
 namespace deltapipe {
@@ -39,6 +40,7 @@ class GrpcSession : public Session {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetSslTargetNameOverride(kCoordinatorHost);
     std::shared_ptr<grpc::ChannelCredentials> credentials;
     if (options_.credentials != nullptr) credentials = options_.credentials();
     if (credentials == nullptr) {
