@@ -46,6 +46,15 @@ std::string Roster::PickName(const std::string& wanted) {
   return absl::StrCat("worker-", ++last_number_);
 }
 
+bool Roster::Holds(const v1::Hello& hello) {
+  const auto found = members_.find(hello.worker_id());
+  if (found == members_.end() || !hello.has_held()) return false;
+  const Member& member = found->second;
+  return options_.awaits_return && !member.job_id.empty() &&
+         member.job_id == hello.held().job_id() &&
+         member.generation == hello.held().generation();
+}
+
 absl::StatusOr<v1::Welcome> Roster::Join(
     const v1::Hello& hello, const std::string& peer_host,
     std::shared_ptr<WorkerSession> session) {
@@ -71,14 +80,18 @@ absl::StatusOr<v1::Welcome> Roster::Join(
   const Nanos now = clock_->Now();
   v1::CoordinatorMessage answer;
   v1::Welcome& welcome = *answer.mutable_welcome();
+  std::shared_ptr<WorkerSession> former;  // destroyed after the lock
   {
     MutexLock lock(&mutex_);
     if (is_closed_) {
       return absl::UnavailableError(
           absl::StrCat("the coordinator is shutting down: ", closed_reason_));
     }
-    const std::string id = PickName(hello.worker_id());
+    const bool holds = Holds(hello);
+    const std::string id =
+        holds ? hello.worker_id() : PickName(hello.worker_id());
     Member& member = members_[id];
+    former = std::move(member.session);
     member.info.id = id;
     member.info.number = NumberOf(id);
     member.info.host = hello.host();
@@ -89,11 +102,16 @@ absl::StatusOr<v1::Welcome> Roster::Join(
     member.info.memory_bytes = hello.memory_bytes();
     member.session = session;
     member.last_heard = now;
-    member.budget = options_.idle_budget;
+    member.budget = holds ? member.present_budget : options_.idle_budget;
+    member.is_welcomed = false;
     welcome.set_worker_id(id);
+    welcome.set_keeps_assignment(holds);
   }
   welcome.set_heartbeat_millis(
       std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat)
+          .count());
+  welcome.set_lease_millis(
+      std::chrono::duration_cast<std::chrono::milliseconds>(options_.lease)
           .count());
   session->Send(answer);
   MutexLock lock(&mutex_);
@@ -118,9 +136,10 @@ std::optional<DepartedWorker> Roster::Leave(const std::string& worker_id,
     return std::nullopt;
   }
   DepartedWorker departed{found->second.info, found->second.job_id,
-                          "its connection closed"};
+                          "its connection closed", false};
   ended = std::move(found->second.session);
-  members_.erase(found);
+  departed.is_away = options_.awaits_return && !departed.job_id.empty();
+  if (!departed.is_away) members_.erase(found);
   return departed;
 }
 
@@ -139,13 +158,18 @@ std::vector<DepartedWorker> Roster::RemoveSilent() {
       departed.push_back(DepartedWorker{
           member.info, member.job_id,
           absl::StrCat(
-              "no heartbeat for ", FormatDuration(now - member.last_heard),
-              " (detection budget ", FormatDuration(member.budget), ")")});
+              member.session == nullptr
+                  ? "its connection closed and it did not come back in "
+                  : "no heartbeat for ",
+              FormatDuration(now - member.last_heard), " (detection budget ",
+              FormatDuration(member.budget), ")"),
+          false});
       sessions.push_back(std::move(member.session));
       it = members_.erase(it);
     }
   }
   for (size_t i = 0; i < sessions.size(); ++i) {
+    if (sessions[i] == nullptr) continue;
     sessions[i]->Close(absl::StrCat("declared dead: ", departed[i].reason));
   }
   return departed;
@@ -165,7 +189,7 @@ void Roster::Dismiss(const std::string& worker_id, const std::string& reason) {
     session = std::move(found->second.session);
     members_.erase(found);
   }
-  session->Close(reason);
+  if (session != nullptr) session->Close(reason);
 }
 
 void Roster::Close(const std::string& reason) {
@@ -179,7 +203,9 @@ void Roster::Close(const std::string& reason) {
     }
     members_.clear();
   }
-  for (const auto& session : sessions) session->Close(reason);
+  for (const auto& session : sessions) {
+    if (session != nullptr) session->Close(reason);
+  }
 }
 
 void Roster::Wait(const std::string& job_id, WorkerDemand demand) {
@@ -188,6 +214,16 @@ void Roster::Wait(const std::string& job_id, WorkerDemand demand) {
     if (waiting.job_id == job_id) return;
   }
   line_.push_back(Waiting{job_id, demand});
+}
+
+void Roster::WaitFirst(const std::string& job_id, WorkerDemand demand) {
+  MutexLock lock(&mutex_);
+  line_.erase(std::remove_if(line_.begin(), line_.end(),
+                             [&](const Waiting& waiting) {
+                               return waiting.job_id == job_id;
+                             }),
+              line_.end());
+  line_.insert(line_.begin(), Waiting{job_id, demand});
 }
 
 void Roster::StopWaiting(const std::string& job_id) {
@@ -202,7 +238,10 @@ void Roster::StopWaiting(const std::string& job_id) {
 std::vector<Roster::Member*> Roster::Idle(const WorkerDemand& demand) {
   std::vector<Member*> idle;
   for (auto& [id, member] : members_) {
-    if (!member.is_welcomed || !member.job_id.empty()) continue;
+    if (!member.is_welcomed || !member.job_id.empty() ||
+        member.session == nullptr) {
+      continue;
+    }
     if (demand.needs_cuda && !absl::StartsWith(member.info.device, "cuda")) {
       continue;
     }
@@ -236,6 +275,7 @@ Reservation Roster::TryReserve(const std::string& job_id,
     for (int i = 0; i < waiting->demand.count; ++i) {
       idle[static_cast<size_t>(i)]->job_id = job_id;
       idle[static_cast<size_t>(i)]->budget = detection_budget;
+      idle[static_cast<size_t>(i)]->present_budget = detection_budget;
       idle[static_cast<size_t>(i)]->last_heard = std::max(
           idle[static_cast<size_t>(i)]->last_heard, now - detection_budget / 2);
       reservation.workers.push_back(idle[static_cast<size_t>(i)]->info);
@@ -246,12 +286,40 @@ Reservation Roster::TryReserve(const std::string& job_id,
   return reservation;
 }
 
-void Roster::SetPlace(const std::string& worker_id, int stage, int replica) {
+void Roster::SetPlace(const std::string& worker_id, int stage, int replica,
+                      uint64_t generation) {
   MutexLock lock(&mutex_);
   const auto found = members_.find(worker_id);
   if (found == members_.end()) return;
   found->second.stage = stage;
   found->second.replica = replica;
+  found->second.generation = generation;
+}
+
+void Roster::Expect(const WorkerInfo& worker, const std::string& job_id,
+                    int stage, int replica, uint64_t generation,
+                    Nanos away_budget, Nanos detection_budget) {
+  const Nanos now = clock_->Now();
+  MutexLock lock(&mutex_);
+  Member& member = members_[worker.id];
+  member.info = worker;
+  member.info.number = NumberOf(worker.id);
+  last_number_ = std::max(last_number_, member.info.number);
+  member.is_welcomed = true;
+  member.last_heard = now;
+  member.budget = away_budget;
+  member.present_budget = detection_budget;
+  member.job_id = job_id;
+  member.stage = stage;
+  member.replica = replica;
+  member.generation = generation;
+}
+
+std::optional<WorkerInfo> Roster::Find(const std::string& worker_id) {
+  MutexLock lock(&mutex_);
+  const auto found = members_.find(worker_id);
+  if (found == members_.end()) return std::nullopt;
+  return found->second.info;
 }
 
 void Roster::Release(const std::string& worker_id, const std::string& job_id) {
@@ -260,6 +328,8 @@ void Roster::Release(const std::string& worker_id, const std::string& job_id) {
   if (found == members_.end() || found->second.job_id != job_id) return;
   found->second.job_id.clear();
   found->second.budget = options_.idle_budget;
+  // Nobody waits for one that is away and has nothing to do.
+  if (found->second.session == nullptr) members_.erase(found);
 }
 
 void Roster::Send(const std::string& worker_id,
@@ -271,7 +341,7 @@ void Roster::Send(const std::string& worker_id,
     if (found == members_.end()) return;
     session = found->second.session;
   }
-  session->Send(message);
+  if (session != nullptr) session->Send(message);
 }
 
 std::string Roster::JobOf(const std::string& worker_id) {
@@ -296,7 +366,9 @@ v1::ListWorkersResponse Roster::List() {
     worker->set_address(member->info.data_address);
     worker->set_device(member->info.device);
     worker->set_cores(member->info.cores);
-    worker->set_state(member->job_id.empty() ? "idle" : "busy");
+    worker->set_state(member->session == nullptr ? "away"
+                      : member->job_id.empty()   ? "idle"
+                                                 : "busy");
     worker->set_job_id(member->job_id);
     if (!member->job_id.empty()) {
       worker->set_stage(member->stage);

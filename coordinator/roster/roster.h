@@ -2,7 +2,9 @@
 // silent.
 //
 // Thread-safe; no call blocks, none calls back. A worker is idle or busy; when
-// it leaves it is forgotten, but its name is not given to another. Knows
+// it leaves it is forgotten, but its name is not given to another. One that is
+// busy may be away for a while: its stream is broken, and it comes back with
+// the assignment that it holds, or its budget runs out. Knows
 // nothing of jobs but their ids and how many workers they wait for.
 //
 //   DP_ASSIGN_OR_RETURN(auto welcome, roster.Join(hello, host, session));
@@ -39,6 +41,11 @@ struct RosterOptions {
   Nanos heartbeat = std::chrono::milliseconds(500);
   /// How long an idle worker may be silent. A busy one's budget is its job's.
   Nanos idle_budget = std::chrono::seconds(10);
+  /// A busy worker whose stream breaks may come back within its budget and go
+  /// on with its assignment. Off where workers end with the coordinator.
+  bool awaits_return = false;
+  /// For Welcome: how long workers go on without a coordinator.
+  Nanos lease = std::chrono::minutes(10);
 };
 
 struct WorkerInfo {
@@ -62,6 +69,8 @@ struct DepartedWorker {
   WorkerInfo worker;
   std::string job_id;  // empty if it was idle
   std::string reason;  // "its connection closed"
+  /// It may still come back, and is a member until its budget runs out.
+  bool is_away = false;
 };
 
 struct Reservation {
@@ -76,7 +85,8 @@ class Roster {
  public:
   Roster(RosterOptions options, Clock* clock);
 
-  /// Sends Welcome over `session` and returns it.
+  /// Sends Welcome over `session` and returns it. A worker that is away and
+  /// holds the assignment that it left with keeps name and assignment.
   /// FAILED_PRECONDITION: the worker's version differs (names both).
   /// PERMISSION_DENIED: wrong launch token. INVALID_ARGUMENT: no data address.
   /// A data address ":PORT" is completed with `peer_host`.
@@ -86,7 +96,7 @@ class Roster {
   /// Notes a sign of life.
   void Heard(const std::string& worker_id);
   /// The stream of `session` has ended. Empty if the worker is gone already, or
-  /// has come back over another stream.
+  /// has come back over another stream. A busy one may be away only.
   std::optional<DepartedWorker> Leave(const std::string& worker_id,
                                       const WorkerSession* session);
   /// Removes the workers that were silent longer than their budgets and closes
@@ -103,9 +113,19 @@ class Roster {
   /// Puts the job at the end of the line, once.
   void Wait(const std::string& job_id, WorkerDemand demand);
   void StopWaiting(const std::string& job_id);
+  /// Puts the job at the head of the line: it had workers and lost some.
+  void WaitFirst(const std::string& job_id, WorkerDemand demand);
   /// All the workers that the job waits for, busy from now on, or none.
   Reservation TryReserve(const std::string& job_id, Nanos detection_budget);
-  void SetPlace(const std::string& worker_id, int stage, int replica);
+  void SetPlace(const std::string& worker_id, int stage, int replica,
+                uint64_t generation);
+  /// Of a coordinator's predecessor: the worker is away, busy with that job,
+  /// and has `away_budget` to come back; from then on `detection_budget` holds.
+  void Expect(const WorkerInfo& worker, const std::string& job_id, int stage,
+              int replica, uint64_t generation, Nanos away_budget,
+              Nanos detection_budget);
+  /// The worker's figures; nothing if it is gone.
+  std::optional<WorkerInfo> Find(const std::string& worker_id);
   /// Makes the worker idle, if it works for that job.
   void Release(const std::string& worker_id, const std::string& job_id);
 
@@ -119,7 +139,7 @@ class Roster {
  private:
   struct Member {
     WorkerInfo info;
-    std::shared_ptr<WorkerSession> session;
+    std::shared_ptr<WorkerSession> session;  // null while it is away
     /// Welcome must be the first message, so no job may send before.
     bool is_welcomed = false;
     Nanos last_heard{0};
@@ -127,12 +147,17 @@ class Roster {
     std::string job_id;
     int stage = 0;
     int replica = 0;
+    uint64_t generation = 0;
+    /// Budget once it is back; that of being away may be longer.
+    Nanos present_budget{0};
   };
   struct Waiting {
     std::string job_id;
     WorkerDemand demand;
   };
 
+  /// Whether the worker is one that may go on with what it holds.
+  bool Holds(const v1::Hello& hello) DP_REQUIRES(mutex_);
   std::string PickName(const std::string& wanted) DP_REQUIRES(mutex_);
   std::vector<Member*> Idle(const WorkerDemand& demand) DP_REQUIRES(mutex_);
 

@@ -184,7 +184,7 @@ TEST_F(RosterTest, ReleasedWorkerIsIdleAgain) {
   Join(HelloFrom("a"));
   roster_.Wait("text-1", {1, false});
   roster_.TryReserve("text-1", kBudget);
-  roster_.SetPlace("worker-1", 1, 2);
+  roster_.SetPlace("worker-1", 1, 2, 7);
   const v1::Worker busy = roster_.List().workers(0);
 
   roster_.Release("worker-1", "text-1");
