@@ -104,6 +104,8 @@ std::vector<v1::Assignment> MakeAssignments(
   *common.mutable_spec() = job.spec();
   *common.mutable_plan() = plan;
   common.set_run_folder(job.run_folder());
+  common.set_checkpoint_folder(job.spec().checkpoint().folder());
+  common.set_resume(job.resume());
   common.set_wait_seconds(
       std::chrono::duration<double>(WaitForData(plan)).count());
   common.set_model_seconds(

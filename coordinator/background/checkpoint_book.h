@@ -52,6 +52,7 @@ class CheckpointBook {
   /// What the parts that failed had to say, since the last call.
   std::string TakeErrors();
 
+  const CheckpointBookShape& shape() const { return shape_; }
   /// Committed ones that are kept, oldest first.
   const std::vector<v1::CheckpointFolder>& kept() const { return kept_; }
   void SetKept(const std::vector<v1::CheckpointFolder>& kept) { kept_ = kept; }

@@ -9,8 +9,9 @@ namespace deltapipe {
 absl::StatusOr<std::unique_ptr<ControlPlane>> ControlPlane::Create(
     ControlPlaneOptions options) {
   const Nanos interval = options.tick;
+  const bool awaits_return = options.roster.awaits_return;
   std::unique_ptr<ControlPlane> plane(new ControlPlane(std::move(options)));
-  DP_RETURN_IF_ERROR(plane->supervisor_->Recover());
+  DP_RETURN_IF_ERROR(plane->supervisor_->Recover(awaits_return));
   JobSupervisor* const supervisor = plane->supervisor_.get();
   plane->timekeeper_ = std::make_unique<Timekeeper>(
       plane->clock_, interval, [supervisor, interval](Nanos elapsed) {
@@ -25,13 +26,16 @@ ControlPlane::ControlPlane(ControlPlaneOptions options)
       store_(std::move(options.store)),
       roster_(std::move(options.roster), clock_),
       events_(store_.get(), clock_),
-      logs_(store_.get()) {
+      logs_(store_.get()),
+      figures_(clock_),
+      sinks_({&figures_, &traces_, options.metrics}) {
   JobServices services;
   services.store = store_.get();
   services.roster = &roster_;
   services.events = &events_;
   services.logs = &logs_;
   services.clock = clock_;
+  services.metrics = metrics();
   services.host = std::move(options.host);
   services.plan = std::move(options.plan);
   supervisor_ = std::make_unique<JobSupervisor>(std::move(services),

@@ -17,6 +17,9 @@
 #include "coordinator/background/job_supervisor.h"
 #include "coordinator/background/log_book.h"
 #include "coordinator/background/timekeeper.h"
+#include "coordinator/metrics/fan_out_sink.h"
+#include "coordinator/metrics/live_figures.h"
+#include "coordinator/metrics/trace_collector.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
 
@@ -33,6 +36,8 @@ struct ControlPlaneOptions {
   /// What is wrong with a spec, one sentence each; empty: nothing.
   std::function<std::vector<std::string>(const v1::JobSpec&)> check_spec;
   Nanos tick = std::chrono::milliseconds(250);
+  /// Also told of what the jobs do; may be null, outlives the control plane.
+  MetricSink* metrics = nullptr;
 };
 
 class ControlPlane {
@@ -47,6 +52,10 @@ class ControlPlane {
   EventLog* events() { return &events_; }
   LogBook* logs() { return &logs_; }
   JobSupervisor* jobs() { return supervisor_.get(); }
+  LiveFigures* figures() { return &figures_; }
+  TraceCollector* traces() { return &traces_; }
+  /// Where jobs leave their figures: the two above and the option's sink.
+  MetricSink* metrics() { return &sinks_; }
   Clock* clock() { return clock_; }
   std::vector<std::string> CheckSpec(const v1::JobSpec& spec) const {
     return check_spec_(spec);
@@ -65,6 +74,9 @@ class ControlPlane {
   Roster roster_;
   EventLog events_;
   LogBook logs_;
+  LiveFigures figures_;
+  TraceCollector traces_;
+  FanOutSink sinks_;
   std::unique_ptr<JobSupervisor> supervisor_;
   std::unique_ptr<Timekeeper> timekeeper_;
 };

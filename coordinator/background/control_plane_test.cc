@@ -195,10 +195,11 @@ TEST_F(ControlPlaneTest, CancelReachesARunningJob) {
   Join(false);
   AwaitState(v1::JOB_STATE_RUNNING);
 
-  EXPECT_TRUE(plane_->jobs()->Cancel(id, "enough"));
+  EXPECT_TRUE(plane_->jobs()->Cancel(id, "enough").ok());
 
   EXPECT_EQ(AwaitState(v1::JOB_STATE_CANCELLED), "cancelled: enough");
-  EXPECT_FALSE(plane_->jobs()->Cancel("text-9", ""));
+  EXPECT_EQ(plane_->jobs()->Cancel("text-9", "").code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST_F(ControlPlaneTest, KnownRequestIdStartsNothing) {
@@ -273,7 +274,7 @@ TEST(JobRunnerTest, CancelEndsAJobWhileItsProfilerIsAtWork) {
                   ->Join(hello, "h", std::make_shared<FakeWorkerSession>())
                   .ok());
 
-  EXPECT_TRUE(plane->jobs()->Cancel(id, ""));
+  EXPECT_TRUE(plane->jobs()->Cancel(id, "").ok());
 
   v1::JobState state = v1::JOB_STATE_PENDING;
   while (!IsFinished(state)) {

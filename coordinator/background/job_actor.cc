@@ -1,15 +1,20 @@
 #include "coordinator/background/job_actor.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/checkpoint/manifest.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/background/assignments.h"
+#include "coordinator/tuning/tuning_state.h"
 
 namespace deltapipe {
 namespace {
@@ -32,7 +37,7 @@ JobActor::JobActor(v1::Job job, JobServices services,
       detection_budget_(std::max(WantedBudget(job.spec()), kLeastBudget)),
       job_(std::move(job)) {}
 
-void JobActor::Start() {
+void JobActor::Start(const std::optional<v1::JobProgress>& progress) {
   if (WantedBudget(job_.spec()) < detection_budget_) {
     RecordEvent(
         "warning",
@@ -40,13 +45,32 @@ void JobActor::Start() {
                      job_.spec().failure().detection_budget(), " is raised to ",
                      FormatDuration(detection_budget_), ": three heartbeats"));
   }
+  if (progress.has_value()) {
+    checkpoints_.assign(progress->checkpoints().begin(),
+                        progress->checkpoints().end());
+    ledger_.assign(progress->ledger().begin(), progress->ledger().end());
+    former_wall_seconds_ = progress->wall_seconds();
+    if (progress->has_tuning()) tuning_ = progress->tuning();
+  }
+  if (job_.wish() == v1::JOB_WISH_CANCEL) {
+    Finish(v1::JOB_STATE_CANCELLED, job_.wish_reason());
+    return;
+  }
+  if (job_.wish() == v1::JOB_WISH_PAUSE) {
+    Finish(v1::JOB_STATE_PAUSED, job_.wish_reason());
+    return;
+  }
+  services_.roster->Wait(job_.id(), Demand());
+  waiting_since_ = services_.clock->Now();
+  TryToStart();
+}
+
+WorkerDemand JobActor::Demand() const {
   WorkerDemand demand;
   demand.count =
       job_.spec().parallel().stages() * job_.spec().parallel().replicas();
   demand.needs_cuda = job_.spec().parallel().device() == "cuda";
-  services_.roster->Wait(job_.id(), demand);
-  waiting_since_ = services_.clock->Now();
-  TryToStart();
+  return demand;
 }
 
 void JobActor::Handle(const JobMessage& message) {
@@ -92,25 +116,50 @@ void JobActor::AnnounceMissing(const Reservation& reservation) {
   }
 }
 
-void JobActor::Begin(std::vector<WorkerInfo> workers) {
-  const int num_replicas = job_.spec().parallel().replicas();
+std::vector<WorkerInfo> JobActor::ByFormerRank(
+    std::vector<WorkerInfo> workers) const {
+  // Whoever had a rank has its files, perhaps on its own disk only.
+  std::vector<std::optional<WorkerInfo>> places(workers.size());
+  std::vector<WorkerInfo> others;
+  for (WorkerInfo& worker : workers) {
+    const auto former = former_ranks_.find(worker.id);
+    if (former == former_ranks_.end()) {
+      others.push_back(std::move(worker));
+    } else {
+      places[static_cast<size_t>(former->second)] = std::move(worker);
+    }
+  }
+  auto next = others.begin();
+  std::vector<WorkerInfo> ordered;
+  for (std::optional<WorkerInfo>& place : places) {
+    ordered.push_back(place.has_value() ? *std::move(place)
+                                        : std::move(*next++));
+  }
+  return ordered;
+}
+
+AggregatorShape JobActor::Shape() const {
   AggregatorShape shape;
   shape.num_stages = job_.spec().parallel().stages();
-  shape.num_replicas = num_replicas;
+  shape.num_replicas = job_.spec().parallel().replicas();
   shape.total_steps = job_.spec().train().steps();
   shape.batch_samples = job_.spec().train().batch();
-  for (size_t rank = 0; rank < workers.size(); ++rank) {
-    const WorkerInfo& worker = workers[rank];
-    services_.roster->SetPlace(worker.id, static_cast<int>(rank) / num_replicas,
-                               static_cast<int>(rank) % num_replicas);
-    shape.worker_ids.push_back(worker.id);
-    job_.add_workers(absl::StrCat(worker.id, " (", worker.host, " ",
-                                  worker.data_address, ")"));
+  for (const Member& member : members_) {
+    shape.worker_ids.push_back(member.info.id);
+  }
+  return shape;
+}
+
+void JobActor::Begin(std::vector<WorkerInfo> workers) {
+  const int num_replicas = job_.spec().parallel().replicas();
+  for (const WorkerInfo& worker : ByFormerRank(std::move(workers))) {
     Member member;
     member.info = worker;
     members_.push_back(std::move(member));
   }
-  aggregator_ = std::make_unique<StepAggregator>(std::move(shape));
+  if (aggregator_ == nullptr) {
+    aggregator_ = std::make_unique<StepAggregator>(Shape());
+  }
   phase_ = Phase::kProfiling;
 
   const absl::StatusOr<uint64_t> generation = services_.store->NewGeneration();
@@ -119,44 +168,71 @@ void JobActor::Begin(std::vector<WorkerInfo> workers) {
     return;
   }
   job_.set_generation(*generation);
+  job_.clear_workers();
+  job_.clear_members();
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    const WorkerInfo& worker = members_[rank].info;
+    services_.roster->SetPlace(worker.id, static_cast<int>(rank) / num_replicas,
+                               static_cast<int>(rank) % num_replicas,
+                               *generation);
+    job_.add_workers(absl::StrCat(worker.id, " (", worker.host, " ",
+                                  worker.data_address, ")"));
+    v1::JobMember* told = job_.add_members();
+    told->set_rank(static_cast<int>(rank));
+    told->set_worker_id(worker.id);
+    told->set_host(worker.host);
+    told->set_data_address(worker.data_address);
+    told->set_pid(worker.pid);
+  }
   const absl::Status recorded = RecordState(
       v1::JOB_STATE_STARTING,
       absl::StrCat("starts on ",
-                   Plural(static_cast<int64_t>(workers.size()), "worker")));
+                   Plural(static_cast<int64_t>(members_.size()), "worker")));
   if (!recorded.ok()) {
     Fail(std::string(recorded.message()));
     return;
   }
-  if (job_.spec().model().kind() == "synthetic") {
-    PlanAndAssign(v1::StageProfile());
-    return;
+  if (plan_.num_stages() > 0) {
+    Assign();
+  } else if (job_.spec().model().kind() == "synthetic") {
+    MakePlan(v1::StageProfile());
+  } else {
+    Profile();
   }
+}
+
+void JobActor::Profile() {
+  if (is_profiling_) return;  // since an earlier try
   if (start_profile_ == nullptr) {
     Fail(
         "this coordinator has no way to measure layer costs: it was started "
         "without a worker program beside it");
     return;
   }
+  std::vector<WorkerInfo> workers;
+  for (const Member& member : members_) workers.push_back(member.info);
   v1::JobSpec spec = job_.spec();
   const std::vector<int> threads = ThreadsOfWorkers(spec, workers);
   spec.mutable_parallel()->set_threads(
       *std::min_element(threads.begin(), threads.end()));
   spec.mutable_parallel()->set_device(
       DeviceToProfile(spec, workers, services_.host));
+  is_profiling_ = true;
   start_profile_(spec);
 }
 
 void JobActor::On(const Profiled& profiled) {
-  if (phase_ != Phase::kProfiling) return;
+  is_profiling_ = false;
+  if (phase_ != Phase::kProfiling) return;  // measured again when it starts
   if (!profiled.profile.ok()) {
     Fail(absl::StrCat("measuring layer costs failed: ",
                       profiled.profile.status().message()));
     return;
   }
-  PlanAndAssign(*profiled.profile);
+  MakePlan(*profiled.profile);
 }
 
-void JobActor::PlanAndAssign(const v1::StageProfile& profile) {
+void JobActor::MakePlan(const v1::StageProfile& profile) {
   PlanRequest request;
   request.spec = job_.spec();
   request.profile = profile;
@@ -171,78 +247,52 @@ void JobActor::PlanAndAssign(const v1::StageProfile& profile) {
     return;
   }
   plan_ = std::move(answer->plan);
-  JobChange change{job_.id(), std::nullopt, plan_, std::nullopt};
-  const absl::Status recorded = services_.events->Record(std::move(change));
+  const absl::Status recorded =
+      Store(JobChange{job_.id(), std::nullopt, plan_, std::nullopt});
   if (!recorded.ok()) {
     Fail(std::string(recorded.message()));
     return;
   }
   for (const std::string& note : answer->notes) RecordEvent("plan", note);
+  Assign();
+}
 
+void JobActor::MakeBook() {
+  CheckpointBookShape shape;
+  shape.job_id = job_.id();
+  shape.generation = job_.generation();
+  shape.num_stages = job_.spec().parallel().stages();
+  shape.num_replicas = job_.spec().parallel().replicas();
+  shape.keep = std::max(job_.spec().checkpoint().keep(), 1);
+  // Fails for strings that are not UTF-8, which were refused at submit.
+  if (!google::protobuf::util::MessageToJsonString(job_.spec(),
+                                                   &shape.spec_json)
+           .ok()) {
+    shape.spec_json = "{}";
+  }
+  book_ = std::make_unique<CheckpointBook>(std::move(shape));
+  book_->SetKept(checkpoints_);
+}
+
+void JobActor::Assign() {
+  if (tuning_.revision() == 0) {
+    tuning_ = InitialTuning(job_.id(), job_.spec(), plan_);
+  }
+  MakeBook();
   phase_ = Phase::kStarting;
   patience_end_ = services_.clock->Now() + kStartTime;
+  std::vector<WorkerInfo> workers;
+  for (const Member& member : members_) workers.push_back(member.info);
   std::vector<v1::Assignment> assignments =
       MakeAssignments(job_, plan_, workers);
   for (size_t rank = 0; rank < members_.size(); ++rank) {
     assignments[rank].set_start_seconds(
         std::chrono::duration<double>(kConnectTime).count());
+    *assignments[rank].mutable_tuning() = tuning_;
     v1::CoordinatorMessage message;
     *message.mutable_assignment() = std::move(assignments[rank]);
     members_[rank].is_assigned = true;
     services_.roster->Send(members_[rank].info.id, message);
-  }
-}
-
-void JobActor::On(const WorkerSpoke& spoke) {
-  const int rank = RankOf(spoke.worker_id);
-  if (rank < 0) return;
-  Member& member = members_[static_cast<size_t>(rank)];
-  const v1::WorkerMessage& message = spoke.message;
-  // Reports of an earlier generation are refused.
-  const auto is_ours = [this](const auto& report) {
-    return report.job_id() == job_.id() &&
-           report.generation() == job_.generation();
-  };
-  switch (message.message_case()) {
-    case v1::WorkerMessage::kHeartbeat:
-      if (message.heartbeat().job_id() == job_.id()) {
-        member.steps_done =
-            std::max(member.steps_done, message.heartbeat().step());
-      }
-      return;
-    case v1::WorkerMessage::kReady:
-      if (is_ours(message.ready())) OnReady(rank, message.ready());
-      return;
-    case v1::WorkerMessage::kStep:
-      if (is_ours(message.step())) OnStep(rank, message.step());
-      return;
-    case v1::WorkerMessage::kValidation:
-      if (is_ours(message.validation())) {
-        OnValidation(rank, message.validation());
-      }
-      return;
-    case v1::WorkerMessage::kDone:
-      if (is_ours(message.done())) OnDone(rank, message.done());
-      return;
-    case v1::WorkerMessage::kLog:
-      OnLog(member, message.log());
-      return;
-    case v1::WorkerMessage::kHello:
-    case v1::WorkerMessage::MESSAGE_NOT_SET:
-      return;
-  }
-}
-
-void JobActor::OnLog(const Member& member, const v1::LogRecord& log) {
-  v1::LogLine line;
-  line.set_time_millis(log.time_millis());
-  line.set_worker_id(member.info.id);
-  line.set_level(log.level());
-  line.set_text(log.text());
-  const absl::Status stored =
-      services_.logs->Append(job_.id(), std::move(line));
-  if (!stored.ok()) {
-    LOG_WARNING << job_.id() << ": " << stored.message();
   }
 }
 
@@ -252,7 +302,8 @@ void JobActor::OnReady(int rank, const v1::AssignmentReady& ready) {
   for (const Member& member : members_) {
     if (!member.ready.has_value()) return;
   }
-  const absl::Status same = CompareData();
+  absl::Status same = CompareData();
+  if (same.ok()) same = CompareRestored();
   if (!same.ok()) {
     Fail(std::string(same.message()));
     return;
@@ -279,123 +330,63 @@ absl::Status JobActor::CompareData() const {
       absl::StrJoin(different, ", "), job_.spec().data().path()));
 }
 
+absl::Status JobActor::CompareRestored() const {
+  const Member& first = members_.front();
+  for (const Member& member : members_) {
+    if (member.ready->restored_step() == first.ready->restored_step()) continue;
+    return absl::InternalError(absl::StrCat(
+        "the workers went back to different steps: ", Describe(first), " to ",
+        first.ready->restored_step(), ", ", Describe(member), " to ",
+        member.ready->restored_step()));
+  }
+  return absl::OkStatus();
+}
+
 void JobActor::StartTraining() {
-  job_.set_start_time_millis(services_.clock->WallMillis());
-  running_since_ = services_.clock->Now();
+  const v1::AssignmentReady& first = *members_.front().ready;
+  const int64_t restored = first.restored_step();
+  std::set<std::string> notes;  // on shared storage all see the same
+  for (const Member& member : members_) {
+    for (const std::string& note : member.ready->notes()) {
+      if (notes.insert(note).second) {
+        RecordEvent("checkpoint", absl::StrCat(Describe(member), ": ", note));
+      }
+    }
+  }
+  aggregator_->GoBackTo(restored, first.restored_samples_dropped(),
+                        Shape().worker_ids);
+  step_ = restored;
+  job_.set_step(restored);
+  v1::CommittedRange range;
+  range.set_generation(job_.generation());
+  range.set_first_step(restored);
+  range.set_end_step(restored);
+  ledger_.push_back(std::move(range));
+  if (job_.start_time_millis() == 0) {
+    job_.set_start_time_millis(services_.clock->WallMillis());
+  }
+  if (!running_since_.has_value()) running_since_ = services_.clock->Now();
   phase_ = Phase::kRunning;
-  const absl::Status recorded = RecordState(
-      v1::JOB_STATE_RUNNING,
-      absl::StrCat("trains on ",
-                   Plural(static_cast<int64_t>(members_.size()), "worker"),
-                   " with schedule ", plan_.schedule()));
+  std::string text = absl::StrCat(
+      "trains on ", Plural(static_cast<int64_t>(members_.size()), "worker"),
+      " with schedule ", plan_.schedule());
+  if (restored > 0) {
+    absl::StrAppend(&text, ", from step ", restored, " on (checkpoint ",
+                    CheckpointFolderName(restored, first.restored_generation()),
+                    ")");
+  } else if (job_.resume()) {
+    absl::StrAppend(&text, ", from the beginning: there is no checkpoint");
+  }
+  const absl::Status recorded = RecordState(v1::JOB_STATE_RUNNING, text);
   if (!recorded.ok()) {
     Fail(std::string(recorded.message()));
     return;
   }
+  if (services_.metrics != nullptr) services_.metrics->JobStarted(job_, plan_);
   v1::CoordinatorMessage message;
   message.mutable_start()->set_job_id(job_.id());
   message.mutable_start()->set_generation(job_.generation());
-  for (const Member& member : members_) {
-    services_.roster->Send(member.info.id, message);
-  }
-}
-
-void JobActor::OnStep(int rank, const v1::StepReport& report) {
-  if (phase_ != Phase::kRunning && phase_ != Phase::kStopping) return;
-  Member& member = members_[static_cast<size_t>(rank)];
-  member.steps_done = std::max(member.steps_done, report.step() + 1);
-  absl::StatusOr<std::optional<v1::StepSummary>> added =
-      aggregator_->Add(rank, report);
-  if (!added.ok()) {
-    Fail(std::string(added.status().message()));
-    return;
-  }
-  if (!added->has_value()) return;
-  step_ = (*added)->step() + 1;
-  job_.set_step(step_);
-  v1::JobEvent event;
-  event.set_kind("step");
-  event.set_state(job_.state());
-  *event.mutable_step() = **std::move(added);
-  services_.events->Publish(job_.id(), std::move(event));
-}
-
-void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {
-  if (phase_ != Phase::kRunning && phase_ != Phase::kStopping) return;
-  const std::optional<ValidationSummary> summary =
-      aggregator_->AddValidation(rank, report);
-  if (!summary.has_value()) return;
-  v1::JobEvent event;
-  event.set_kind("validation");
-  event.set_state(job_.state());
-  event.set_text(absl::StrFormat(
-      "validation loss %.4f after step %d (%s tokens)", summary->loss,
-      summary->step + 1, FormatCount(summary->tokens)));
-  event.mutable_step()->set_step(summary->step);
-  event.mutable_step()->set_total_steps(job_.spec().train().steps());
-  event.mutable_step()->set_validation_loss(summary->loss);
-  const absl::Status recorded = services_.events->Record(
-      JobChange{job_.id(), std::nullopt, std::nullopt, event});
-  if (!recorded.ok()) {
-    LOG_WARNING << job_.id() << ": " << recorded.message();
-  }
-}
-
-void JobActor::On(const Tick&) {
-  const Nanos now = services_.clock->Now();
-  switch (phase_) {
-    case Phase::kStarting: {
-      if (consequence_.has_value() &&
-          (now >= consequence_until_ || now >= patience_end_)) {
-        Fail(*consequence_);
-        return;
-      }
-      if (now < patience_end_) return;
-      std::vector<std::string> slow;
-      for (const Member& member : members_) {
-        if (!member.ready.has_value()) slow.push_back(Describe(member));
-      }
-      Fail(absl::StrCat("not ready within ", FormatDuration(kStartTime), ": ",
-                        absl::StrJoin(slow, ", "),
-                        "; see the job's logs for what they waited for"));
-      return;
-    }
-    case Phase::kRunning:
-      if (consequence_.has_value() && now >= consequence_until_) {
-        Fail(*consequence_);
-      }
-      return;
-    case Phase::kStopping:
-      if (now < patience_end_) return;
-      if (is_stop_at_once_) {
-        Finish(v1::JOB_STATE_CANCELLED,
-               absl::StrCat(cancel_reason_, "; some workers did not stop"));
-        return;
-      }
-      is_stop_at_once_ = true;
-      patience_end_ = now + kDrainTime;
-      StopMembers(cancel_reason_, /*is_at_once=*/true);
-      return;
-    case Phase::kDraining:
-      if (now < patience_end_) return;
-      for (Member& member : members_) {
-        if (member.is_free) continue;
-        LOG_WARNING << job_.id() << ": " << Describe(member)
-                    << " did not stop within " << FormatDuration(kDrainTime)
-                    << " and is sent away";
-        services_.roster->Dismiss(member.info.id,
-                                  "did not stop when it was asked to");
-        member.is_free = true;
-      }
-      Drain();
-      return;
-    case Phase::kWaiting:
-      TryToStart();  // another job may have set workers free
-      return;
-    case Phase::kProfiling:
-    case Phase::kDone:
-      return;
-  }
+  SendToAll(message);
 }
 
 absl::Status JobActor::RecordState(v1::JobState state,
@@ -406,9 +397,10 @@ absl::Status JobActor::RecordState(v1::JobState state,
   event.set_kind("state");
   event.set_state(state);
   event.set_text(text);
-  if (IsFinished(state)) *event.mutable_result() = job_.result();
-  return services_.events->Record(
-      JobChange{job_.id(), job_, std::nullopt, std::move(event)});
+  if (IsAtRest(state)) *event.mutable_result() = job_.result();
+  JobChange change{job_.id(), job_, std::nullopt, std::move(event)};
+  if (aggregator_ != nullptr) change.progress = Progress();
+  return Store(std::move(change));
 }
 
 void JobActor::RecordEvent(const std::string& kind, const std::string& text) {
@@ -420,11 +412,34 @@ void JobActor::RecordEvent(const std::string& kind, const std::string& text) {
 }
 
 void JobActor::Record(std::optional<v1::JobEvent> event) {
-  const absl::Status recorded = services_.events->Record(
-      JobChange{job_.id(), job_, std::nullopt, std::move(event)});
+  const absl::Status recorded =
+      Store(JobChange{job_.id(), job_, std::nullopt, std::move(event)});
   // The next change of state meets the same store and fails the job.
   if (!recorded.ok()) {
     LOG_WARNING << job_.id() << ": " << recorded.message();
+  }
+}
+
+absl::Status JobActor::Store(JobChange change) {
+  const bool has_progress = change.progress.has_value();
+  const bool has_job = change.job.has_value();
+  DP_RETURN_IF_ERROR(services_.events->Record(std::move(change)));
+  if (has_progress) {
+    is_progress_dirty_ = false;
+    progress_saved_ = services_.clock->Now();
+    Acknowledge();
+  }
+  if (has_job && services_.metrics != nullptr) {
+    services_.metrics->JobChanged(job_);
+  }
+  return absl::OkStatus();
+}
+
+void JobActor::SendToAll(const v1::CoordinatorMessage& message) {
+  for (const Member& member : members_) {
+    if (member.is_assigned && !member.is_free) {
+      services_.roster->Send(member.info.id, message);
+    }
   }
 }
 

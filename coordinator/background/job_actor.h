@@ -1,9 +1,19 @@
 // JobActor: the life of one job, as a state machine without a thread.
 //
 // PENDING: waits in line for workers. STARTING: has the layers profiled, plans,
-// assigns, waits until every worker is ready and all opened the same data.
-// RUNNING: sums up the workers' reports. Then one final state, and what is left
+// assigns, waits until every worker is ready, all opened the same data and went
+// back to the same checkpoint. RUNNING: sums up the workers' reports, commits
+// checkpoints, changes knobs. Then one final state, or PAUSED, and what is left
 // is to get the workers free again.
+//
+// A worker that is lost takes the job back to its last checkpoint (or its
+// beginning) in a new generation, as often as failure.max_restarts allows
+// without getting further. A worker that is away may come back until its budget
+// runs out; nothing changes for the others.
+//
+// What a successor of this process needs is stored as it goes: the state with
+// every change, the progress at least once a second; workers keep what is not
+// acknowledged and send it again.
 //
 // Its owner (JobRunner; tests directly) calls from one thread. It sends to
 // workers through the roster, tells the world through the event log, and never
@@ -15,7 +25,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,9 +36,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "coordinator/background/checkpoint_book.h"
 #include "coordinator/background/event_log.h"
 #include "coordinator/background/job_message.h"
 #include "coordinator/background/log_book.h"
+#include "coordinator/background/metric_sink.h"
 #include "coordinator/background/step_aggregator.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
@@ -54,6 +68,7 @@ struct JobServices {
   EventLog* events = nullptr;
   LogBook* logs = nullptr;
   Clock* clock = nullptr;
+  MetricSink* metrics = nullptr;  // may be null
   /// The name of this machine, where layer costs are measured.
   std::string host;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
@@ -76,8 +91,12 @@ class JobActor {
   JobActor(v1::Job job, JobServices services,
            std::function<void(const v1::JobSpec&)> start_profile);
 
-  /// Called once, before Handle.
-  void Start();
+  /// Called once, before Handle: either, for a job that waits for workers...
+  void Start(const std::optional<v1::JobProgress>& progress = std::nullopt);
+  /// ... or, for one that a former coordinator was running: its workers go on,
+  /// and come back.
+  void GoOn(const std::optional<v1::Plan>& plan,
+            const std::optional<v1::JobProgress>& progress);
   void Handle(const JobMessage& message);
   /// The job has its final state and holds no worker.
   bool is_done() const { return phase_ == Phase::kDone; }
@@ -90,75 +109,160 @@ class JobActor {
     kProfiling,
     kStarting,
     kRunning,
-    kStopping,  // cancelled, the workers end at their next step
-    kDraining,  // final state reached, some workers not free yet
+    kStopping,   // cancelled, the workers end at their next step
+    kPausing,    // the workers end at their next step, with a checkpoint
+    kGoingBack,  // a worker was lost, the others end at once
+    kDraining,   // state of rest reached, some workers not free yet
     kDone,
   };
   struct Member {
     WorkerInfo info;
     bool is_assigned = false;
     bool is_free = false;  // done, gone or released
+    bool is_away = false;
+    bool is_leaving = false;  // is sent away when it is free
     std::optional<v1::AssignmentReady> ready;
+    std::optional<v1::AssignmentDone> done;
     int64_t steps_done = 0;
+    int64_t last_sequence = 0;
+    int64_t acknowledged = 0;
+  };
+  /// A change of knobs on its way through the workers.
+  struct PendingTuning {
+    v1::Tuning next;
+    TuningRequested request;
+    std::vector<bool> is_prepared;  // by rank
+    bool is_decided = false;
+    Nanos patience_end{0};
   };
 
-  void On(const WorkerSpoke& spoke);
-  void On(const WorkerGone& gone);
+  // job_actor.cc: from waiting to the first step.
   void On(const RosterChanged&);
-  void On(const Tick&);
-  void On(const CancelRequested& cancel);
   void On(const Profiled& profiled);
-
   void TryToStart();
   void AnnounceMissing(const Reservation& reservation);
   void Begin(std::vector<WorkerInfo> workers);
-  void PlanAndAssign(const v1::StageProfile& profile);
+  std::vector<WorkerInfo> ByFormerRank(std::vector<WorkerInfo> workers) const;
+  void Profile();
+  void MakePlan(const v1::StageProfile& profile);
+  void Assign();
   void OnReady(int rank, const v1::AssignmentReady& ready);
   absl::Status CompareData() const;
+  absl::Status CompareRestored() const;
   void StartTraining();
+  AggregatorShape Shape() const;
+  void MakeBook();
+  WorkerDemand Demand() const;
+
+  // job_actor_running.cc: what workers say while they train.
+  void On(const WorkerSpoke& spoke);
   void OnStep(int rank, const v1::StepReport& report);
   void OnValidation(int rank, const v1::ValidationReport& report);
-  void OnDone(int rank, const v1::AssignmentDone& done);
+  void OnShards(int rank, const v1::CheckpointShards& shards);
+  void OnStored(int rank, const v1::CheckpointStored& stored);
   void OnLog(const Member& member, const v1::LogRecord& log);
-  void OnAllDone();
+  void On(const CheckpointRequested& request);
+  void On(const TraceRequested& request);
+  void SendCommit(const v1::CommitCheckpoint& commit);
+  void NoteFailedCheckpoint();
+  void On(const Tick&);
+  v1::JobProgress Progress() const;
+  double WallSeconds() const;
+  void SaveProgress();
+  void Acknowledge();
 
+  // job_actor_tuning.cc
+  void On(const TuningRequested& request);
+  void BeginTuning(const TuningRequested& request);
+  void OnTuningAnswer(int rank, const v1::TuningAnswer& answer);
+  void OnTuningApplied(const v1::TuningApplied& applied);
+  void DecideTuning(bool commit);
+  void ResendTuning(const Member& member);
+  void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
+  std::string TuningJson() const;
+
+  // job_actor_recovery.cc
+  void On(const WorkerGone& gone);
+  void On(const WorkerReturned& returned);
+  void On(const WorkerLeaves& leaves);
+  void On(const PauseRequested& pause);
+  void Lose(int rank, const std::string& why);
+  /// Those that are away and whose peers miss them are lost.
+  void LoseTheMissed();
+  void BeginPause(const std::string& reason);
+  void OnPaused();
+  Nanos StopPatience() const;
+  void GoBack(const std::string& reason);
+  void WaitAgain(const std::string& reason);
+
+  // job_actor_end.cc
+  void On(const CancelRequested& cancel);
+  void OnDone(int rank, const v1::AssignmentDone& done);
+  void OnAllDone();
   void Fail(const std::string& reason);
   void Finish(v1::JobState state, const std::string& reason);
-  void StopMembers(const std::string& reason, bool is_at_once);
+  void StopMembers(const std::string& reason, bool is_at_once,
+                   bool writes_checkpoint = false);
+  void SendStop(const Member& member, const std::string& reason,
+                bool is_at_once, bool writes_checkpoint);
   void Drain();
   void Free(Member* member);
   bool AllFree() const;
+  /// Sends away those that have not stopped in time.
+  void DismissTheRest();
 
   /// Stores the job as it is now with an event of kind "state".
   absl::Status RecordState(v1::JobState state, const std::string& text);
   void RecordEvent(const std::string& kind, const std::string& text);
   /// Stores the job as it is now and, if given, the event.
   void Record(std::optional<v1::JobEvent> event);
+  absl::Status Store(JobChange change);
+  bool IsTraining() const {
+    return phase_ == Phase::kRunning || phase_ == Phase::kStopping ||
+           phase_ == Phase::kPausing;
+  }
   int RankOf(const std::string& worker_id) const;  // -1: not a member
   std::string Describe(const Member& member) const;
+  void SendToAll(const v1::CoordinatorMessage& message);
 
   const JobServices services_;
   const std::function<void(const v1::JobSpec&)> start_profile_;
   const Nanos detection_budget_;
   v1::Job job_;
   Phase phase_ = Phase::kWaiting;
-  std::vector<Member> members_;  // by rank
+  bool is_profiling_ = false;
+  std::vector<Member> members_;              // by rank
+  std::map<std::string, int> former_ranks_;  // of the generation before
   std::unique_ptr<StepAggregator> aggregator_;
+  std::unique_ptr<CheckpointBook> book_;
+  std::vector<v1::CheckpointFolder> checkpoints_;  // while there is no book
+  std::vector<v1::CommittedRange> ledger_;
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};
   std::optional<Nanos> running_since_;
+  double former_wall_seconds_ = 0;  // of a former coordinator
   /// When the present phase's patience ends.
   Nanos patience_end_{0};
   bool is_stop_at_once_ = false;
   bool is_stopped_early_ = false;
   std::string cancel_reason_;
   std::string stop_trouble_;
+  /// What kPausing and kGoingBack lead to: another try, or rest.
+  bool starts_again_ = false;
+  std::string pause_reason_;
+  int restarts_in_vain_ = 0;
+  int64_t furthest_at_restart_ = -1;
   Nanos waiting_since_{0};
   std::string announced_;
   /// The first error that is a peer's consequence, and until when to wait for
   /// its cause.
   std::optional<std::string> consequence_;
   Nanos consequence_until_{0};
+  bool is_progress_dirty_ = false;
+  Nanos progress_saved_{0};
+  v1::Tuning tuning_;
+  std::optional<PendingTuning> pending_tuning_;
+  std::deque<TuningRequested> waiting_tunings_;
 };
 
 }  // namespace deltapipe

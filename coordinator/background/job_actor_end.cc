@@ -14,9 +14,16 @@ void JobActor::OnDone(int rank, const v1::AssignmentDone& done) {
   Member& member = members_[static_cast<size_t>(rank)];
   if (!member.is_assigned || member.is_free) return;
   aggregator_->SetBytes(rank, done.bytes());
+  member.done = done;
   Free(&member);
   if (phase_ == Phase::kDraining) {
+    Acknowledge();
     Drain();
+    return;
+  }
+  if (phase_ == Phase::kGoingBack) {
+    Acknowledge();
+    if (AllFree()) WaitAgain(job_.reason());
     return;
   }
   if (!done.model_path().empty()) {
@@ -31,7 +38,7 @@ void JobActor::OnDone(int rank, const v1::AssignmentDone& done) {
   if (done.error_code() != 0) {
     const std::string error =
         absl::StrCat(Describe(member), ": ", done.error_message());
-    if (phase_ == Phase::kStopping) {
+    if (phase_ == Phase::kStopping || phase_ == Phase::kPausing) {
       is_stopped_early_ = true;
       if (stop_trouble_.empty() && !done.is_consequence()) {
         stop_trouble_ = error;
@@ -44,20 +51,31 @@ void JobActor::OnDone(int rank, const v1::AssignmentDone& done) {
       consequence_ = error;
       consequence_until_ =
           services_.clock->Now() + detection_budget_ + std::chrono::seconds(1);
+      LoseTheMissed();
+      if (phase_ != Phase::kRunning && phase_ != Phase::kStarting) return;
     }
   }
-  if (AllFree()) OnAllDone();
+  if (AllFree()) {
+    OnAllDone();
+  } else {
+    SaveProgress();
+  }
 }
 
 void JobActor::OnAllDone() {
-  if (phase_ == Phase::kStopping && is_stopped_early_) {
+  const bool is_paused =
+      phase_ == Phase::kPausing &&
+      (is_stopped_early_ || is_stop_at_once_ || consequence_.has_value());
+  if (is_paused) {
+    OnPaused();
+  } else if (phase_ == Phase::kStopping && is_stopped_early_) {
     Finish(v1::JOB_STATE_CANCELLED,
            stop_trouble_.empty()
                ? cancel_reason_
                : absl::StrCat(cancel_reason_,
                               "; trouble while stopping: ", stop_trouble_));
   } else if (consequence_.has_value()) {
-    Fail(*consequence_);
+    GoBack(*consequence_);
   } else if (is_stopped_early_) {
     Fail("the workers stopped early, though nobody had asked them to");
   } else {
@@ -67,34 +85,29 @@ void JobActor::OnAllDone() {
   }
 }
 
-void JobActor::On(const WorkerGone& gone) {
-  const int rank = RankOf(gone.departed.worker.id);
-  if (rank < 0) return;
-  Member& member = members_[static_cast<size_t>(rank)];
-  if (member.is_free) return;
-  member.is_free = true;  // gone from the roster as well
-  const std::string lost =
-      absl::StrCat(Describe(member), " was lost ",
-                   running_since_.has_value()
-                       ? absl::StrCat("at step ", member.steps_done + 1)
-                       : std::string("before the first step"),
-                   ": ", gone.departed.reason);
-  if (phase_ == Phase::kDraining) {
-    Drain();
-  } else if (phase_ == Phase::kStopping) {
-    is_stopped_early_ = true;
-    if (stop_trouble_.empty()) stop_trouble_ = lost;
-    StopMembers(lost, /*is_at_once=*/true);
-    if (AllFree()) OnAllDone();
-  } else {
-    Fail(lost);
-  }
-}
-
 void JobActor::On(const CancelRequested& cancel) {
   const std::string reason = cancel.reason.empty()
                                  ? std::string("cancelled")
                                  : absl::StrCat("cancelled: ", cancel.reason);
+  if (phase_ == Phase::kDraining || phase_ == Phase::kDone) {
+    cancel.reply(absl::FailedPreconditionError(
+        absl::StrCat("job '", job_.id(), "' is ", StateName(job_.state()),
+                     " already (", job_.reason(), "): nothing to cancel")));
+    return;
+  }
+  if (phase_ != Phase::kStopping) {
+    // Whoever is answered must be obeyed, also by a successor.
+    job_.set_wish(v1::JOB_WISH_CANCEL);
+    job_.set_wish_reason(reason);
+    const absl::Status stored =
+        Store(JobChange{job_.id(), job_, std::nullopt, std::nullopt});
+    if (!stored.ok()) {
+      job_.clear_wish();
+      cancel.reply(stored);
+      return;
+    }
+  }
+  cancel.reply(absl::OkStatus());
   switch (phase_) {
     case Phase::kWaiting:
       services_.roster->StopWaiting(job_.id());
@@ -102,19 +115,18 @@ void JobActor::On(const CancelRequested& cancel) {
       return;
     case Phase::kProfiling:
     case Phase::kStarting:
+    case Phase::kGoingBack:
       Finish(v1::JOB_STATE_CANCELLED, reason);
       return;
-    case Phase::kRunning: {
+    case Phase::kPausing:
+    case Phase::kRunning:
       phase_ = Phase::kStopping;
       cancel_reason_ = reason;
       RecordEvent("worker",
                   absl::StrCat(reason, "; workers end at their next step"));
       StopMembers(reason, /*is_at_once=*/false);
-      // Two steps (a wait for data is ten), and time to write the model.
-      patience_end_ = services_.clock->Now() + std::chrono::seconds(10) +
-                      WaitForData(plan_) / 5 + LongestModelWrite(plan_);
+      patience_end_ = services_.clock->Now() + StopPatience();
       return;
-    }
     case Phase::kStopping:
     case Phase::kDraining:
     case Phase::kDone:
@@ -128,11 +140,11 @@ void JobActor::Fail(const std::string& reason) {
 
 void JobActor::Finish(v1::JobState state, const std::string& reason) {
   job_.set_end_time_millis(services_.clock->WallMillis());
+  job_.clear_wish();
+  job_.clear_wish_reason();
   if (running_since_.has_value()) {
     *job_.mutable_result() = aggregator_->Result();
-    job_.mutable_result()->set_wall_seconds(
-        std::chrono::duration<double>(services_.clock->Now() - *running_since_)
-            .count());
+    job_.mutable_result()->set_wall_seconds(WallSeconds());
   }
   phase_ = Phase::kDraining;
   patience_end_ = services_.clock->Now() + kDrainTime;
@@ -154,20 +166,41 @@ void JobActor::Finish(v1::JobState state, const std::string& reason) {
     services_.events->Publish(job_.id(), std::move(event));
   }
   services_.logs->Wake();
+  EndTuning(absl::FailedPreconditionError(
+      absl::StrCat("job '", job_.id(), "' has ended: ", reason)));
   Drain();
 }
 
-void JobActor::StopMembers(const std::string& reason, bool is_at_once) {
+void JobActor::StopMembers(const std::string& reason, bool is_at_once,
+                           bool writes_checkpoint) {
+  for (const Member& member : members_) {
+    if (member.is_assigned && !member.is_free) {
+      SendStop(member, reason, is_at_once, writes_checkpoint);
+    }
+  }
+}
+
+void JobActor::SendStop(const Member& member, const std::string& reason,
+                        bool is_at_once, bool writes_checkpoint) {
   v1::CoordinatorMessage message;
   v1::StopTraining& stop = *message.mutable_stop();
   stop.set_job_id(job_.id());
   stop.set_generation(job_.generation());
   stop.set_reason(reason);
   stop.set_at_once(is_at_once);
-  for (const Member& member : members_) {
-    if (member.is_assigned && !member.is_free) {
-      services_.roster->Send(member.info.id, message);
-    }
+  stop.set_writes_checkpoint(writes_checkpoint);
+  services_.roster->Send(member.info.id, message);
+}
+
+void JobActor::DismissTheRest() {
+  for (Member& member : members_) {
+    if (member.is_free) continue;
+    LOG_WARNING << job_.id() << ": " << Describe(member)
+                << " did not stop within " << FormatDuration(kDrainTime)
+                << " and is sent away";
+    services_.roster->Dismiss(member.info.id,
+                              "did not stop when it was asked to");
+    member.is_free = true;
   }
 }
 
@@ -177,7 +210,11 @@ void JobActor::Drain() {
 
 void JobActor::Free(Member* member) {
   member->is_free = true;
-  services_.roster->Release(member->info.id, job_.id());
+  if (member->is_leaving) {
+    services_.roster->Dismiss(member->info.id, "leaves, as it asked to");
+  } else {
+    services_.roster->Release(member->info.id, job_.id());
+  }
 }
 
 bool JobActor::AllFree() const {

@@ -6,15 +6,16 @@
 
 namespace deltapipe {
 
-JobRunner::JobRunner(const v1::Job& job, JobServices services,
+JobRunner::JobRunner(const StoredJob& job, bool goes_on, JobServices services,
                      Profiler profiler)
     : profiler_(std::move(profiler)),
       actor_(
-          job, std::move(services),
+          job.job, std::move(services),
           profiler_ == nullptr
               ? std::function<void(const v1::JobSpec&)>()
               : [this](const v1::JobSpec& spec) { StartProfile(spec); }),
-      thread_(absl::StrCat("job ", job.id()), [this] { Run(); }) {}
+      thread_(absl::StrCat("job ", job.job.id()),
+              [this, job, goes_on] { Run(job, goes_on); }) {}
 
 JobRunner::~JobRunner() {
   Stop();
@@ -45,6 +46,7 @@ void JobRunner::StartProfile(const v1::JobSpec& spec) {
     MutexLock lock(&mutex_);
     is_profiling_ = true;
   }
+  profile_thread_.Join();  // that of an earlier try has answered
   profile_thread_ = Thread("profile", [this, spec] {
     absl::StatusOr<v1::StageProfile> profile = profiler_(spec);
     MutexLock lock(&mutex_);
@@ -54,8 +56,12 @@ void JobRunner::StartProfile(const v1::JobSpec& spec) {
   });
 }
 
-void JobRunner::Run() {
-  actor_.Start();
+void JobRunner::Run(const StoredJob& job, bool goes_on) {
+  if (goes_on) {
+    actor_.GoOn(job.plan, job.progress);
+  } else {
+    actor_.Start(job.progress);
+  }
   while (!actor_.is_done()) {
     std::deque<JobMessage> messages;
     {

@@ -23,8 +23,10 @@ using Profiler =
 
 class JobRunner {
  public:
-  /// Starts the job's thread. `profiler` may be null.
-  JobRunner(const v1::Job& job, JobServices services, Profiler profiler);
+  /// Starts the job's thread. `profiler` may be null. `goes_on`: a former
+  /// coordinator was running the job (JobActor::GoOn).
+  JobRunner(const StoredJob& job, bool goes_on, JobServices services,
+            Profiler profiler);
   /// Ends the thread where it stands; the stored job stays as it is. Waits for
   /// a profiler that is at work.
   ~JobRunner();
@@ -37,7 +39,7 @@ class JobRunner {
   int64_t step() const { return actor_.step(); }
 
  private:
-  void Run();
+  void Run(const StoredJob& job, bool goes_on);
   void StartProfile(const v1::JobSpec& spec);
 
   const Profiler profiler_;

@@ -6,7 +6,9 @@
 #ifndef DELTAPIPE_COORDINATOR_BACKGROUND_JOB_SUPERVISOR_H_
 #define DELTAPIPE_COORDINATOR_BACKGROUND_JOB_SUPERVISOR_H_
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,15 +29,34 @@ class JobSupervisor {
       : services_(std::move(services)), profiler_(std::move(profiler)) {}
   ~JobSupervisor() { Stop(); }
 
-  /// What a former coordinator left: jobs that it was running are FAILED,
-  /// PENDING ones wait for workers again, in the order of their submission.
-  absl::Status Recover();
+  /// What a former coordinator left: PENDING jobs wait for workers again, in
+  /// the order of their submission. With `awaits_return`, the workers of jobs
+  /// that it was running go on and come back; else those jobs are FAILED.
+  absl::Status Recover(bool awaits_return);
 
   /// Stores the job and starts its runner; a known request id returns the job
   /// it belongs to.
   absl::StatusOr<v1::Job> Submit(const NewJob& job);
-  /// False if the job has no runner: it is finished.
-  bool Cancel(const std::string& job_id, const std::string& reason);
+  // Each returns once what was asked for is stored. NOT_FOUND: the job has no
+  // runner, it is at rest; FAILED_PRECONDITION: not in its state; UNAVAILABLE:
+  // the coordinator is shutting down.
+  absl::Status Cancel(const std::string& job_id, const std::string& reason);
+  absl::Status Pause(const std::string& job_id, const std::string& reason);
+  absl::Status RequestCheckpoint(const std::string& job_id);
+  absl::Status RequestTrace(const std::string& job_id, int steps);
+  /// A job at rest waits for workers again, to go on from its last checkpoint.
+  /// FAILED_PRECONDITION: it is not at rest, or has succeeded. The errors of
+  /// the store.
+  absl::StatusOr<v1::Job> Resume(const std::string& job_id);
+  /// A paused job ends for good. FAILED_PRECONDITION: it is not paused.
+  absl::StatusOr<v1::Job> CancelPaused(const std::string& job_id,
+                                       const std::string& reason);
+  /// An idle worker is sent away, the job of a busy one goes on without it.
+  /// NOT_FOUND.
+  absl::Status DrainWorker(const std::string& worker_id,
+                           const std::string& reason);
+  /// False if the job has no runner.
+  bool Post(const std::string& job_id, JobMessage message);
   /// Of a running job; the stored step is that of the last change of state.
   std::optional<int64_t> LiveStep(const std::string& job_id);
 
@@ -51,17 +72,25 @@ class JobSupervisor {
   /// runners. `elapsed` is the time since the last call, `expected` what it
   /// should be.
   void OnTick(Nanos elapsed, Nanos expected);
+  /// Workers that left while a job held them.
+  int64_t num_workers_lost() const { return num_workers_lost_; }
   /// Ends all runners; stored jobs stay as they are. Idempotent.
   void Stop();
 
  private:
-  void StartRunner(const v1::Job& job);
-  void PostTo(const std::string& job_id, JobMessage message);
+  using MakeMessage = std::function<JobMessage(CommandReply)>;
+
+  void StartRunner(const StoredJob& job, bool goes_on);
+  /// Of a job without a runner.
+  absl::Status RecordState(v1::JobState state, const std::string& reason,
+                           v1::Job* job);
+  absl::Status Ask(const std::string& job_id, const MakeMessage& make);
   void PostToAll(const JobMessage& message);
   void TellGone(const DepartedWorker& departed);
 
   const JobServices services_;
   const Profiler profiler_;
+  std::atomic<int64_t> num_workers_lost_{0};
   Mutex mutex_;
   // shared_ptr: a poster may hold one while the supervisor buries it.
   std::map<std::string, std::shared_ptr<JobRunner>> runners_

@@ -13,6 +13,25 @@ namespace {
 /// Steps over which the reported rate is averaged.
 constexpr size_t kRateSteps = 20;
 
+void AddTo(const v1::ByteCounters& bytes, v1::ByteCounters* total) {
+  total->set_activation_raw(total->activation_raw() + bytes.activation_raw());
+  total->set_activation_wire(total->activation_wire() +
+                             bytes.activation_wire());
+  total->set_gradient_raw(total->gradient_raw() + bytes.gradient_raw());
+  total->set_gradient_wire(total->gradient_wire() + bytes.gradient_wire());
+  total->set_evaluation_wire(total->evaluation_wire() +
+                             bytes.evaluation_wire());
+  total->set_other_wire(total->other_wire() + bytes.other_wire());
+}
+
+void AddTo(const v1::FaultCounters& faults, v1::FaultCounters* total) {
+  total->set_frames_resent(total->frames_resent() + faults.frames_resent());
+  total->set_bad_checksums(total->bad_checksums() + faults.bad_checksums());
+  total->set_gaps(total->gaps() + faults.gaps());
+  total->set_keyframes(total->keyframes() + faults.keyframes());
+  total->set_refused(total->refused() + faults.refused());
+}
+
 }  // namespace
 
 StepAggregator::StepAggregator(AggregatorShape shape)
@@ -74,30 +93,108 @@ absl::Status StepAggregator::CompareWeights(const Step& step) const {
 }
 
 v1::ByteCounters StepAggregator::TotalBytes() const {
-  v1::ByteCounters total;
-  for (const v1::ByteCounters& bytes : bytes_) {
-    total.set_activation_raw(total.activation_raw() + bytes.activation_raw());
-    total.set_activation_wire(total.activation_wire() +
-                              bytes.activation_wire());
-    total.set_gradient_raw(total.gradient_raw() + bytes.gradient_raw());
-    total.set_gradient_wire(total.gradient_wire() + bytes.gradient_wire());
-    total.set_evaluation_wire(total.evaluation_wire() +
-                              bytes.evaluation_wire());
-    total.set_other_wire(total.other_wire() + bytes.other_wire());
-  }
+  v1::ByteCounters total = former_bytes_;
+  for (const v1::ByteCounters& bytes : bytes_) AddTo(bytes, &total);
   return total;
 }
 
 v1::FaultCounters StepAggregator::TotalFaults() const {
-  v1::FaultCounters total;
-  for (const v1::FaultCounters& faults : faults_) {
-    total.set_frames_resent(total.frames_resent() + faults.frames_resent());
-    total.set_bad_checksums(total.bad_checksums() + faults.bad_checksums());
-    total.set_gaps(total.gaps() + faults.gaps());
-    total.set_keyframes(total.keyframes() + faults.keyframes());
-    total.set_refused(total.refused() + faults.refused());
-  }
+  v1::FaultCounters total = former_faults_;
+  for (const v1::FaultCounters& faults : faults_) AddTo(faults, &total);
   return total;
+}
+
+void StepAggregator::GoBackTo(int64_t step, int64_t samples_dropped,
+                              std::vector<std::string> worker_ids) {
+  former_bytes_ = TotalBytes();
+  former_faults_ = TotalFaults();
+  bytes_.assign(bytes_.size(), {});
+  faults_.assign(faults_.size(), {});
+  shape_.worker_ids = std::move(worker_ids);
+  open_.clear();
+  validations_.clear();
+  last_steps_.assign(last_steps_.size(), step - 1);
+  num_complete_ = step;
+  last_complete_ = step - 1;
+  num_skipped_ = samples_dropped / std::max<int64_t>(shape_.batch_samples, 1);
+}
+
+void StepAggregator::Save(v1::JobProgress* progress) const {
+  for (size_t rank = 0; rank < last_steps_.size(); ++rank) {
+    if (progress->ranks_size() <= static_cast<int>(rank)) progress->add_ranks();
+    auto* saved = progress->mutable_ranks(static_cast<int>(rank));
+    saved->set_last_step(last_steps_[rank]);
+    *saved->mutable_bytes() = bytes_[rank];
+    *saved->mutable_faults() = faults_[rank];
+  }
+  for (const auto& [number, step] : open_) {
+    for (size_t rank = 0; rank < step.reports.size(); ++rank) {
+      if (!step.reports[rank].has_value()) continue;
+      auto* saved = progress->add_open_reports();
+      saved->set_rank(static_cast<int>(rank));
+      *saved->mutable_report() = *step.reports[rank];
+    }
+  }
+  for (const auto& [number, reports] : validations_) {
+    for (size_t replica = 0; replica < reports.size(); ++replica) {
+      if (!reports[replica].has_value()) continue;
+      auto* saved = progress->add_open_validations();
+      saved->set_rank((shape_.num_stages - 1) * shape_.num_replicas +
+                      static_cast<int>(replica));
+      *saved->mutable_report() = *reports[replica];
+    }
+  }
+  progress->set_num_complete(num_complete_);
+  progress->set_last_complete(last_complete_);
+  progress->set_num_skipped(num_skipped_);
+  progress->set_total_tokens(total_tokens_);
+  progress->set_total_seconds(total_seconds_);
+  progress->set_train_loss(train_loss_);
+  progress->set_validation_loss(validation_loss_);
+  *progress->mutable_step_seconds() = {step_seconds_.begin(),
+                                       step_seconds_.end()};
+  *progress->mutable_step_tokens() = {step_tokens_.begin(), step_tokens_.end()};
+  *progress->mutable_former_bytes() = former_bytes_;
+  *progress->mutable_former_faults() = former_faults_;
+}
+
+absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
+  if (progress.ranks_size() != num_ranks_) {
+    return absl::InternalError(absl::StrCat("the stored progress is of ",
+                                            progress.ranks_size(),
+                                            " ranks, expected ", num_ranks_));
+  }
+  num_complete_ = progress.num_complete();
+  last_complete_ = progress.last_complete();
+  num_skipped_ = progress.num_skipped();
+  total_tokens_ = progress.total_tokens();
+  total_seconds_ = progress.total_seconds();
+  train_loss_ = progress.train_loss();
+  validation_loss_ = progress.validation_loss();
+  step_seconds_.assign(progress.step_seconds().begin(),
+                       progress.step_seconds().end());
+  step_tokens_.assign(progress.step_tokens().begin(),
+                      progress.step_tokens().end());
+  former_bytes_ = progress.former_bytes();
+  former_faults_ = progress.former_faults();
+  for (int rank = 0; rank < num_ranks_; ++rank) {
+    const auto& saved = progress.ranks(rank);
+    const size_t index = static_cast<size_t>(rank);
+    last_steps_[index] = saved.last_step();
+    bytes_[index] = saved.bytes();
+    faults_[index] = saved.faults();
+  }
+  for (const auto& saved : progress.open_reports()) {
+    if (saved.rank() < 0 || saved.rank() >= num_ranks_) continue;
+    Step& step = open_[saved.report().step()];
+    step.reports.resize(static_cast<size_t>(num_ranks_));
+    step.reports[static_cast<size_t>(saved.rank())] = saved.report();
+    ++step.num_reports;
+  }
+  for (const auto& saved : progress.open_validations()) {
+    AddValidation(saved.rank(), saved.report());
+  }
+  return absl::OkStatus();
 }
 
 v1::StepSummary StepAggregator::Summarise(const Step& step) {
@@ -156,6 +253,10 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
   total_seconds_ += total_seconds;
   step_seconds_.push_back(static_cast<float>(summary.step_seconds()));
   step_tokens_.push_back(tokens / num_steps);
+  if (step_seconds_.size() > kMaxTimedSteps) {
+    step_seconds_.pop_front();
+    step_tokens_.pop_front();
+  }
   double seconds = 0;
   int64_t recent_tokens = 0;
   const size_t num_recent = std::min(kRateSteps, step_seconds_.size());
@@ -225,7 +326,7 @@ v1::JobResult StepAggregator::Result() const {
                              shape_.batch_samples);
   result.set_samples_dropped(num_skipped_ * shape_.batch_samples);
   if (!step_seconds_.empty()) {
-    std::vector<float> seconds = step_seconds_;
+    std::vector<float> seconds(step_seconds_.begin(), step_seconds_.end());
     const auto middle =
         seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
     std::nth_element(seconds.begin(), middle, seconds.end());

@@ -8,6 +8,7 @@
 #define DELTAPIPE_COORDINATOR_BACKGROUND_STEP_AGGREGATOR_H_
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -40,6 +41,8 @@ class StepAggregator {
   /// Reports that ranks may be apart; a worker that runs further ahead is
   /// broken.
   static constexpr size_t kMaxOpenReports = 4096;
+  /// The last steps that the median of their times is over.
+  static constexpr size_t kMaxTimedSteps = 4096;
 
   explicit StepAggregator(AggregatorShape shape);
 
@@ -55,6 +58,15 @@ class StepAggregator {
       int rank, const v1::ValidationReport& report);
   /// The final byte counts of a rank.
   void SetBytes(int rank, const v1::ByteCounters& bytes);
+
+  /// The job goes back to where `step` steps are done, on these workers, whose
+  /// counters begin at 0. What went through the sockets before stays counted.
+  void GoBackTo(int64_t step, int64_t samples_dropped,
+                std::vector<std::string> worker_ids);
+
+  void Save(v1::JobProgress* progress) const;
+  /// Goes on as the one that was saved. INTERNAL if that had another shape.
+  absl::Status Load(const v1::JobProgress& progress);
 
   /// Steps that all ranks have reported.
   int64_t num_complete() const { return num_complete_; }
@@ -73,16 +85,18 @@ class StepAggregator {
   int StageOf(int rank) const { return rank / shape_.num_replicas; }
   std::string Describe(int rank) const;
 
-  const AggregatorShape shape_;
+  AggregatorShape shape_;
   const int num_ranks_;
   std::map<int64_t, Step> open_;
   std::map<int64_t, std::vector<std::optional<v1::ValidationReport>>>
       validations_;
   std::vector<int64_t> last_steps_;
-  std::vector<v1::ByteCounters> bytes_;    // by rank, since the start
+  std::vector<v1::ByteCounters> bytes_;    // by rank, of this generation
   std::vector<v1::FaultCounters> faults_;  // likewise
-  std::vector<float> step_seconds_;        // of complete reports, per step
-  std::vector<int64_t> step_tokens_;
+  v1::ByteCounters former_bytes_;          // of earlier ones
+  v1::FaultCounters former_faults_;
+  std::deque<float> step_seconds_;  // of complete reports, per step
+  std::deque<int64_t> step_tokens_;
   int64_t num_complete_ = 0;
   int64_t last_complete_ = -1;
   int64_t num_skipped_ = 0;

@@ -238,5 +238,60 @@ TEST(StepAggregatorTest, StepsMayCountFromZero) {
   EXPECT_EQ(aggregator.Result().steps(), 1);
 }
 
+TEST(StepAggregatorTest, GoesBackAndCountsWhatWentThroughTheSocketsBefore) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int64_t step = 0; step < 3; ++step) {
+    for (int rank = 0; rank < 4; ++rank) {
+      v1::StepReport report = ReportOf(rank, step);
+      report.mutable_bytes()->set_gradient_wire(100 * (step + 1));
+      ASSERT_TRUE(aggregator.Add(rank, report).ok());
+    }
+  }
+
+  aggregator.GoBackTo(1, 0, {"worker-1", "worker-2", "worker-3", "worker-9"});
+  EXPECT_EQ(aggregator.num_complete(), 1);
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOf(rank, 1);
+    report.mutable_bytes()->set_gradient_wire(7);
+    ASSERT_TRUE(aggregator.Add(rank, report).ok());
+  }
+
+  EXPECT_EQ(aggregator.num_complete(), 2);
+  EXPECT_EQ(aggregator.Result().gradient_wire_bytes(), 4 * 300 + 4 * 7);
+}
+
+TEST(StepAggregatorTest, ASuccessorGoesOnWhereItWasSaved) {
+  StepAggregator aggregator(TwoByTwo());
+  StepAggregator whole(TwoByTwo());
+  v1::ValidationReport validation;
+  validation.set_step(5);
+  validation.set_loss(2);
+  validation.set_tokens(10);
+  for (int rank = 0; rank < 4; ++rank) {
+    ASSERT_TRUE(aggregator.Add(rank, ReportOf(rank, 0)).ok());
+    ASSERT_TRUE(whole.Add(rank, ReportOf(rank, 0)).ok());
+  }
+  ASSERT_TRUE(aggregator.Add(0, ReportOf(0, 1)).ok());
+  ASSERT_TRUE(whole.Add(0, ReportOf(0, 1)).ok());
+  aggregator.AddValidation(2, validation);
+  v1::JobProgress progress;
+  aggregator.Save(&progress);
+
+  StepAggregator successor(TwoByTwo());
+  ASSERT_TRUE(successor.Load(progress).ok());
+
+  for (int rank = 1; rank < 4; ++rank) {
+    const auto expected = whole.Add(rank, ReportOf(rank, 1));
+    const auto summary = successor.Add(rank, ReportOf(rank, 1));
+    ASSERT_TRUE(summary.ok()) << summary.status();
+    ASSERT_EQ(summary->has_value(), rank == 3);
+    if (rank == 3) {
+      EXPECT_EQ((*summary)->DebugString(), (*expected)->DebugString());
+    }
+  }
+  EXPECT_EQ(successor.Result().DebugString(), whole.Result().DebugString());
+  EXPECT_TRUE(successor.AddValidation(3, validation).has_value());
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -1,0 +1,543 @@
+// How a job survives the loss of workers, pauses and the coordinator's restart,
+// and how its knobs change.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/checkpoint/manifest.h"
+#include "coordinator/background/job_actor_fixture.h"
+#include "coordinator/tuning/tuning_state.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class JobActorRecoveryTest : public JobActorFixture {
+ protected:
+  explicit JobActorRecoveryTest(bool awaits_return = false)
+      : JobActorFixture(awaits_return) {
+    spec_.mutable_failure()->set_max_restarts(2);
+    spec_.mutable_train()->set_steps(100);
+    spec_.mutable_checkpoint()->set_keep(2);
+    plan_->plan.set_num_stages(2);
+    plan_->plan.set_num_replicas(2);
+    plan_->plan.set_num_microbatches(2);
+    plan_->plan.set_microbatch_samples(2);
+    plan_->plan.set_activation_codec("int(8)");
+    plan_->plan.set_activation_gradient_codec("int(8)");
+    plan_->plan.set_gradient_codec("none");
+    plan_->plan.set_predicted_step_seconds(0.1);
+    plan_->plan.add_links()->set_boundary(0);
+  }
+
+  /// Every rank's part of a checkpoint and its answer to the manifest.
+  void WriteCheckpoint(int64_t step) {
+    for (int rank = 0; rank < 4; ++rank) Say(rank, PartOf(rank, step));
+    for (int rank = 0; rank < 4; ++rank) Say(rank, StoredOf(step));
+  }
+  v1::WorkerMessage PartOf(int rank, int64_t step) {
+    v1::WorkerMessage message;
+    Fill(message.mutable_shards());
+    message.mutable_shards()->set_step(step);
+    v1::CheckpointFile* file = message.mutable_shards()->add_files();
+    file->set_name(absl::StrCat("rank-", rank, ".safetensors"));
+    file->set_bytes(10);
+    file->set_digest("00000000000000aa");
+    return message;
+  }
+  v1::WorkerMessage StoredOf(int64_t step) {
+    v1::WorkerMessage message;
+    Fill(message.mutable_stored());
+    message.mutable_stored()->set_step(step);
+    return message;
+  }
+  v1::WorkerMessage StoppedOf() { return ErrorOf("stopped", true); }
+  /// All assigned workers get ready, from a checkpoint of that step.
+  void GetReady(int64_t restored_step) {
+    generation_ = Job().generation();
+    for (int rank = 0; rank < 4; ++rank) {
+      v1::WorkerMessage message = ReadyOf(99);
+      message.mutable_ready()->set_restored_step(restored_step);
+      message.mutable_ready()->set_restored_generation(1);
+      SayAs(Job().members(rank).worker_id(), message);
+    }
+  }
+  void StopAllThatAreLeft() {
+    const v1::Job job = Job();
+    for (const v1::JobMember& member : job.members()) {
+      SayAs(member.worker_id(), StoppedOf());
+    }
+  }
+  void SayAs(const std::string& worker_id, const v1::WorkerMessage& message) {
+    actor_->Handle(WorkerSpoke{worker_id, message});
+  }
+  /// What was sent of one kind since the last look.
+  std::vector<v1::CoordinatorMessage> SentTo(
+      int rank, v1::CoordinatorMessage::MessageCase kind) {
+    std::vector<v1::CoordinatorMessage> found;
+    for (const auto& message : JobActorFixture::SentTo(rank)) {
+      if (message.message_case() == kind) found.push_back(message);
+    }
+    return found;
+  }
+};
+
+TEST_F(JobActorRecoveryTest, ALostWorkerIsReplacedAndTrainingGoesOn) {
+  StartTraining();
+  for (int64_t step = 0; step < 7; ++step) ReportStep(step);
+  WriteCheckpoint(5);
+  ReportStep(7);
+  AddWorkers(1);  // a spare
+  const uint64_t before = Job().generation();
+
+  Lose(2);
+  for (int rank : {0, 1, 3}) Say(rank, StoppedOf());
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+  EXPECT_GT(Job().generation(), before);
+  // Those that stayed keep their ranks, and the files that belong to them.
+  EXPECT_EQ(Job().members(0).worker_id(), "worker-1");
+  EXPECT_EQ(Job().members(2).worker_id(), "worker-5");
+  EXPECT_EQ(Job().members(3).worker_id(), "worker-4");
+  const auto assigned = SentTo(0, v1::CoordinatorMessage::kAssignment);
+  ASSERT_EQ(assigned.size(), 1u);
+  EXPECT_TRUE(assigned[0].assignment().resume());
+  EXPECT_THAT(EventTexts("restart"),
+              ElementsAre(AllOf(
+                  HasSubstr("worker-3 (stage 1, replica 0"),
+                  HasSubstr("goes back to step 5, its last checkpoint"))));
+
+  GetReady(5);
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+  EXPECT_THAT(Job().reason(),
+              HasSubstr("from step 5 on (checkpoint step-000000005-g1)"));
+  EXPECT_EQ(Job().step(), 5);
+  EXPECT_EQ(Job().restarts(), 1);
+}
+
+TEST_F(JobActorRecoveryTest, WithoutASpareItWaitsAtTheHeadOfTheLine) {
+  StartTraining();
+  Lose(0);
+  for (int rank : {1, 2, 3}) Say(rank, StoppedOf());
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING);
+  AddWorkers(1);
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(Job().members(0).worker_id(), "worker-5");
+}
+
+TEST_F(JobActorRecoveryTest, AfterSomeTriesInVainItFails) {
+  StartTraining();
+  ReportStep(0);
+  for (int i = 0; i < 2; ++i) {
+    Lose(i);
+    StopAllThatAreLeft();
+    AddWorkers(1);
+    GetReady(0);
+    ASSERT_EQ(Job().state(), v1::JOB_STATE_RUNNING) << Job().reason();
+  }
+
+  Lose(2);
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_FAILED);
+  EXPECT_THAT(Job().reason(),
+              HasSubstr("started again 2 times without getting further than "
+                        "step 1 (failure.max_restarts)"));
+}
+
+TEST_F(JobActorRecoveryTest, GettingFurtherEarnsFurtherTries) {
+  StartTraining();
+  for (int i = 0; i < 4; ++i) {
+    const v1::Job job = Job();
+    for (int rank = 0; rank < 4; ++rank) {
+      SayAs(job.members(rank).worker_id(), StepOf(rank, i));
+    }
+    Lose(i);
+    StopAllThatAreLeft();
+    AddWorkers(1);
+    GetReady(i + 1);
+
+    EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING) << Job().reason();
+    EXPECT_EQ(Job().restarts(), i + 1);
+  }
+}
+
+TEST_F(JobActorRecoveryTest, PauseWritesACheckpointAndFreesTheWorkers) {
+  StartTraining();
+  ReportStep(0);
+  absl::Status answer = absl::UnknownError("not answered");
+  actor_->Handle(PauseRequested{
+      "dinner", [&](const absl::Status& status) { answer = status; }});
+
+  ASSERT_TRUE(answer.ok()) << answer;
+  EXPECT_EQ(Job().wish(), v1::JOB_WISH_PAUSE);
+  const auto stops = SentTo(1, v1::CoordinatorMessage::kStop);
+  ASSERT_EQ(stops.size(), 1u);
+  EXPECT_TRUE(stops[0].stop().writes_checkpoint());
+  EXPECT_FALSE(stops[0].stop().at_once());
+  ReportStep(1);
+  WriteCheckpoint(2);
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::WorkerMessage done = DoneOf(true);
+    done.mutable_done()->set_checkpoint_step(2);
+    Say(rank, done);
+  }
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_PAUSED);
+  EXPECT_EQ(Job().reason(), "paused: dinner, at step 2");
+  EXPECT_EQ(Job().checkpoint_step(), 2);
+  EXPECT_EQ(Job().wish(), v1::JOB_WISH_UNSPECIFIED);
+  EXPECT_EQ(NumIdle(), 4);
+  EXPECT_TRUE(actor_->is_done());
+}
+
+TEST_F(JobActorRecoveryTest, APauseThatCannotBeStoredIsRefused) {
+  StartTraining();
+  store_.FailCommits(absl::ResourceExhaustedError("disk full"));
+  absl::Status answer;
+  actor_->Handle(
+      PauseRequested{"", [&](const absl::Status& status) { answer = status; }});
+
+  EXPECT_EQ(answer.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(SentTo(0, v1::CoordinatorMessage::kStop), IsEmpty());
+}
+
+TEST_F(JobActorRecoveryTest, WithoutACheckpointThePauseIsOff) {
+  StartTraining();
+  actor_->Handle(PauseRequested{});
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::WorkerMessage part = PartOf(rank, 1);
+    if (rank == 2) part.mutable_shards()->set_error("No space left on device");
+    Say(rank, part);
+  }
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(Job().wish(), v1::JOB_WISH_UNSPECIFIED);
+  const auto commits = SentTo(3, v1::CoordinatorMessage::kCommitCheckpoint);
+  ASSERT_EQ(commits.size(), 1u);
+  EXPECT_EQ(commits[0].commit_checkpoint().manifest(), "");
+  EXPECT_THAT(EventTexts("warning"),
+              ElementsAre(HasSubstr("No space left on device"),
+                          HasSubstr("not paused, training goes on")));
+}
+
+TEST_F(JobActorRecoveryTest, AWorkerThatLeavesIsReplacedWithoutLosingAStep) {
+  StartTraining();
+  ReportStep(0);
+  AddWorkers(1);
+  v1::WorkerMessage leaving;
+  leaving.mutable_leaving()->set_reason("SIGTERM");
+  Say(3, leaving);
+  ReportStep(1);
+  WriteCheckpoint(2);
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::WorkerMessage done = DoneOf(true);
+    done.mutable_done()->set_checkpoint_step(2);
+    Say(rank, done);
+  }
+
+  EXPECT_TRUE(sessions_[3]->is_closed());  // it was said goodbye to
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(Job().members(3).worker_id(), "worker-5");
+  GetReady(2);
+  EXPECT_EQ(Job().step(), 2);
+  EXPECT_EQ(Job().restarts(), 0);
+}
+
+TEST_F(JobActorRecoveryTest, DamagedCheckpointsAreTold) {
+  StartTraining();
+  Lose(0);
+  for (int rank : {1, 2, 3}) Say(rank, StoppedOf());
+  AddWorkers(1);
+  generation_ = Job().generation();
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::WorkerMessage message = ReadyOf(99);
+    message.mutable_ready()->add_notes("stage-1 is torn");
+    SayAs(Job().members(rank).worker_id(), message);
+  }
+
+  EXPECT_THAT(EventTexts("checkpoint"),
+              ElementsAre(HasSubstr("stage-1 is torn")));
+  EXPECT_THAT(Job().reason(), HasSubstr("from the beginning"));
+}
+
+class CoordinatorRestartTest : public JobActorRecoveryTest {
+ protected:
+  CoordinatorRestartTest() : JobActorRecoveryTest(true) {}
+
+  /// The actor is gone with its coordinator; another begins with the store.
+  void Restart() {
+    actor_.reset();
+    for (const auto& session : sessions_) session->TakeSent();
+    successor_ = std::make_unique<Roster>(RosterOptionsFor(true), &clock_);
+    services_.roster = successor_.get();
+    const StoredJob stored = *store_.GetJob("text-1");
+    actor_ = std::make_unique<JobActor>(stored.job, services_,
+                                        [](const v1::JobSpec&) {});
+    actor_->GoOn(stored.plan, stored.progress);
+  }
+  v1::Welcome Rejoin(int rank, uint64_t generation) {
+    v1::Hello hello;
+    hello.set_version("1");
+    hello.set_host("host-b");
+    hello.set_data_address(":4000");
+    hello.set_worker_id(WorkerId(rank));
+    hello.mutable_held()->set_job_id("text-1");
+    hello.mutable_held()->set_generation(generation);
+    const auto welcome = services_.roster->Join(
+        hello, "10.0.0.2", sessions_[static_cast<size_t>(rank)]);
+    EXPECT_TRUE(welcome.ok()) << welcome.status();
+    if (welcome->keeps_assignment()) {
+      actor_->Handle(WorkerReturned{WorkerId(rank)});
+    }
+    return *welcome;
+  }
+  v1::WorkerMessage Numbered(v1::WorkerMessage message, int64_t sequence) {
+    message.set_sequence(sequence);
+    return message;
+  }
+
+  std::unique_ptr<Roster> successor_;
+};
+
+TEST_F(CoordinatorRestartTest, NoStepIsLostAndNoneCountedTwice) {
+  StartTraining();
+  for (int rank = 0; rank < 4; ++rank) {
+    Say(rank, Numbered(StepOf(rank, 0), 1));
+  }
+  Advance(std::chrono::seconds(2));  // stores progress
+  const auto acknowledged = SentTo(1, v1::CoordinatorMessage::kAcknowledge);
+  ASSERT_EQ(acknowledged.size(), 1u);
+  EXPECT_EQ(acknowledged[0].acknowledge().sequence(), 1);
+  Say(0, Numbered(StepOf(0, 1), 2));  // was not stored
+
+  Restart();
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_TRUE(Rejoin(rank, generation_).keeps_assignment());
+    // All that was not acknowledged, and, of a hasty worker, what was.
+    Say(rank, Numbered(StepOf(rank, 0), 1));
+    Say(rank, Numbered(StepOf(rank, 1), 2));
+    Say(rank, Numbered(StepOf(rank, 2), 3));
+  }
+
+  EXPECT_EQ(actor_->step(), 3);
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(Job().generation(), generation_);
+  EXPECT_EQ(SentTo(2, v1::CoordinatorMessage::kStart).size(), 1u);
+  std::vector<int64_t> steps;
+  for (const v1::JobEvent& event : Events()) {
+    if (event.kind() == "step") steps.push_back(event.step().step());
+  }
+  EXPECT_THAT(steps, ElementsAre(0, 1, 2));
+}
+
+TEST_F(CoordinatorRestartTest, WhoDoesNotComeBackIsLost) {
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));
+  Restart();
+  for (int rank : {0, 1, 2}) Rejoin(rank, generation_);
+
+  clock_.Advance(std::chrono::seconds(13));  // more than 3 x 4 s
+  for (int rank : {0, 1, 2}) services_.roster->Heard(WorkerId(rank));
+  const auto silent = services_.roster->RemoveSilent();
+  ASSERT_EQ(silent.size(), 1u);
+  actor_->Handle(WorkerGone{silent[0]});
+
+  EXPECT_THAT(EventTexts("restart"),
+              ElementsAre(AllOf(HasSubstr("worker-4"),
+                                HasSubstr("did not come back"))));
+}
+
+TEST_F(CoordinatorRestartTest, WorkersOfAnotherGenerationDropWhatTheyHold) {
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));
+  Restart();
+
+  EXPECT_FALSE(Rejoin(1, generation_ + 5).keeps_assignment());
+}
+
+TEST_F(CoordinatorRestartTest, ACancelThatWasAcknowledgedIsObeyed) {
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));
+  actor_->Handle(CancelRequested{"enough"});
+  Restart();
+  Rejoin(0, generation_);
+
+  const auto stops = SentTo(0, v1::CoordinatorMessage::kStop);
+  ASSERT_EQ(stops.size(), 1u);
+  EXPECT_EQ(stops[0].stop().reason(), "cancelled: enough");
+}
+
+TEST_F(CoordinatorRestartTest, AnOpenCheckpointIsCommittedByTheSuccessor) {
+  StartTraining();
+  ReportStep(0);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, PartOf(rank, 1));
+  const auto first = SentTo(0, v1::CoordinatorMessage::kCommitCheckpoint);
+  Restart();
+  for (int rank = 0; rank < 4; ++rank) Rejoin(rank, generation_);
+  const auto again = SentTo(0, v1::CoordinatorMessage::kCommitCheckpoint);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, StoredOf(1));
+
+  ASSERT_EQ(first.size(), 1u);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].commit_checkpoint().manifest(),
+            first[0].commit_checkpoint().manifest());
+  EXPECT_EQ(Job().checkpoint_step(), 1);
+}
+
+TEST_F(CoordinatorRestartTest, ABrokenStreamAloneChangesNothing) {
+  StartTraining();
+  const auto departed = roster_.Leave(WorkerId(1), sessions_[1].get());
+  ASSERT_TRUE(departed.has_value() && departed->is_away);
+  actor_->Handle(WorkerGone{*departed});
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+  EXPECT_TRUE(Rejoin(1, generation_).keeps_assignment());
+  EXPECT_THAT(EventTexts("restart"), IsEmpty());
+}
+
+TEST_F(CoordinatorRestartTest, ABrokenStreamThatPeersFeelTooIsALoss) {
+  StartTraining();
+  const auto departed = roster_.Leave(WorkerId(1), sessions_[1].get());
+  actor_->Handle(WorkerGone{*departed});
+  Say(0, ErrorOf("worker-2 closed the connection", true));
+
+  EXPECT_THAT(EventTexts("restart"),
+              ElementsAre(AllOf(HasSubstr("worker-2"),
+                                HasSubstr("its peers cannot reach it"))));
+}
+
+class TuningTest : public JobActorRecoveryTest {
+ protected:
+  /// Asks for other activations; the answer is in answer_.
+  void Tune(const std::string& codec) {
+    TuningRequested request;
+    request.principal = "ann";
+    request.reason = "a thin line";
+    request.make_next = [codec](const v1::Tuning& current, const v1::JobSpec&,
+                                const v1::Plan&) {
+      v1::Tuning next = current;
+      next.mutable_boundaries(0)->set_activations(codec);
+      MakeNextRevision(current, &next);
+      return next;
+    };
+    request.reply = [this](const absl::StatusOr<v1::Tuning>& tuning) {
+      answers_.push_back(tuning);
+    };
+    actor_->Handle(request);
+  }
+  v1::WorkerMessage AnswerOf(uint32_t revision, const std::string& error = "") {
+    v1::WorkerMessage message;
+    Fill(message.mutable_tuning());
+    message.mutable_tuning()->set_revision(revision);
+    if (!error.empty()) {
+      message.mutable_tuning()->set_error_code(3);
+      message.mutable_tuning()->set_error_message(error);
+    }
+    return message;
+  }
+  v1::WorkerMessage AppliedOf(uint32_t revision, int64_t step) {
+    v1::WorkerMessage message;
+    Fill(message.mutable_tuning_applied());
+    message.mutable_tuning_applied()->set_revision(revision);
+    message.mutable_tuning_applied()->set_effective_step(step);
+    return message;
+  }
+
+  std::vector<absl::StatusOr<v1::Tuning>> answers_;
+};
+
+TEST_F(TuningTest, IsPreparedByAllBeforeItIsDecided) {
+  StartTraining();
+  Tune("int(4)");
+  const auto prepare = SentTo(0, v1::CoordinatorMessage::kPrepareTuning);
+  ASSERT_EQ(prepare.size(), 1u);
+  EXPECT_EQ(prepare[0].prepare_tuning().tuning().boundaries(0).activations(),
+            "int(4)");
+  for (int rank = 0; rank < 3; ++rank) Say(rank, AnswerOf(2));
+  EXPECT_THAT(SentTo(0, v1::CoordinatorMessage::kDecideTuning), IsEmpty());
+  Say(3, AnswerOf(2));
+
+  const auto decided = SentTo(0, v1::CoordinatorMessage::kDecideTuning);
+  ASSERT_EQ(decided.size(), 1u);
+  EXPECT_TRUE(decided[0].decide_tuning().commit());
+  EXPECT_THAT(answers_, IsEmpty());
+  Say(1, AppliedOf(2, 41));
+
+  ASSERT_EQ(answers_.size(), 1u);
+  ASSERT_TRUE(answers_[0].ok()) << answers_[0].status();
+  EXPECT_EQ(answers_[0]->effective_step(), 41);
+  EXPECT_THAT(EventTexts("tuning"),
+              ElementsAre("ann set boundaries[0].activations=int(4) (was "
+                          "boundaries[0].activations=int(8)) from step 42 on: "
+                          "a thin line"));
+}
+
+TEST_F(TuningTest, OneWorkerThatCannotChangesNothingAnywhere) {
+  StartTraining();
+  Tune("int(4)");
+  Say(0, AnswerOf(2));
+  Say(2, AnswerOf(2, "no memory"));
+
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(
+      std::string(answers_[0].status().message()),
+      AllOf(HasSubstr("worker-3 (stage 1, replica 0"), HasSubstr("no memory")));
+  const auto decided = SentTo(1, v1::CoordinatorMessage::kDecideTuning);
+  ASSERT_EQ(decided.size(), 1u);
+  EXPECT_FALSE(decided[0].decide_tuning().commit());
+}
+
+TEST_F(TuningTest, SilenceIsARefusal) {
+  StartTraining();
+  Tune("int(4)");
+  Advance(std::chrono::seconds(6));
+
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(TuningTest, ChangesComeOneAfterTheOther) {
+  StartTraining();
+  Tune("int(4)");
+  Tune("int(2)");
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+  const auto second = SentTo(0, v1::CoordinatorMessage::kPrepareTuning);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(3));
+  Say(0, AppliedOf(3, 12));
+
+  ASSERT_EQ(answers_.size(), 2u);
+  EXPECT_EQ(answers_[1]->revision(), 3u);
+  EXPECT_EQ(second.back().prepare_tuning().tuning().revision(), 3u);
+}
+
+TEST_F(TuningTest, ARestartKeepsWhatWasInForce) {
+  StartTraining();
+  Tune("int(4)");
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+  Lose(0);
+  for (int rank : {1, 2, 3}) Say(rank, StoppedOf());
+  AddWorkers(1);
+
+  const auto assigned = SentTo(1, v1::CoordinatorMessage::kAssignment);
+  ASSERT_EQ(assigned.size(), 1u);
+  EXPECT_EQ(assigned[0].assignment().tuning().boundaries(0).activations(),
+            "int(4)");
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,169 @@
+// Knobs that change while a job runs: prepared on all workers or refused, and
+// in force from one step on, which the workers agree on among themselves.
+#include <google/protobuf/util/json_util.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "coordinator/background/job_actor.h"
+#include "coordinator/tuning/tuning_state.h"
+
+namespace deltapipe {
+namespace {
+
+/// Workers answer between two messages, not between two steps.
+constexpr Nanos kPreparePatience = std::chrono::seconds(5);
+
+}  // namespace
+
+std::string JobActor::TuningJson() const {
+  std::string json;
+  // Fails for strings that are not UTF-8, which were refused before.
+  const auto written =
+      google::protobuf::util::MessageToJsonString(tuning_, &json);
+  return written.ok() ? json : std::string("{}");
+}
+
+void JobActor::On(const TuningRequested& request) {
+  if (pending_tuning_.has_value() && !request.is_look) {
+    waiting_tunings_.push_back(request);
+    return;
+  }
+  BeginTuning(request);
+}
+
+void JobActor::BeginTuning(const TuningRequested& request) {
+  if (plan_.num_stages() == 0) {
+    request.reply(absl::FailedPreconditionError(absl::StrCat(
+        "job '", job_.id(),
+        "' has no plan yet: its knobs can be set once it has its workers")));
+    return;
+  }
+  if (tuning_.revision() == 0) {
+    tuning_ = InitialTuning(job_.id(), job_.spec(), plan_);
+  }
+  absl::StatusOr<v1::Tuning> next =
+      request.make_next(tuning_, job_.spec(), plan_);
+  if (!next.ok() || request.is_look || next->revision() == tuning_.revision()) {
+    request.reply(next);
+    return;
+  }
+  PendingTuning pending;
+  pending.next = *std::move(next);
+  pending.request = request;
+  pending.is_prepared.resize(members_.size());
+  pending.patience_end = services_.clock->Now() + kPreparePatience;
+  pending_tuning_ = std::move(pending);
+  if (phase_ == Phase::kWaiting || phase_ == Phase::kProfiling) {
+    // Nobody runs it: the next assignments will say so.
+    pending_tuning_->next.set_effective_step(step_);
+    EndTuning(pending_tuning_->next);
+    return;
+  }
+  if (phase_ != Phase::kRunning) {
+    EndTuning(absl::FailedPreconditionError(
+        absl::StrCat("job '", job_.id(), "' is ", StateName(job_.state()), " (",
+                     job_.reason(), "): try again when it trains")));
+    return;
+  }
+  v1::CoordinatorMessage message;
+  message.mutable_prepare_tuning()->set_job_id(job_.id());
+  message.mutable_prepare_tuning()->set_generation(job_.generation());
+  *message.mutable_prepare_tuning()->mutable_tuning() = pending_tuning_->next;
+  SendToAll(message);
+}
+
+void JobActor::OnTuningAnswer(int rank, const v1::TuningAnswer& answer) {
+  if (!pending_tuning_.has_value() || pending_tuning_->is_decided ||
+      answer.revision() != pending_tuning_->next.revision()) {
+    return;
+  }
+  const Member& member = members_[static_cast<size_t>(rank)];
+  if (answer.error_code() != 0) {
+    DecideTuning(false);
+    EndTuning(absl::FailedPreconditionError(
+        absl::StrCat(Describe(member), " cannot make the change, and nothing ",
+                     "was changed: ", answer.error_message())));
+    return;
+  }
+  pending_tuning_->is_prepared[static_cast<size_t>(rank)] = true;
+  for (const bool is_prepared : pending_tuning_->is_prepared) {
+    if (!is_prepared) return;
+  }
+  pending_tuning_->is_decided = true;
+  DecideTuning(true);
+}
+
+void JobActor::DecideTuning(bool commit) {
+  v1::CoordinatorMessage message;
+  message.mutable_decide_tuning()->set_job_id(job_.id());
+  message.mutable_decide_tuning()->set_generation(job_.generation());
+  message.mutable_decide_tuning()->set_revision(
+      pending_tuning_->next.revision());
+  message.mutable_decide_tuning()->set_commit(commit);
+  SendToAll(message);
+}
+
+void JobActor::ResendTuning(const Member& member) {
+  if (!pending_tuning_.has_value()) return;
+  v1::CoordinatorMessage message;
+  message.mutable_prepare_tuning()->set_job_id(job_.id());
+  message.mutable_prepare_tuning()->set_generation(job_.generation());
+  *message.mutable_prepare_tuning()->mutable_tuning() = pending_tuning_->next;
+  services_.roster->Send(member.info.id, message);
+  if (!pending_tuning_->is_decided) return;
+  message.Clear();
+  message.mutable_decide_tuning()->set_job_id(job_.id());
+  message.mutable_decide_tuning()->set_generation(job_.generation());
+  message.mutable_decide_tuning()->set_revision(
+      pending_tuning_->next.revision());
+  message.mutable_decide_tuning()->set_commit(true);
+  services_.roster->Send(member.info.id, message);
+}
+
+void JobActor::OnTuningApplied(const v1::TuningApplied& applied) {
+  if (!pending_tuning_.has_value() ||
+      applied.revision() != pending_tuning_->next.revision()) {
+    return;
+  }
+  v1::Tuning next = pending_tuning_->next;
+  next.set_effective_step(applied.effective_step());
+  EndTuning(next);
+}
+
+void JobActor::EndTuning(const absl::StatusOr<v1::Tuning>& outcome) {
+  if (!pending_tuning_.has_value()) return;
+  const TuningRequested request = pending_tuning_->request;
+  pending_tuning_.reset();
+  absl::StatusOr<v1::Tuning> answer = outcome;
+  if (outcome.ok()) {
+    const TuningDifference difference = DescribeChange(tuning_, *outcome);
+    tuning_ = *outcome;
+    v1::JobEvent event;
+    event.set_kind("tuning");
+    event.set_state(job_.state());
+    v1::TuningChange* change = event.mutable_tuning();
+    change->set_principal(request.principal);
+    change->set_old_value(difference.old_value);
+    change->set_new_value(difference.new_value);
+    change->set_effective_step(tuning_.effective_step());
+    change->set_reason(request.reason);
+    event.set_text(absl::StrCat(
+        request.principal.empty() ? "somebody" : request.principal, " set ",
+        difference.new_value, " (was ", difference.old_value, ") from step ",
+        tuning_.effective_step() + 1, " on",
+        request.reason.empty() ? "" : absl::StrCat(": ", request.reason)));
+    JobChange stored{job_.id(), job_, std::nullopt, std::move(event)};
+    if (aggregator_ != nullptr) stored.progress = Progress();
+    const absl::Status recorded = Store(std::move(stored));
+    if (!recorded.ok()) answer = recorded;
+  }
+  request.reply(answer);
+  if (waiting_tunings_.empty()) return;
+  const TuningRequested waiting = std::move(waiting_tunings_.front());
+  waiting_tunings_.pop_front();
+  On(waiting);
+}
+
+}  // namespace deltapipe
