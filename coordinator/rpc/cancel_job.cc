@@ -8,8 +8,6 @@
 namespace deltapipe {
 namespace {
 
-constexpr size_t kMaxReason = 1000;
-
 absl::Status AlreadyFinished(const v1::Job& job) {
   return absl::FailedPreconditionError(
       absl::StrCat("job '", job.id(), "' is ", StateName(job.state()),
@@ -22,12 +20,17 @@ absl::StatusOr<v1::Job> CancelJob(ControlPlane* plane,
                                   const v1::CancelJobRequest& request) {
   DP_ASSIGN_OR_RETURN(StoredJob stored, FindJob(plane, request.id()));
   if (IsFinished(stored.job.state())) return AlreadyFinished(stored.job);
-  if (!plane->jobs()->Cancel(request.id(),
-                             request.reason().substr(0, kMaxReason))) {
-    // It has ended since.
-    DP_ASSIGN_OR_RETURN(stored, FindJob(plane, request.id()));
+  const absl::Status cancelled = plane->jobs()->Cancel(
+      request.id(), request.reason().substr(0, kMaxReasonBytes));
+  DP_ASSIGN_OR_RETURN(stored, FindJob(plane, request.id()));
+  if (absl::IsNotFound(cancelled)) {
+    // It has ended since, or is paused and has nobody to tell.
+    if (!IsFinished(stored.job.state())) {
+      return plane->jobs()->CancelPaused(request.id(), request.reason());
+    }
     return AlreadyFinished(stored.job);
   }
+  DP_RETURN_IF_ERROR(cancelled);
   return stored.job;
 }
 

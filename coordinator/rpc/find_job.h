@@ -11,6 +11,9 @@
 
 namespace deltapipe {
 
+/// What a request may say of its reason.
+inline constexpr size_t kMaxReasonBytes = 1000;
+
 /// NOT_FOUND names the id and, if one is similar, the nearest that there is.
 absl::StatusOr<StoredJob> FindJob(ControlPlane* plane, const std::string& id);
 

@@ -21,7 +21,7 @@ absl::Status NoFigures(const v1::Job& job) {
   if (IsFinished(job.state())) {
     return absl::FailedPreconditionError(absl::StrCat(
         about,
-        ", and figures are kept of the jobs that ended last: 'deltapipe "
+        ", and either never trained or ended long ago: 'deltapipe "
         "describe ",
         job.id(), "' shows its result"));
   }

@@ -51,7 +51,7 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(
   for (StoredJob& stored : jobs) {
     v1::Job* job = response.add_jobs();
     *job = std::move(stored.job);
-    if (IsFinished(job->state())) continue;
+    if (IsAtRest(job->state())) continue;
     const std::optional<int64_t> step = plane->jobs()->LiveStep(job->id());
     if (step.has_value()) job->set_step(*step);
   }

@@ -39,7 +39,7 @@ absl::Status ReadLogs(ControlPlane* plane, const v1::ReadLogsRequest& request,
       }
       if (lines.empty()) break;
     }
-    if (!request.follow() || IsFinished(stored.job.state())) break;
+    if (!request.follow() || IsAtRest(stored.job.state())) break;
     DP_RETURN_IF_ERROR(
         plane->logs()->Await(revision, Deadline::After(kCancelInterval)));
   }

@@ -40,6 +40,7 @@ absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
   job.spec = std::move(spec);
   job.request_id = request.request_id();
   job.run_folder = request.run_folder();
+  job.resume = request.resume();
   job.time_millis = plane->clock()->WallMillis();
   job.event_text = "submitted";
   if (request.validate_only()) {

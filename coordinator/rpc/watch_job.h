@@ -11,7 +11,8 @@
 namespace deltapipe {
 
 /// Calls `send` with the stored events after `after_sequence`, in order and
-/// without a gap, then with new ones, until the final state has been sent.
+/// without a gap, then (unless stored_only) with new ones, until the final
+/// state has been sent.
 ///
 /// Blocks. Returns OK then, or when `send` returns false or `is_cancelled` true
 /// (asked twice a second). NOT_FOUND; INVALID_ARGUMENT: a negative sequence;

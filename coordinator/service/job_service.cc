@@ -4,13 +4,19 @@
 
 #include "absl/status/statusor.h"
 #include "coordinator/rpc/cancel_job.h"
+#include "coordinator/rpc/drain_worker.h"
 #include "coordinator/rpc/get_job.h"
+#include "coordinator/rpc/get_metrics.h"
 #include "coordinator/rpc/get_plan.h"
 #include "coordinator/rpc/get_version.h"
 #include "coordinator/rpc/list_jobs.h"
 #include "coordinator/rpc/list_workers.h"
+#include "coordinator/rpc/pause_job.h"
 #include "coordinator/rpc/read_logs.h"
+#include "coordinator/rpc/request_checkpoint.h"
+#include "coordinator/rpc/resume_job.h"
 #include "coordinator/rpc/submit_job.h"
+#include "coordinator/rpc/trace_job.h"
 #include "coordinator/rpc/watch_job.h"
 #include "coordinator/service/rich_status.h"
 
@@ -50,6 +56,30 @@ grpc::Status JobServiceImpl::CancelJob(grpc::ServerContext*,
   return Answer(deltapipe::CancelJob(plane_, *request), response);
 }
 
+grpc::Status JobServiceImpl::PauseJob(grpc::ServerContext*,
+                                      const v1::PauseJobRequest* request,
+                                      v1::Job* response) {
+  return Answer(deltapipe::PauseJob(plane_, *request), response);
+}
+
+grpc::Status JobServiceImpl::ResumeJob(grpc::ServerContext*,
+                                       const v1::ResumeJobRequest* request,
+                                       v1::Job* response) {
+  return Answer(deltapipe::ResumeJob(plane_, *request), response);
+}
+
+grpc::Status JobServiceImpl::RequestCheckpoint(
+    grpc::ServerContext*, const v1::RequestCheckpointRequest* request,
+    v1::Job* response) {
+  return Answer(deltapipe::RequestCheckpoint(plane_, *request), response);
+}
+
+grpc::Status JobServiceImpl::DrainWorker(grpc::ServerContext*,
+                                         const v1::DrainWorkerRequest* request,
+                                         v1::Worker* response) {
+  return Answer(deltapipe::DrainWorker(plane_, *request), response);
+}
+
 grpc::Status JobServiceImpl::WatchJob(
     grpc::ServerContext* context, const v1::WatchJobRequest* request,
     grpc::ServerWriter<v1::JobEvent>* writer) {
@@ -86,6 +116,21 @@ grpc::Status JobServiceImpl::GetVersion(grpc::ServerContext*,
                                         v1::Version* response) {
   *response = deltapipe::GetVersion(*request);
   return grpc::Status::OK;
+}
+
+grpc::Status JobServiceImpl::GetMetrics(grpc::ServerContext*,
+                                        const v1::GetMetricsRequest* request,
+                                        v1::JobMetrics* response) {
+  return Answer(deltapipe::GetMetrics(plane_, *request), response);
+}
+
+grpc::Status JobServiceImpl::TraceJob(grpc::ServerContext* context,
+                                      const v1::TraceJobRequest* request,
+                                      v1::TraceJobResponse* response) {
+  return Answer(
+      deltapipe::TraceJob(plane_, *request,
+                          [context] { return context->IsCancelled(); }),
+      response);
 }
 
 }  // namespace deltapipe

@@ -26,6 +26,18 @@ class JobServiceImpl : public v1::JobService::Service {
   grpc::Status CancelJob(grpc::ServerContext* context,
                          const v1::CancelJobRequest* request,
                          v1::Job* response) override;
+  grpc::Status PauseJob(grpc::ServerContext* context,
+                        const v1::PauseJobRequest* request,
+                        v1::Job* response) override;
+  grpc::Status ResumeJob(grpc::ServerContext* context,
+                         const v1::ResumeJobRequest* request,
+                         v1::Job* response) override;
+  grpc::Status RequestCheckpoint(grpc::ServerContext* context,
+                                 const v1::RequestCheckpointRequest* request,
+                                 v1::Job* response) override;
+  grpc::Status DrainWorker(grpc::ServerContext* context,
+                           const v1::DrainWorkerRequest* request,
+                           v1::Worker* response) override;
   grpc::Status WatchJob(grpc::ServerContext* context,
                         const v1::WatchJobRequest* request,
                         grpc::ServerWriter<v1::JobEvent>* writer) override;
@@ -41,6 +53,12 @@ class JobServiceImpl : public v1::JobService::Service {
   grpc::Status GetVersion(grpc::ServerContext* context,
                           const v1::GetVersionRequest* request,
                           v1::Version* response) override;
+  grpc::Status GetMetrics(grpc::ServerContext* context,
+                          const v1::GetMetricsRequest* request,
+                          v1::JobMetrics* response) override;
+  grpc::Status TraceJob(grpc::ServerContext* context,
+                        const v1::TraceJobRequest* request,
+                        v1::TraceJobResponse* response) override;
 
  private:
   ControlPlane* const plane_;

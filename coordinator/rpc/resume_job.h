@@ -1,0 +1,16 @@
+// ResumeJob: see proto/deltapipe/v1/admin.proto.
+#ifndef DELTAPIPE_COORDINATOR_RPC_RESUME_JOB_H_
+#define DELTAPIPE_COORDINATOR_RPC_RESUME_JOB_H_
+
+#include "absl/status/statusor.h"
+#include "coordinator/background/control_plane.h"
+#include "proto/deltapipe/v1/admin.pb.h"
+
+namespace deltapipe {
+
+absl::StatusOr<v1::Job> ResumeJob(ControlPlane* plane,
+                                  const v1::ResumeJobRequest& request);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_RPC_RESUME_JOB_H_
