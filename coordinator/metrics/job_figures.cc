@@ -354,7 +354,8 @@ v1::JobMetrics JobFigures::Snapshot(int64_t now_millis) const {
             Seconds(metrics_.start_time_millis(), end) - paused_seconds_));
   std::vector<RankPace> paces;
   for (const auto& [place, rank] : ranks_) {
-    paces.push_back({rank.mean_compute_seconds, rank.predicted_seconds});
+    paces.push_back(
+        {place.first, rank.mean_compute_seconds, rank.predicted_seconds});
   }
   const std::vector<double> scores = StragglerScores(paces);
   size_t next = 0;

@@ -19,11 +19,11 @@ absl::Status NoFigures(const v1::Job& job) {
       absl::StrCat("there are no figures of job '", job.id(), "': it is ",
                    StateName(job.state()));
   if (IsFinished(job.state())) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        about,
-        ", and either never trained or ended long ago: 'deltapipe "
-        "describe ",
-        job.id(), "' shows its result"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(about,
+                     ", and either never trained or ended long ago: 'deltapipe "
+                     "describe ",
+                     job.id(), "' shows its result"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       about,

@@ -149,7 +149,7 @@ function showLoss(losses) {
   at("loss").replaceChildren(picture, scale);
 }
 
-function showStrip(ranks) {
+function showStrip(ranks, hasReplicas) {
   const longest = Math.max(...ranks.map((rank) => rank.step_seconds), 1e-9);
   at("strip").replaceChildren(...ranks.map((rank) => {
     const known = rank.compute_seconds + rank.wait_seconds +
@@ -177,7 +177,9 @@ function showStrip(ranks) {
         `${duration(rank.step_seconds)} · ` +
         `${(100 * (1 - rank.idle_ratio)).toFixed(0)} % busy · ` +
         bytes(rank.memory_bytes));
-    if (rank.straggler_score > 0 && rank.straggler_score < SLOW) {
+    // With one replica the score says as much about the plan.
+    if (hasReplicas && rank.straggler_score > 0 &&
+        rank.straggler_score < SLOW) {
       figures.append(make("span", "slow",
           ` · slow: pace ${rank.straggler_score.toFixed(2)}`));
     }
@@ -241,7 +243,7 @@ function showJob(job) {
   at("reason").textContent = job.reason;
   showFacts(job);
   showLoss(job.losses);
-  showStrip(job.ranks);
+  showStrip(job.ranks, job.num_replicas > 1);
   showLinks(job.links);
   showEvents(job.events);
 }
