@@ -32,7 +32,10 @@ class ControlPlaneServer : public Coordinator {
   ~ControlPlaneServer() override;
 
   std::string address() const override { return address_; }
+  std::string metrics_address() const override { return std::string(); }
   void Shutdown(const std::string& reason) override;
+
+  ControlPlane* plane() { return plane_.get(); }
 
   /// Called first in Shutdown: ends what jobs may wait for.
   void OnShutdown(std::function<void()> callback) {

@@ -40,6 +40,16 @@ struct CoordinatorOptions {
   /// When not empty, only workers that present it are let in: those that `run`
   /// has started itself.
   std::string launch_token;
+  /// "127.0.0.1:9400", or a port of 127.0.0.1 alone: where /metrics and the
+  /// status page are served over HTTP. Empty: nowhere.
+  std::string metrics_listen;
+  /// Allows that off loopback: in plain text, for everyone to read.
+  bool metrics_insecure = false;
+  /// Where TensorBoard's event files are written; empty: they are not.
+  std::string tensorboard_folder;
+  /// Where it serves TLS and asks everybody who they are; null: plain text.
+  /// Outlives the coordinator.
+  CoordinatorSecurity* security = nullptr;
   Clock* clock = Clock::Real();
 };
 
@@ -47,9 +57,6 @@ class Coordinator {
  public:
   virtual ~Coordinator() = default;
 
-  /// Where it serves TLS and asks everybody who they are; null: plain text.
-  /// Outlives the coordinator.
-  CoordinatorSecurity* security = nullptr;
   /// FAILED_PRECONDITION: the port is in use (says so, with the remedy).
   /// PERMISSION_DENIED: not loopback and not `insecure`; or the store's folder
   /// cannot be written.
@@ -58,6 +65,8 @@ class Coordinator {
 
   /// "127.0.0.1:41233"
   virtual std::string address() const = 0;
+  /// "127.0.0.1:9400"; empty without CoordinatorOptions::metrics_listen.
+  virtual std::string metrics_address() const = 0;
   /// Says goodbye to workers (they end or go idle), ends running jobs' threads
   /// and stops the server within 2 s. Stored jobs stay as they are.
   virtual void Shutdown(const std::string& reason) = 0;
