@@ -8,7 +8,7 @@
 // to a checkpoint), its steps replace the earlier ones. Samples are checked one
 // by one against the order in which workers draw them (base/sample_order.h).
 //
-// A pure function; 10^7 samples take about a second.
+// A pure function; 10^7 samples take well under a second.
 #ifndef DELTAPIPE_BASE_SAMPLE_LEDGER_H_
 #define DELTAPIPE_BASE_SAMPLE_LEDGER_H_
 

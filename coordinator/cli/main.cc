@@ -5,11 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "base/version.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/usage_hint.h"
-#include "coordinator/cli/utf8.h"
 #include "coordinator/cli/verbs.h"
 
 namespace deltapipe {

@@ -12,8 +12,8 @@
 #include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "compression/codec_spec.h"
-#include "coordinator/cli/utf8.h"
 
 namespace deltapipe {
 namespace {

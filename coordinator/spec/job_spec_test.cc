@@ -266,8 +266,32 @@ TEST(JobSpecTest, BrokenYamlIsOneErrorWithItsPlace) {
                           "text', got a list"));
   EXPECT_THAT(Errors(std::string(100000, '[')),
               ElementsAre(HasSubstr("not YAML: nested too deeply")));
-  EXPECT_THAT(Errors("name: a\n---\nname: b\n"),
-              ElementsAre(HasSubstr("expected one YAML document, got 2")));
+  EXPECT_THAT(
+      Errors("name: a\n---\nname: b\n"),
+      ElementsAre(HasSubstr("t.yaml:3:1: error: expected one YAML document, "
+                            "got another one here")));
+}
+
+TEST(JobSpecTest, ALooseCommaIsAnErrorAndNoEndlessLoop) {
+  // Symptom: deltapipe ate all memory on a spec of one ','.
+  for (const std::string text : {",", "{name: a},", "name: a\n,"}) {
+    const std::vector<std::string> errors = Errors(text);
+    ASSERT_EQ(errors.size(), 1) << text;
+    EXPECT_THAT(errors[0], HasSubstr("YAML"));
+  }
+}
+
+TEST(JobSpecTest, WhatIsNotUtf8IsRefusedWithItsPlace) {
+  // Symptom: such a path was accepted, and no message could carry it.
+  EXPECT_THAT(Errors("name: \xc3\xa9\ndata: {path: \xc3\xa9\xff}\n"),
+              ElementsAre("t.yaml:2:15: error: not UTF-8: write the file in "
+                          "UTF-8"));
+  EXPECT_THAT(Errors(kGood, {"data.path=\xff"}),
+              ElementsAre(HasSubstr("error: not UTF-8")));
+}
+
+TEST(JobSpecTest, AnEmptyLastDocumentIsNone) {
+  EXPECT_EQ(Errors(std::string(kGood) + "---\n"), Errors(kGood));
 }
 
 TEST(JobSpecTest, UnquotedCodecInBracesIsExplained) {

@@ -1,14 +1,17 @@
 #include "coordinator/spec/yaml_fields.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "base/utf8.h"
 #include "coordinator/spec/field_rules.h"
 
 namespace deltapipe {
@@ -40,6 +43,73 @@ std::string YamlProblem(const YAML::Exception& error) {
   }
   if (error.msg == "bad file") return "not YAML: nested too deeply";
   return absl::StrCat("not YAML: ", error.msg);
+}
+
+/// Whether a text has more than one document, and where that begins.
+struct SecondDocument {
+  bool is_there = false;
+  YAML::Mark mark;
+};
+
+/// Sees what a document begins with and builds nothing.
+class DocumentBegin : public YAML::EventHandler {
+ public:
+  YAML::Mark mark = YAML::Mark::null_mark();
+  bool is_null = false;
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& at, YAML::anchor_t) override {
+    is_null = mark.is_null();
+    See(at);
+  }
+  void OnAlias(const YAML::Mark& at, YAML::anchor_t) override { See(at); }
+  void OnScalar(const YAML::Mark& at, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    See(at);
+  }
+  void OnSequenceStart(const YAML::Mark& at, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    See(at);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& at, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    See(at);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void See(const YAML::Mark& at) {
+    if (mark.is_null()) mark = at;
+  }
+};
+
+/// One that is empty, such as after a last "---", does not count. YAML::LoadAll
+/// is not used: at a lone ',' it finds empty documents without end.
+SecondDocument FindSecondDocument(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentBegin first;
+  DocumentBegin second;
+  DocumentBegin third;
+  const bool is_there = parser.HandleNextDocument(first) &&
+                        parser.HandleNextDocument(second) &&
+                        (!second.is_null || parser.HandleNextDocument(third));
+  return {is_there, second.mark};
+}
+
+/// The place of the byte at `at`; columns count characters.
+SpecPlace PlaceOfByte(const std::string& text, size_t at,
+                      const std::string& origin) {
+  int line = 1;
+  int column = 1;
+  for (size_t i = 0; i < at; ++i) {
+    const bool continues = (static_cast<uint8_t>(text[i]) & 0xC0) == 0x80;
+    column = text[i] == '\n' ? 1 : column + (continues ? 0 : 1);
+    line += text[i] == '\n' ? 1 : 0;
+  }
+  return {absl::StrCat(origin, ":", line, ":", column), false, line, column};
 }
 
 /// Reads nodes of one source, a file or one --set.
@@ -149,21 +219,26 @@ class NodeReader {
 bool ReadYamlFields(const std::string& text, const std::string& origin,
                     SpecReading* reading) {
   NodeReader reader(origin, nullptr, reading);
-  std::vector<YAML::Node> documents;
+  if (const size_t bad = FirstBadUtf8Byte(text); bad < text.size()) {
+    reading->AddAt(PlaceOfByte(text, bad, origin), "",
+                   "not UTF-8: write the file in UTF-8");
+    return false;
+  }
+  YAML::Node root;
+  SecondDocument second;
   try {
-    documents = YAML::LoadAll(text);
+    root = YAML::Load(text);
+    second = FindSecondDocument(text);
   } catch (const YAML::Exception& error) {
     reading->AddAt(reader.PlaceAt(error.mark), "", YamlProblem(error));
     return false;
   }
-  if (documents.empty() || documents[0].IsNull()) return true;
-  if (documents.size() > 1) {
-    reading->AddAt(
-        reader.PlaceAt(documents[1].Mark()), "",
-        absl::StrCat("expected one YAML document, got ", documents.size()));
+  if (second.is_there) {
+    reading->AddAt(reader.PlaceAt(second.mark), "",
+                   "expected one YAML document, got another one here");
     return false;
   }
-  const YAML::Node& root = documents[0];
+  if (!root.IsDefined() || root.IsNull()) return true;
   if (!root.IsMap()) {
     reading->AddAt(reader.PlaceAt(root.Mark()), "",
                    absl::StrCat("expected fields such as 'name: text', got ",
@@ -178,6 +253,10 @@ void ReadOverride(const std::string& assignment, int index,
                   SpecReading* reading) {
   const SpecPlace place = {absl::StrCat("--set ", assignment), true, index, 0};
   NodeReader reader("", &place, reading);
+  if (!IsUtf8(assignment)) {
+    reading->AddAt(place, "", "not UTF-8: write it in UTF-8");
+    return;
+  }
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0) {
     reading->AddAt(place, "", "expected path.of.field=value");

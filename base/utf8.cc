@@ -1,4 +1,4 @@
-#include "coordinator/cli/utf8.h"
+#include "base/utf8.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -34,9 +34,9 @@ size_t CharacterSize(absl::string_view bytes, size_t at) {
   return is_overlong || is_surrogate || is_too_large ? 0 : size;
 }
 
-/// Where the first byte is that belongs to no character; the size if there is
-/// none.
-size_t FirstBadByte(absl::string_view bytes) {
+}  // namespace
+
+size_t FirstBadUtf8Byte(absl::string_view bytes) {
   size_t at = 0;
   while (at < bytes.size()) {
     const size_t size = CharacterSize(bytes, at);
@@ -46,14 +46,12 @@ size_t FirstBadByte(absl::string_view bytes) {
   return at;
 }
 
-}  // namespace
-
 bool IsUtf8(absl::string_view bytes) {
-  return FirstBadByte(bytes) == bytes.size();
+  return FirstBadUtf8Byte(bytes) == bytes.size();
 }
 
 absl::Status CheckUtf8(absl::string_view what, absl::string_view text) {
-  const size_t bad = FirstBadByte(text);
+  const size_t bad = FirstBadUtf8Byte(text);
   if (bad == text.size()) return absl::OkStatus();
   const size_t begin = bad - std::min(bad, kShownBefore);
   const absl::string_view shown = text.substr(begin, bad - begin + kShownAfter);

@@ -1,0 +1,57 @@
+// Feeds texts to the reader of job specs (YAML and, within it, JSON) and to
+// that of --set. What is accepted must be accepted again as proto JSON.
+//
+//   bazel run --config=fuzz //coordinator/spec:job_spec_fuzzer
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "coordinator/spec/job_spec.h"
+#include "coordinator/spec/spec_reading.h"
+#include "google/protobuf/util/json_util.h"
+
+namespace {
+
+using deltapipe::SpecReading;
+
+void Read(const std::string& text, const std::vector<std::string>& overrides) {
+  const SpecReading reading = SpecReading::FromText(text, "input", overrides);
+  if (!reading.status().ok()) {
+    for (const auto& violation : reading.violations()) violation.ToString();
+    return;
+  }
+  // Fields that mean nothing beside the chosen kind are refused where they are
+  // written.
+  deltapipe::v1::JobSpec spec = reading.spec;
+  auto* optimizer = spec.mutable_train()->mutable_optimizer();
+  if (spec.model().kind() != "synthetic") {
+    spec.mutable_model()->clear_synthetic();
+  }
+  if (optimizer->kind() != "onebit_lamb") {
+    optimizer->clear_compress_after_step();
+  }
+  if (optimizer->kind() != "sgd") optimizer->clear_momentum();
+  std::string json;
+  if (!google::protobuf::util::MessageToJsonString(spec, &json).ok()) {
+    std::abort();
+  }
+  const auto again = deltapipe::ParseJobSpec(json, "again", {});
+  if (!again.ok() ||
+      again->SerializeAsString() != reading.spec.SerializeAsString()) {
+    std::abort();
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  Read(text, {});
+  // A spec that is whole, so that what is tried is the only mistake.
+  const std::string base = "name: a\ndata: {path: b}\n";
+  Read(base + text, {});
+  Read(base, {text});
+  return 0;
+}
