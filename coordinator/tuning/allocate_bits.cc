@@ -15,10 +15,10 @@ namespace deltapipe {
 namespace {
 
 /// Values to a scale that the fill-up chooses from; 0 is the block in force.
-constexpr int64_t kBlocks[] = {0, 16, 32, 64, 128, 256};
+constexpr int64_t kBlocks[] = {0, 16, 32, 48, 64, 96, 128, 256};
 /// Combinations that the fill-up looks at, at most, where there are few
 /// directions.
-constexpr int kMaxCombinations = 110'000;
+constexpr int kMaxCombinations = 350'000;
 
 /// One way to send a direction.
 struct Option {

@@ -142,7 +142,7 @@ TEST_F(TunerTest, FallenLinkIsMadeUpForWithinTenSteps) {
   EXPECT_LT(StepSeconds(), fallen / 1.3);
 }
 
-TEST_F(TunerTest, OneFallenLinkChangesItsOwnBitsOnly) {
+TEST_F(TunerTest, OneFallenLinkPaysForItself) {
   ProposalsIn(40);
   const v1::Tuning before = tuning_;
   rates_[6] = 60e6;  // activations of boundary 3
@@ -150,8 +150,7 @@ TEST_F(TunerTest, OneFallenLinkChangesItsOwnBitsOnly) {
   ProposalsIn(10);
 
   EXPECT_GE(BestFixedSeconds() / StepSeconds(), 0.9) << "seed " << seed_;
-  EXPECT_EQ(tuning_.boundaries(0).activations(),
-            before.boundaries(0).activations());
+  EXPECT_GE(ReadCodecBits(tuning_.boundaries(0).activations(), false)->bits, 8);
   EXPECT_LT(ReadCodecBits(tuning_.boundaries(3).activations(), false)->bits,
             ReadCodecBits(before.boundaries(3).activations(), false)->bits);
 }
