@@ -6,8 +6,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <string>
 #include <thread>
@@ -19,6 +21,7 @@
 #include "base/host_name.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/thread.h"
 #include "base/tls/private_file.h"
 #include "base/version.h"
 #include "worker/control/worker.h"
@@ -30,6 +33,9 @@
 
 namespace deltapipe {
 namespace {
+
+/// It left, and its job can go on without it.
+constexpr int kExitResumable = 8;
 
 struct Flags {
   std::string coordinator;
@@ -71,6 +77,48 @@ void RaiseFileLimit() {
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);  // where it fails, accept says so
 }
+
+/// The first SIGTERM or SIGINT lets the job go on without this worker, after a
+/// checkpoint; the second ends the process at once. Made before other threads,
+/// which inherit that these signals are blocked.
+class LeaveSignals {
+ public:
+  static void Block() {
+    const sigset_t signals = Signals();
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  }
+  explicit LeaveSignals(Worker* worker)
+      : thread_("signals", [this, worker] { Watch(worker); }) {}
+  ~LeaveSignals() {
+    is_over_ = true;
+    thread_.Join();
+  }
+
+ private:
+  static sigset_t Signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    return signals;
+  }
+  void Watch(Worker* worker) {
+    const sigset_t signals = Signals();
+    const timespec poll = {0, 100'000'000};
+    int count = 0;
+    while (!is_over_) {
+      const int signal = sigtimedwait(&signals, nullptr, &poll);
+      if (signal < 0) continue;
+      if (++count > 1) _exit(128 + signal);
+      LOG_INFO << strsignal(signal)
+               << ": leaves after a checkpoint; once more ends at once";
+      worker->Leave(strsignal(signal));
+    }
+  }
+
+  std::atomic<bool> is_over_{false};
+  Thread thread_;
+};
 
 /// The device for a job: what its spec says, else what this worker was started
 /// with.
@@ -143,7 +191,7 @@ absl::StatusOr<std::unique_ptr<WorkerIdentity>> ObtainIdentity(
   return WorkerIdentity::Obtain(std::move(options));
 }
 
-absl::Status Serve(const Flags& flags) {
+absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerIdentity> identity,
                       ObtainIdentity(flags));
   if (!flags.insecure && identity == nullptr && !IsLoopback(flags.listen)) {
@@ -209,7 +257,13 @@ absl::Status Serve(const Flags& flags) {
     return MakeTorchStage(assignment.spec(), plan.stages(stage).first_layer(),
                           plan.stages(stage).end_layer(), device.first);
   };
-  return ServeCoordinator(options);
+  const std::unique_ptr<Worker> worker = Worker::Create(options);
+  // Those that a run has started end with it, by whatever signal.
+  std::unique_ptr<LeaveSignals> signals;
+  if (flags.launch_token.empty()) {
+    signals = std::make_unique<LeaveSignals>(worker.get());
+  }
+  return worker->Serve();
 }
 
 int Main(int argc, char** argv) {
@@ -240,9 +294,9 @@ int Main(int argc, char** argv) {
   app.add_option("--join-token-file", flags.join_token_file,
                  "the same from a file that only this user can read")
       ->excludes(join_token);
-  auto* ca_hash = app.add_option(
-      "--ca-hash", flags.ca_hash,
-      "hash of the coordinator's authority, as it printed it");
+  auto* ca_hash =
+      app.add_option("--ca-hash", flags.ca_hash,
+                     "hash of the coordinator's authority, as it printed it");
   app.add_option("--ca-file", flags.ca_file,
                  "certificate of the coordinator's authority")
       ->excludes(ca_hash);
@@ -303,7 +357,10 @@ int Main(int argc, char** argv) {
     } else if (!flags.sample.empty()) {
       status = Sample(flags);
     } else if (!flags.coordinator.empty()) {
-      status = Serve(flags);
+      if (flags.launch_token.empty()) LeaveSignals::Block();
+      const auto end = Serve(flags);
+      if (end.ok() && *end == WorkerEnd::kLeftJob) return kExitResumable;
+      status = end.status();
     } else {
       status = absl::InvalidArgumentError(
           "one of --coordinator, --profile or --sample is needed: see --help");

@@ -280,4 +280,10 @@ absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
       std::move(compressors.second)));
 }
 
+absl::Status GradientSync::CheckCodec(const std::string& codec) {
+  return Annotate(
+      ShardCompressor::Create(codec, /*has_feedback=*/true).status(),
+      "gradients");
+}
+
 }  // namespace deltapipe

@@ -80,6 +80,9 @@ class GradientSync {
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
 
+  /// Whether `codec` can be compressed_codec or plain_codec.
+  static absl::Status CheckCodec(const std::string& codec);
+
   /// Starts the transaction of `step` on `values`, num_elements of them, which
   /// nobody else may touch before Wait returns. FAILED_PRECONDITION if one is
   /// under way.

@@ -69,7 +69,7 @@ class GrpcSession : public Session {
                                "the coordinator did not welcome this worker")
                          : status;
     }
-    worker_id_ = answer.welcome().worker_id();
+    welcome_ = answer.welcome();
     const Nanos every = std::chrono::milliseconds(
         std::max<int64_t>(answer.welcome().heartbeat_millis(), 50));
     writer_thread_ = Thread("control-write", [this] { WriteLoop(); });
@@ -79,7 +79,7 @@ class GrpcSession : public Session {
     return absl::OkStatus();
   }
 
-  const std::string& worker_id() const override { return worker_id_; }
+  const v1::Welcome& welcome() const override { return welcome_; }
 
   void Send(v1::WorkerMessage message) override {
     {
@@ -142,7 +142,7 @@ class GrpcSession : public Session {
   std::unique_ptr<
       grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>>
       stream_;
-  std::string worker_id_;
+  v1::Welcome welcome_;
 
   Mutex mutex_;
   CondVar changed_;

@@ -46,7 +46,7 @@ class Session {
   /// why.
   static absl::StatusOr<std::unique_ptr<Session>> Open(SessionOptions options);
 
-  virtual const std::string& worker_id() const = 0;
+  virtual const v1::Welcome& welcome() const = 0;
   virtual void Send(v1::WorkerMessage message) = 0;
   /// Ends the stream after what was sent has gone out.
   virtual void Close() = 0;

@@ -162,7 +162,7 @@ TEST_F(SessionTest, SessionThatItsOwnerEndsIsOver) {
   for (int i = 0; i < 20; ++i) {
     auto session = Session::Open(Options());
     ASSERT_TRUE(session.ok()) << session.status();
-    EXPECT_EQ((*session)->worker_id(), "worker-1");
+    EXPECT_EQ((*session)->welcome().worker_id(), "worker-1");
     v1::WorkerMessage message;
     message.mutable_step()->set_step(i + 1);
     (*session)->Send(message);

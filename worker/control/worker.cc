@@ -1,5 +1,7 @@
 #include "worker/control/worker.h"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,69 +11,197 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "base/units.h"
+#include "worker/control/outbox.h"
 #include "worker/control/session.h"
 #include "worker/engine/training.h"
 
 namespace deltapipe {
 namespace {
 
-class WorkerService {
- public:
-  explicit WorkerService(const WorkerOptions& options) : options_(options) {}
+constexpr Nanos kFirstRetry = std::chrono::milliseconds(100);
+constexpr Nanos kLongestRetry = std::chrono::seconds(2);
+constexpr std::chrono::seconds kReconnectTimeout(5);
 
-  absl::Status Serve() {
-    SessionOptions session_options;
-    session_options.coordinator = options_.coordinator;
-    session_options.hello = options_.hello;
-    session_options.credentials = options_.credentials;
-    session_options.on_message = [this](const v1::CoordinatorMessage& message) {
-      OnMessage(message);
-    };
-    session_options.on_end = [this](const absl::Status& status) {
-      OnEnd(status);
-    };
-    session_options.heartbeat = [this] { return MakeHeartbeat(); };
-    DP_ASSIGN_OR_RETURN(auto session,
-                        Session::Open(std::move(session_options)));
-    LOG_INFO << "registered as " << session->worker_id() << " with "
-             << options_.coordinator;
-    {
-      MutexLock lock(&mutex_);
-      session_ = session.get();
-    }
-    changed_.NotifyAll();
+class ServingWorker : public Worker {
+ public:
+  explicit ServingWorker(const WorkerOptions& options) : options_(options) {}
+
+  absl::StatusOr<WorkerEnd> Serve() override {
+    const absl::Status connected = Connect(std::chrono::seconds(20));
+    if (!connected.ok()) return connected;
     SetLogSink([this](LogLevel level, const std::string& text) {
       ForwardLog(level, text);
     });
-    absl::Status end;
+    Thread reconnect("reconnect", [this] { Reconnect(); });
     while (true) {
       v1::Assignment assignment;
       {
         MutexLock lock(&mutex_);
         changed_.Wait(lock, [&] { return is_ended_ || pending_ != nullptr; });
-        if (is_ended_) {
-          end = end_status_;
-          break;
-        }
+        if (is_ended_) break;
         assignment = *std::exchange(pending_, nullptr);
       }
-      RunAssignment(assignment);
+      RunAssignment(std::move(assignment));
     }
     SetLogSink(nullptr);
-    session->Close();
-    return end;
+    reconnect.Join();
+    std::unique_ptr<Session> session;
+    {
+      MutexLock lock(&send_mutex_);
+      session = std::move(session_);
+    }
+    if (session != nullptr) session->Close();
+    session.reset();
+    MutexLock lock(&mutex_);
+    if (!end_status_.ok()) return end_status_;
+    return has_left_job_ ? WorkerEnd::kLeftJob : WorkerEnd::kGoodbye;
+  }
+
+  void Leave(const std::string& reason) override {
+    {
+      MutexLock lock(&mutex_);
+      if (!leave_reason_.empty()) return;
+      leave_reason_ = reason.empty() ? "asked to" : reason;
+      has_left_job_ = !job_id_.empty();
+    }
+    SayLeaving();
   }
 
  private:
+  // Lock order: mutex_ is never held together with send_mutex_.
+
+  /// Opens a stream, tells what was not acknowledged, and takes the
+  /// coordinator's word on what is held.
+  absl::Status Connect(std::chrono::nanoseconds timeout) {
+    SessionOptions session_options;
+    session_options.coordinator = options_.coordinator;
+    session_options.hello = options_.hello;
+    session_options.credentials = options_.credentials;
+    session_options.connect_timeout = timeout;
+    session_options.on_message = [this](const v1::CoordinatorMessage& message) {
+      OnMessage(message);
+    };
+    session_options.on_end = [this](const absl::Status& status) {
+      OnStreamEnd(status);
+    };
+    session_options.heartbeat = [this] { return MakeHeartbeat(); };
+    FillHello(&session_options.hello);
+    {
+      MutexLock lock(&mutex_);
+      is_stream_broken_ = false;
+    }
+    auto opened = Session::Open(std::move(session_options));
+    if (!opened.ok()) {
+      MutexLock lock(&mutex_);
+      is_stream_broken_ = true;
+      return opened.status();
+    }
+    const v1::Welcome welcome = (*opened)->welcome();
+    if (!welcome.keeps_assignment()) DropAssignment();
+    std::unique_ptr<Session> former;
+    {
+      MutexLock lock(&send_mutex_);
+      former = std::exchange(session_, *std::move(opened));
+      if (!welcome.keeps_assignment()) outbox_.Begin("", 0);
+      for (const v1::WorkerMessage& message : outbox_.messages()) {
+        session_->Send(message);
+      }
+    }
+    former.reset();
+    {
+      MutexLock lock(&mutex_);
+      worker_id_ = welcome.worker_id();
+      lease_ = std::chrono::milliseconds(welcome.lease_millis());
+      num_connected_ += 1;
+    }
+    LOG_INFO << "registered as " << welcome.worker_id() << " with "
+             << options_.coordinator;
+    SayLeaving();
+    return absl::OkStatus();
+  }
+
+  void FillHello(v1::Hello* hello) {
+    {
+      MutexLock lock(&mutex_);
+      if (num_connected_ == 0) return;
+      hello->set_worker_id(worker_id_);
+      if (training_ != nullptr) {
+        hello->mutable_held()->set_step(training_->step());
+      }
+    }
+    MutexLock lock(&send_mutex_);
+    if (outbox_.job_id().empty()) return;
+    // Also one that has ended, until that is known to be stored.
+    hello->mutable_held()->set_job_id(outbox_.job_id());
+    hello->mutable_held()->set_generation(outbox_.generation());
+  }
+
+  /// The coordinator does not know of it: another generation has taken over, or
+  /// the job has ended.
+  void DropAssignment() {
+    MutexLock lock(&mutex_);
+    if (num_connected_ == 0) return;
+    current_generation_ = 0;
+    if (training_ != nullptr) {
+      training_->Cancel(absl::CancelledError(
+          "the coordinator has given this worker's part to another"));
+    }
+    // One that waits for its first step ends as if it had been stopped.
+    auto stop = std::make_unique<v1::StopTraining>();
+    stop->set_at_once(true);
+    stop->set_reason("the coordinator no longer knows the assignment");
+    stop_ = std::move(stop);
+    changed_.NotifyAll();
+  }
+
+  void Reconnect() {
+    while (true) {
+      Nanos give_up{0};
+      {
+        MutexLock lock(&mutex_);
+        changed_.Wait(lock, [&] { return is_ended_ || is_stream_broken_; });
+        if (is_ended_) return;
+        give_up = Clock::Real()->Now() + lease_;
+      }
+      Nanos pause = kFirstRetry;
+      absl::Status status = absl::UnavailableError("its stream ended");
+      while (!status.ok()) {
+        if (Clock::Real()->Now() >= give_up ||
+            status.code() == absl::StatusCode::kFailedPrecondition ||
+            status.code() == absl::StatusCode::kPermissionDenied) {
+          End(absl::UnavailableError(
+                  absl::StrCat("the coordinator at ", options_.coordinator,
+                               " is gone: ", status.message())),
+              absl::CancelledError("the coordinator is gone"));
+          return;
+        }
+        if (!Clock::Real()->SleepUntil(Clock::Real()->Now() + pause,
+                                       &retry_cancel_)) {
+          return;
+        }
+        pause = std::min(2 * pause, kLongestRetry);
+        status = Connect(kReconnectTimeout);
+      }
+    }
+  }
+
   void OnMessage(const v1::CoordinatorMessage& message) {
     if (message.has_goodbye()) {
       return End(absl::OkStatus(),
                  absl::CancelledError(message.goodbye().reason()));
     }
+    if (message.has_acknowledge()) {
+      MutexLock lock(&send_mutex_);
+      outbox_.Acknowledge(message.acknowledge());
+      return;
+    }
+    if (message.has_prepare_tuning()) return PrepareTuning(message);
     {
       MutexLock lock(&mutex_);
       switch (message.message_case()) {
         case v1::CoordinatorMessage::kAssignment:
+          // An earlier one comes from a coordinator that was overtaken.
+          if (message.assignment().generation() <= current_generation_) break;
           pending_ = std::make_unique<v1::Assignment>(message.assignment());
           stop_ = nullptr;
           is_started_ = false;
@@ -87,6 +217,27 @@ class WorkerService {
           stop_ = std::make_unique<v1::StopTraining>(message.stop());
           if (training_ != nullptr) ApplyStop();
           break;
+        case v1::CoordinatorMessage::kCommitCheckpoint:
+          if (IsCurrent(message.commit_checkpoint().generation())) {
+            training_->CommitCheckpoint(message.commit_checkpoint());
+          }
+          break;
+        case v1::CoordinatorMessage::kRequestCheckpoint:
+          if (IsCurrent(message.request_checkpoint().generation())) {
+            training_->RequestCheckpoint();
+          }
+          break;
+        case v1::CoordinatorMessage::kDecideTuning:
+          if (IsCurrent(message.decide_tuning().generation())) {
+            training_->DecideTuning(message.decide_tuning().revision(),
+                                    message.decide_tuning().commit());
+          }
+          break;
+        case v1::CoordinatorMessage::kRequestTrace:
+          if (IsCurrent(message.request_trace().generation())) {
+            training_->RequestTrace(message.request_trace().steps());
+          }
+          break;
         default:
           break;
       }
@@ -94,20 +245,59 @@ class WorkerService {
     changed_.NotifyAll();
   }
 
+  bool IsCurrent(uint64_t generation) DP_REQUIRES(mutex_) {
+    return training_ != nullptr && generation == current_generation_;
+  }
+
+  void PrepareTuning(const v1::CoordinatorMessage& message) {
+    const v1::PrepareTuning& prepare = message.prepare_tuning();
+    v1::WorkerMessage answer;
+    v1::TuningAnswer& told = *answer.mutable_tuning();
+    told.set_job_id(prepare.job_id());
+    told.set_generation(prepare.generation());
+    told.set_revision(prepare.tuning().revision());
+    {
+      MutexLock lock(&mutex_);
+      absl::Status prepared =
+          absl::FailedPreconditionError("it does not train");
+      if (IsCurrent(prepare.generation())) {
+        prepared = training_->PrepareTuning(prepare.tuning());
+        told.set_step(training_->step());
+      }
+      told.set_error_code(static_cast<int>(prepared.code()));
+      told.set_error_message(std::string(prepared.message()));
+    }
+    SendOnce(std::move(answer));
+  }
+
   void ApplyStop() DP_REQUIRES(mutex_) {
     if (stop_->at_once()) {
       training_->Cancel(absl::CancelledError(
           absl::StrCat("stopped by the coordinator: ", stop_->reason())));
+    } else if (stop_->writes_checkpoint()) {
+      training_->RequestPause();
     } else {
       training_->RequestStop();
     }
   }
 
-  void OnEnd(const absl::Status& status) {
-    End(absl::UnavailableError(absl::StrCat(
-            "the coordinator at ", options_.coordinator, " is gone",
-            status.message().empty() ? "" : ": ", status.message())),
-        absl::CancelledError("the coordinator is gone"));
+  void OnStreamEnd(const absl::Status& status) {
+    bool has_lease;
+    {
+      MutexLock lock(&mutex_);
+      has_lease = lease_ > Nanos(0);
+      is_stream_broken_ = has_lease;
+      if (is_ended_) return;
+    }
+    if (!has_lease) {
+      return End(absl::UnavailableError(absl::StrCat(
+                     "the coordinator at ", options_.coordinator, " is gone",
+                     status.message().empty() ? "" : ": ", status.message())),
+                 absl::CancelledError("the coordinator is gone"));
+    }
+    changed_.NotifyAll();
+    LOG_WARNING << "the coordinator at " << options_.coordinator
+                << " is away; this worker goes on and looks for it";
   }
 
   /// The first call decides what Serve returns.
@@ -120,10 +310,20 @@ class WorkerService {
       }
       if (training_ != nullptr) training_->Cancel(reason);
     }
+    retry_cancel_.Cancel();
     changed_.NotifyAll();
-    // Without the lock: this waits for the listener, whose thread may be
-    // logging, and ForwardLog takes the lock.
+    // A training that is still connecting waits in the transport.
     options_.transport->Cancel(reason);
+  }
+
+  void SayLeaving() {
+    v1::WorkerMessage message;
+    {
+      MutexLock lock(&mutex_);
+      if (leave_reason_.empty()) return;
+      message.mutable_leaving()->set_reason(leave_reason_);
+    }
+    SendOnce(std::move(message));
   }
 
   v1::Heartbeat MakeHeartbeat() {
@@ -146,19 +346,56 @@ class WorkerService {
       MutexLock lock(&mutex_);
       log->set_job_id(job_id_);
     }
-    session_->Send(std::move(message));
+    SendOnce(std::move(message));
   }
 
-  void SendDone(v1::AssignmentDone done) {
-    v1::WorkerMessage message;
-    *message.mutable_done() = std::move(done);
-    session_->Send(std::move(message));
+  /// Lost if nobody is connected.
+  void SendOnce(v1::WorkerMessage message) {
+    MutexLock lock(&send_mutex_);
+    if (session_ != nullptr) session_->Send(std::move(message));
+  }
+
+  /// Told again until it is acknowledged.
+  void SendSurely(v1::WorkerMessage message) {
+    MutexLock lock(&send_mutex_);
+    if (outbox_.job_id().empty()) return;  // dropped meanwhile
+    const v1::WorkerMessage& numbered = outbox_.Add(std::move(message));
+    if (session_ != nullptr) session_->Send(numbered);
+  }
+
+  TrainingOptions OptionsFor(const v1::Assignment& assignment) {
+    TrainingOptions options;
+    options.assignment = assignment;
+    options.transport = options_.transport;
+    options.make_stage = options_.make_stage;
+    options.on_step = [this](const v1::StepReport& report) {
+      v1::WorkerMessage message;
+      *message.mutable_step() = report;
+      SendSurely(std::move(message));
+    };
+    options.on_validation = [this](const v1::ValidationReport& report) {
+      v1::WorkerMessage message;
+      *message.mutable_validation() = report;
+      SendSurely(std::move(message));
+    };
+    options.send = [this](v1::WorkerMessage message) {
+      if (message.has_trace()) {
+        SendOnce(std::move(message));
+      } else {
+        SendSurely(std::move(message));
+      }
+    };
+    return options;
   }
 
   void RunAssignment(v1::Assignment assignment) {
     {
       MutexLock lock(&mutex_);
       job_id_ = assignment.job_id();
+    }
+    {
+      MutexLock lock(&send_mutex_);
+      outbox_.Begin(assignment.job_id(), assignment.generation());
     }
     if (assignment.run_folder().empty()) {
       assignment.set_run_folder(
@@ -167,56 +404,14 @@ class WorkerService {
     options_.set_threads(assignment.threads());
     LOG_INFO << "job " << assignment.job_id() << ": rank " << assignment.rank()
              << " with " << Plural(assignment.threads(), "thread");
-    TrainingOptions training_options;
-    training_options.assignment = assignment;
-    training_options.transport = options_.transport;
-    training_options.make_stage = options_.make_stage;
-    training_options.on_step = [this](const v1::StepReport& report) {
-      v1::WorkerMessage message;
-      *message.mutable_step() = report;
-      session_->Send(std::move(message));
-    };
-    training_options.on_validation =
-        [this](const v1::ValidationReport& report) {
-          v1::WorkerMessage message;
-          *message.mutable_validation() = report;
-          session_->Send(std::move(message));
-        };
-    Training training(std::move(training_options));
+    Training training(OptionsFor(assignment));
     {
       MutexLock lock(&mutex_);
       training_ = &training;
       if (stop_ != nullptr) ApplyStop();
-      if (is_ended_) training.Cancel(end_status_);
+      if (is_ended_) training.Cancel(absl::CancelledError("the worker ends"));
     }
-    const absl::Status prepared = training.Prepare();
-    v1::AssignmentDone done;
-    done.set_job_id(assignment.job_id());
-    done.set_generation(assignment.generation());
-    bool starts = false;
-    if (prepared.ok()) {
-      v1::WorkerMessage message;
-      *message.mutable_ready() = training.ready();
-      session_->Send(std::move(message));
-      MutexLock lock(&mutex_);
-      changed_.Wait(
-          lock, [&] { return is_started_ || is_ended_ || stop_ != nullptr; });
-      starts = is_started_ && !is_ended_;
-    }
-    if (!prepared.ok()) {
-      done.set_error_code(static_cast<int>(prepared.code()));
-      done.set_error_message(
-          absl::StrCat("cannot start: ", prepared.message()));
-      done.set_is_consequence(absl::IsUnavailable(prepared) ||
-                              absl::IsCancelled(prepared) ||
-                              absl::IsDeadlineExceeded(prepared));
-    } else if (starts) {
-      done = training.Run();
-    } else {
-      done.set_error_code(static_cast<int>(absl::StatusCode::kCancelled));
-      done.set_error_message("stopped before the first step");
-      done.set_is_consequence(true);
-    }
+    v1::AssignmentDone done = Train(assignment, &training);
     {
       MutexLock lock(&mutex_);
       training_ = nullptr;
@@ -228,20 +423,64 @@ class WorkerService {
       LOG_INFO << "job " << assignment.job_id() << ": ended after step "
                << done.steps();
     }
-    SendDone(std::move(done));
+    v1::WorkerMessage message;
+    *message.mutable_done() = std::move(done);
+    SendSurely(std::move(message));
     MutexLock lock(&mutex_);
     job_id_.clear();
   }
 
-  const WorkerOptions& options_;
-  Session* session_ = nullptr;  // set before any assignment arrives
+  v1::AssignmentDone Train(const v1::Assignment& assignment,
+                           Training* training) {
+    const absl::Status prepared = training->Prepare();
+    v1::AssignmentDone done;
+    done.set_job_id(assignment.job_id());
+    done.set_generation(assignment.generation());
+    if (!prepared.ok()) {
+      done.set_error_code(static_cast<int>(prepared.code()));
+      done.set_error_message(
+          absl::StrCat("cannot start: ", prepared.message()));
+      done.set_is_consequence(absl::IsUnavailable(prepared) ||
+                              absl::IsCancelled(prepared) ||
+                              absl::IsDeadlineExceeded(prepared));
+      return done;
+    }
+    v1::WorkerMessage message;
+    *message.mutable_ready() = training->ready();
+    SendSurely(std::move(message));
+    bool starts = false;
+    {
+      MutexLock lock(&mutex_);
+      changed_.Wait(
+          lock, [&] { return is_started_ || is_ended_ || stop_ != nullptr; });
+      starts = is_started_ && !is_ended_;
+    }
+    if (starts) return training->Run();
+    done.set_error_code(static_cast<int>(absl::StatusCode::kCancelled));
+    done.set_error_message("stopped before the first step");
+    done.set_is_consequence(true);
+    return done;
+  }
 
+  const WorkerOptions options_;
+
+  Mutex send_mutex_;
+  std::unique_ptr<Session> session_ DP_GUARDED_BY(send_mutex_);
+  Outbox outbox_ DP_GUARDED_BY(send_mutex_);
+
+  CancelToken retry_cancel_;
   Mutex mutex_;
   CondVar changed_;
   std::unique_ptr<v1::Assignment> pending_ DP_GUARDED_BY(mutex_);
   std::unique_ptr<v1::StopTraining> stop_ DP_GUARDED_BY(mutex_);
   bool is_started_ DP_GUARDED_BY(mutex_) = false;
   bool is_ended_ DP_GUARDED_BY(mutex_) = false;
+  bool is_stream_broken_ DP_GUARDED_BY(mutex_) = false;
+  bool has_left_job_ DP_GUARDED_BY(mutex_) = false;
+  int num_connected_ DP_GUARDED_BY(mutex_) = 0;
+  Nanos lease_ DP_GUARDED_BY(mutex_) = Nanos(0);
+  std::string worker_id_ DP_GUARDED_BY(mutex_);
+  std::string leave_reason_ DP_GUARDED_BY(mutex_);
   absl::Status end_status_ DP_GUARDED_BY(mutex_);
   uint64_t current_generation_ DP_GUARDED_BY(mutex_) = 0;
   std::string job_id_ DP_GUARDED_BY(mutex_);
@@ -250,9 +489,8 @@ class WorkerService {
 
 }  // namespace
 
-absl::Status ServeCoordinator(const WorkerOptions& options) {
-  WorkerService service(options);
-  return service.Serve();
+std::unique_ptr<Worker> Worker::Create(const WorkerOptions& options) {
+  return std::make_unique<ServingWorker>(options);
 }
 
 }  // namespace deltapipe

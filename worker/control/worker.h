@@ -1,5 +1,14 @@
 // Worker: serves one coordinator, one assignment after the other, until the
-// coordinator says goodbye or the stream breaks.
+// coordinator says goodbye.
+//
+// When the stream breaks it goes on with what it has, and looks for the
+// coordinator (or its successor) for as long as the lease says that it was
+// welcomed with; what it told meanwhile is told again. One that does not find
+// it ends; so does one whose assignment has become another's.
+//
+//   Worker worker(options);
+//   ... worker.Leave("SIGTERM") ...            // from any thread
+//   DP_ASSIGN_OR_RETURN(WorkerEnd end, worker.Serve());
 #ifndef DELTAPIPE_WORKER_CONTROL_WORKER_H_
 #define DELTAPIPE_WORKER_CONTROL_WORKER_H_
 
@@ -18,7 +27,7 @@ namespace deltapipe {
 
 struct WorkerOptions {
   std::string coordinator;
-  v1::Hello hello;         // all but data_address
+  v1::Hello hello;  // all but data_address
   MakeCredentials credentials;
   std::string run_folder;  // where jobs without a folder of their own go
   Transport* transport = nullptr;
@@ -27,8 +36,23 @@ struct WorkerOptions {
   std::function<void(int num_threads)> set_threads;
 };
 
-/// Blocks until the end; OK after a goodbye.
-absl::Status ServeCoordinator(const WorkerOptions& options);
+enum class WorkerEnd {
+  kGoodbye,
+  kLeftJob,  // it was asked to leave, and its job can go on without it
+};
+
+class Worker {
+ public:
+  virtual ~Worker() = default;
+  static std::unique_ptr<Worker> Create(const WorkerOptions& options);
+
+  /// Blocks until the end. UNAVAILABLE: the coordinator was not there or did
+  /// not come back in time.
+  virtual absl::StatusOr<WorkerEnd> Serve() = 0;
+  /// Asks the coordinator to let it go, after a checkpoint of its job. Any
+  /// thread; returns at once.
+  virtual void Leave(const std::string& reason) = 0;
+};
 
 }  // namespace deltapipe
 

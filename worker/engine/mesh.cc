@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -132,27 +133,38 @@ void Mesh::ForEach(const std::function<void(FrameChannel*)>& visit) const {
   }
 }
 
-absl::StatusOr<ChannelDecorator> EmulatedLinks(const v1::JobSpec& spec) {
+absl::StatusOr<LinkOptions> EmulatedLink(const v1::JobSpec& spec) {
   const v1::LinkSpec& link = spec.network().emulate();
-  double bandwidth = 0;
-  Nanos latency{0};
+  LinkOptions options;
   if (!link.bandwidth().empty()) {
-    DP_ASSIGN_OR_RETURN(bandwidth, ParseBandwidth(link.bandwidth()));
+    DP_ASSIGN_OR_RETURN(options.bits_per_second,
+                        ParseBandwidth(link.bandwidth()));
   }
   if (!link.latency().empty()) {
-    DP_ASSIGN_OR_RETURN(latency, ParseDuration(link.latency()));
+    DP_ASSIGN_OR_RETURN(options.latency, ParseDuration(link.latency()));
   }
-  if (bandwidth == 0 && latency.count() == 0) return ChannelDecorator();
-  LinkOptions options;
-  options.bits_per_second = bandwidth;
-  options.latency = latency;
   DP_RETURN_IF_ERROR(LinkShaper::Create(options).status());
-  auto links = std::make_shared<std::map<int, std::shared_ptr<LinkShaper>>>();
-  return ChannelDecorator([=](std::unique_ptr<Channel> channel, int peer) {
+  return options;
+}
+
+ChannelDecorator ShapedLinks(
+    const LinkOptions& options,
+    std::map<int, std::shared_ptr<LinkShaper>> links_by_peer) {
+  std::set<int> adjustable;
+  for (const auto& [peer, link] : links_by_peer) adjustable.insert(peer);
+  auto links = std::make_shared<std::map<int, std::shared_ptr<LinkShaper>>>(
+      std::move(links_by_peer));
+  const bool shapes_all =
+      options.bits_per_second > 0 || options.latency > Nanos(0);
+  return [=](std::unique_ptr<Channel> channel, int peer) {
     std::shared_ptr<LinkShaper>& shaper = (*links)[peer];
-    if (shaper == nullptr) shaper = LinkShaper::Create(options).value();
-    return ShapeChannel(std::move(channel), shaper);
-  });
+    const bool may_change = shaper != nullptr && adjustable.count(peer) > 0;
+    if (shaper == nullptr) {
+      if (!shapes_all) return channel;
+      shaper = LinkShaper::Create(options).value();  // as EmulatedLink has seen
+    }
+    return ShapeChannel(std::move(channel), shaper, may_change);
+  };
 }
 
 std::string PeerName(const v1::Peer& peer) {

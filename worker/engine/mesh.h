@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "proto/deltapipe/v1/control.pb.h"
 #include "worker/transport/channel.h"
 #include "worker/transport/frame_channel.h"
+#include "worker/transport/shaped/link_shaper.h"
 
 namespace deltapipe {
 
@@ -43,9 +45,13 @@ struct Mesh {
   void ForEach(const std::function<void(FrameChannel*)>& visit) const;
 };
 
-/// The network.emulate of a spec as a decorator: each ordered pair of workers
-/// has one link of that bandwidth and latency, shared by all its channels.
-absl::StatusOr<ChannelDecorator> EmulatedLinks(const v1::JobSpec& spec);
+/// The network.emulate of a spec: 0 and 0 for none.
+absl::StatusOr<LinkOptions> EmulatedLink(const v1::JobSpec& spec);
+/// Each ordered pair of workers has one link of these options, shared by all
+/// its channels; that of a pair in `links` is its own, and may change its rate.
+ChannelDecorator ShapedLinks(
+    const LinkOptions& options,
+    std::map<int, std::shared_ptr<LinkShaper>> links_by_peer);
 
 /// "worker-3 (stage 1, replica 0)".
 std::string PeerName(const v1::Peer& peer);

@@ -46,6 +46,8 @@ Training::Training(TrainingOptions options)
 Training::~Training() { Cancel(absl::CancelledError("the job has ended")); }
 
 absl::Status Training::Prepare() {
+  tuning_ = options_.assignment.tuning();
+  decided_revision_ = tuning_.revision();
   BatchSourceOptions data;
   if (spec_.model().kind() == "synthetic") {
     data.synthetic_samples = spec_.model().synthetic().samples();
@@ -89,7 +91,19 @@ absl::Status Training::Connect() {
   frames.max_payload_bytes = std::max(
       frames.max_payload_bytes,
       2 * plan_.microbatch_samples() * (4 * stage_->boundary_elements() + 64));
-  DP_ASSIGN_OR_RETURN(const ChannelDecorator emulate, EmulatedLinks(spec_));
+  DP_ASSIGN_OR_RETURN(emulated_, EmulatedLink(spec_));
+  // The links to the neighbouring stages may change their rates.
+  std::map<int, std::shared_ptr<LinkShaper>> links;
+  if (!is_first()) {
+    DP_ASSIGN_OR_RETURN(previous_link_, LinkShaper::Create(emulated_));
+    links[assignment.rank() - num_replicas_] = previous_link_;
+  }
+  if (!is_last()) {
+    DP_ASSIGN_OR_RETURN(next_link_, LinkShaper::Create(emulated_));
+    links[assignment.rank() + num_replicas_] = next_link_;
+  }
+  DP_RETURN_IF_ERROR(ApplyRates(tuning_));
+  const ChannelDecorator emulate = ShapedLinks(emulated_, std::move(links));
   const ChannelDecorator& below = options_.decorate;
   const ChannelDecorator decorate = [&](std::unique_ptr<Channel> channel,
                                         int peer) {
@@ -103,8 +117,7 @@ absl::Status Training::Connect() {
 
   BoundaryEndOptions boundary;
   boundary.elements_per_sample = stage_->boundary_elements();
-  boundary.activation_codec = plan_.activation_codec();
-  boundary.gradient_codec = plan_.activation_gradient_codec();
+  boundary.tuning_revision = tuning_.revision();
   boundary.seed = spec_.seed();
   boundary.generation = assignment.generation();
   boundary.plan_revision = plan_.revision();
@@ -116,6 +129,13 @@ absl::Status Training::Connect() {
       -> absl::StatusOr<std::unique_ptr<BoundaryEnd>> {
     boundary.boundary = std::min(other_stage, stage_index_);
     boundary.is_upstream = is_upstream;
+    boundary.activation_codec = plan_.activation_codec();
+    boundary.gradient_codec = plan_.activation_gradient_codec();
+    const v1::BoundaryTuning* tuned = TuningOf(tuning_, boundary.boundary);
+    if (tuned != nullptr) {
+      boundary.activation_codec = tuned->activations();
+      boundary.gradient_codec = tuned->activation_gradients();
+    }
     boundary.peer =
         PeerName(assignment.peers(other_stage * num_replicas_ + replica_));
     return BoundaryEnd::Create(boundary, std::move(channel));
@@ -139,7 +159,9 @@ absl::Status Training::Connect() {
   gradient_group_ = group(replica_, mesh_.gradients);
 
   GradientSyncOptions sync;
-  const std::string& codec = plan_.gradient_codec();
+  const std::string& codec = tuning_.gradients().empty()
+                                 ? plan_.gradient_codec()
+                                 : tuning_.gradients();
   if (codec == "none" || codec == "cast(bf16)") {
     sync.plain_codec = codec;
   } else {
@@ -164,6 +186,7 @@ v1::AssignmentReady Training::ready() const {
   ready.set_parameters(stage_->parameters().num_elements);
   ready.set_restored_step(restored_step_);
   ready.set_restored_generation(restored_generation_);
+  ready.set_restored_samples_dropped(skipped_steps_ * spec_.train().batch());
   for (const std::string& note : restore_notes_) ready.add_notes(note);
   return ready;
 }
@@ -253,6 +276,11 @@ absl::Status Training::AfterStep(int64_t done) {
     return absl::OkStatus();
   }
   if (agreed_.stops) return absl::OkStatus();
+  // Before a checkpoint: what is restored goes on with the knobs of its
+  // manifest, which is of this moment or later.
+  if (agreed_.tuning_revision > tuning_.revision()) {
+    DP_RETURN_IF_ERROR(ApplyTuning(done));
+  }
   const bool is_due = checkpoint_every > 0 && done % checkpoint_every == 0;
   if (is_due) DP_RETURN_IF_ERROR(WriteModel(done));
   if (agreed_.pauses) return Pause(done);

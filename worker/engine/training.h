@@ -34,6 +34,7 @@
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/stage/stage.h"
+#include "worker/transport/shaped/link_shaper.h"
 
 namespace deltapipe {
 
@@ -84,6 +85,14 @@ class Training {
   void RequestCheckpoint() { is_checkpoint_requested_ = true; }
   /// The coordinator's word on a checkpoint whose parts it was sent.
   void CommitCheckpoint(const v1::CommitCheckpoint& commit);
+  /// Whether this worker could run with these knobs; nothing changes yet.
+  /// INVALID_ARGUMENT, FAILED_PRECONDITION.
+  absl::Status PrepareTuning(const v1::Tuning& tuning);
+  /// What was prepared holds from the step before which all workers have heard
+  /// so (which is told through `send`), or is forgotten.
+  void DecideTuning(uint32_t revision, bool commit);
+  /// Tells what is done in the next steps through `send`.
+  void RequestTrace(int steps) { num_traces_wanted_ = steps; }
   /// Wakes every wait; Run returns `reason` as its error.
   void Cancel(const absl::Status& reason);
   int64_t step() const { return step_.load(); }
@@ -114,6 +123,12 @@ class Training {
   absl::Status WriteModel(int64_t step);
   absl::Status WriteShards(int64_t step, Deadline deadline);
   absl::Status Verify(int64_t step, uint64_t* hash);
+
+  // training_tuning.cc
+  const v1::BoundaryTuning* TuningOf(const v1::Tuning& tuning,
+                                     int boundary) const;
+  absl::Status ApplyTuning(int64_t done);
+  absl::Status ApplyRates(const v1::Tuning& tuning);
 
   // training_checkpoint.cc
   struct Candidate;
@@ -178,6 +193,8 @@ class Training {
   std::atomic<bool> is_stop_requested_{false};
   std::atomic<bool> is_pause_requested_{false};
   std::atomic<bool> is_checkpoint_requested_{false};
+  std::atomic<uint32_t> decided_revision_{0};
+  std::atomic<int> num_traces_wanted_{0};
   std::atomic<bool> is_cancelled_{false};
   StepAgreement agreed_;  // after the last step
   GradientNorm gradient_norm_;
@@ -185,7 +202,13 @@ class Training {
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent
 
+  v1::Tuning tuning_;                          // in force
+  std::shared_ptr<LinkShaper> previous_link_;  // what is sent to each
+  std::shared_ptr<LinkShaper> next_link_;
+  LinkOptions emulated_;
+
   mutable Mutex mutex_;
+  v1::Tuning prepared_ DP_GUARDED_BY(mutex_);
   absl::Status cancel_reason_ DP_GUARDED_BY(mutex_);
   bool is_connected_ DP_GUARDED_BY(mutex_) = false;
   std::string model_path_;

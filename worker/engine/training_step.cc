@@ -200,6 +200,7 @@ absl::Status Training::Reduce(StepState* state) {
   wishes.stops = is_stop_requested_;
   wishes.pauses = is_pause_requested_;
   wishes.writes_checkpoint = is_checkpoint_requested_;
+  wishes.tuning_revision = decided_revision_;
   std::vector<double> figures = {own};
   const std::vector<double> wished = AsFigures(wishes);
   figures.insert(figures.end(), wished.begin(), wished.end());

@@ -10,11 +10,26 @@ namespace {
 // What rounding may leave of a message that is through.
 constexpr double kNothingLeft = 1e-6;
 
+double NanosPerByte(double bits_per_second) {
+  return bits_per_second > 0 ? 8e9 / bits_per_second : 0;
+}
+
 }  // namespace
 
 FluidLink::FluidLink(double bits_per_second, Nanos now)
-    : nanos_per_byte_(bits_per_second > 0 ? 8e9 / bits_per_second : 0),
-      origin_(now) {}
+    : nanos_per_byte_(NanosPerByte(bits_per_second)), origin_(now) {}
+
+void FluidLink::SetRate(double bits_per_second, Nanos now) {
+  Advance(now);
+  nanos_per_byte_ = NanosPerByte(bits_per_second);
+  if (nanos_per_byte_ > 0) return;
+  for (auto& [id, flow] : flows_) {
+    for (const Message& message : flow.waiting) {
+      flow.departed.push_back({now, message.bytes});
+    }
+    flow.waiting.clear();
+  }
+}
 
 FluidLink::FlowId FluidLink::AddFlow() {
   flows_.emplace(next_flow_, Flow());

@@ -30,6 +30,9 @@ class FluidLink {
   /// 0 bits per second: unlimited.
   FluidLink(double bits_per_second, Nanos now);
 
+  /// From `now` on, also for what waits.
+  void SetRate(double bits_per_second, Nanos now);
+
   FlowId AddFlow();
   /// Forgets the flow and what it still has to send.
   void RemoveFlow(FlowId flow, Nanos now);
@@ -57,7 +60,7 @@ class FluidLink {
   void Carry(double until);
   std::vector<Flow*> BusyFlows();
 
-  const double nanos_per_byte_;
+  double nanos_per_byte_;
   const Nanos origin_;
   double time_ = 0;  // nanoseconds since origin_
   FlowId next_flow_ = 1;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <deque>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -21,16 +23,35 @@ absl::StatusOr<std::shared_ptr<LinkShaper>> LinkShaper::Create(
 }
 
 LinkShaper::LinkShaper(const LinkOptions& options)
-    : options_(options), link_(options.bits_per_second, options.clock->Now()) {}
+    : options_(options),
+      link_(options.bits_per_second, options.clock->Now()),
+      bits_per_second_(options.bits_per_second),
+      is_transparent_(options.bits_per_second == 0 &&
+                      options.latency == Nanos(0)) {}
 
-FluidLink::FlowId LinkShaper::AddFlow() {
+void LinkShaper::SetRate(double bits_per_second) {
+  std::vector<std::function<void()>> wakers;
+  {
+    MutexLock lock(&mutex_);
+    link_.SetRate(bits_per_second, options_.clock->Now());
+    bits_per_second_ = bits_per_second;
+    is_transparent_ = bits_per_second == 0 && options_.latency == Nanos(0);
+    for (const auto& [flow, waker] : wakers_) wakers.push_back(waker);
+  }
+  for (const auto& waker : wakers) waker();
+}
+
+FluidLink::FlowId LinkShaper::AddFlow(std::function<void()> wake) {
   MutexLock lock(&mutex_);
-  return link_.AddFlow();
+  const FluidLink::FlowId flow = link_.AddFlow();
+  wakers_[flow] = std::move(wake);
+  return flow;
 }
 
 void LinkShaper::RemoveFlow(FluidLink::FlowId flow) {
   MutexLock lock(&mutex_);
   link_.RemoveFlow(flow, options_.clock->Now());
+  wakers_.erase(flow);
 }
 
 void LinkShaper::Enqueue(FluidLink::FlowId flow, int64_t bytes) {

@@ -10,7 +10,10 @@
 #ifndef DELTAPIPE_WORKER_TRANSPORT_SHAPED_LINK_SHAPER_H_
 #define DELTAPIPE_WORKER_TRANSPORT_SHAPED_LINK_SHAPER_H_
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -36,11 +39,15 @@ class LinkShaper {
       const LinkOptions& options);
 
   const LinkOptions& options() const { return options_; }
-  bool is_transparent() const {
-    return options_.bits_per_second == 0 && options_.latency == Nanos(0);
-  }
+  /// Nothing is to be held back. May change with SetRate.
+  bool is_transparent() const { return is_transparent_; }
+  double bits_per_second() const { return bits_per_second_; }
+  /// From now on, also for what waits already; 0: unlimited. Not while a
+  /// channel of the link is being destroyed.
+  void SetRate(double bits_per_second);
 
-  FluidLink::FlowId AddFlow();
+  /// `wake` is called, under no lock, when the rate has changed.
+  FluidLink::FlowId AddFlow(std::function<void()> wake);
   void RemoveFlow(FluidLink::FlowId flow);
   void Enqueue(FluidLink::FlowId flow, int64_t bytes);
 
@@ -64,6 +71,10 @@ class LinkShaper {
   const LinkOptions options_;
   Mutex mutex_;
   FluidLink link_ DP_GUARDED_BY(mutex_);
+  std::atomic<double> bits_per_second_;
+  std::atomic<bool> is_transparent_;
+  std::map<FluidLink::FlowId, std::function<void()>> wakers_
+      DP_GUARDED_BY(mutex_);
 };
 
 }  // namespace deltapipe

@@ -23,7 +23,7 @@ class ShapedChannel : public Channel {
         link_(std::move(link)),
         clock_(link_->options().clock),
         max_message_bytes_(channel_->capabilities().max_message_bytes),
-        flow_(link_->AddFlow()) {
+        flow_(link_->AddFlow([this] { OnRateChanged(); })) {
     delivery_ = Thread("shaped-link", [this] { Deliver(); });
   }
 
@@ -37,9 +37,15 @@ class ShapedChannel : public Channel {
   absl::Status Send(absl::Span<const ByteSpan> pieces,
                     Deadline deadline) override {
     const int64_t size = TotalBytes(pieces);
+    bool is_direct;
     {
       MutexLock lock(&mutex_);
       if (!broken_.ok()) return broken_;
+      is_direct = link_->is_transparent() && queue_.empty();
+    }
+    if (is_direct) {
+      const absl::Status sent = channel_->Send(pieces, deadline);
+      return sent.ok() ? sent : Break(sent);
     }
     absl::Status checked =
         CheckMessageSize(size, max_message_bytes_, channel_->peer());
@@ -102,6 +108,14 @@ class ShapedChannel : public Channel {
     return first;
   }
 
+  void OnRateChanged() {
+    {
+      MutexLock lock(&mutex_);
+      ++num_rate_changes_;
+    }
+    changed_.NotifyAll();
+  }
+
   // What waits for the link, or for a peer that does not read: all but what is
   // on its way.
   bool HasRoom(int64_t size, const LinkShaper::FlowState& state) const
@@ -119,8 +133,11 @@ class ShapedChannel : public Channel {
       if (HasRoom(size, state)) return true;
       if (deadline.has_passed()) return false;
       const int64_t num_taken = num_taken_;
-      WaitOnClock(clock_, &changed_, lock, state.next_departure, deadline,
-                  [&] { return !broken_.ok() || num_taken != num_taken_; });
+      const int64_t num_rate_changes = num_rate_changes_;
+      WaitOnClock(clock_, &changed_, lock, state.next_departure, deadline, [&] {
+        return !broken_.ok() || num_taken != num_taken_ ||
+               num_rate_changes != num_rate_changes_;
+      });
     }
     return true;
   }
@@ -156,16 +173,19 @@ class ShapedChannel : public Channel {
       const LinkShaper::FlowState state = link_->State(flow_);
       if (state.has_arrived) return true;
       const bool was_empty = queue_.empty();
+      const int64_t num_rate_changes = num_rate_changes_;
       WaitOnClock(clock_, &changed_, lock, state.next_arrival,
-                  Deadline::Infinite(),
-                  [&] { return !broken_.ok() || was_empty != queue_.empty(); });
+                  Deadline::Infinite(), [&] {
+                    return !broken_.ok() || was_empty != queue_.empty() ||
+                           num_rate_changes != num_rate_changes_;
+                  });
     }
     return false;
   }
 
   void Drain() {
     MutexLock lock(&mutex_);
-    const double rate = link_->options().bits_per_second;
+    const double rate = link_->bits_per_second();
     // Other channels may share the link: four times the time alone.
     const double seconds =
         1 + (rate > 0 ? 4 * 8 * static_cast<double>(queued_bytes_) / rate : 0);
@@ -189,6 +209,7 @@ class ShapedChannel : public Channel {
   std::deque<Buffer> queue_ DP_GUARDED_BY(mutex_);
   int64_t queued_bytes_ DP_GUARDED_BY(mutex_) = 0;
   int64_t num_taken_ DP_GUARDED_BY(mutex_) = 0;
+  int64_t num_rate_changes_ DP_GUARDED_BY(mutex_) = 0;
 
   Thread delivery_;
 };
@@ -196,8 +217,10 @@ class ShapedChannel : public Channel {
 }  // namespace
 
 std::unique_ptr<Channel> ShapeChannel(std::unique_ptr<Channel> channel,
-                                      std::shared_ptr<LinkShaper> link) {
-  if (link == nullptr || link->is_transparent()) return channel;
+                                      std::shared_ptr<LinkShaper> link,
+                                      bool may_change) {
+  if (link == nullptr) return channel;
+  if (link->is_transparent() && !may_change) return channel;
   return std::make_unique<ShapedChannel>(std::move(channel), std::move(link));
 }
 

@@ -16,9 +16,12 @@
 
 namespace deltapipe {
 
-/// The link is shared with the other channels between the same two workers.
+/// The link is shared with the other channels between the same two workers. A
+/// link that holds nothing back leaves the channel as it is, unless its rate
+/// may change.
 std::unique_ptr<Channel> ShapeChannel(std::unique_ptr<Channel> channel,
-                                      std::shared_ptr<LinkShaper> link);
+                                      std::shared_ptr<LinkShaper> link,
+                                      bool may_change = false);
 
 }  // namespace deltapipe
 

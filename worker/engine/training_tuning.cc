@@ -1,0 +1,129 @@
+// Knobs that change while training runs: prepared between two messages, in
+// force between two steps, at all workers between the same two.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "compression/delta/boundary_codec.h"
+#include "worker/engine/training_step.h"
+
+namespace deltapipe {
+namespace {
+
+bool IsPlain(const std::string& gradient_codec) {
+  return gradient_codec == "none" || gradient_codec == "cast(bf16)";
+}
+
+/// 0: unlimited.
+absl::StatusOr<double> RateOf(const v1::BoundaryTuning& boundary) {
+  if (boundary.rate_limit().empty()) return 0.0;
+  return ParseBandwidth(boundary.rate_limit());
+}
+
+}  // namespace
+
+const v1::BoundaryTuning* Training::TuningOf(const v1::Tuning& tuning,
+                                             int boundary) const {
+  for (const v1::BoundaryTuning& tuned : tuning.boundaries()) {
+    if (tuned.boundary() == boundary) return &tuned;
+  }
+  return nullptr;
+}
+
+absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
+  for (const int boundary : {stage_index_ - 1, stage_index_}) {
+    const v1::BoundaryTuning* tuned = TuningOf(tuning, boundary);
+    if (tuned == nullptr) continue;
+    DP_RETURN_IF_ERROR(CheckBoundaryCodec(tuned->activations(), nullptr));
+    DP_RETURN_IF_ERROR(
+        CheckBoundaryCodec(tuned->activation_gradients(), nullptr));
+    DP_RETURN_IF_ERROR(RateOf(*tuned).status());
+  }
+  const std::string& gradients = tuning.gradients();
+  if (IsPlain(gradients) != IsPlain(plan_.gradient_codec())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "gradients cannot change from ", plan_.gradient_codec(), " to ",
+        gradients,
+        " while the job runs: one is compressed with error feedback, the other "
+        "is not; start a job with it"));
+  }
+  DP_RETURN_IF_ERROR(GradientSync::CheckCodec(gradients));
+  if (tuning.saved_activations() != "none" ||
+      tuning.straggler_policy() != "none") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "saved activations '", tuning.saved_activations(), "', stragglers '",
+        tuning.straggler_policy(), "': this worker knows only 'none'"));
+  }
+  MutexLock lock(&mutex_);
+  prepared_ = tuning;
+  return absl::OkStatus();
+}
+
+void Training::DecideTuning(uint32_t revision, bool commit) {
+  MutexLock lock(&mutex_);
+  if (prepared_.revision() != revision) return;
+  if (commit) {
+    decided_revision_ = revision;
+  } else {
+    prepared_.Clear();
+  }
+}
+
+absl::Status Training::ApplyTuning(int64_t done) {
+  v1::Tuning next;
+  {
+    MutexLock lock(&mutex_);
+    next = prepared_;
+  }
+  if (next.revision() != agreed_.tuning_revision) {
+    return absl::InternalError(
+        absl::StrCat("the workers agreed on tuning ", agreed_.tuning_revision,
+                     ", and this one has prepared ", next.revision()));
+  }
+  const uint32_t last = static_cast<uint32_t>(done - 1);
+  const auto set = [&](BoundaryEnd* end, int boundary) -> absl::Status {
+    const v1::BoundaryTuning* tuned = TuningOf(next, boundary);
+    if (end == nullptr || tuned == nullptr) return absl::OkStatus();
+    return end->SetCodecs(tuned->activations(), tuned->activation_gradients(),
+                          next.revision(), last);
+  };
+  DP_RETURN_IF_ERROR(set(previous_.get(), stage_index_ - 1));
+  DP_RETURN_IF_ERROR(set(next_.get(), stage_index_));
+  const std::string& gradients = next.gradients();
+  DP_RETURN_IF_ERROR(IsPlain(gradients)
+                         ? sync_->SetCodecs("sign(block=0)", gradients)
+                         : sync_->SetCodecs(gradients, "none"));
+  DP_RETURN_IF_ERROR(ApplyRates(next));
+  tuning_ = next;
+  LOG_INFO << "tuning " << next.revision() << " holds from step " << done + 1
+           << " on";
+  if (!options_.send) return absl::OkStatus();
+  v1::WorkerMessage message;
+  v1::TuningApplied& applied = *message.mutable_tuning_applied();
+  applied.set_job_id(options_.assignment.job_id());
+  applied.set_generation(options_.assignment.generation());
+  applied.set_revision(next.revision());
+  applied.set_effective_step(done);
+  options_.send(std::move(message));
+  return absl::OkStatus();
+}
+
+absl::Status Training::ApplyRates(const v1::Tuning& tuning) {
+  const auto apply = [&](LinkShaper* link, int boundary) -> absl::Status {
+    const v1::BoundaryTuning* tuned = TuningOf(tuning, boundary);
+    if (link == nullptr || tuned == nullptr) return absl::OkStatus();
+    DP_ASSIGN_OR_RETURN(const double limit, RateOf(*tuned));
+    const double emulated = emulated_.bits_per_second;
+    link->SetRate(limit == 0      ? emulated
+                  : emulated == 0 ? limit
+                                  : std::min(limit, emulated));
+    return absl::OkStatus();
+  };
+  DP_RETURN_IF_ERROR(apply(previous_link_.get(), stage_index_ - 1));
+  return apply(next_link_.get(), stage_index_);
+}
+
+}  // namespace deltapipe
