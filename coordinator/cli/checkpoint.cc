@@ -27,9 +27,13 @@ struct LookOptions {
 };
 
 std::string AgeText(int64_t time_millis) {
-  const int64_t age = Clock::Real()->WallMillis() - time_millis;
   if (time_millis <= 0) return "-";
-  return FormatDuration(std::chrono::seconds(std::max<int64_t>(0, age) / 1000));
+  const int64_t age = Clock::Real()->WallMillis() - time_millis;
+  const int64_t seconds = std::max<int64_t>(0, age) / 1000;
+  constexpr int64_t kSecondsPerDay = 24 * 60 * 60;
+  return seconds < 2 * kSecondsPerDay
+             ? FormatDuration(std::chrono::seconds(seconds))
+             : Plural(seconds / kSecondsPerDay, "day");
 }
 
 int List(const LookOptions& options) {

@@ -114,8 +114,8 @@ TEST_F(CheckpointCommandTest, ListIsATableOfTheNewestFirst) {
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_THAT(outcome.output,
               ContainsRegex("STEP +GENERATION +AGE +SIZE +FILES +STATE\n"
-                            " *100 +2 .* kB +3/3 +damaged\n"
-                            " *50 +1 .* kB +3/3 +ok\n"));
+                            " *100 +2 +[0-9,]+ days +[0-9]+ B +3/3 +damaged\n"
+                            " *50 +1 +[0-9,]+ days +[0-9]+ B +3/3 +ok\n"));
   EXPECT_THAT(outcome.errors, HasSubstr("rank-0.safetensors is damaged"));
 }
 
