@@ -63,8 +63,7 @@ v1::GetJobRequest GetRequest(const std::string& id) {
 
 }  // namespace
 
-JobClient::JobClient(const std::string& address,
-                     const ClientSecurity& security)
+JobClient::JobClient(const std::string& address, const ClientSecurity& security)
     : address_(address),
       channel_(MakeChannel(address, security, &setup_)),
       stub_(v1::JobService::NewStub(channel_)),

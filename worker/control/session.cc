@@ -46,8 +46,8 @@ class GrpcSession : public Session {
     if (credentials == nullptr) {
       credentials = grpc::InsecureChannelCredentials();
     }
-    channel_ = grpc::CreateCustomChannel(options_.coordinator, credentials,
-                                         arguments);
+    channel_ =
+        grpc::CreateCustomChannel(options_.coordinator, credentials, arguments);
     const auto deadline =
         std::chrono::system_clock::now() +
         std::chrono::duration_cast<std::chrono::system_clock::duration>(
