@@ -62,7 +62,11 @@ absl::Status WritePrivateFile(const std::string& path, absl::string_view text) {
 absl::StatusOr<std::string> ReadPrivateFile(const std::string& path) {
   struct stat status = {};
   if (stat(path.c_str(), &status) != 0) return FileError("read", path, errno);
-  if ((status.st_mode & 077) != 0) {
+  // A Kubernetes secret belongs to root and is mounted for this group alone.
+  const bool is_mounted_for_us = status.st_uid == 0 && geteuid() != 0 &&
+                                 status.st_gid == getegid() &&
+                                 (status.st_mode & 037) == 0;
+  if ((status.st_mode & 077) != 0 && !is_mounted_for_us) {
     return absl::PermissionDeniedError(absl::StrCat(
         "cannot use ", path, ": it holds a secret, and others can read or ",
         "write it (mode ", absl::StrFormat("%03o", status.st_mode & 0777),

@@ -28,7 +28,7 @@ void JobActor::OnDone(int rank, const v1::AssignmentDone& done) {
   }
   if (!done.model_path().empty()) {
     const size_t slash = done.model_path().rfind('/');
-    job_.set_run_folder(absl::StrCat(
+    job_.set_model_folder(absl::StrCat(
         member.info.host, ":",
         slash == std::string::npos ? "." : done.model_path().substr(0, slash)));
     RecordEvent("model", absl::StrCat("model written to ", member.info.host,

@@ -223,7 +223,7 @@ void JobActor::GoBack(const std::string& reason) {
                                                 ", its last checkpoint")
                                  : std::string("its beginning"));
   RecordEvent("restart", text);
-  job_.set_reason(text);
+  job_.set_reason(reason);
   phase_ = Phase::kGoingBack;
   starts_again_ = true;
   patience_end_ = services_.clock->Now() + kDrainTime;
@@ -231,7 +231,7 @@ void JobActor::GoBack(const std::string& reason) {
   for (Member& member : members_) {
     if (!member.is_free && !member.is_assigned) Free(&member);
   }
-  if (AllFree()) WaitAgain(text);
+  if (AllFree()) WaitAgain(reason);
 }
 
 void JobActor::WaitAgain(const std::string& reason) {
@@ -252,7 +252,8 @@ void JobActor::WaitAgain(const std::string& reason) {
   }
   starts_again_ = false;
   phase_ = Phase::kWaiting;
-  const absl::Status recorded = RecordState(v1::JOB_STATE_PENDING, reason);
+  const absl::Status recorded = RecordState(
+      v1::JOB_STATE_PENDING, absl::StrCat("starts again: ", reason));
   if (!recorded.ok()) {
     Fail(std::string(recorded.message()));
     return;

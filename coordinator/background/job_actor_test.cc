@@ -92,7 +92,7 @@ TEST_F(JobActorTest, SuccessfulRunEndsWithItsResult) {
   EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED) << job.reason();
   EXPECT_EQ(job.reason(), "trained 3 steps");
   EXPECT_EQ(job.step(), 3);
-  EXPECT_EQ(job.run_folder(), "host-b:/runs/x");
+  EXPECT_EQ(job.model_folder(), "host-b:/runs/x");
   EXPECT_EQ(job.result().steps(), 3);
   EXPECT_DOUBLE_EQ(job.result().train_loss(), 2.0);
   EXPECT_DOUBLE_EQ(job.result().validation_loss(), 1.5);
@@ -406,7 +406,7 @@ TEST_F(JobActorTest, CancelWhileRunningKeepsTheModel) {
   EXPECT_EQ(Job().state(), v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(Job().reason(), "cancelled: interrupted");
   EXPECT_EQ(Job().result().steps(), 2);
-  EXPECT_EQ(Job().run_folder(), "host-b:/runs/x");
+  EXPECT_EQ(Job().model_folder(), "host-b:/runs/x");
   EXPECT_TRUE(actor_->is_done());
 }
 

@@ -34,7 +34,7 @@ std::string JobFacts(const v1::Job& job) {
   facts.AddRow({"started", TimeText(job.start_time_millis())});
   facts.AddRow({"ended", TimeText(job.end_time_millis())});
   facts.AddRow({"generation", absl::StrCat(job.generation())});
-  if (!job.run_folder().empty()) facts.AddRow({"folder", job.run_folder()});
+  if (!ModelFolder(job).empty()) facts.AddRow({"folder", ModelFolder(job)});
   for (int rank = 0; rank < job.workers_size(); ++rank) {
     facts.AddRow({absl::StrCat("rank ", rank), job.workers(rank)});
   }

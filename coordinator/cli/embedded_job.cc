@@ -75,10 +75,13 @@ absl::Status EmbeddedJob::Start() {
   DP_RETURN_IF_ERROR(launcher_->Launch(
       options_.num_workers > 0 ? options_.num_workers : needed));
 
-  client_ = std::make_unique<JobClient>(coordinator_->address(), ClientSecurity());
+  client_ =
+      std::make_unique<JobClient>(coordinator_->address(), ClientSecurity());
   v1::SubmitJobRequest request;
   *request.mutable_spec() = options_.spec;
-  request.set_request_id(options_.run_folder);
+  // The same folder's earlier job is another one.
+  if (!options_.resume) request.set_request_id(options_.run_folder);
+  request.set_resume(options_.resume);
   request.set_run_folder(options_.run_folder);
   DP_ASSIGN_OR_RETURN(const v1::Job job, client_->Submit(request));
   job_id_ = job.id();
@@ -95,6 +98,13 @@ absl::StatusOr<v1::Job> EmbeddedJob::Watch(
   request.set_include_steps(true);
   const absl::Status watched =
       client_->Watch(request, [&](const v1::JobEvent& event) {
+        if (event.kind() == "step") {
+          MutexLock lock(&mutex_);
+          if (event.step().step() > furthest_step_) {
+            furthest_step_ = event.step().step();
+            num_deaths_in_vain_ = 0;
+          }
+        }
         on_event(event);
         return true;
       });
@@ -110,42 +120,79 @@ absl::StatusOr<v1::Job> EmbeddedJob::Watch(
 
 bool EmbeddedJob::Interrupt(const std::string& reason,
                             std::chrono::nanoseconds grace) {
+  return End(reason, grace, /*pauses=*/false);
+}
+
+bool EmbeddedJob::Pause(const std::string& reason,
+                        std::chrono::nanoseconds grace) {
+  return End(reason, grace, /*pauses=*/true);
+}
+
+bool EmbeddedJob::End(const std::string& reason, std::chrono::nanoseconds grace,
+                      bool pauses) {
   MutexLock lock(&mutex_);
   if (!is_submitted_) return false;
   if (is_interrupted_) return true;
   is_interrupted_ = true;
+  is_pause_ = pauses;
   interrupt_reason_ = reason;
   interrupt_deadline_ = Deadline::After(grace);
   changed_.NotifyAll();
   return true;
 }
 
-void EmbeddedJob::Guard() {
-  const auto budget = ParseDuration(options_.spec.failure().detection_budget());
-  const auto verdict_wait = (budget.ok() ? *budget : Nanos(0)) + kVerdictSlack;
-  std::string reason;
-  bool is_interrupted = false;
+absl::Status EmbeddedJob::Replace(int count) {
+  const v1::ParallelSpec& parallel = options_.spec.parallel();
+  const int max_restarts = options_.spec.failure().max_restarts();
   {
     MutexLock lock(&mutex_);
-    changed_.Wait(lock, [this] {
-      return has_ended_ || is_interrupted_ || !worker_exit_.empty();
-    });
-    if (!is_interrupted_ && !has_ended_) {
-      // The coordinator knows best what a worker's death means for the job; it
-      // does not know of workers that never joined.
-      changed_.WaitUntil(lock, Deadline::After(verdict_wait),
-                         [this] { return has_ended_ || is_interrupted_; });
+    num_deaths_in_vain_ += count;
+    if (num_deaths_in_vain_ >
+        max_restarts * parallel.stages() * parallel.replicas()) {
+      return absl::FailedPreconditionError(worker_exit_);
     }
-    if (has_ended_) return;
-    is_interrupted = is_interrupted_;
-    reason = is_interrupted ? interrupt_reason_ : worker_exit_;
   }
-  if (!is_interrupted) {
-    GiveUp(absl::FailedPreconditionError(reason));
+  return launcher_->Launch(count);
+}
+
+bool EmbeddedJob::AwaitVerdict() {
+  const auto budget = ParseDuration(options_.spec.failure().detection_budget());
+  const auto verdict_wait = (budget.ok() ? *budget : Nanos(0)) + kVerdictSlack;
+  MutexLock lock(&mutex_);
+  // The coordinator knows best what a worker's death means for the job; it does
+  // not know of workers that never joined.
+  return changed_.WaitUntil(lock, Deadline::After(verdict_wait),
+                            [this] { return has_ended_ || is_interrupted_; });
+}
+
+void EmbeddedJob::Guard() {
+  std::string reason;
+  bool is_pause = false;
+  while (true) {
+    int num_exits = 0;
+    {
+      MutexLock lock(&mutex_);
+      changed_.Wait(lock, [this] {
+        return has_ended_ || is_interrupted_ || num_exits_ > 0;
+      });
+      if (has_ended_) return;
+      if (is_interrupted_) {
+        reason = interrupt_reason_;
+        is_pause = is_pause_;
+        break;
+      }
+      num_exits = std::exchange(num_exits_, 0);
+    }
+    const absl::Status replaced = Replace(num_exits);
+    if (replaced.ok() || AwaitVerdict()) continue;
+    GiveUp(replaced);
     return;
   }
   // Fails only if the job has just ended, which Watch finds out.
-  client_->Cancel(job_id_, reason).status().IgnoreError();
+  (is_pause ? client_->Pause(job_id_, reason)
+            : client_->Cancel(job_id_, reason))
+      .status()
+      .IgnoreError();
   bool has_ended = false;
   {
     MutexLock lock(&mutex_);
@@ -154,9 +201,11 @@ void EmbeddedJob::Guard() {
   }
   if (!has_ended) {
     GiveUp(absl::CancelledError(
-        "the step being computed did not end in time and the workers were "
-        "killed: no model was written but that of the last checkpoint "
-        "(checkpoint.every)"));
+        is_pause ? "the job was not paused in time and the workers were "
+                   "killed: `run --resume` goes on from the last checkpoint"
+                 : "the step being computed did not end in time and the "
+                   "workers were killed: no model was written but that of the "
+                   "last checkpoint (checkpoint.every)"));
   }
 }
 
@@ -171,7 +220,8 @@ void EmbeddedJob::GiveUp(const absl::Status& reason) {
 void EmbeddedJob::NoteWorkerExit(const WorkerExit& exit) {
   const std::string words = LastWords(exit.stderr_path);
   MutexLock lock(&mutex_);
-  if (has_ended_ || !worker_exit_.empty()) return;
+  if (has_ended_) return;
+  ++num_exits_;
   worker_exit_ = absl::StrCat(
       "worker process ", exit.pid, " ended by itself (", exit.exit.ToString(),
       ")", words.empty() ? "" : absl::StrCat(", saying: ", words),

@@ -3,7 +3,8 @@
 //
 // `run` and `compare` use it. Start and Watch are for one thread; Interrupt may
 // be called from any other, at any time. Workers die with this process,
-// whatever ends it.
+// whatever ends it; one that dies by itself is replaced as often as the job may
+// be started again.
 //
 //   EmbeddedJob job(options);
 //   DP_RETURN_IF_ERROR(job.Start());
@@ -36,6 +37,8 @@ struct EmbeddedJobOptions {
   std::string run_folder;
   /// 0: one per stage and replica.
   int num_workers = 0;
+  /// Goes on from the newest checkpoint in the run folder, if there is one.
+  bool resume = false;
 };
 
 class EmbeddedJob {
@@ -59,10 +62,21 @@ class EmbeddedJob {
   /// checkpoint is all there is. Returns at once: false if there is no job
   /// to end yet. Only the first call counts.
   bool Interrupt(const std::string& reason, std::chrono::nanoseconds grace);
+  /// The same, but the job is paused: it writes a checkpoint and can be
+  /// resumed.
+  bool Pause(const std::string& reason, std::chrono::nanoseconds grace);
 
  private:
-  /// Waits for an interrupt, a worker's death or the job's end.
+  bool End(const std::string& reason, std::chrono::nanoseconds grace,
+           bool pauses);
+  /// Waits for an interrupt, workers' deaths or the job's end.
   void Guard();
+  /// Starts `count` others in their place. Fails once the job has not got
+  /// further for too many deaths.
+  absl::Status Replace(int count);
+  /// Waits for the coordinator's verdict on a worker that is gone; true if the
+  /// job has ended or is to end meanwhile.
+  bool AwaitVerdict();
   void NoteWorkerExit(const WorkerExit& exit);
   /// Stops watching the job, for `reason`.
   void GiveUp(const absl::Status& reason);
@@ -80,8 +94,14 @@ class EmbeddedJob {
   bool is_interrupted_ DP_GUARDED_BY(mutex_) = false;
   std::string interrupt_reason_ DP_GUARDED_BY(mutex_);
   Deadline interrupt_deadline_ DP_GUARDED_BY(mutex_) = Deadline::Infinite();
-  /// The first worker that ended by itself, as a sentence.
+  bool is_pause_ DP_GUARDED_BY(mutex_) = false;
+  /// Workers that ended by themselves and were not replaced yet, and the last
+  /// of them as a sentence.
+  int num_exits_ DP_GUARDED_BY(mutex_) = 0;
   std::string worker_exit_ DP_GUARDED_BY(mutex_);
+  /// Deaths since the job last did a step that it had not done before.
+  int num_deaths_in_vain_ DP_GUARDED_BY(mutex_) = 0;
+  int64_t furthest_step_ DP_GUARDED_BY(mutex_) = -1;
   absl::Status given_up_ DP_GUARDED_BY(mutex_);
   /// Ended before what is above.
   std::unique_ptr<Launcher> launcher_;

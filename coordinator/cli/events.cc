@@ -21,6 +21,7 @@ struct EventsOptions {
   std::string coordinator;
   std::string job;
   bool watch = false;
+  bool steps = false;
   int64_t since = 0;
   bool json = false;
 };
@@ -59,6 +60,7 @@ int Events(const EventsOptions& options) {
   request.set_id(options.job);
   request.set_after_sequence(options.since);
   request.set_stored_only(!options.watch);
+  request.set_include_steps(options.steps);
   const absl::Status status =
       client.Watch(request, [&](const v1::JobEvent& event) {
         PrintData(options.json ? JsonLine(ToJson(event)) : EventText(event));
@@ -79,6 +81,9 @@ void AddEventsVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("JOB", options->job, "The job's id")->required();
   verb->add_flag("-w,--watch", options->watch,
                  "Go on with new events until the job has ended");
+  verb->add_flag("--steps", options->steps,
+                 "Also tell each step as it is done; steps are not stored")
+      ->needs("--watch");
   verb->add_option("--since", options->since,
                    "Only events after this number, as the first column has it")
       ->type_name("SEQ")

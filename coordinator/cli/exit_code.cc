@@ -7,7 +7,7 @@ const char kExitCodeHelp[] =
     "wrong\n"
     "state or conflict, 5 coordinator unreachable, 6 not allowed, 7 "
     "cancelled,\n"
-    "130 interrupted, 143 terminated.";
+    "8 stopped but resumable, 130 interrupted, 143 terminated.";
 
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -41,6 +41,8 @@ int ExitCodeOf(v1::JobState state) {
       return kExitOk;
     case v1::JOB_STATE_CANCELLED:
       return kExitJobCancelled;
+    case v1::JOB_STATE_PAUSED:
+      return kExitResumable;
     default:
       return kExitJobFailed;
   }

@@ -15,6 +15,8 @@ inline constexpr int kExitWrongState = 4;
 inline constexpr int kExitUnreachable = 5;
 inline constexpr int kExitNotAllowed = 6;
 inline constexpr int kExitJobCancelled = 7;
+/// Paused or preempted: it can be resumed.
+inline constexpr int kExitResumable = 8;
 inline constexpr int kExitInterrupted = 130;
 inline constexpr int kExitTerminated = 143;
 

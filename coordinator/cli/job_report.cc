@@ -128,7 +128,7 @@ Json ResultJson(const v1::Job& job) {
   object["samples_applied"] = result.samples_applied();
   object["samples_dropped"] = result.samples_dropped();
   object["faults"] = FaultsJson(result.faults());
-  object["run_folder"] = job.run_folder();
+  object["run_folder"] = ModelFolder(job);
   return object;
 }
 
@@ -160,6 +160,10 @@ std::string TimeText(int64_t unix_millis) {
   char text[32];
   std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts);
   return text;
+}
+
+std::string ModelFolder(const v1::Job& job) {
+  return job.model_folder().empty() ? job.run_folder() : job.model_folder();
 }
 
 }  // namespace deltapipe

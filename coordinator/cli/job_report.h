@@ -28,6 +28,10 @@ Json EventJson(const v1::JobEvent& event);
 /// "2026-01-31 12:00:05", local time; "-" for 0.
 std::string TimeText(int64_t unix_millis);
 
+/// Where the job's model lies, "host:path"; until it is written, where it was
+/// asked for, if anywhere.
+std::string ModelFolder(const v1::Job& job);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_CLI_JOB_REPORT_H_

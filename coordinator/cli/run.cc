@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -23,11 +24,14 @@ namespace {
 
 /// Leaves time to end the processes within the 2 s that Ctrl-C may take.
 constexpr std::chrono::milliseconds kInterruptGrace(1200);
+/// What Kubernetes and service managers give by default.
+constexpr std::chrono::seconds kPauseGrace(25);
 
 struct RunOptions {
   SpecOptions spec;
   std::string runs;
   int workers = 0;
+  bool resume = false;
   bool json = false;
 };
 
@@ -80,19 +84,31 @@ int ReportEnd(const v1::Job& job, const std::string& folder, bool json,
     PrintNote(
         absl::StrCat("the workers' logs are in ", ShortPath(folder), "/logs/"));
   }
-  if (signal != 0) return ExitCodeOfSignal(signal);
+  if (job.state() == v1::JOB_STATE_PAUSED) PrintNote(job.reason());
+  if (signal != 0 && job.state() != v1::JOB_STATE_PAUSED) {
+    return ExitCodeOfSignal(signal);
+  }
   return ExitCodeOf(job.state());
 }
 
 int RunJob(const v1::JobSpec& spec, const std::string& folder,
            const RunOptions& options) {
-  std::ofstream metrics(folder + "/metrics.ndjson");
+  std::ofstream metrics(folder + "/metrics.ndjson",
+                        options.resume ? std::ios::app : std::ios::trunc);
   EmbeddedJobOptions job_options;
   job_options.spec = spec;
   job_options.run_folder = folder;
   job_options.num_workers = options.workers;
+  job_options.resume = options.resume;
   EmbeddedJob job(job_options);
   SignalWatch signals([&job, &folder](int signal, int count) {
+    if (count == 1 && signal == SIGTERM &&
+        job.Pause("terminated", kPauseGrace)) {
+      PrintNote(
+          "\npausing: a checkpoint is written after the step being computed; "
+          "`run --resume` goes on from it; once more ends at once");
+      return;
+    }
     if (count == 1 && job.Interrupt("interrupted", kInterruptGrace)) {
       PrintNote(
           "\nending: the model is written if the step being computed ends "
@@ -147,7 +163,9 @@ int Run(const RunOptions& options) {
   if (!spec.data().path().empty()) {
     spec.mutable_data()->set_path(AbsolutePath(spec.data().path()));
   }
-  const auto folder = CreateRunFolder(options.runs, spec.name());
+  const auto folder = options.resume
+                          ? FindResumableFolder(options.runs, spec.name())
+                          : CreateRunFolder(options.runs, spec.name());
   if (!folder.ok()) return Fail(folder.status());
   const absl::Status written =
       WriteFileAtomically(*folder + "/spec.yaml", JobSpecYaml(spec));
@@ -167,6 +185,8 @@ void AddRunVerb(CLI::App* app, VerbAction* chosen) {
       ->type_name("N")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  verb->add_flag("--resume", options->resume,
+                 "Go on in the run's folder, from its newest checkpoint");
   AddJsonFlag(verb, &options->json);
   AddRunsOption(verb, &options->runs);
   SetExamples(verb,
@@ -179,7 +199,9 @@ void AddRunVerb(CLI::App* app, VerbAction* chosen) {
               "written if the step being computed ends in half of that; for "
               "longer steps,\n"
               "let checkpoint.every write it along the way. Ctrl-C twice ends "
-              "at once.");
+              "at once.\n"
+              "SIGTERM writes a checkpoint and ends with exit code 8: "
+              "--resume goes on from it.");
   verb->callback([=] { *chosen = [=] { return Run(*options); }; });
 }
 

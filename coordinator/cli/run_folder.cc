@@ -1,6 +1,7 @@
 #include "coordinator/cli/run_folder.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -82,6 +83,17 @@ absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
   return absl::ResourceExhaustedError(
       absl::StrCat("no free folder name for ", name, " below ", parent,
                    ": remove old runs, or give the job another name"));
+}
+
+absl::StatusOr<std::string> FindResumableFolder(const std::string& runs,
+                                                const std::string& name) {
+  const std::string folder = AbsolutePath(absl::StrCat(runs, "/", name));
+  const std::string spec = folder + "/spec.yaml";
+  if (access(spec.c_str(), R_OK) == 0) return folder;
+  return absl::NotFoundError(
+      absl::StrCat("there is no run ", folder,
+                   " to go on with: `run` without --resume starts one, and "
+                   "--set name=NAME names another"));
 }
 
 void RemoveModelTemporaries(const std::string& folder) {

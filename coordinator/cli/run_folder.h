@@ -15,6 +15,11 @@ namespace deltapipe {
 absl::StatusOr<std::string> CreateRunFolder(const std::string& runs,
                                             const std::string& name);
 
+/// The folder `runs`/`name` of an earlier run, absolute. NOT_FOUND if there is
+/// none.
+absl::StatusOr<std::string> FindResumableFolder(const std::string& runs,
+                                                const std::string& name);
+
 /// Removes the files that a process which was killed while it wrote the model
 /// has left in `folder`. Nobody may be writing it.
 void RemoveModelTemporaries(const std::string& folder);

@@ -19,6 +19,7 @@
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
+#include "coordinator/launch/estimate_profile.h"
 #include "coordinator/security/coordinator_security.h"
 #include "coordinator/service/coordinator.h"
 #include "coordinator/service/listen_address.h"
@@ -41,6 +42,8 @@ struct ServeOptions {
   std::string metrics_listen;
   bool metrics_insecure = false;
   std::string tensorboard;
+  std::string worker_lease = "10min";
+  bool reflection = false;
   bool json = false;
 };
 
@@ -109,13 +112,29 @@ int Serve(const ServeOptions& options) {
   settings.metrics_listen = options.metrics_listen;
   settings.metrics_insecure = options.metrics_insecure;
   settings.tensorboard_folder = options.tensorboard;
+  settings.keeps_workers = true;
+  settings.reflection = options.reflection;
+  const auto lease = ParseDuration(options.worker_lease);
+  if (!lease.ok()) return Fail(lease.status());
+  settings.worker_lease = *lease;
   const auto profiler = MakeProfiler();
-  if (!profiler.ok()) return Fail(profiler.status());
-  WorkerProfiler* const measuring = profiler->get();
-  settings.profiler = [measuring](const v1::JobSpec& spec) {
-    return measuring->Profile(spec);
-  };
-  settings.cancel_profiler = [measuring] { measuring->Cancel(); };
+  if (profiler.ok()) {
+    WorkerProfiler* const measuring = profiler->get();
+    settings.profiler = [measuring](const v1::JobSpec& spec) {
+      return measuring->Profile(spec);
+    };
+    settings.cancel_profiler = [measuring] { measuring->Cancel(); };
+  } else if (absl::IsNotFound(profiler.status())) {
+    PrintNote(
+        "there is no deltapipe-worker beside this program: layer costs are "
+        "estimated, not measured");
+    settings.profiler =
+        [](const v1::JobSpec& spec) -> absl::StatusOr<v1::StageProfile> {
+      return EstimateProfile(spec);
+    };
+  } else {
+    return Fail(profiler.status());
+  }
   const std::string folder =
       settings.store_path.substr(0, settings.store_path.rfind('/') + 1);
   const absl::Status made = MakeDirectories(folder);
@@ -226,6 +245,13 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("--tensorboard", options->tensorboard,
                    "Write event files for TensorBoard here, a folder a job")
       ->type_name("DIR");
+  verb->add_option("--worker-lease", options->worker_lease,
+                   "How long workers go on with their jobs, and look for a "
+                   "coordinator here, when this one is gone")
+      ->type_name("TIME")
+      ->capture_default_str();
+  verb->add_flag("--reflection", options->reflection,
+                 "Let tools such as grpcurl ask for services and messages");
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,
               "  deltapipe coordinator\n"

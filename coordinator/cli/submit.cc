@@ -67,7 +67,7 @@ int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
     PrintData(JsonLine(ResultJson(*ended)));
   } else if (ended->result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(*ended), "\nmodel in ",
-                           ended->run_folder(), "\n"));
+                           ModelFolder(*ended), "\n"));
   }
   if (ended->state() == v1::JOB_STATE_FAILED) {
     PrintError(absl::StrCat("the job failed: ", ended->reason()));

@@ -111,8 +111,11 @@ absl::StatusOr<v1::Welcome> Roster::Join(
       std::chrono::duration_cast<std::chrono::milliseconds>(options_.heartbeat)
           .count());
   welcome.set_lease_millis(
-      std::chrono::duration_cast<std::chrono::milliseconds>(options_.lease)
-          .count());
+      options_.awaits_return
+          ? std::chrono::duration_cast<std::chrono::milliseconds>(
+                options_.lease)
+                .count()
+          : 0);
   session->Send(answer);
   MutexLock lock(&mutex_);
   const auto found = members_.find(welcome.worker_id());
@@ -204,7 +207,12 @@ void Roster::Close(const std::string& reason) {
     members_.clear();
   }
   for (const auto& session : sessions) {
-    if (session != nullptr) session->Close(reason);
+    if (session == nullptr) continue;
+    if (options_.awaits_return) {
+      session->Abandon(reason);
+    } else {
+      session->Close(reason);
+    }
   }
 }
 

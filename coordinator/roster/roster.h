@@ -107,7 +107,8 @@ class Roster {
   void Forgive(Nanos pause);
   /// Says goodbye to a worker and forgets it.
   void Dismiss(const std::string& worker_id, const std::string& reason);
-  /// Says goodbye to all; nobody is let in afterwards.
+  /// Says goodbye to all, or, where they may wait for a successor, leaves them
+  /// alone; nobody is let in afterwards.
   void Close(const std::string& reason);
 
   /// Puts the job at the end of the line, once.

@@ -21,6 +21,9 @@ class WorkerSession {
   virtual void Send(const v1::CoordinatorMessage& message) = 0;
   /// Sends Goodbye after what is queued, then ends the stream.
   virtual void Close(const std::string& reason) = 0;
+  /// Ends the stream without Goodbye: the worker goes on and looks for the
+  /// coordinator's successor.
+  virtual void Abandon(const std::string& reason) = 0;
 };
 
 /// Keeps what was sent.
@@ -30,6 +33,10 @@ class FakeWorkerSession : public WorkerSession {
     MutexLock lock(&mutex_);
     sent_.push_back(message);
     changed_.NotifyAll();
+  }
+  void Abandon(const std::string& reason) override {
+    MutexLock lock(&mutex_);
+    abandon_reason_ = reason;
   }
   void Close(const std::string& reason) override {
     MutexLock lock(&mutex_);
@@ -43,6 +50,10 @@ class FakeWorkerSession : public WorkerSession {
     return sent_;
   }
   /// Returns what was sent so far and forgets it.
+  std::string abandon_reason() {
+    MutexLock lock(&mutex_);
+    return abandon_reason_;
+  }
   std::vector<v1::CoordinatorMessage> TakeSent() {
     MutexLock lock(&mutex_);
     std::vector<v1::CoordinatorMessage> sent;
@@ -63,6 +74,7 @@ class FakeWorkerSession : public WorkerSession {
   CondVar changed_;
   std::vector<v1::CoordinatorMessage> sent_ DP_GUARDED_BY(mutex_);
   bool is_closed_ DP_GUARDED_BY(mutex_) = false;
+  std::string abandon_reason_ DP_GUARDED_BY(mutex_);
   std::string close_reason_ DP_GUARDED_BY(mutex_);
 };
 

@@ -33,7 +33,7 @@ absl::Status WatchJob(ControlPlane* plane, const v1::WatchJobRequest& request,
   // Subscribing first leaves no gap; what comes twice is told by its sequence.
   const std::unique_ptr<EventLog::Subscription> subscription =
       plane->events()->Subscribe(request.id(), request.include_steps());
-  DP_ASSIGN_OR_RETURN(const StoredJob stored, FindJob(plane, request.id()));
+  DP_RETURN_IF_ERROR(FindJob(plane, request.id()).status());
   int64_t last = request.after_sequence();
   for (;;) {
     DP_ASSIGN_OR_RETURN(
@@ -41,11 +41,12 @@ absl::Status WatchJob(ControlPlane* plane, const v1::WatchJobRequest& request,
         plane->store()->ReadEvents(request.id(), last, kEventsPerRead));
     for (const v1::JobEvent& event : events) {
       last = event.sequence();
-      if (!send(event) || IsFinal(event)) return absl::OkStatus();
+      if (!send(event)) return absl::OkStatus();
     }
     if (static_cast<int>(events.size()) < kEventsPerRead) break;
   }
-  // The final state lies before after_sequence.
+  // An earlier rest is no end: the job may have been resumed since.
+  DP_ASSIGN_OR_RETURN(const StoredJob stored, FindJob(plane, request.id()));
   if (IsAtRest(stored.job.state()) || request.stored_only()) {
     return absl::OkStatus();
   }

@@ -12,7 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "coordinator/service/reflection.h"
 #include "coordinator/service/request_guard.h"
+#include "coordinator/service/service_health.h"
 
 namespace deltapipe {
 namespace {
@@ -34,11 +36,21 @@ ControlServiceImpl::WorkerOf WorkerNamer(CoordinatorSecurity* security) {
   };
 }
 
+/// As the event log names who changes knobs.
+TuningServiceImpl::PrincipalOf PrincipalNamer(CoordinatorSecurity* security) {
+  if (security == nullptr) return TuningServiceImpl::PeerName;
+  return [security](const grpc::ServerContext& context) {
+    const auto caller = CallerOf(
+        *security, "/deltapipe.v1.TuningService/UpdateTuning", context);
+    return caller.ok() ? caller->name : TuningServiceImpl::PeerName(context);
+  };
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
     const ListenAddress& listen, bool insecure, ControlPlaneOptions options,
-    CoordinatorSecurity* security) {
+    CoordinatorSecurity* security, bool reflection) {
   DP_RETURN_IF_ERROR(CheckMayListen(listen, insecure || security != nullptr));
   DP_ASSIGN_OR_RETURN(std::unique_ptr<ControlPlane> plane,
                       ControlPlane::Create(std::move(options)));
@@ -64,6 +76,8 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.RegisterService(&server->control_service_);
   builder.RegisterService(&server->job_service_);
+  builder.RegisterService(&server->tuning_service_);
+  builder.SetOption(ReflectionOption(reflection));
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
@@ -83,6 +97,7 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
         absl::StrCat("cannot listen on ", listen.ToString(),
                      ": try again, or choose another port"));
   }
+  SetServing(server->server_.get(), true);
   server->address_ = ListenAddress{listen.host, port}.ToString();
   return server;
 }
@@ -92,15 +107,15 @@ ControlPlaneServer::ControlPlaneServer(std::unique_ptr<ControlPlane> plane,
     : plane_(std::move(plane)),
       control_service_(plane_->jobs(), WorkerNamer(security)),
       job_service_(plane_.get()),
+      tuning_control_(plane_.get()),
+      tuning_service_(&tuning_control_, PrincipalNamer(security)),
       enrollment_service_(security) {}
 
 ControlPlaneServer::~ControlPlaneServer() { Shutdown("destroyed"); }
 
 void ControlPlaneServer::Shutdown(const std::string& reason) {
   if (server_ == nullptr) return;
-  if (server_->GetHealthCheckService() != nullptr) {
-    server_->GetHealthCheckService()->SetServingStatus(false);
-  }
+  SetServing(server_.get(), false);
   if (on_shutdown_ != nullptr) on_shutdown_();
   plane_->Shutdown(reason);
   server_->Shutdown(std::chrono::system_clock::now() +

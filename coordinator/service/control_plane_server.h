@@ -12,12 +12,14 @@
 
 #include "absl/status/statusor.h"
 #include "coordinator/background/control_plane.h"
+#include "coordinator/rpc/job_tuning_control.h"
 #include "coordinator/security/coordinator_security.h"
 #include "coordinator/service/control_service.h"
 #include "coordinator/service/coordinator.h"
 #include "coordinator/service/enrollment_service.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/listen_address.h"
+#include "coordinator/service/tuning_service.h"
 
 namespace deltapipe {
 
@@ -28,7 +30,7 @@ class ControlPlaneServer : public Coordinator {
   /// without, plain text to anybody.
   static absl::StatusOr<std::unique_ptr<ControlPlaneServer>> Start(
       const ListenAddress& listen, bool insecure, ControlPlaneOptions options,
-      CoordinatorSecurity* security = nullptr);
+      CoordinatorSecurity* security = nullptr, bool reflection = false);
   ~ControlPlaneServer() override;
 
   std::string address() const override { return address_; }
@@ -49,6 +51,8 @@ class ControlPlaneServer : public Coordinator {
   const std::unique_ptr<ControlPlane> plane_;
   ControlServiceImpl control_service_;
   JobServiceImpl job_service_;
+  JobTuningControl tuning_control_;
+  TuningServiceImpl tuning_service_;
   EnrollmentServiceImpl enrollment_service_;  // served with TLS only
   std::function<void()> on_shutdown_;
   std::string address_;

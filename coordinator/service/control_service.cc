@@ -68,6 +68,10 @@ class StreamSession
     Proceed();
   }
 
+  void Abandon(const std::string& reason) override {
+    End(grpc::Status(grpc::StatusCode::UNAVAILABLE, reason));
+  }
+
   void OnReadDone(bool ok) override {
     if (!ok) {
       End(grpc::Status::OK);
@@ -124,9 +128,8 @@ class StreamSession
     if (!welcome.ok()) return welcome.status();
     worker_id_ = welcome->worker_id();
     if (!certified_->empty() && worker_id_ != *certified_) {
-      return absl::AbortedError(
-          absl::StrCat(*certified_,
-                       " is still here over another connection: try again"));
+      return absl::AbortedError(absl::StrCat(
+          *certified_, " is still here over another connection: try again"));
     }
     return absl::OkStatus();
   }

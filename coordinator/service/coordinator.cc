@@ -70,8 +70,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   DP_ASSIGN_OR_RETURN(const ListenAddress listen,
                       ParseListenAddress(options.listen));
   // Before the store is made or taken.
-  DP_RETURN_IF_ERROR(CheckMayListen(
-      listen, options.insecure || options.security != nullptr));
+  DP_RETURN_IF_ERROR(
+      CheckMayListen(listen, options.insecure || options.security != nullptr));
   ListenAddress status_listen;
   if (!options.metrics_listen.empty()) {
     DP_ASSIGN_OR_RETURN(status_listen,
@@ -90,6 +90,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   DP_ASSIGN_OR_RETURN(plane.store, SqliteJobStore::Open(options.store_path));
   plane.roster.version = kVersion;
   plane.roster.launch_token = options.launch_token;
+  plane.roster.awaits_return = options.keeps_workers;
+  plane.roster.lease = options.worker_lease;
   plane.clock = options.clock;
   plane.host = HostName();
   plane.profiler = options.profiler;
@@ -98,7 +100,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   DP_ASSIGN_OR_RETURN(
       std::unique_ptr<ControlPlaneServer> server,
       ControlPlaneServer::Start(listen, options.insecure, std::move(plane),
-                                options.security));
+                                options.security, options.reflection));
   server->OnShutdown(options.cancel_profiler);
   std::unique_ptr<HttpServer> status;
   if (!options.metrics_listen.empty()) {

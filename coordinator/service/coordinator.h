@@ -37,6 +37,12 @@ struct CoordinatorOptions {
   /// Makes a `profiler` that is at work return soon; called by Shutdown. May be
   /// null if the profiler is quick.
   std::function<void()> cancel_profiler;
+  /// Workers outlive the coordinator: they go on with their jobs and wait for
+  /// its successor, for as long as worker_lease. Else they end with it.
+  bool keeps_workers = false;
+  Nanos worker_lease = std::chrono::minutes(10);
+  /// Offers server reflection: the services and messages, to whoever connects.
+  bool reflection = false;
   /// When not empty, only workers that present it are let in: those that `run`
   /// has started itself.
   std::string launch_token;
@@ -67,7 +73,7 @@ class Coordinator {
   virtual std::string address() const = 0;
   /// "127.0.0.1:9400"; empty without CoordinatorOptions::metrics_listen.
   virtual std::string metrics_address() const = 0;
-  /// Says goodbye to workers (they end or go idle), ends running jobs' threads
+  /// Says goodbye to workers, unless it keeps them, ends running jobs' threads
   /// and stops the server within 2 s. Stored jobs stay as they are.
   virtual void Shutdown(const std::string& reason) = 0;
 };

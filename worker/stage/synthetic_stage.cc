@@ -1,8 +1,8 @@
 // Stages without a model: they wait as long as the real ones would compute and
 // exchange tensors of the real shape.
 //
-// A sample's activation in epoch v is a cos(v d) + b sin(v d), where a and b are
-// windows of one pool of normal numbers chosen by (stage, sample): its norm
+// A sample's activation in epoch v is a cos(v d) + b sin(v d), where a and b
+// are windows of one pool of normal numbers chosen by (stage, sample): its norm
 // stays and it changes by `drift` relative to itself from epoch to epoch.
 #include <algorithm>
 #include <array>

@@ -33,8 +33,7 @@ class SyntheticStageTest : public ::testing::Test {
     return *std::move(made);
   }
 
-  static std::vector<float> Visit(Stage* stage, uint64_t key,
-                                  int64_t epoch = 0,
+  static std::vector<float> Visit(Stage* stage, uint64_t key, int64_t epoch = 0,
                                   bool needs_backward = true) {
     const std::vector<uint64_t> keys = {key};
     StageInput input;
