@@ -71,6 +71,7 @@ class ObedientSession : public WorkerSession {
       plane_->jobs()->Receive(id_, answer);
     }
   }
+  void Abandon(const std::string&) override {}
   void Close(const std::string&) override {}
 
  private:

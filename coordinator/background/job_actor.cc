@@ -361,6 +361,8 @@ void JobActor::StartTraining() {
   range.set_generation(job_.generation());
   range.set_first_step(restored);
   range.set_end_step(restored);
+  range.set_dropped_before(first.restored_samples_dropped());
+  train_samples_ = first.train_samples();
   ledger_.push_back(std::move(range));
   if (job_.start_time_millis() == 0) {
     job_.set_start_time_millis(services_.clock->WallMillis());
@@ -377,12 +379,13 @@ void JobActor::StartTraining() {
   } else if (job_.resume()) {
     absl::StrAppend(&text, ", from the beginning: there is no checkpoint");
   }
+  // Whoever sees the state finds the figures begun.
+  if (services_.metrics != nullptr) services_.metrics->JobStarted(job_, plan_);
   const absl::Status recorded = RecordState(v1::JOB_STATE_RUNNING, text);
   if (!recorded.ok()) {
     Fail(std::string(recorded.message()));
     return;
   }
-  if (services_.metrics != nullptr) services_.metrics->JobStarted(job_, plan_);
   v1::CoordinatorMessage message;
   message.mutable_start()->set_job_id(job_.id());
   message.mutable_start()->set_generation(job_.generation());

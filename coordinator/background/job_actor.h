@@ -44,6 +44,7 @@
 #include "coordinator/background/step_aggregator.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
+#include "coordinator/tuning/link_meter.h"
 
 namespace deltapipe {
 
@@ -176,6 +177,8 @@ class JobActor {
   void BeginTuning(const TuningRequested& request);
   void OnTuningAnswer(int rank, const v1::TuningAnswer& answer);
   void OnTuningApplied(const v1::TuningApplied& applied);
+  /// Keeps a budget, now that another step was measured.
+  void KeepTheBudget();
   void DecideTuning(bool commit);
   void ResendTuning(const Member& member);
   void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
@@ -237,6 +240,8 @@ class JobActor {
   std::unique_ptr<CheckpointBook> book_;
   std::vector<v1::CheckpointFolder> checkpoints_;  // while there is no book
   std::vector<v1::CommittedRange> ledger_;
+  int64_t train_samples_ = 0;  // as the workers have opened them
+  LinkMeter meter_;
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};
   std::optional<Nanos> running_since_;

@@ -34,6 +34,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   plan_ = *plan;
   tuning_ = progress->tuning();
   ledger_.assign(progress->ledger().begin(), progress->ledger().end());
+  train_samples_ = progress->train_samples();
   former_wall_seconds_ = progress->wall_seconds();
   restarts_in_vain_ = progress->restarts_in_vain();
   furthest_at_restart_ = progress->furthest_at_restart();
@@ -241,6 +242,7 @@ void JobActor::WaitAgain(const std::string& reason) {
   }
   members_.clear();
   book_.reset();
+  meter_.Clear();
   consequence_.reset();
   is_stopped_early_ = false;
   is_stop_at_once_ = false;

@@ -114,6 +114,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
     services_.metrics->WorkerReported(job_.id(), rank / num_replicas,
                                       rank % num_replicas, report);
   }
+  meter_.Add(rank, report);
   absl::StatusOr<std::optional<v1::StepSummary>> added =
       aggregator_->Add(rank, report);
   if (!added.ok()) {
@@ -126,11 +127,13 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   job_.set_step(step_);
   job_.set_furthest_step(std::max<int64_t>(job_.furthest_step(), step_));
   if (!ledger_.empty()) {
-    const v1::JobResult result = aggregator_->Result();
+    const int64_t dropped = aggregator_->Result().samples_dropped();
     v1::CommittedRange& range = ledger_.back();
     range.set_end_step(step_);
-    range.set_samples_applied(result.samples_applied());
-    range.set_samples_dropped(result.samples_dropped());
+    range.set_samples_dropped(dropped - range.dropped_before());
+    range.set_samples_applied((step_ - range.first_step()) *
+                                  job_.spec().train().batch() -
+                              range.samples_dropped());
   }
   if (services_.metrics != nullptr) {
     services_.metrics->StepCompleted(job_.id(), summary);
@@ -140,6 +143,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   event.set_state(job_.state());
   *event.mutable_step() = summary;
   services_.events->Publish(job_.id(), std::move(event));
+  KeepTheBudget();
 }
 
 void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {
@@ -343,6 +347,7 @@ v1::JobProgress JobActor::Progress() const {
   for (const v1::CommittedRange& range : ledger_)
     *progress.add_ledger() = range;
   *progress.mutable_tuning() = tuning_;
+  progress.set_train_samples(train_samples_);
   progress.set_wall_seconds(WallSeconds());
   progress.set_restarts_in_vain(restarts_in_vain_);
   progress.set_furthest_at_restart(furthest_at_restart_);

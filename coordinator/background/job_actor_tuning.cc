@@ -3,10 +3,12 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "coordinator/background/job_actor.h"
+#include "coordinator/tuning/bit_budget.h"
 #include "coordinator/tuning/tuning_state.h"
 
 namespace deltapipe {
@@ -164,6 +166,29 @@ void JobActor::EndTuning(const absl::StatusOr<v1::Tuning>& outcome) {
   const TuningRequested waiting = std::move(waiting_tunings_.front());
   waiting_tunings_.pop_front();
   On(waiting);
+}
+
+void JobActor::KeepTheBudget() {
+  if (tuning_.budget_bytes_per_step() == 0 || phase_ != Phase::kRunning ||
+      pending_tuning_.has_value()) {
+    return;
+  }
+  const std::vector<LinkSample> samples =
+      meter_.Take(job_.spec().parallel().replicas());
+  if (samples.empty()) return;
+  TuningRequested request;
+  request.principal = "the budget";
+  request.reason = "what was measured misses it";
+  request.make_next = [samples](const v1::Tuning& current, const v1::JobSpec&,
+                                const v1::Plan& plan) {
+    return KeepBudget(current, plan, samples);
+  };
+  request.reply = [id = job_.id()](const absl::StatusOr<v1::Tuning>& kept) {
+    if (!kept.ok()) {
+      LOG_WARNING << id << ": " << kept.status().message();
+    }
+  };
+  On(request);
 }
 
 }  // namespace deltapipe

@@ -18,6 +18,7 @@ void AddAllVerbs(CLI::App* app, VerbAction* chosen) {
   AddTopVerb(app, chosen);
   AddSetVerb(app, chosen);
   AddBudgetVerb(app, chosen);
+  AddJobVerb(app, chosen);
   AddPauseVerb(app, chosen);
   AddResumeVerb(app, chosen);
   AddCancelVerb(app, chosen);

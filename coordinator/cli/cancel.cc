@@ -20,18 +20,18 @@ struct CancelOptions {
   bool json = false;
 };
 
-/// Of a job that was in `state` when it was cancelled.
-std::string WhatBecomesOf(v1::JobState state) {
-  switch (state) {
-    case v1::JOB_STATE_PENDING:
-      return " is cancelled: it was still waiting for workers";
-    case v1::JOB_STATE_STARTING:
-      return " is cancelled before its first step: there is no model";
-    case v1::JOB_STATE_RUNNING:
-      return " is ending: its workers finish their step and write the model";
-    default:
-      return absl::StrCat(" is ", StateName(state));
+/// What the job was doing when it heard of it.
+std::string WhatBecomesOf(const v1::Job& job) {
+  if (!IsAtRest(job.state())) {
+    return " is ending: its workers finish their step and write the model";
   }
+  if (job.members_size() == 0) {
+    return " is cancelled: it was still waiting for workers";
+  }
+  if (job.start_time_millis() == 0) {
+    return " is cancelled before its first step: there is no model";
+  }
+  return absl::StrCat(" is ", StateName(job.state()));
 }
 
 int Cancel(const CancelOptions& options) {
@@ -41,7 +41,7 @@ int Cancel(const CancelOptions& options) {
   if (options.json) {
     PrintData(JsonLine(ToJson(*job)));
   } else {
-    PrintData(absl::StrCat(job->id(), WhatBecomesOf(job->state()), "\n"));
+    PrintData(absl::StrCat(job->id(), WhatBecomesOf(*job), "\n"));
   }
   return kExitOk;
 }

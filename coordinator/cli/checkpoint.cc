@@ -197,9 +197,10 @@ Json CheckpointJson(const std::string& schema, const ListedCheckpoint& listed) {
 
 void AddCheckpointVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* group = app->add_subcommand(
-      "checkpoint", "Look at, verify, export and remove checkpoints");
+      "checkpoint", "Make, look at, verify, export and remove checkpoints");
   group->require_subcommand(1);
   AddCheckpointListVerb(group, chosen);
+  AddCheckpointCreateVerb(group, chosen);
   AddCheckpointDescribeVerb(group, chosen);
   AddCheckpointVerifyVerb(group, chosen);
   AddCheckpointExportVerb(group, chosen);

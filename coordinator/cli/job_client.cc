@@ -174,6 +174,12 @@ absl::StatusOr<v1::Plan> JobClient::GetPlan(const std::string& id) {
   return Call(&v1::JobService::Stub::GetPlan, request);
 }
 
+absl::StatusOr<v1::JobLedger> JobClient::GetLedger(const std::string& id) {
+  v1::GetLedgerRequest request;
+  request.set_id(id);
+  return Call(&v1::JobService::Stub::GetLedger, request);
+}
+
 absl::StatusOr<v1::ListWorkersResponse> JobClient::ListWorkers() {
   return Call(&v1::JobService::Stub::ListWorkers, v1::ListWorkersRequest());
 }

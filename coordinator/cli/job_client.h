@@ -41,6 +41,7 @@ class JobClient {
   absl::StatusOr<v1::Worker> DrainWorker(const std::string& worker_id,
                                          const std::string& reason);
   absl::StatusOr<v1::Plan> GetPlan(const std::string& id);
+  absl::StatusOr<v1::JobLedger> GetLedger(const std::string& id);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<v1::Version> GetVersion();
   absl::StatusOr<v1::JobMetrics> GetMetrics(const std::string& id);

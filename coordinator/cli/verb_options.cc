@@ -47,6 +47,10 @@ void AddCoordinatorOption(CLI::App* verb, std::string* address) {
       ->check(HostPort(1))
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  AddSecurityOptions(verb);
+}
+
+void AddSecurityOptions(CLI::App* verb) {
   ClientSecurity* const security = CommandLineSecurity();
   CLI::Option* const ca_file =
       verb->add_option("--ca-file", security->ca_file,

@@ -23,6 +23,8 @@ CLI::Validator HostPort(int least_port);
 CLI::Validator NotNegative();
 /// --coordinator HOST:PORT, or $DELTAPIPE_COORDINATOR
 void AddCoordinatorOption(CLI::App* verb, std::string* address);
+/// --ca-file, --ca-hash and --token-file, which AddCoordinatorOption adds too.
+void AddSecurityOptions(CLI::App* verb);
 /// --runs DIR
 void AddRunsOption(CLI::App* verb, std::string* runs);
 

@@ -29,6 +29,8 @@ void AddTopVerb(CLI::App* app, VerbAction* chosen);
 void AddSetVerb(CLI::App* app, VerbAction* chosen);
 void AddBudgetVerb(CLI::App* app, VerbAction* chosen);
 void AddPauseVerb(CLI::App* app, VerbAction* chosen);
+void AddJobVerb(CLI::App* app, VerbAction* chosen);
+void AddCheckpointCreateVerb(CLI::App* group, VerbAction* chosen);
 void AddResumeVerb(CLI::App* app, VerbAction* chosen);
 void AddCancelVerb(CLI::App* app, VerbAction* chosen);
 void AddCheckpointVerb(CLI::App* app, VerbAction* chosen);

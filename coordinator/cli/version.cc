@@ -47,6 +47,7 @@ void AddVersionVerb(CLI::App* app, VerbAction* chosen) {
                    "Ask this coordinator too")
       ->check(HostPort(1))
       ->type_name("HOST:PORT");
+  AddSecurityOptions(verb);
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,
               "  deltapipe version\n"

@@ -45,6 +45,7 @@ class TracedSession : public WorkerSession {
     }
   }
   void Close(const std::string&) override {}
+  void Abandon(const std::string&) override {}
 
  private:
   template <typename Report>

@@ -19,7 +19,8 @@
 namespace deltapipe {
 
 enum class Need {
-  kNothing,  // health, and Enroll, whose request holds a token to join with
+  kNothing,  // health, the version, and Enroll, whose request holds a token to
+             // join with
   kWorker,   // a worker's certificate
   kViewer,
   kOperator,

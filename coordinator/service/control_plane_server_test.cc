@@ -255,7 +255,9 @@ TEST(ControlPlaneServerTest, JobRunsOverRealStreams) {
 TEST(ControlPlaneServerTest, BrokenStreamFailsTheJobAndNamesTheWorker) {
   const auto server = StartServer();
   const auto client = Client(server->address());
-  const v1::Job job = Submit(client.get(), TwoStageJob(1000));
+  v1::SubmitJobRequest request = TwoStageJob(1000);
+  request.mutable_spec()->mutable_failure()->set_max_restarts(0);
+  const v1::Job job = Submit(client.get(), request);
 
   ScriptedWorker first(server->address(), kVersion, 118);
   ScriptedWorker second(server->address(), kVersion, 118);

@@ -6,6 +6,7 @@
 #include "coordinator/rpc/cancel_job.h"
 #include "coordinator/rpc/drain_worker.h"
 #include "coordinator/rpc/get_job.h"
+#include "coordinator/rpc/get_ledger.h"
 #include "coordinator/rpc/get_metrics.h"
 #include "coordinator/rpc/get_plan.h"
 #include "coordinator/rpc/get_version.h"
@@ -116,6 +117,12 @@ grpc::Status JobServiceImpl::GetVersion(grpc::ServerContext*,
                                         v1::Version* response) {
   *response = deltapipe::GetVersion(*request);
   return grpc::Status::OK;
+}
+
+grpc::Status JobServiceImpl::GetLedger(grpc::ServerContext*,
+                                       const v1::GetLedgerRequest* request,
+                                       v1::JobLedger* response) {
+  return Answer(deltapipe::GetLedger(plane_, *request), response);
 }
 
 grpc::Status JobServiceImpl::GetMetrics(grpc::ServerContext*,

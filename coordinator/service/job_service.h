@@ -53,6 +53,9 @@ class JobServiceImpl : public v1::JobService::Service {
   grpc::Status GetVersion(grpc::ServerContext* context,
                           const v1::GetVersionRequest* request,
                           v1::Version* response) override;
+  grpc::Status GetLedger(grpc::ServerContext* context,
+                         const v1::GetLedgerRequest* request,
+                         v1::JobLedger* response) override;
   grpc::Status GetMetrics(grpc::ServerContext* context,
                           const v1::GetMetricsRequest* request,
                           v1::JobMetrics* response) override;

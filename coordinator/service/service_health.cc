@@ -4,6 +4,7 @@
 
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"
+#include "proto/deltapipe/v1/enrollment.grpc.pb.h"
 #include "proto/deltapipe/v1/tuning.grpc.pb.h"
 
 namespace deltapipe {
@@ -14,7 +15,8 @@ void SetServing(grpc::Server* server, bool is_serving) {
   health->SetServingStatus(is_serving);
   for (const char* name : {v1::JobService::service_full_name(),
                            v1::TuningService::service_full_name(),
-                           v1::ControlService::service_full_name()}) {
+                           v1::ControlService::service_full_name(),
+                           v1::EnrollmentService::service_full_name()}) {
     health->SetServingStatus(name, is_serving);
   }
 }

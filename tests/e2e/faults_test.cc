@@ -22,10 +22,12 @@ using testing::ContainsRegex;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-/// A job that would run for hours, past its third step.
+/// A job that would run for hours, past its third step, and is not started
+/// again when a worker is lost.
 std::unique_ptr<Process> StartLongJob(Workbench* bench) {
-  auto run = bench->Start(
-      {"run", "job.yaml", "--json", "--set", "train.steps=1000000"});
+  auto run =
+      bench->Start({"run", "job.yaml", "--json", "--set", "train.steps=1000000",
+                    "--set", "failure.max_restarts=0"});
   const bool is_training = run->WaitForOutput(
       [](const std::string& text) { return CountEvents(text, "step") >= 3; },
       seconds(60));
@@ -59,9 +61,9 @@ INSTANTIATE_TEST_SUITE_P(EachOfFour, KilledWorkerTest, testing::Range(0, 4));
 
 TEST(FaultsTest, AStoppedWorkerIsDeclaredDeadAfterTheBudget) {
   Workbench bench;
-  auto run =
-      bench.Start({"run", "job.yaml", "--json", "--set", "train.steps=1000000",
-                   "--set", "failure.detection_budget=3s"});
+  auto run = bench.Start(
+      {"run", "job.yaml", "--json", "--set", "train.steps=1000000", "--set",
+       "failure.detection_budget=3s", "--set", "failure.max_restarts=0"});
   ASSERT_TRUE(run->WaitForOutput(
       [](const std::string& text) { return CountEvents(text, "step") >= 3; },
       seconds(60)))

@@ -185,7 +185,8 @@ TEST_F(SpreadOutTest, AKilledWorkerFailsItsJobAndTheOthersTakeTheNext) {
   std::vector<std::unique_ptr<Process>> workers;
   for (int i = 0; i < 4; ++i) workers.push_back(StartWorker());
   auto watch = bench_.Start({"submit", "job.yaml", "--json", "--coordinator",
-                             address_, "--set", "train.steps=1000000"});
+                             address_, "--set", "train.steps=1000000", "--set",
+                             "failure.max_restarts=0"});
   ASSERT_TRUE(watch->WaitForOutput(
       [](const std::string& text) { return CountEvents(text, "step") >= 3; },
       seconds(60)))

@@ -106,6 +106,8 @@ class BoundaryEnd {
     FrameCounters frames;
   };
   Counters counters() const;
+  /// Between two steps only, as above.
+  const std::string& outgoing_codec() const { return outgoing_codec_; }
 
  private:
   struct Outgoing {

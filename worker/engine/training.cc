@@ -246,6 +246,7 @@ absl::Status Training::RunSteps() {
       DP_RETURN_IF_ERROR(Validate(steps - 1));
     }
     DP_RETURN_IF_ERROR(WriteModel(step_));
+    AwaitLastCheckpoint();
   }
   // Nobody closes a channel that another still reads; and the state after the
   // last step is compared, too.

@@ -136,6 +136,8 @@ class Training {
   OwnPlace Place() const;
   absl::Status MakeCheckpointWriter();
   absl::Status WriteCheckpoint(int64_t done);
+  /// Before the end, so that no files without a manifest are left.
+  void AwaitLastCheckpoint();
   absl::Status Pause(int64_t done);
   absl::Status Restore();
   Candidate BestCandidate(const CheckpointScan& scan, int64_t limit_step,
@@ -152,6 +154,7 @@ class Training {
   Deadline DiskDeadline(int64_t bytes) const;
 
   void Report(const StepState& state);
+  void SendTrace(StepState* state);
   v1::ByteCounters Bytes() const;
   v1::FaultCounters Faults() const;
   double LearningRateAt(int64_t step) const;
@@ -188,6 +191,7 @@ class Training {
   uint64_t restored_generation_ = 0;
   std::vector<std::string> restore_notes_;
   int64_t paused_step_ = 0;
+  int64_t last_checkpoint_ = 0;  // that was handed to the writer
 
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};

@@ -112,8 +112,19 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
     bytes += StateBytes(stage);
   }
+  last_checkpoint_ = done;
   return Annotate(writer_->Write(std::move(part), DiskDeadline(bytes)),
                   "write a checkpoint");
+}
+
+void Training::AwaitLastCheckpoint() {
+  if (writer_ == nullptr || last_checkpoint_ == 0) return;
+  const absl::Status stored =
+      writer_->WaitForCommit(last_checkpoint_, WaitDeadline());
+  // The job has its model: a checkpoint less is no failure.
+  if (!stored.ok() && !absl::IsCancelled(stored)) {
+    LOG_INFO << "the last checkpoint stays incomplete: " << stored.message();
+  }
 }
 
 absl::Status Training::Pause(int64_t done) {

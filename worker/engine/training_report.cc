@@ -1,7 +1,35 @@
 // What a worker tells the coordinator about its steps, and its byte counts.
+#include <unistd.h>
+
+#include <fstream>
+
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
+namespace {
+
+/// Of this process; 0 if the system does not say.
+int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total_pages = 0;
+  int64_t resident_pages = 0;
+  file >> total_pages >> resident_pages;
+  return file.good() ? resident_pages * sysconf(_SC_PAGESIZE) : 0;
+}
+
+void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
+             v1::StepReport* report) {
+  if (end == nullptr) return;
+  const BoundaryEnd::Counters counters = end->counters();
+  v1::LinkReport* link = report->add_links();
+  link->set_boundary(boundary);
+  link->set_is_gradient(is_gradient);
+  link->set_codec(end->outgoing_codec());
+  link->set_raw_bytes(counters.sent.raw_bytes);
+  link->set_wire_bytes(counters.wire_bytes - counters.evaluation_wire_bytes);
+}
+
+}  // namespace
 
 void Training::Report(const StepState& state) {
   if (!options_.on_step) return;
@@ -31,6 +59,10 @@ void Training::Report(const StepState& state) {
       done != spec_.train().steps() && !agreed_.stops && !agreed_.pauses) {
     return;
   }
+  report.set_tuning_revision(tuning_.revision());
+  report.set_memory_bytes(ResidentBytes());
+  AddLink(previous_.get(), stage_index_ - 1, /*is_gradient=*/true, &report);
+  AddLink(next_.get(), stage_index_, /*is_gradient=*/false, &report);
   *report.mutable_bytes() = Bytes();
   *report.mutable_faults() = Faults();
   options_.on_step(report);

@@ -25,6 +25,12 @@ double SquaredNorm(const ParameterLayout& layout,
   return sum;
 }
 
+int64_t WallNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 // What each stage tells the others in a step: the hashes of the step before,
 // and the figures of this one.
 enum Gathered : size_t {
@@ -84,8 +90,19 @@ absl::Status Training::RunStep(int64_t step) {
                     state.batch[static_cast<size_t>(mb)].samples, false);
     }
   }
+  state.is_traced = options_.send && num_traces_wanted_ > 0;
+  if (state.is_traced) --num_traces_wanted_;
   for (const v1::Instruction& instruction : instructions) {
+    const int64_t begin = state.is_traced ? WallNanos() : 0;
     const absl::Status status = Execute(instruction, &state);
+    if (state.is_traced) {
+      v1::TraceSpan* span = state.trace.add_spans();
+      span->set_name(v1::Instruction::Kind_Name(instruction.kind()));
+      span->set_microbatch(instruction.microbatch());
+      span->set_thread("compute");
+      span->set_begin_nanos(begin);
+      span->set_end_nanos(WallNanos());
+    }
     if (!status.ok()) {
       return Annotate(
           status, absl::StrCat(v1::Instruction::Kind_Name(instruction.kind()),
@@ -93,7 +110,17 @@ absl::Status Training::RunStep(int64_t step) {
     }
   }
   Report(state);
+  if (state.is_traced) SendTrace(&state);
   return absl::OkStatus();
+}
+
+void Training::SendTrace(StepState* state) {
+  v1::WorkerMessage message;
+  state->trace.set_job_id(options_.assignment.job_id());
+  state->trace.set_generation(options_.assignment.generation());
+  state->trace.set_step(state->step);
+  *message.mutable_trace() = std::move(state->trace);
+  options_.send(std::move(message));
 }
 
 absl::Status Training::Execute(const v1::Instruction& instruction,

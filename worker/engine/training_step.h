@@ -51,6 +51,8 @@ struct Training::StepState {
   bool is_skipped = false;
   bool is_compressed = false;
   uint64_t weights_hash = 0;
+  v1::StepTrace trace;  // if somebody asked for it
+  bool is_traced = false;
 };
 
 }  // namespace deltapipe

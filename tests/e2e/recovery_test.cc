@@ -1,0 +1,258 @@
+// Jobs that lose workers, their coordinator, or are stopped and resumed: they
+// end as if nothing had happened, bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "tests/support/workbench.h"
+
+namespace deltapipe {
+namespace {
+
+using std::chrono::seconds;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+constexpr int kSteps = 120;
+
+/// Everything that has to be restored: momenta, residuals, records of deltas.
+std::vector<std::string> JobArguments() {
+  std::vector<std::string> arguments;
+  for (const char* setting :
+       {"train.steps=120", "train.optimizer.kind=onebit_lamb",
+        "train.optimizer.learning_rate=2e-3",
+        "train.optimizer.compress_after_step=20",
+        "compression.activations=delta(int(4),first=int(8))",
+        "compression.activation_gradients=int(8)", "compression.gradients=auto",
+        "checkpoint.every=10", "failure.detection_budget=3s"}) {
+    arguments.insert(arguments.end(), {"--set", setting});
+  }
+  return arguments;
+}
+
+/// The loss last told of each step.
+std::map<int, double> LossesOf(const std::string& output) {
+  std::map<int, double> losses;
+  Outcome outcome;
+  outcome.output = output;
+  for (const nlohmann::json& event : outcome.Events("step")) {
+    losses[event.value("step", 0)] = event.value("loss", 0.0);
+  }
+  return losses;
+}
+
+class RecoveryTest : public testing::Test {
+ protected:
+  std::vector<std::string> RunArguments(const std::string& name) {
+    std::vector<std::string> arguments = {"run", "job.yaml", "--json", "--set",
+                                          "name=" + name};
+    const std::vector<std::string> job = JobArguments();
+    arguments.insert(arguments.end(), job.begin(), job.end());
+    return arguments;
+  }
+  std::map<int, double> Undisturbed() {
+    const Outcome whole = bench_.Run(RunArguments("whole"));
+    EXPECT_EQ(whole.exit_code, 0) << whole.text;
+    const std::map<int, double> losses = LossesOf(whole.output);
+    EXPECT_THAT(losses, SizeIs(kSteps));
+    return losses;
+  }
+  std::unique_ptr<Process> StartUntilStep(
+      const std::vector<std::string>& arguments, int step) {
+    auto run = bench_.Start(arguments);
+    EXPECT_TRUE(run->WaitForOutput(
+        [&](const std::string& text) {
+          return CountEvents(text, "step") >= step;
+        },
+        seconds(60)))
+        << run->all();
+    return run;
+  }
+
+  Workbench bench_;
+};
+
+TEST_F(RecoveryTest, AKilledWorkerOfARunIsReplaced) {
+  const std::map<int, double> expected = Undisturbed();
+  auto run = StartUntilStep(RunArguments("killed"), 25);
+  const std::vector<RunningProcess> workers = bench_.Workers();
+  ASSERT_THAT(workers, SizeIs(4));
+
+  kill(workers[1].pid, SIGKILL);
+  const Outcome outcome = bench_.Finish(run.get(), seconds(60));
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+  EXPECT_EQ(LossesOf(outcome.output), expected);
+  EXPECT_THAT(outcome.Events("restart"), SizeIs(1));
+}
+
+TEST_F(RecoveryTest, SigtermPausesARunThatResumeEnds) {
+  const std::map<int, double> expected = Undisturbed();
+  auto run = StartUntilStep(RunArguments("paused"), 25);
+
+  run->Signal(SIGTERM);
+  const Outcome paused = bench_.Finish(run.get(), seconds(30));
+  std::vector<std::string> arguments = RunArguments("paused");
+  arguments.push_back("--resume");
+  const Outcome resumed = bench_.Run(arguments);
+
+  EXPECT_EQ(paused.exit_code, 8) << paused.text;
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.text;
+  std::map<int, double> losses = LossesOf(paused.output);
+  const std::map<int, double> rest = LossesOf(resumed.output);
+  EXPECT_EQ(rest.begin()->first, losses.rbegin()->first + 1) << "no step twice";
+  losses.insert(rest.begin(), rest.end());
+  EXPECT_EQ(losses, expected);
+}
+
+TEST_F(RecoveryTest, ResumeWithoutAnEarlierRunSaysSo) {
+  std::vector<std::string> arguments = RunArguments("never");
+  arguments.push_back("--resume");
+
+  const Outcome outcome = bench_.Run(arguments);
+
+  EXPECT_EQ(outcome.exit_code, 3) << outcome.text;
+  EXPECT_THAT(outcome.errors, HasSubstr("there is no run"));
+}
+
+class ClusterRecoveryTest : public RecoveryTest {
+ protected:
+  void StartCoordinator() {
+    coordinator_ = bench_.Start(
+        {"coordinator", "--listen",
+         address_.empty() ? std::string("127.0.0.1:0") : address_});
+    EXPECT_TRUE(coordinator_->WaitForOutput(
+        [this](const std::string& text) {
+          std::smatch match;
+          if (!std::regex_search(text, match,
+                                 std::regex("listening on ([0-9.]+:[0-9]+)"))) {
+            return false;
+          }
+          address_ = match[1].str();
+          return true;
+        },
+        seconds(20)))
+        << coordinator_->all();
+  }
+  void StartWorker() {
+    workers_.push_back(bench_.StartProgram(
+        {bench_.program("deltapipe-worker"), "--coordinator", address_}));
+  }
+  Outcome Ask(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--coordinator", address_});
+    return bench_.Run(arguments);
+  }
+  nlohmann::json Job() {
+    const auto objects = Ask({"describe", "small-1", "--json"}).Objects();
+    return objects.empty() ? nlohmann::json::object() : objects.front();
+  }
+  template <typename Condition>
+  bool Await(const Condition& condition) {
+    const auto end = std::chrono::steady_clock::now() + seconds(40);
+    while (std::chrono::steady_clock::now() < end) {
+      if (condition()) return true;
+    }
+    return false;
+  }
+  int64_t Step() {
+    const nlohmann::json job = Job();
+    return job.contains("step") ? job["step"].get<int64_t>() : 0;
+  }
+  void Begin(int steps) {
+    StartCoordinator();
+    for (int i = 0; i < 4; ++i) StartWorker();
+    std::vector<std::string> arguments = {"submit", "job.yaml", "-d"};
+    const std::vector<std::string> job = JobArguments();
+    arguments.insert(arguments.end(), job.begin(), job.end());
+    arguments.insert(arguments.end(),
+                     {"--set", "train.steps=" + std::to_string(steps)});
+    const Outcome submitted = Ask(arguments);
+    ASSERT_EQ(submitted.exit_code, 0) << submitted.text;
+    ASSERT_TRUE(Await([this] { return Step() >= 15; })) << Job().dump();
+  }
+  std::string AwaitEnd() {
+    Await([this] {
+      const std::string state = Job().value("state", "");
+      return state == "SUCCEEDED" || state == "FAILED";
+    });
+    return Job().value("state", "");
+  }
+
+  std::string address_;
+  std::unique_ptr<Process> coordinator_;
+  std::vector<std::unique_ptr<Process>> workers_;
+};
+
+TEST_F(ClusterRecoveryTest, WorkersTrainOnWithoutTheirCoordinator) {
+  Begin(400);
+  coordinator_->Signal(SIGKILL);
+  ASSERT_EQ(coordinator_->WaitForExit(seconds(5)), 128 + SIGKILL);
+  StartCoordinator();
+
+  EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  EXPECT_EQ(Step(), 400);
+  EXPECT_FALSE(Job().contains("restarts") && Job()["restarts"] != 0)
+      << Job().dump();
+  const Outcome audit = Ask({"job", "audit", "small-1"});
+  EXPECT_EQ(audit.exit_code, 0) << audit.text;
+}
+
+TEST_F(ClusterRecoveryTest, AWorkerThatIsTerminatedLeavesItsJobToASpare) {
+  Begin(600);
+  StartWorker();
+  ASSERT_TRUE(Await([this] {
+    return Ask({"worker", "ls", "--json"}).Objects().size() == 5;
+  }));
+
+  workers_[2]->Signal(SIGTERM);
+
+  EXPECT_EQ(workers_[2]->WaitForExit(seconds(30)), 8) << workers_[2]->all();
+  EXPECT_TRUE(Await([this] {
+    const std::string state = Job().value("state", "");
+    return state == "RUNNING" || state == "SUCCEEDED";
+  })) << Job().dump();
+  EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  const Outcome audit = Ask({"job", "audit", "small-1"});
+  EXPECT_EQ(audit.exit_code, 0) << audit.text;
+}
+
+TEST_F(ClusterRecoveryTest, PauseResumeAndKnobsWhileItTrains) {
+  Begin(900);
+
+  const Outcome set =
+      Ask({"set", "small-1", "activations=int(4)",
+           "boundaries[0].rate_limit=500Mbit/s", "--reason", "a thin line"});
+  const Outcome stale =
+      Ask({"set", "small-1", "activations=int(2)", "--etag", "1-old"});
+  const Outcome impossible = Ask({"set", "small-1", "activations=int(99)"});
+  const Outcome pause = Ask({"pause", "small-1"});
+  const bool is_paused =
+      Await([this] { return Job().value("state", "") == "PAUSED"; });
+  const Outcome resume = Ask({"resume", "small-1"});
+  const std::string end = AwaitEnd();
+
+  EXPECT_EQ(set.exit_code, 0) << set.text;
+  EXPECT_EQ(stale.exit_code, 4) << stale.text;
+  EXPECT_EQ(impossible.exit_code, 2) << impossible.text;
+  EXPECT_EQ(pause.exit_code, 0) << pause.text;
+  EXPECT_TRUE(is_paused) << Job().dump();
+  EXPECT_EQ(resume.exit_code, 0) << resume.text;
+  EXPECT_EQ(end, "SUCCEEDED") << Job().dump();
+  EXPECT_THAT(Ask({"events", "small-1"}).output,
+              testing::AllOf(HasSubstr("a thin line"),
+                             HasSubstr("activations=int(4)")));
+  EXPECT_THAT(Ask({"set", "small-1"}).output, HasSubstr("int(4)"));
+}
+
+}  // namespace
+}  // namespace deltapipe
