@@ -45,6 +45,7 @@
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
 #include "coordinator/tuning/link_meter.h"
+#include "coordinator/tuning/tuner.h"
 
 namespace deltapipe {
 
@@ -177,8 +178,10 @@ class JobActor {
   void BeginTuning(const TuningRequested& request);
   void OnTuningAnswer(int rank, const v1::TuningAnswer& answer);
   void OnTuningApplied(const v1::TuningApplied& applied);
-  /// Keeps a budget, now that another step was measured.
-  void KeepTheBudget();
+  /// Now that another step was measured: keeps a budget, or lets the tuner
+  /// propose what hides behind compute.
+  void TuneByMeasurement(const v1::StepSummary& summary);
+  void ProposeOrApply(const TunerProposal& proposal);
   void DecideTuning(bool commit);
   void ResendTuning(const Member& member);
   void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
@@ -242,6 +245,7 @@ class JobActor {
   std::vector<v1::CommittedRange> ledger_;
   int64_t train_samples_ = 0;  // as the workers have opened them
   LinkMeter meter_;
+  TunerState tuner_;
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};
   std::optional<Nanos> running_since_;

@@ -243,6 +243,7 @@ void JobActor::WaitAgain(const std::string& reason) {
   members_.clear();
   book_.reset();
   meter_.Clear();
+  tuner_ = TunerState();
   consequence_.reset();
   is_stopped_early_ = false;
   is_stop_at_once_ = false;

@@ -122,7 +122,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
     return;
   }
   if (!added->has_value()) return;
-  const v1::StepSummary& summary = **added;
+  const v1::StepSummary summary = **std::move(added);
   step_ = summary.step() + 1;
   job_.set_step(step_);
   job_.set_furthest_step(std::max<int64_t>(job_.furthest_step(), step_));
@@ -143,7 +143,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   event.set_state(job_.state());
   *event.mutable_step() = summary;
   services_.events->Publish(job_.id(), std::move(event));
-  KeepTheBudget();
+  TuneByMeasurement(summary);
 }
 
 void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {

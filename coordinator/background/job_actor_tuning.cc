@@ -168,14 +168,32 @@ void JobActor::EndTuning(const absl::StatusOr<v1::Tuning>& outcome) {
   On(waiting);
 }
 
-void JobActor::KeepTheBudget() {
-  if (tuning_.budget_bytes_per_step() == 0 || phase_ != Phase::kRunning ||
-      pending_tuning_.has_value()) {
+void JobActor::TuneByMeasurement(const v1::StepSummary& summary) {
+  const bool has_budget = tuning_.budget_bytes_per_step() > 0;
+  const v1::Tuner::Mode mode = tuning_.tuner().mode();
+  const bool has_tuner = mode == v1::Tuner::PROPOSE || mode == v1::Tuner::APPLY;
+  if (phase_ != Phase::kRunning || pending_tuning_.has_value() ||
+      (!has_budget && !has_tuner)) {
     return;
   }
   const std::vector<LinkSample> samples =
       meter_.Take(job_.spec().parallel().replicas());
   if (samples.empty()) return;
+  if (!has_budget) {
+    TunerObservation observation;
+    observation.step = summary.step();
+    observation.compute_seconds = summary.compute_seconds();
+    observation.links = samples;
+    const auto proposal =
+        ProposeTuning(tuning_, job_.spec(), plan_, observation, &tuner_);
+    if (!proposal.ok()) {
+      LOG_WARNING << job_.id()
+                  << ": the tuner: " << proposal.status().message();
+    } else if (proposal->has_value()) {
+      ProposeOrApply(**proposal);
+    }
+    return;
+  }
   TuningRequested request;
   request.principal = "the budget";
   request.reason = "what was measured misses it";
@@ -186,6 +204,33 @@ void JobActor::KeepTheBudget() {
   request.reply = [id = job_.id()](const absl::StatusOr<v1::Tuning>& kept) {
     if (!kept.ok()) {
       LOG_WARNING << id << ": " << kept.status().message();
+    }
+  };
+  On(request);
+}
+
+void JobActor::ProposeOrApply(const TunerProposal& proposal) {
+  if (tuning_.tuner().mode() == v1::Tuner::PROPOSE) {
+    const TuningDifference difference =
+        DescribeChange(tuning_, proposal.tuning);
+    RecordEvent(
+        "tuning",
+        absl::StrCat("the tuner proposes ", difference.new_value, " (is ",
+                     difference.old_value, "): ", proposal.reason));
+    return;
+  }
+  TuningRequested request;
+  request.principal = "the tuner";
+  request.reason = proposal.reason;
+  request.make_next = [next = proposal.tuning](const v1::Tuning& current,
+                                               const v1::JobSpec&,
+                                               const v1::Plan&) {
+    // Somebody may have set something meanwhile.
+    return next.revision() == current.revision() + 1 ? next : current;
+  };
+  request.reply = [id = job_.id()](const absl::StatusOr<v1::Tuning>& applied) {
+    if (!applied.ok()) {
+      LOG_WARNING << id << ": the tuner: " << applied.status().message();
     }
   };
   On(request);

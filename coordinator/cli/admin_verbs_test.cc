@@ -172,7 +172,7 @@ TEST_F(AdminVerbsTest, SetChangesAndSaysFromWhichStep) {
             "boundaries[0].activations: int(4) -> int(2)\n"
             "boundaries[1].activations: int(4) -> int(2)\n"
             "boundaries[1].rate_limit: unlimited -> 100Mbit/s\n"
-            "revision 2 holds from step 10 on\n");
+            "revision 2 holds from step 11 on\n");
   EXPECT_THAT(outcome.errors, IsEmpty());
 }
 
@@ -269,7 +269,7 @@ TEST_F(AdminVerbsTest, EventsComeInOrderWithTheirChanges) {
   EXPECT_THAT(rest.output, StartsWith("3  "));
   EXPECT_THAT(rest.output, HasSubstr("  tuning  event 3\n"
                                      "    gradients: none -> cast(bf16)\n"
-                                     "    by ann, from step 12 on: trial\n"));
+                                     "    by ann, from step 13 on: trial\n"));
 }
 
 TEST_F(AdminVerbsTest, JobThatThereIsNotIsExitCodeThree) {

@@ -40,7 +40,7 @@ std::string EventText(const v1::JobEvent& event) {
     text.resize(text.size() - 4);
   }
   absl::StrAppend(&text, "    by ", change.principal(), ", from step ",
-                  change.effective_step(), " on",
+                  change.effective_step() + 1, " on",
                   change.reason().empty() ? "" : ": ", change.reason(), "\n");
   return text;
 }

@@ -43,7 +43,8 @@ std::string TuningText(const v1::Tuning& tuning) {
                   "\ntuner.mode=", TunerModeWord(tuning.tuner().mode()),
                   "\ntuner.error_budget=", tuning.tuner().error_budget(),
                   "\nrevision ", tuning.revision(), ", from step ",
-                  tuning.effective_step(), " on; etag ", tuning.etag(), "\n");
+                  tuning.effective_step() + 1, " on; etag ", tuning.etag(),
+                  "\n");
   return text;
 }
 
@@ -57,7 +58,7 @@ std::string UpdateText(const v1::Tuning& before, const v1::Tuning& after,
   std::string text = ChangeLines(difference.old_value, difference.new_value);
   if (!is_dry_run) {
     absl::StrAppend(&text, "revision ", after.revision(), " holds from step ",
-                    after.effective_step(), " on\n");
+                    after.effective_step() + 1, " on\n");
   }
   return text;
 }

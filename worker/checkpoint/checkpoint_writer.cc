@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "base/checkpoint/manifest.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
@@ -129,6 +130,7 @@ void CheckpointWriter::WritePart(const CheckpointPart& part) {
   shards.set_samples_applied(part.samples_applied);
   shards.set_samples_dropped(part.samples_dropped);
   const absl::Status written = WriteFiles(part, &shards);
+  Failpoint("files-written");
   shards.set_seconds(SecondsSince(part.begin));
   {
     MutexLock lock(&mutex_);
@@ -159,6 +161,7 @@ absl::Status CheckpointWriter::WriteFiles(const CheckpointPart& part,
                         WriteStageFile(folder, options_.stage, options_.layout,
                                        *part.stage_state));
     files.push_back(std::move(file));
+    Failpoint("stage-file-written");
   }
   DP_ASSIGN_OR_RETURN(
       ManifestFile own,
@@ -185,7 +188,9 @@ void CheckpointWriter::Store(const v1::CommitCheckpoint& commit) {
   const std::string folder =
       absl::StrCat(options_.folder, "/",
                    CheckpointFolderName(commit.step(), commit.generation()));
+  Failpoint("manifest");
   const absl::Status stored = StoreManifest(folder, commit.manifest());
+  Failpoint("manifest-stored");
   v1::WorkerMessage message;
   v1::CheckpointStored& told = *message.mutable_stored();
   told.set_job_id(commit.job_id());

@@ -559,7 +559,9 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
 BoundaryEnd::Counters BoundaryEnd::counters() const {
   MutexLock lock(&mutex_);
   Counters counters = counters_;
-  counters.wire_bytes = channel_->channel_counters().bytes_sent;
+  const ChannelCounters channel = channel_->channel_counters();
+  counters.wire_bytes = channel.bytes_sent;
+  counters.busy_seconds = channel.busy_seconds;
   counters.frames = channel_->counters();
   counters.state_bytes = sent_state_bytes_ + received_state_bytes_;
   return counters;

@@ -103,6 +103,7 @@ class BoundaryEnd {
     int64_t evaluation_wire_bytes = 0;  // of them, for evaluation
     int64_t keyframes_requested = 0;
     int64_t state_bytes = 0;  // of both directions
+    double busy_seconds = 0;  // for which the link was busy with what is sent
     FrameCounters frames;
   };
   Counters counters() const;

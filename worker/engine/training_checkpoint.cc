@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -90,6 +91,7 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
   if (writer_ == nullptr) return absl::OkStatus();
   CheckpointPart part;
   part.begin = SteadyClock::now();
+  Failpoint("checkpoint");
   part.step = done;
   part.samples_dropped = skipped_steps_ * spec_.train().batch();
   part.samples_applied = done * spec_.train().batch() - part.samples_dropped;
@@ -342,6 +344,7 @@ absl::Status Training::Load(const Candidate& candidate,
     DP_RETURN_IF_ERROR(put(previous_.get(), own.previous, stage_index_ - 1));
     DP_RETURN_IF_ERROR(put(next_.get(), own.next, stage_index_ + 1));
   }
+  Failpoint("restored");
   step_ = candidate.step;
   skipped_steps_ = candidate.samples_dropped / spec_.train().batch();
   restored_step_ = candidate.step;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "worker/checkpoint/model_file.h"
@@ -26,6 +27,7 @@ absl::Status Training::Meet(uint32_t step) {
 }
 
 absl::Status Training::Validate(int64_t step) {
+  Failpoint("validate");
   v1::ValidationReport report;
   double weighted_loss = 0;
   const uint32_t wire_step = static_cast<uint32_t>(step);

@@ -27,6 +27,7 @@ void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
   link->set_codec(end->outgoing_codec());
   link->set_raw_bytes(counters.sent.raw_bytes);
   link->set_wire_bytes(counters.wire_bytes - counters.evaluation_wire_bytes);
+  link->set_send_seconds(counters.busy_seconds);
 }
 
 }  // namespace

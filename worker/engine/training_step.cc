@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "worker/optim/lane_reduction.h"
@@ -23,6 +24,29 @@ double SquaredNorm(const ParameterLayout& layout,
     sum += squares.Sum();
   }
   return sum;
+}
+
+const char* FailpointBefore(v1::Instruction::Kind kind) {
+  switch (kind) {
+    case v1::Instruction::RECEIVE_ACTIVATION:
+      return "receive-activation";
+    case v1::Instruction::FORWARD:
+      return "forward";
+    case v1::Instruction::SEND_ACTIVATION:
+      return "send-activation";
+    case v1::Instruction::RECEIVE_GRADIENT:
+      return "receive-gradient";
+    case v1::Instruction::BACKWARD:
+      return "backward";
+    case v1::Instruction::SEND_GRADIENT:
+      return "send-gradient";
+    case v1::Instruction::REDUCE:
+      return "reduce";
+    case v1::Instruction::APPLY:
+      return "apply";
+    default:
+      return "load";
+  }
 }
 
 int64_t WallNanos() {
@@ -109,7 +133,9 @@ absl::Status Training::RunStep(int64_t step) {
                                " of micro-batch ", instruction.microbatch()));
     }
   }
+  Failpoint("step-done");
   Report(state);
+  Failpoint("step-told");
   if (state.is_traced) SendTrace(&state);
   return absl::OkStatus();
 }
@@ -129,6 +155,7 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
   const uint32_t step = static_cast<uint32_t>(state->step);
   const uint32_t wire_mb = static_cast<uint32_t>(mb);
   const auto begin = SteadyClock::now();
+  Failpoint(FailpointBefore(instruction.kind()));
   switch (instruction.kind()) {
     case v1::Instruction::LOAD:
       return absl::OkStatus();  // the whole step is loaded at once
@@ -276,6 +303,7 @@ absl::Status Training::Apply(StepState* state) {
         state->step, LearningRateAt(state->step), clip, stage_->weights()));
   }
   DP_RETURN_IF_ERROR(stage_->WeightsChanged());
+  Failpoint("weights-changed");
   // The delta state advances with what was sent, whether or not the step was
   // applied: both ends have it.
   if (previous_ != nullptr) {

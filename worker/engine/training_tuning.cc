@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -97,6 +98,7 @@ absl::Status Training::ApplyTuning(int64_t done) {
                          ? sync_->SetCodecs("sign(block=0)", gradients)
                          : sync_->SetCodecs(gradients, "none"));
   DP_RETURN_IF_ERROR(ApplyRates(next));
+  Failpoint("tuned");
   tuning_ = next;
   LOG_INFO << "tuning " << next.revision() << " holds from step " << done + 1
            << " on";

@@ -44,6 +44,8 @@ struct ChannelCounters {
   int64_t messages_received = 0;
   int64_t bytes_sent = 0;
   int64_t bytes_received = 0;
+  /// For which something was on its way to the peer; 0 where nobody knows.
+  double busy_seconds = 0;
 };
 
 class Channel {

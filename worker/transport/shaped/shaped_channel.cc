@@ -92,7 +92,15 @@ class ShapedChannel : public Channel {
     return capabilities;
   }
 
-  ChannelCounters counters() const override { return channel_->counters(); }
+  ChannelCounters counters() const override {
+    ChannelCounters counters = channel_->counters();
+    MutexLock lock(&mutex_);
+    // A link that is or was held back is what counts, not what lies below it.
+    if (busy_seconds_ > 0 || link_->bits_per_second() > 0) {
+      counters.busy_seconds = busy_seconds_;
+    }
+    return counters;
+  }
   std::string peer() const override { return channel_->peer(); }
 
  private:
@@ -155,7 +163,10 @@ class ShapedChannel : public Channel {
       {
         MutexLock lock(&mutex_);
         queue_.pop_front();
-        queued_bytes_ -= message.size() + kMessagePrefixBytes;
+        const int64_t size = message.size() + kMessagePrefixBytes;
+        queued_bytes_ -= size;
+        const double rate = link_->bits_per_second();
+        if (rate > 0) busy_seconds_ += 8 * static_cast<double>(size) / rate;
         link_->TakeArrival(flow_);
         ++num_taken_;
       }
@@ -202,8 +213,9 @@ class ShapedChannel : public Channel {
   const FluidLink::FlowId flow_;
 
   // Held while link_'s own lock is taken, never the other way round.
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar changed_;
+  double busy_seconds_ DP_GUARDED_BY(mutex_) = 0;  // at the rate of its time
   absl::Status broken_ DP_GUARDED_BY(mutex_);
   // In the order of sending; the link knows their sizes and times.
   std::deque<Buffer> queue_ DP_GUARDED_BY(mutex_);

@@ -1,5 +1,7 @@
 #include "worker/transport/tcp/tcp_channel.h"
 
+#include "worker/transport/tcp/busy_time.h"
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -108,6 +110,7 @@ class TcpChannel : public Channel {
         messages_received_.load(std::memory_order_relaxed);
     counters.bytes_sent = bytes_sent_.load(std::memory_order_relaxed);
     counters.bytes_received = bytes_received_.load(std::memory_order_relaxed);
+    counters.busy_seconds = SocketBusySeconds(stream_->fd());
     return counters;
   }
 
