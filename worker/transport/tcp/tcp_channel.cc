@@ -1,7 +1,5 @@
 #include "worker/transport/tcp/tcp_channel.h"
 
-#include "worker/transport/tcp/busy_time.h"
-
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -17,6 +15,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "worker/transport/message.h"
+#include "worker/transport/tcp/busy_time.h"
 
 namespace deltapipe {
 namespace {
