@@ -102,7 +102,7 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
   report.set_reduce_seconds(0.12 * seconds);
   report.set_wait_seconds(
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
-  report.set_memory_bytes(612000000 + 20000000 * stage);
+  report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
   const int64_t reports = generation_steps_ + 1;
   report.mutable_bytes()->set_gradient_raw(reports * 3500000);
