@@ -102,6 +102,17 @@ std::optional<CompleteCheckpoint> CheckpointBook::AddStored(
 
 std::string CheckpointBook::TakeErrors() { return std::exchange(errors_, ""); }
 
+std::vector<v1::CommitCheckpoint> CheckpointBook::OpenCommits(
+    const std::string& tuning_json) const {
+  std::vector<v1::CommitCheckpoint> commits;
+  for (const auto& [step, open] : open_) {
+    if (static_cast<int>(open.parts.size()) == num_ranks()) {
+      commits.push_back(MakeCommit(step, open, tuning_json));
+    }
+  }
+  return commits;
+}
+
 void CheckpointBook::Save(v1::JobProgress* progress) const {
   for (const auto& [step, open] : open_) {
     for (const auto& [rank, part] : open.parts) {
@@ -118,12 +129,10 @@ void CheckpointBook::Save(v1::JobProgress* progress) const {
 std::vector<v1::CommitCheckpoint> CheckpointBook::Load(
     const v1::JobProgress& progress, const std::string& tuning_json) {
   kept_.assign(progress.checkpoints().begin(), progress.checkpoints().end());
-  std::vector<v1::CommitCheckpoint> commits;
   for (const v1::JobProgress::OpenShards& saved : progress.open_shards()) {
-    auto commit = AddPart(saved.rank(), saved.shards(), tuning_json);
-    if (commit.has_value()) commits.push_back(*std::move(commit));
+    AddPart(saved.rank(), saved.shards(), tuning_json);
   }
-  return commits;
+  return OpenCommits(tuning_json);
 }
 
 }  // namespace deltapipe

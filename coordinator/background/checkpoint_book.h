@@ -52,13 +52,16 @@ class CheckpointBook {
   /// What the parts that failed had to say, since the last call.
   std::string TakeErrors();
 
-  const CheckpointBookShape& shape() const { return shape_; }
   /// Committed ones that are kept, oldest first.
   const std::vector<v1::CheckpointFolder>& kept() const { return kept_; }
   void SetKept(const std::vector<v1::CheckpointFolder>& kept) { kept_ = kept; }
 
+  /// Those sent before that not everybody has answered.
+  std::vector<v1::CommitCheckpoint> OpenCommits(
+      const std::string& tuning_json) const;
+
   void Save(v1::JobProgress* progress) const;
-  /// Returns the commits that may not have reached everybody.
+  /// Returns OpenCommits.
   std::vector<v1::CommitCheckpoint> Load(const v1::JobProgress& progress,
                                          const std::string& tuning_json);
 

@@ -92,15 +92,13 @@ void JobActor::TryToStart() {
 }
 
 void JobActor::AnnounceMissing(const Reservation& reservation) {
-  const int num_wanted =
-      job_.spec().parallel().stages() * job_.spec().parallel().replicas();
-  const bool needs_cuda = job_.spec().parallel().device() == "cuda";
+  const WorkerDemand demand = Demand();
   const std::string text =
       reservation.num_missing == 0
           ? std::string("waits for an earlier job to take its workers")
-          : absl::StrCat("waits for ", Plural(num_wanted, "worker"),
-                         needs_cuda ? " with a GPU: " : ": ",
-                         num_wanted - reservation.num_missing, " idle, ",
+          : absl::StrCat("waits for ", Plural(demand.count, "worker"),
+                         demand.needs_cuda ? " with a GPU: " : ": ",
+                         demand.count - reservation.num_missing, " idle, ",
                          reservation.num_missing,
                          " missing (each is a deltapipe-worker --coordinator "
                          "HOST:PORT)");
@@ -386,10 +384,14 @@ void JobActor::StartTraining() {
     Fail(std::string(recorded.message()));
     return;
   }
+  SendToAll(StartMessage());
+}
+
+v1::CoordinatorMessage JobActor::StartMessage() const {
   v1::CoordinatorMessage message;
   message.mutable_start()->set_job_id(job_.id());
   message.mutable_start()->set_generation(job_.generation());
-  SendToAll(message);
+  return message;
 }
 
 absl::Status JobActor::RecordState(v1::JobState state,

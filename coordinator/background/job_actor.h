@@ -152,6 +152,7 @@ class JobActor {
   absl::Status CompareData() const;
   absl::Status CompareRestored() const;
   void StartTraining();
+  v1::CoordinatorMessage StartMessage() const;
   AggregatorShape Shape() const;
   void MakeBook();
   WorkerDemand Demand() const;
@@ -182,6 +183,8 @@ class JobActor {
   /// propose what hides behind compute.
   void TuneByMeasurement(const v1::StepSummary& summary);
   void ProposeOrApply(const TunerProposal& proposal);
+  v1::CoordinatorMessage PrepareMessage() const;
+  v1::CoordinatorMessage DecideMessage(bool commit) const;
   void DecideTuning(bool commit);
   void ResendTuning(const Member& member);
   void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
@@ -199,6 +202,8 @@ class JobActor {
   void OnPaused();
   Nanos StopPatience() const;
   void GoBack(const std::string& reason);
+  /// Stops all members at once; once they are free the job waits again.
+  void EndGeneration(const std::string& reason);
   void WaitAgain(const std::string& reason);
 
   // job_actor_end.cc
@@ -213,6 +218,8 @@ class JobActor {
                 bool is_at_once, bool writes_checkpoint);
   void Drain();
   void Free(Member* member);
+  /// Workers that never heard of the job are free at once.
+  void FreeUnassigned();
   bool AllFree() const;
   /// Sends away those that have not stopped in time.
   void DismissTheRest();

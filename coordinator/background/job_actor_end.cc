@@ -149,10 +149,7 @@ void JobActor::Finish(v1::JobState state, const std::string& reason) {
   phase_ = Phase::kDraining;
   patience_end_ = services_.clock->Now() + kDrainTime;
   StopMembers(reason, /*is_at_once=*/true);
-  // Workers that never heard of the job are free at once.
-  for (Member& member : members_) {
-    if (!member.is_free && !member.is_assigned) Free(&member);
-  }
+  FreeUnassigned();
   const absl::Status recorded = RecordState(state, reason);
   if (!recorded.ok()) {
     LOG_ERROR << job_.id() << ": " << recorded.message();
@@ -214,6 +211,12 @@ void JobActor::Free(Member* member) {
     services_.roster->Dismiss(member->info.id, "leaves, as it asked to");
   } else {
     services_.roster->Release(member->info.id, job_.id());
+  }
+}
+
+void JobActor::FreeUnassigned() {
+  for (Member& member : members_) {
+    if (!member.is_free && !member.is_assigned) Free(&member);
   }
 }
 

@@ -106,16 +106,11 @@ void JobActor::On(const WorkerReturned& returned) {
   member.acknowledged = 0;
   RecordEvent("worker", absl::StrCat(Describe(member), " is back"));
   // What it may have missed. Each is idempotent.
-  v1::CoordinatorMessage message;
   if (IsTraining()) {
-    message.mutable_start()->set_job_id(job_.id());
-    message.mutable_start()->set_generation(job_.generation());
-    services_.roster->Send(member.info.id, message);
-    v1::JobProgress open;
-    book_->Save(&open);
-    CheckpointBook again(book_->shape());
-    for (const v1::CommitCheckpoint& commit : again.Load(open, TuningJson())) {
-      message.Clear();
+    services_.roster->Send(member.info.id, StartMessage());
+    for (const v1::CommitCheckpoint& commit :
+         book_->OpenCommits(TuningJson())) {
+      v1::CoordinatorMessage message;
       *message.mutable_commit_checkpoint() = commit;
       services_.roster->Send(member.info.id, message);
     }
@@ -224,14 +219,16 @@ void JobActor::GoBack(const std::string& reason) {
                                                 ", its last checkpoint")
                                  : std::string("its beginning"));
   RecordEvent("restart", text);
+  EndGeneration(reason);
+}
+
+void JobActor::EndGeneration(const std::string& reason) {
   job_.set_reason(reason);
   phase_ = Phase::kGoingBack;
   starts_again_ = true;
   patience_end_ = services_.clock->Now() + kDrainTime;
   StopMembers(reason, /*is_at_once=*/true);
-  for (Member& member : members_) {
-    if (!member.is_free && !member.is_assigned) Free(&member);
-  }
+  FreeUnassigned();
   if (AllFree()) WaitAgain(reason);
 }
 
@@ -279,15 +276,7 @@ void JobActor::On(const WorkerLeaves& leaves) {
     starts_again_ = true;
     BeginPause(absl::StrCat(Describe(member), " leaves: ", leaves.reason));
   } else if (phase_ == Phase::kProfiling || phase_ == Phase::kStarting) {
-    phase_ = Phase::kGoingBack;
-    starts_again_ = true;
-    job_.set_reason(absl::StrCat(Describe(member), " leaves"));
-    patience_end_ = services_.clock->Now() + kDrainTime;
-    StopMembers(job_.reason(), /*is_at_once=*/true);
-    for (Member& other : members_) {
-      if (!other.is_free && !other.is_assigned) Free(&other);
-    }
-    if (AllFree()) WaitAgain(job_.reason());
+    EndGeneration(absl::StrCat(Describe(member), " leaves"));
   }
 }
 

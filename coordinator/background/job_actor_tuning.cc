@@ -69,11 +69,7 @@ void JobActor::BeginTuning(const TuningRequested& request) {
                      job_.reason(), "): try again when it trains")));
     return;
   }
-  v1::CoordinatorMessage message;
-  message.mutable_prepare_tuning()->set_job_id(job_.id());
-  message.mutable_prepare_tuning()->set_generation(job_.generation());
-  *message.mutable_prepare_tuning()->mutable_tuning() = pending_tuning_->next;
-  SendToAll(message);
+  SendToAll(PrepareMessage());
 }
 
 void JobActor::OnTuningAnswer(int rank, const v1::TuningAnswer& answer) {
@@ -97,31 +93,33 @@ void JobActor::OnTuningAnswer(int rank, const v1::TuningAnswer& answer) {
   DecideTuning(true);
 }
 
-void JobActor::DecideTuning(bool commit) {
+v1::CoordinatorMessage JobActor::PrepareMessage() const {
   v1::CoordinatorMessage message;
-  message.mutable_decide_tuning()->set_job_id(job_.id());
-  message.mutable_decide_tuning()->set_generation(job_.generation());
-  message.mutable_decide_tuning()->set_revision(
-      pending_tuning_->next.revision());
-  message.mutable_decide_tuning()->set_commit(commit);
-  SendToAll(message);
+  v1::PrepareTuning& prepare = *message.mutable_prepare_tuning();
+  prepare.set_job_id(job_.id());
+  prepare.set_generation(job_.generation());
+  *prepare.mutable_tuning() = pending_tuning_->next;
+  return message;
 }
+
+v1::CoordinatorMessage JobActor::DecideMessage(bool commit) const {
+  v1::CoordinatorMessage message;
+  v1::DecideTuning& decide = *message.mutable_decide_tuning();
+  decide.set_job_id(job_.id());
+  decide.set_generation(job_.generation());
+  decide.set_revision(pending_tuning_->next.revision());
+  decide.set_commit(commit);
+  return message;
+}
+
+void JobActor::DecideTuning(bool commit) { SendToAll(DecideMessage(commit)); }
 
 void JobActor::ResendTuning(const Member& member) {
   if (!pending_tuning_.has_value()) return;
-  v1::CoordinatorMessage message;
-  message.mutable_prepare_tuning()->set_job_id(job_.id());
-  message.mutable_prepare_tuning()->set_generation(job_.generation());
-  *message.mutable_prepare_tuning()->mutable_tuning() = pending_tuning_->next;
-  services_.roster->Send(member.info.id, message);
-  if (!pending_tuning_->is_decided) return;
-  message.Clear();
-  message.mutable_decide_tuning()->set_job_id(job_.id());
-  message.mutable_decide_tuning()->set_generation(job_.generation());
-  message.mutable_decide_tuning()->set_revision(
-      pending_tuning_->next.revision());
-  message.mutable_decide_tuning()->set_commit(true);
-  services_.roster->Send(member.info.id, message);
+  services_.roster->Send(member.info.id, PrepareMessage());
+  if (pending_tuning_->is_decided) {
+    services_.roster->Send(member.info.id, DecideMessage(true));
+  }
 }
 
 void JobActor::OnTuningApplied(const v1::TuningApplied& applied) {

@@ -1,11 +1,11 @@
 // deltapipe events JOB [-w]
-#include <atomic>
 #include <cstdint>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_report.h"
 #include "coordinator/cli/signal_watch.h"
@@ -46,28 +46,19 @@ std::string EventText(const v1::JobEvent& event) {
 }
 
 int Events(const EventsOptions& options) {
-  // Signals are blocked before gRPC starts its threads.
-  std::atomic<JobClient*> watched{nullptr};
-  SignalWatch signals([&watched](int, int) {
-    JobClient* const client = watched;
-    if (client != nullptr) client->Stop();
-  });
-  JobClient client(options.coordinator);
-  watched = &client;
-  // One that came before there was anything to stop.
-  if (signals.first_signal() != 0) client.Stop();
+  InterruptibleClient client(options.coordinator);
   v1::WatchJobRequest request;
   request.set_id(options.job);
   request.set_after_sequence(options.since);
   request.set_stored_only(!options.watch);
   request.set_include_steps(options.steps);
   const absl::Status status =
-      client.Watch(request, [&](const v1::JobEvent& event) {
+      client->Watch(request, [&](const v1::JobEvent& event) {
         PrintData(options.json ? JsonLine(ToJson(event)) : EventText(event));
         return true;
       });
-  if (signals.first_signal() != 0) {
-    return ExitCodeOfSignal(signals.first_signal());
+  if (client.signal() != 0) {
+    return ExitCodeOfSignal(client.signal());
   }
   return status.ok() ? kExitOk : Fail(status);
 }

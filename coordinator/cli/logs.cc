@@ -1,9 +1,9 @@
 // deltapipe logs JOB [-f]
-#include <atomic>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_report.h"
 #include "coordinator/cli/signal_watch.h"
@@ -31,27 +31,18 @@ std::string LineText(const v1::LogLine& line) {
 }
 
 int Logs(const LogsOptions& options) {
-  // Signals are blocked before gRPC starts its threads.
-  std::atomic<JobClient*> watched{nullptr};
-  SignalWatch signals([&watched](int, int) {
-    JobClient* const client = watched;
-    if (client != nullptr) client->Stop();
-  });
-  JobClient client(options.coordinator);
-  watched = &client;
-  // One that came before there was anything to stop.
-  if (signals.first_signal() != 0) client.Stop();
+  InterruptibleClient client(options.coordinator);
   v1::ReadLogsRequest request;
   request.set_id(options.job);
   request.set_follow(options.follow);
   request.set_tail(options.tail);
   const absl::Status status =
-      client.ReadLogs(request, [&](const v1::LogLine& line) {
+      client->ReadLogs(request, [&](const v1::LogLine& line) {
         PrintData(options.json ? JsonLine(ToJson(line)) : LineText(line));
         return true;
       });
-  if (signals.first_signal() != 0) {
-    return ExitCodeOfSignal(signals.first_signal());
+  if (client.signal() != 0) {
+    return ExitCodeOfSignal(client.signal());
   }
   return status.ok() ? kExitOk : Fail(status);
 }

@@ -1,10 +1,10 @@
 // deltapipe submit SPEC [-d]
-#include <atomic>
 #include <memory>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_printer.h"
 #include "coordinator/cli/job_report.h"
@@ -43,25 +43,25 @@ Json EventOfJob(const std::string& event, const v1::Job& job) {
 }
 
 int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
-               JobClient* client, const SignalWatch& signals) {
+               InterruptibleClient* client) {
   JobPrinter printer(job.id(), options.json, Clock::Real());
   v1::WatchJobRequest request;
   request.set_id(job.id());
   request.set_include_steps(true);
   const absl::Status status =
-      client->Watch(request, [&](const v1::JobEvent& event) {
+      (*client)->Watch(request, [&](const v1::JobEvent& event) {
         printer.OnEvent(event);
         return true;
       });
   printer.Finish();
-  if (signals.first_signal() != 0) {
+  if (client->signal() != 0) {
     PrintNote(absl::StrCat("the job goes on: 'deltapipe describe ", job.id(),
                            "' shows it, 'deltapipe cancel ", job.id(),
                            "' ends it"));
-    return ExitCodeOfSignal(signals.first_signal());
+    return ExitCodeOfSignal(client->signal());
   }
   if (!status.ok()) return Fail(status);
-  const auto ended = client->Get(job.id());
+  const auto ended = (*client)->Get(job.id());
   if (!ended.ok()) return Fail(ended.status());
   if (options.json) {
     PrintData(JsonLine(ResultJson(*ended)));
@@ -93,27 +93,18 @@ int Submit(const SubmitOptions& options) {
                            "folder it was started in"));
   }
 
-  // Signals are blocked before gRPC starts its threads.
-  std::atomic<JobClient*> watched{nullptr};
-  SignalWatch signals([&watched](int, int) {
-    JobClient* const client = watched;
-    if (client != nullptr) client->Stop();
-  });
-  JobClient client(options.coordinator);
-  watched = &client;
-  // One that came before there was anything to stop.
-  if (signals.first_signal() != 0) client.Stop();
+  InterruptibleClient client(options.coordinator);
   v1::SubmitJobRequest request;
   *request.mutable_spec() = spec;
   request.set_request_id(NewRequestId());
   request.set_validate_only(options.dry_run);
   request.set_run_folder(options.run_folder);
-  const auto job = client.Submit(request);
-  if (!job.ok() && signals.first_signal() != 0) {
+  const auto job = client->Submit(request);
+  if (!job.ok() && client.signal() != 0) {
     PrintNote(
         "interrupted before the coordinator had answered: 'deltapipe ls' shows "
         "whether it has the job");
-    return ExitCodeOfSignal(signals.first_signal());
+    return ExitCodeOfSignal(client.signal());
   }
   if (!job.ok()) return Fail(job.status());
   if (options.dry_run) {
@@ -132,7 +123,7 @@ int Submit(const SubmitOptions& options) {
   } else {
     PrintData(absl::StrCat(banner, "\n"));
   }
-  return WatchToEnd(options, *job, &client, signals);
+  return WatchToEnd(options, *job, &client);
 }
 
 }  // namespace

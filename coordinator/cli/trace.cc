@@ -1,10 +1,10 @@
 // deltapipe trace JOB
-#include <atomic>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/json_line.h"
 #include "coordinator/cli/signal_watch.h"
@@ -24,22 +24,13 @@ struct TraceOptions {
 };
 
 int Trace(const TraceOptions& options) {
-  // Signals are blocked before gRPC starts its threads.
-  std::atomic<JobClient*> asked{nullptr};
-  SignalWatch signals([&asked](int, int) {
-    JobClient* const client = asked;
-    if (client != nullptr) client->Stop();
-  });
-  JobClient client(options.coordinator);
-  asked = &client;
-  // One that came before there was anything to stop.
-  if (signals.first_signal() != 0) client.Stop();
+  InterruptibleClient client(options.coordinator);
   v1::TraceJobRequest request;
   request.set_id(options.job);
   request.set_steps(options.steps);
-  const auto trace = client.Trace(request);
-  if (signals.first_signal() != 0) {
-    return ExitCodeOfSignal(signals.first_signal());
+  const auto trace = client->Trace(request);
+  if (client.signal() != 0) {
+    return ExitCodeOfSignal(client.signal());
   }
   if (!trace.ok()) return Fail(trace.status());
   const absl::Status written =

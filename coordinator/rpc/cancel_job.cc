@@ -1,5 +1,7 @@
 #include "coordinator/rpc/cancel_job.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "coordinator/rpc/find_job.h"
@@ -20,13 +22,13 @@ absl::StatusOr<v1::Job> CancelJob(ControlPlane* plane,
                                   const v1::CancelJobRequest& request) {
   DP_ASSIGN_OR_RETURN(StoredJob stored, FindJob(plane, request.id()));
   if (IsFinished(stored.job.state())) return AlreadyFinished(stored.job);
-  const absl::Status cancelled = plane->jobs()->Cancel(
-      request.id(), request.reason().substr(0, kMaxReasonBytes));
+  const std::string reason = request.reason().substr(0, kMaxReasonBytes);
+  const absl::Status cancelled = plane->jobs()->Cancel(request.id(), reason);
   DP_ASSIGN_OR_RETURN(stored, FindJob(plane, request.id()));
   if (absl::IsNotFound(cancelled)) {
     // It has ended since, or is paused and has nobody to tell.
     if (!IsFinished(stored.job.state())) {
-      return plane->jobs()->CancelPaused(request.id(), request.reason());
+      return plane->jobs()->CancelPaused(request.id(), reason);
     }
     return AlreadyFinished(stored.job);
   }
