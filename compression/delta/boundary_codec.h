@@ -74,7 +74,7 @@ enum class RowMode : uint8_t {
 };
 
 /// Counts since creation; raw bytes are 4 per element. Evaluation (reads_only)
-/// is in the last three only.
+/// is in those three only.
 struct BoundaryCounters {
   int64_t samples = 0;
   int64_t delta_rows = 0;
@@ -86,6 +86,10 @@ struct BoundaryCounters {
   int64_t evaluation_samples = 0;
   int64_t evaluation_raw_bytes = 0;
   int64_t evaluation_body_bytes = 0;
+  /// At the sender, of the first sample of each step: sums of ||x||^2 and of
+  /// ||x' - x||^2, where x' is what the receiver gets. Of finite samples only.
+  double probed_value_squares = 0;
+  double probed_error_squares = 0;
 };
 
 class BoundaryEncoder {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -378,6 +379,46 @@ TEST(BoundaryCodecTest, CountersAddUp) {
   }
   EXPECT_EQ(pair.encoder->StateBytes(), 2 * 2 * kElements);
   EXPECT_EQ(pair.decoder->StateBytes(), 2 * 2 * kElements);
+}
+
+TEST(BoundaryCodecTest, ProbesHowFarTheFirstSampleOfAStepIsOff) {
+  for (const std::string codec :
+       {"none", "int(4)", "cast(bf16)", "ef(int(4))", kDelta}) {
+    SCOPED_TRACE(codec);
+    Pair pair(codec);
+    std::mt19937 random(7);
+    double value_squares = 0;
+    double error_squares = 0;
+    for (uint32_t step = 1; step <= 3; ++step) {
+      for (uint64_t key : {1, 2}) {
+        const std::vector<float> values = RandomValues(&random, 2 * kElements);
+        const std::vector<float> received =
+            pair.Send(step, {{key, 0}, {key + 10, 1}}, values);
+        if (key == 2) continue;  // the step's second micro-batch
+        for (size_t i = 0; i < kElements; ++i) {
+          value_squares += std::pow(double{values[i]}, 2);
+          error_squares += std::pow(double{received[i]} - values[i], 2);
+        }
+      }
+      pair.Send(step, {{1, 0}}, RandomValues(&random, kElements), true);
+      pair.Commit(step);
+    }
+    const BoundaryCounters counters = pair.encoder->counters();
+    EXPECT_NEAR(counters.probed_value_squares, value_squares,
+                1e-6 * value_squares);
+    EXPECT_NEAR(counters.probed_error_squares, error_squares,
+                1e-5 * error_squares);
+    EXPECT_EQ(error_squares > 0, codec != "none");
+  }
+}
+
+TEST(BoundaryCodecTest, ProbeOfASampleThatIsNotFiniteIsLeftOut) {
+  Pair pair("int(8)");
+  std::vector<float> values(kElements, 1.0f);
+  values[3] = std::numeric_limits<float>::infinity();
+  pair.Send(1, {{1, 0}}, values);
+  EXPECT_EQ(pair.encoder->counters().probed_value_squares, 0);
+  EXPECT_EQ(pair.encoder->counters().probed_error_squares, 0);
 }
 
 TEST(BoundaryCodecTest, RollbackOfBothEndsReplaysTheSameBytes) {

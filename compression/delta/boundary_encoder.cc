@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -45,12 +47,11 @@ class Encoder : public BoundaryEncoder {
     const BoundarySpec& spec = channel_.spec;
     const int64_t float_bytes =
         channel_.num_elements() * static_cast<int64_t>(sizeof(float));
+    difference_ = Buffer(float_bytes);
+    restored_ = Buffer(float_bytes);
     if (spec.kind == BoundarySpec::Kind::kStateless) return;
     store_ = MakeMemoryStateStore();
-    if (spec.kind == BoundarySpec::Kind::kDelta) {
-      difference_ = Buffer(float_bytes);
-      restored_ = Buffer(float_bytes);
-    } else {
+    if (spec.kind == BoundarySpec::Kind::kErrorFeedback) {
       feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
                                                   channel_.num_elements());
     }
@@ -87,6 +88,13 @@ class Encoder : public BoundaryEncoder {
                                 : AddFeedbackRow(samples[i].key, key, version,
                                                  value, &pending, &draft);
       DP_RETURN_IF_ERROR(status);
+      if (i > 0 || !IsFirstOf(step)) continue;
+      if (is_delta) {
+        channel_.math.Load(*pending.Read(samples[i].key), Floats(&restored_));
+        Probe(step, value);
+      } else {
+        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
+      }
     }
     // Nothing fails from here on.
     if (step != last_step_) written_in_step_.clear();
@@ -209,9 +217,39 @@ class Encoder : public BoundaryEncoder {
           codec.Encode(channel_.Row(values, i),
                        channel_.Key(step, samples[i].slot), draft.room()));
       draft.AddRow(samples[i].key, 0, RowMode::kValue, flags, size);
+      if (i == 0 && (flags & kRowReadsOnly) == 0 && IsFirstOf(step)) {
+        DP_RETURN_IF_ERROR(
+            DecodeAndProbe(step, channel_.Row(values, i), draft));
+      }
     }
     *body = Finish(step, 0, std::move(draft));
     return absl::OkStatus();
+  }
+
+  /// Whether nothing of `step` has been probed.
+  bool IsFirstOf(uint32_t step) const { return probed_step_ != step; }
+
+  /// Compares `value` with the draft's last row as the receiver decodes it.
+  absl::Status DecodeAndProbe(uint32_t step, absl::Span<const float> value,
+                              const Draft& draft) {
+    const int64_t size = draft.rows.back().payload_bytes;
+    const absl::Span<const uint8_t> payload = draft.bytes.span().subspan(
+        static_cast<size_t>(draft.size - size), static_cast<size_t>(size));
+    DP_RETURN_IF_ERROR(channel_.spec.codec->Decode(
+        payload, absl::MakeSpan(Floats(&restored_), value.size())));
+    Probe(step, value);
+    return absl::OkStatus();
+  }
+
+  /// Compares `value` with what the receiver gets, in restored_.
+  void Probe(uint32_t step, absl::Span<const float> value) {
+    probed_step_ = step;
+    const SquaredNorms norms =
+        SubtractRecord(value.data(), Floats(&restored_), Floats(&difference_),
+                       channel_.num_elements());
+    if (!std::isfinite(norms.value) || !std::isfinite(norms.difference)) return;
+    counters_.probed_value_squares += norms.value;
+    counters_.probed_error_squares += norms.difference;
   }
 
   absl::Status EncodeStateless(uint32_t step,
@@ -326,8 +364,9 @@ class Encoder : public BoundaryEncoder {
   std::unique_ptr<StateStore> store_;        // null without state
   std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
   Buffer difference_;                        // a - m
-  Buffer restored_;                          // deq(Q(a - m))
+  Buffer restored_;                          // deq(Q(a - m)), or what is probed
   BoundaryCounters counters_;
+  std::optional<uint32_t> probed_step_;
 
   /// What the last step wrote, for keyframes: also versions that a later row
   /// replaced and records that were evicted at once.

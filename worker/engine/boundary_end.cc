@@ -54,6 +54,8 @@ void AddCounters(const BoundaryCounters& from, BoundaryCounters* to) {
   to->evaluation_samples += from.evaluation_samples;
   to->evaluation_raw_bytes += from.evaluation_raw_bytes;
   to->evaluation_body_bytes += from.evaluation_body_bytes;
+  to->probed_value_squares += from.probed_value_squares;
+  to->probed_error_squares += from.probed_error_squares;
 }
 
 BoundaryCounters Sum(BoundaryCounters sum, const BoundaryCounters& more) {

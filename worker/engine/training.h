@@ -205,6 +205,9 @@ class Training {
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent
+  // What went out at the last report, toward the stage before and the next.
+  BoundaryCounters reported_gradients_;
+  BoundaryCounters reported_activations_;
 
   v1::Tuning tuning_;                          // in force
   std::shared_ptr<LinkShaper> previous_link_;  // what is sent to each

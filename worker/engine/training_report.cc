@@ -1,6 +1,7 @@
 // What a worker tells the coordinator about its steps, and its byte counts.
 #include <unistd.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "worker/engine/training_step.h"
@@ -17,8 +18,9 @@ int64_t ResidentBytes() {
   return file.good() ? resident_pages * sysconf(_SC_PAGESIZE) : 0;
 }
 
+/// `before` is what the counters were at the last report.
 void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
-             v1::StepReport* report) {
+             BoundaryCounters* before, v1::StepReport* report) {
   if (end == nullptr) return;
   const BoundaryEnd::Counters counters = end->counters();
   v1::LinkReport* link = report->add_links();
@@ -28,6 +30,12 @@ void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
   link->set_raw_bytes(counters.sent.raw_bytes);
   link->set_wire_bytes(counters.wire_bytes - counters.evaluation_wire_bytes);
   link->set_send_seconds(counters.busy_seconds);
+  const double values =
+      counters.sent.probed_value_squares - before->probed_value_squares;
+  const double errors =
+      counters.sent.probed_error_squares - before->probed_error_squares;
+  if (values > 0) link->set_relative_error(std::sqrt(errors / values));
+  *before = counters.sent;
 }
 
 }  // namespace
@@ -62,8 +70,10 @@ void Training::Report(const StepState& state) {
   }
   report.set_tuning_revision(tuning_.revision());
   report.set_memory_bytes(ResidentBytes());
-  AddLink(previous_.get(), stage_index_ - 1, /*is_gradient=*/true, &report);
-  AddLink(next_.get(), stage_index_, /*is_gradient=*/false, &report);
+  AddLink(previous_.get(), stage_index_ - 1, /*is_gradient=*/true,
+          &reported_gradients_, &report);
+  AddLink(next_.get(), stage_index_, /*is_gradient=*/false,
+          &reported_activations_, &report);
   *report.mutable_bytes() = Bytes();
   *report.mutable_faults() = Faults();
   options_.on_step(report);
