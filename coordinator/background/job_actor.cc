@@ -51,6 +51,8 @@ void JobActor::Start(const std::optional<v1::JobProgress>& progress) {
     ledger_.assign(progress->ledger().begin(), progress->ledger().end());
     former_wall_seconds_ = progress->wall_seconds();
     if (progress->has_tuning()) tuning_ = progress->tuning();
+    train_samples_ = progress->train_samples();
+    former_progress_ = progress;
   }
   if (job_.wish() == v1::JOB_WISH_CANCEL) {
     Finish(v1::JOB_STATE_CANCELLED, job_.wish_reason());
@@ -157,6 +159,16 @@ void JobActor::Begin(std::vector<WorkerInfo> workers) {
   }
   if (aggregator_ == nullptr) {
     aggregator_ = std::make_unique<StepAggregator>(Shape());
+    // Unless it was stored before the job ever had workers.
+    if (former_progress_.has_value() &&
+        former_progress_->ranks_size() == static_cast<int>(members_.size())) {
+      const absl::Status loaded = aggregator_->Load(*former_progress_);
+      if (!loaded.ok()) {
+        Fail(std::string(loaded.message()));
+        return;
+      }
+    }
+    former_progress_.reset();
   }
   phase_ = Phase::kProfiling;
 

@@ -251,6 +251,8 @@ class JobActor {
   std::vector<v1::CheckpointFolder> checkpoints_;  // while there is no book
   std::vector<v1::CommittedRange> ledger_;
   int64_t train_samples_ = 0;  // as the workers have opened them
+  // Of before a pause or the coordinator's restart, until there are workers.
+  std::optional<v1::JobProgress> former_progress_;
   LinkMeter meter_;
   TunerState tuner_;
   v1::Plan plan_;

@@ -199,6 +199,28 @@ TEST_F(JobActorRecoveryTest, PauseWritesACheckpointAndFreesTheWorkers) {
   EXPECT_TRUE(actor_->is_done());
 }
 
+TEST_F(JobActorRecoveryTest, APauseLeavesNothingOutOfTheTotals) {
+  StartTraining();
+  ReportStep(0);
+  actor_->Handle(PauseRequested{"", [](const absl::Status&) {}});
+  WriteCheckpoint(1);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, DoneOf(true));
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_PAUSED);
+
+  const StoredJob stored = *store_.GetJob("text-1");
+  v1::Job resumed = stored.job;
+  resumed.set_resume(true);
+  actor_ = std::make_unique<JobActor>(resumed, services_,
+                                      [](const v1::JobSpec&) {});
+  actor_->Start(stored.progress);
+  GetReady(1);
+  for (int64_t step = 1; step < 100; ++step) ReportStep(step);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, DoneOf());
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_SUCCEEDED) << Job().reason();
+  EXPECT_EQ(Job().result().gradient_wire_bytes(), 800);
+}
+
 TEST_F(JobActorRecoveryTest, APauseThatCannotBeStoredIsRefused) {
   StartTraining();
   store_.FailCommits(absl::ResourceExhaustedError("disk full"));

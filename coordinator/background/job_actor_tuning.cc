@@ -170,13 +170,10 @@ void JobActor::TuneByMeasurement(const v1::StepSummary& summary) {
   const bool has_budget = tuning_.budget_bytes_per_step() > 0;
   const v1::Tuner::Mode mode = tuning_.tuner().mode();
   const bool has_tuner = mode == v1::Tuner::PROPOSE || mode == v1::Tuner::APPLY;
-  if (phase_ != Phase::kRunning || pending_tuning_.has_value() ||
-      (!has_budget && !has_tuner)) {
-    return;
-  }
+  if (phase_ != Phase::kRunning || pending_tuning_.has_value()) return;
   const std::vector<LinkSample> samples =
       meter_.Take(job_.spec().parallel().replicas());
-  if (samples.empty()) return;
+  if (samples.empty() || (!has_budget && !has_tuner)) return;
   if (!has_budget) {
     TunerObservation observation;
     observation.step = summary.step();
