@@ -210,8 +210,8 @@ TEST_F(JobActorRecoveryTest, APauseLeavesNothingOutOfTheTotals) {
   const StoredJob stored = *store_.GetJob("text-1");
   v1::Job resumed = stored.job;
   resumed.set_resume(true);
-  actor_ = std::make_unique<JobActor>(resumed, services_,
-                                      [](const v1::JobSpec&) {});
+  actor_ =
+      std::make_unique<JobActor>(resumed, services_, [](const v1::JobSpec&) {});
   actor_->Start(stored.progress);
   GetReady(1);
   for (int64_t step = 1; step < 100; ++step) ReportStep(step);
