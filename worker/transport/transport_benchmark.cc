@@ -4,7 +4,7 @@
 // checksums; then TLS against plain text, one way, both ways and in frames;
 // then how exactly shaped links keep their rate.
 //
-//   bazel run //worker/transport:transport_benchmark
+//   bazel run //worker/transport:transport_benchmark [-- tls]
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -296,19 +296,30 @@ void MeasureShaped(double bits_per_second, int64_t message_bytes,
 }  // namespace
 }  // namespace deltapipe
 
-int main() {
+// All of it, or one part: tcp, tls, frames or shaped.
+int main(int argc, char** argv) {
+  const std::string part = argc > 1 ? argv[1] : "";
+  const auto wants = [&](const char* name) {
+    return part.empty() || part == name;
+  };
   // Each line as soon as it is known, also into a pipe.
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  for (int64_t mebibytes : {1, 4, 16, 64}) {
-    deltapipe::CompareWithPlainSocket(mebibytes << 20);
+  if (wants("tcp")) {
+    for (int64_t mebibytes : {1, 4, 16, 64}) {
+      deltapipe::CompareWithPlainSocket(mebibytes << 20);
+    }
   }
-  for (int64_t kibibytes : {64, 1024, 16384}) {
-    deltapipe::CompareTlsWithPlain(kibibytes << 10);
+  if (wants("tls")) {
+    for (int64_t kibibytes : {64, 1024, 16384}) {
+      deltapipe::CompareTlsWithPlain(kibibytes << 10);
+    }
   }
-  deltapipe::MeasureRoundTrip();
-  deltapipe::MeasureShaped(1e8, 1000000, 20);
-  deltapipe::MeasureShaped(1e8, 10000, 2000);
-  deltapipe::MeasureShaped(5e8, 1000000, 100);
-  deltapipe::MeasureShaped(1e9, 1000000, 200);
+  if (wants("frames")) deltapipe::MeasureRoundTrip();
+  if (wants("shaped")) {
+    deltapipe::MeasureShaped(1e8, 1000000, 20);
+    deltapipe::MeasureShaped(1e8, 10000, 2000);
+    deltapipe::MeasureShaped(5e8, 1000000, 100);
+    deltapipe::MeasureShaped(1e9, 1000000, 200);
+  }
   return 0;
 }
