@@ -348,6 +348,43 @@ TEST(TrainingTest, AStopAskedOfOneWorkerEndsAllAtTheSameStep) {
   EXPECT_FALSE(result.done.at(0).model_path().empty());
 }
 
+TEST(TrainingTest, AChangeMayBePreparedBeforeTheOneBeforeItIsInForce) {
+  Job job(2, 1, {"train.steps=12"});
+  job.assignment().mutable_tuning()->set_revision(1);
+  const auto tuning = [](uint32_t revision, const std::string& codec) {
+    v1::Tuning made;
+    made.set_revision(revision);
+    v1::BoundaryTuning* boundary = made.add_boundaries();
+    boundary->set_activations(codec);
+    boundary->set_activation_gradients(codec);
+    made.set_gradients("none");
+    made.set_saved_activations("none");
+    made.set_straggler_policy("none");
+    return made;
+  };
+  job.after_step = [&](int, int64_t step, Training* training) {
+    if (step == 3) {
+      EXPECT_TRUE(training->PrepareTuning(tuning(2, "int(8)")).ok());
+      training->DecideTuning(2, true);
+      EXPECT_TRUE(training->PrepareTuning(tuning(3, "int(4)")).ok());
+    }
+    if (step == 7) training->DecideTuning(3, true);
+  };
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  for (const auto& [rank, reports] : result.reports) {
+    ASSERT_EQ(reports.size(), 12u) << rank;
+    for (const v1::StepReport& report : reports) {
+      EXPECT_EQ(report.tuning_revision(), report.step() < 5   ? 1u
+                                          : report.step() < 9 ? 2u
+                                                              : 3u)
+          << "rank " << rank << ", step " << report.step();
+    }
+  }
+}
+
 TEST(TrainingTest, ACancelWakesEveryWait) {
   Job job(2, 1, {});
   Training* upstream = nullptr;

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -215,7 +216,9 @@ class Training {
   LinkOptions emulated_;
 
   mutable Mutex mutex_;
-  v1::Tuning prepared_ DP_GUARDED_BY(mutex_);
+  // By revision, until it or a newer one is in force: the next may be prepared
+  // while this worker has yet to apply the last.
+  std::map<uint32_t, v1::Tuning> prepared_ DP_GUARDED_BY(mutex_);
   absl::Status cancel_reason_ DP_GUARDED_BY(mutex_);
   bool is_connected_ DP_GUARDED_BY(mutex_) = false;
   std::string model_path_;

@@ -1,6 +1,7 @@
 // Knobs that change while training runs: prepared between two messages, in
 // force between two steps, at all workers between the same two.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,17 +60,17 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
         tuning.straggler_policy(), "': this worker knows only 'none'"));
   }
   MutexLock lock(&mutex_);
-  prepared_ = tuning;
+  prepared_[tuning.revision()] = tuning;
   return absl::OkStatus();
 }
 
 void Training::DecideTuning(uint32_t revision, bool commit) {
   MutexLock lock(&mutex_);
-  if (prepared_.revision() != revision) return;
+  if (prepared_.count(revision) == 0) return;
   if (commit) {
     decided_revision_ = revision;
   } else {
-    prepared_.Clear();
+    prepared_.erase(revision);
   }
 }
 
@@ -77,12 +78,14 @@ absl::Status Training::ApplyTuning(int64_t done) {
   v1::Tuning next;
   {
     MutexLock lock(&mutex_);
-    next = prepared_;
-  }
-  if (next.revision() != agreed_.tuning_revision) {
-    return absl::InternalError(
-        absl::StrCat("the workers agreed on tuning ", agreed_.tuning_revision,
-                     ", and this one has prepared ", next.revision()));
+    const auto found = prepared_.find(agreed_.tuning_revision);
+    if (found == prepared_.end()) {
+      return absl::InternalError(
+          absl::StrCat("the workers agreed on tuning ", agreed_.tuning_revision,
+                       ", which this one has not prepared"));
+    }
+    next = found->second;
+    prepared_.erase(prepared_.begin(), std::next(found));
   }
   const uint32_t last = static_cast<uint32_t>(done - 1);
   const auto set = [&](BoundaryEnd* end, int boundary) -> absl::Status {
