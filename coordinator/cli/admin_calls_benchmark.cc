@@ -32,9 +32,9 @@ bool Measure(const char* name, int num_calls,
   for (int i = 0; i < num_calls; ++i) {
     const auto begin = SteadyClock::now();
     const absl::Status status = call();
-    millis.push_back(std::chrono::duration<double, std::milli>(
-                         SteadyClock::now() - begin)
-                         .count());
+    millis.push_back(
+        std::chrono::duration<double, std::milli>(SteadyClock::now() - begin)
+            .count());
     if (!status.ok()) {
       std::fprintf(stderr, "%s: %s\n", name, status.ToString().c_str());
       return false;
