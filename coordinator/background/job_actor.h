@@ -171,6 +171,8 @@ class JobActor {
   void On(const Tick&);
   v1::JobProgress Progress() const;
   double WallSeconds() const;
+  absl::Status StoreProgress();
+  /// The same; what fails is logged, and tried again with what comes next.
   void SaveProgress();
   void Acknowledge();
 
@@ -188,6 +190,8 @@ class JobActor {
   void DecideTuning(bool commit);
   void ResendTuning(const Member& member);
   void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
+  void SaveDecidedTuning(v1::JobProgress* progress) const;
+  void LoadDecidedTuning(const v1::JobProgress& progress);
   std::string TuningJson() const;
 
   // job_actor_recovery.cc
@@ -276,6 +280,8 @@ class JobActor {
   /// its cause.
   std::optional<std::string> consequence_;
   Nanos consequence_until_{0};
+  /// Until when a worker may be away because this coordinator has just begun.
+  Nanos back_until_{0};
   bool is_progress_dirty_ = false;
   Nanos progress_saved_{0};
   v1::Tuning tuning_;

@@ -68,7 +68,8 @@ class JobActorFixture : public ::testing::Test {
       hello.set_cores(8);
       hello.set_memory_bytes(1000 + i);
       sessions_.push_back(std::make_shared<FakeWorkerSession>());
-      ASSERT_TRUE(roster_.Join(hello, "10.0.0.2", sessions_.back()).ok());
+      ASSERT_TRUE(
+          services_.roster->Join(hello, "10.0.0.2", sessions_.back()).ok());
     }
     if (actor_ != nullptr) actor_->Handle(RosterChanged{});
   }

@@ -22,10 +22,15 @@ constexpr int kReturnBudgets = 3;
 
 void JobActor::GoOn(const std::optional<v1::Plan>& plan,
                     const std::optional<v1::JobProgress>& progress) {
-  if (!plan.has_value() || !progress.has_value() ||
-      progress->generation() != job_.generation() ||
-      progress->ranks_size() != job_.members_size()) {
-    // It had not come as far as the first step.
+  // Whoever trains has begun a range of the ledger.
+  const bool was_training =
+      plan.has_value() && progress.has_value() &&
+      progress->generation() == job_.generation() &&
+      progress->ranks_size() == job_.members_size() &&
+      progress->ledger_size() > 0 &&
+      progress->ledger(progress->ledger_size() - 1).generation() ==
+          job_.generation();
+  if (!was_training) {
     job_.set_resume(job_.resume() || job_.checkpoint_step() > 0);
     if (progress.has_value() && plan.has_value()) plan_ = *plan;
     Start(progress);
@@ -50,6 +55,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
     member.info.pid = told.pid();
     member.is_assigned = true;
     member.last_sequence = rank.last_sequence();
+    member.steps_done = rank.last_step() + 1;
     if (rank.has_done()) {
       member.done = rank.done();
       member.is_free = true;
@@ -73,6 +79,8 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   MakeBook();
   book_->Load(*progress, TuningJson());  // sent again as workers return
   checkpoints_ = book_->kept();
+  LoadDecidedTuning(*progress);
+  back_until_ = services_.clock->Now() + detection_budget_;
   phase_ = Phase::kRunning;
   const int64_t num_away =
       std::count_if(members_.begin(), members_.end(),
@@ -135,8 +143,9 @@ void JobActor::On(const WorkerGone& gone) {
     member.is_away = true;
     // Nobody waits for one that had to end, or not begun.
     if (!IsTraining() || member.is_leaving) {
-      services_.roster->Dismiss(member.info.id, "its connection closed");
-      Lose(rank, gone.departed.reason);
+      if (services_.roster->Forget(member.info.id)) {
+        Lose(rank, gone.departed.reason);
+      }
       return;
     }
     LoseTheMissed();
@@ -146,11 +155,18 @@ void JobActor::On(const WorkerGone& gone) {
 }
 
 void JobActor::LoseTheMissed() {
-  if (!consequence_.has_value()) return;
+  if (!consequence_.has_value() ||
+      (phase_ != Phase::kStarting && !IsTraining())) {
+    return;
+  }
+  // Who has yet to find this coordinator may be well.
+  if (services_.clock->Now() < back_until_) return;
   for (size_t rank = 0; rank < members_.size(); ++rank) {
-    Member& member = members_[rank];
-    if (!member.is_away || member.is_free) continue;
-    services_.roster->Dismiss(member.info.id, "its peers lost it, too");
+    const Member& member = members_[rank];
+    if (!member.is_away || member.is_free ||
+        !services_.roster->Forget(member.info.id)) {
+      continue;
+    }
     Lose(static_cast<int>(rank),
          "its connection closed, and its peers cannot reach it");
     return;

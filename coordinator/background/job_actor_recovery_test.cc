@@ -87,6 +87,42 @@ class JobActorRecoveryTest : public JobActorFixture {
     }
     return found;
   }
+  /// Asks for other activations; the answer is in answers_.
+  void Tune(const std::string& codec) {
+    TuningRequested request;
+    request.principal = "ann";
+    request.reason = "a thin line";
+    request.make_next = [codec](const v1::Tuning& current, const v1::JobSpec&,
+                                const v1::Plan&) {
+      v1::Tuning next = current;
+      next.mutable_boundaries(0)->set_activations(codec);
+      MakeNextRevision(current, &next);
+      return next;
+    };
+    request.reply = [this](const absl::StatusOr<v1::Tuning>& tuning) {
+      answers_.push_back(tuning);
+    };
+    actor_->Handle(request);
+  }
+  v1::WorkerMessage AnswerOf(uint32_t revision, const std::string& error = "") {
+    v1::WorkerMessage message;
+    Fill(message.mutable_tuning());
+    message.mutable_tuning()->set_revision(revision);
+    if (!error.empty()) {
+      message.mutable_tuning()->set_error_code(3);
+      message.mutable_tuning()->set_error_message(error);
+    }
+    return message;
+  }
+  v1::WorkerMessage AppliedOf(uint32_t revision, int64_t step) {
+    v1::WorkerMessage message;
+    Fill(message.mutable_tuning_applied());
+    message.mutable_tuning_applied()->set_revision(revision);
+    message.mutable_tuning_applied()->set_effective_step(step);
+    return message;
+  }
+
+  std::vector<absl::StatusOr<v1::Tuning>> answers_;
 };
 
 TEST_F(JobActorRecoveryTest, ALostWorkerIsReplacedAndTrainingGoesOn) {
@@ -361,6 +397,93 @@ TEST_F(CoordinatorRestartTest, NoStepIsLostAndNoneCountedTwice) {
   EXPECT_THAT(steps, ElementsAre(0, 1, 2));
 }
 
+TEST_F(CoordinatorRestartTest, AJobThatWasStartingAgainStartsAgain) {
+  StartTraining();
+  for (int64_t step = 0; step < 7; ++step) ReportStep(step);
+  WriteCheckpoint(5);
+  AddWorkers(1);
+  auto departed = *roster_.Leave(WorkerId(2), sessions_[2].get());
+  ASSERT_TRUE(roster_.Forget(WorkerId(2)));
+  departed.is_away = false;
+  actor_->Handle(WorkerGone{departed});
+  for (int rank : {0, 1, 3}) Say(rank, StoppedOf());
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+  const uint64_t before = Job().generation();
+
+  Restart();
+  for (int rank : {0, 1, 3}) {
+    // What they held has not begun: they are free for the next try.
+    EXPECT_FALSE(Rejoin(rank, before).keeps_assignment()) << rank;
+  }
+  AddWorkers(1);
+
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING) << Job().reason();
+  EXPECT_GT(Job().generation(), before);
+}
+
+TEST_F(CoordinatorRestartTest, WhoIsNotBackYetIsNotBlamed) {
+  StartTraining();
+  for (int rank = 0; rank < 4; ++rank) Say(rank, Numbered(StepOf(rank, 0), 1));
+  Advance(std::chrono::seconds(2));
+  Restart();
+  // worker-3 is dead, and its neighbour says so before the others are back.
+  EXPECT_TRUE(Rejoin(0, generation_).keeps_assignment());
+  Say(0, ErrorOf("cannot reach worker-3", true));
+  EXPECT_TRUE(Rejoin(1, generation_).keeps_assignment());
+  EXPECT_TRUE(Rejoin(3, generation_).keeps_assignment());
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+
+  Advance(std::chrono::seconds(4));
+  const auto texts = EventTexts("restart");
+  ASSERT_EQ(texts.size(), 1u);
+  EXPECT_THAT(texts[0], HasSubstr("worker-3 (stage 1, replica 0"));
+  EXPECT_THAT(texts[0], HasSubstr("was lost at step 2"));
+}
+
+TEST_F(CoordinatorRestartTest, ADecidedChangeIsCarriedThrough) {
+  StartTraining();
+  Tune("int(4)");
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  ASSERT_EQ(SentTo(0, v1::CoordinatorMessage::kDecideTuning).size(), 1u);
+
+  Restart();  // before anybody said that it holds
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_TRUE(Rejoin(rank, generation_).keeps_assignment());
+  }
+  bool is_decided = false;
+  for (const auto& message : JobActorFixture::SentTo(2)) {
+    if (message.has_prepare_tuning()) {
+      EXPECT_EQ(message.prepare_tuning().tuning().boundaries(0).activations(),
+                "int(4)");
+    }
+    is_decided |= message.has_decide_tuning();
+  }
+  EXPECT_TRUE(is_decided);
+  Say(1, AppliedOf(2, 9));
+
+  EXPECT_THAT(EventTexts("tuning"), ElementsAre(HasSubstr("ann set")));
+  // The next change is another revision.
+  Tune("int(2)");
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(3));
+  Say(0, AppliedOf(3, 12));
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_TRUE(answers_[0].ok()) << answers_[0].status();
+}
+
+TEST_F(CoordinatorRestartTest, AChangeThatCannotBeStoredIsNotDecided) {
+  StartTraining();
+  Tune("int(4)");
+  for (int rank = 0; rank < 3; ++rank) Say(rank, AnswerOf(2));
+  store_.FailCommits(absl::ResourceExhaustedError("disk full"));
+  Say(3, AnswerOf(2));
+
+  const auto decided = SentTo(0, v1::CoordinatorMessage::kDecideTuning);
+  ASSERT_EQ(decided.size(), 1u);
+  EXPECT_FALSE(decided[0].decide_tuning().commit());
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].status().code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST_F(CoordinatorRestartTest, WhoDoesNotComeBackIsLost) {
   StartTraining();
   ReportStep(0);
@@ -440,45 +563,7 @@ TEST_F(CoordinatorRestartTest, ABrokenStreamThatPeersFeelTooIsALoss) {
                                 HasSubstr("its peers cannot reach it"))));
 }
 
-class TuningTest : public JobActorRecoveryTest {
- protected:
-  /// Asks for other activations; the answer is in answer_.
-  void Tune(const std::string& codec) {
-    TuningRequested request;
-    request.principal = "ann";
-    request.reason = "a thin line";
-    request.make_next = [codec](const v1::Tuning& current, const v1::JobSpec&,
-                                const v1::Plan&) {
-      v1::Tuning next = current;
-      next.mutable_boundaries(0)->set_activations(codec);
-      MakeNextRevision(current, &next);
-      return next;
-    };
-    request.reply = [this](const absl::StatusOr<v1::Tuning>& tuning) {
-      answers_.push_back(tuning);
-    };
-    actor_->Handle(request);
-  }
-  v1::WorkerMessage AnswerOf(uint32_t revision, const std::string& error = "") {
-    v1::WorkerMessage message;
-    Fill(message.mutable_tuning());
-    message.mutable_tuning()->set_revision(revision);
-    if (!error.empty()) {
-      message.mutable_tuning()->set_error_code(3);
-      message.mutable_tuning()->set_error_message(error);
-    }
-    return message;
-  }
-  v1::WorkerMessage AppliedOf(uint32_t revision, int64_t step) {
-    v1::WorkerMessage message;
-    Fill(message.mutable_tuning_applied());
-    message.mutable_tuning_applied()->set_revision(revision);
-    message.mutable_tuning_applied()->set_effective_step(step);
-    return message;
-  }
-
-  std::vector<absl::StatusOr<v1::Tuning>> answers_;
-};
+class TuningTest : public JobActorRecoveryTest {};
 
 TEST_F(TuningTest, IsPreparedByAllBeforeItIsDecided) {
   StartTraining();

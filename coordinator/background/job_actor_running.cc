@@ -269,6 +269,7 @@ void JobActor::On(const Tick&) {
         "not all workers said in time that they can make the change; nothing "
         "was changed"));
   }
+  LoseTheMissed();
   if (consequence_.has_value() && now >= consequence_until_ &&
       (phase_ == Phase::kStarting || phase_ == Phase::kRunning)) {
     GoBack(*consequence_);
@@ -347,6 +348,7 @@ v1::JobProgress JobActor::Progress() const {
   for (const v1::CommittedRange& range : ledger_)
     *progress.add_ledger() = range;
   *progress.mutable_tuning() = tuning_;
+  SaveDecidedTuning(&progress);
   progress.set_train_samples(train_samples_);
   progress.set_wall_seconds(WallSeconds());
   progress.set_restarts_in_vain(restarts_in_vain_);
@@ -361,13 +363,17 @@ double JobActor::WallSeconds() const {
              .count();
 }
 
-void JobActor::SaveProgress() {
-  if (aggregator_ == nullptr) return;
+absl::Status JobActor::StoreProgress() {
   JobChange change{job_.id(), job_, std::nullopt, std::nullopt};
   change.progress = Progress();
-  const absl::Status saved = Store(std::move(change));
+  return Store(std::move(change));
+}
+
+void JobActor::SaveProgress() {
+  if (aggregator_ == nullptr) return;
   // Workers keep what is not acknowledged; the next change of state meets the
   // same store.
+  const absl::Status saved = StoreProgress();
   if (!saved.ok()) {
     LOG_WARNING << job_.id() << ": " << saved.message();
   }

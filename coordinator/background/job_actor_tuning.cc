@@ -90,7 +90,33 @@ void JobActor::OnTuningAnswer(int rank, const v1::TuningAnswer& answer) {
     if (!is_prepared) return;
   }
   pending_tuning_->is_decided = true;
+  // Workers apply what they are told to: a successor must know it by then.
+  const absl::Status stored = StoreProgress();
+  if (!stored.ok()) {
+    DecideTuning(false);
+    EndTuning(stored);
+    return;
+  }
   DecideTuning(true);
+}
+
+void JobActor::SaveDecidedTuning(v1::JobProgress* progress) const {
+  if (!pending_tuning_.has_value() || !pending_tuning_->is_decided) return;
+  auto* decided = progress->mutable_decided_tuning();
+  *decided->mutable_tuning() = pending_tuning_->next;
+  decided->set_principal(pending_tuning_->request.principal);
+  decided->set_reason(pending_tuning_->request.reason);
+}
+
+void JobActor::LoadDecidedTuning(const v1::JobProgress& progress) {
+  if (!progress.has_decided_tuning()) return;
+  PendingTuning pending;
+  pending.next = progress.decided_tuning().tuning();
+  pending.request.principal = progress.decided_tuning().principal();
+  pending.request.reason = progress.decided_tuning().reason();
+  pending.request.reply = [](const absl::StatusOr<v1::Tuning>&) {};
+  pending.is_decided = true;
+  pending_tuning_ = std::move(pending);
 }
 
 v1::CoordinatorMessage JobActor::PrepareMessage() const {

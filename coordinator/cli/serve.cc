@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/host_name.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/cli/exit_code.h"
@@ -135,6 +136,15 @@ int Serve(const ServeOptions& options) {
   } else {
     return Fail(profiler.status());
   }
+  Mutex mutex;
+  absl::Status taken_over;
+  settings.on_taken_over = [&](const absl::Status& status) {
+    {
+      MutexLock lock(&mutex);
+      taken_over = status;
+    }
+    signals.Wake();
+  };
   const std::string folder =
       settings.store_path.substr(0, settings.store_path.rfind('/') + 1);
   const absl::Status made = MakeDirectories(folder);
@@ -185,6 +195,15 @@ int Serve(const ServeOptions& options) {
     }
   }
   signals.AwaitSignal();
+  absl::Status cause;
+  {
+    MutexLock lock(&mutex);
+    cause = taken_over;
+  }
+  if (!cause.ok()) {
+    (*coordinator)->Shutdown(std::string(cause.message()));
+    return Fail(cause);
+  }
   PrintNote("shutting down; jobs stay in the store");
   (*coordinator)->Shutdown("the coordinator was stopped");
   // To be stopped is a server's ordinary end.

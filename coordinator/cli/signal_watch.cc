@@ -49,6 +49,8 @@ void SignalWatch::AwaitSignal() {
   }
 }
 
+void SignalWatch::Wake() { Post(came_fd_); }
+
 void SignalWatch::Loop() {
   int count = 0;
   while (true) {

@@ -26,8 +26,10 @@ class SignalWatch {
   /// The first signal that came; 0 if none has.
   int first_signal() const { return first_signal_; }
 
-  /// Blocks until a signal has come.
+  /// Blocks until a signal has come, or Wake was called.
   void AwaitSignal();
+  /// From any thread.
+  void Wake();
 
  private:
   void Loop();

@@ -195,6 +195,15 @@ void Roster::Dismiss(const std::string& worker_id, const std::string& reason) {
   if (session != nullptr) session->Close(reason);
 }
 
+bool Roster::Forget(const std::string& worker_id) {
+  MutexLock lock(&mutex_);
+  const auto found = members_.find(worker_id);
+  if (found == members_.end()) return true;
+  if (found->second.session != nullptr) return false;
+  members_.erase(found);
+  return true;
+}
+
 void Roster::Close(const std::string& reason) {
   std::vector<std::shared_ptr<WorkerSession>> sessions;
   {

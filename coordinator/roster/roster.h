@@ -107,6 +107,8 @@ class Roster {
   void Forgive(Nanos pause);
   /// Says goodbye to a worker and forgets it.
   void Dismiss(const std::string& worker_id, const std::string& reason);
+  /// Drops a worker that has no stream. False if it has one by now.
+  bool Forget(const std::string& worker_id);
   /// Says goodbye to all, or, where they may wait for a successor, leaves them
   /// alone; nobody is let in afterwards.
   void Close(const std::string& reason);

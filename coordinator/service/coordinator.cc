@@ -87,7 +87,8 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   }
   ControlPlaneOptions plane;
   plane.metrics = tensorboard.get();
-  DP_ASSIGN_OR_RETURN(plane.store, SqliteJobStore::Open(options.store_path));
+  DP_ASSIGN_OR_RETURN(plane.store, SqliteJobStore::Open(options.store_path,
+                                                        options.on_taken_over));
   plane.roster.version = kVersion;
   plane.roster.launch_token = options.launch_token;
   plane.roster.awaits_return = options.keeps_workers;

@@ -56,6 +56,9 @@ struct CoordinatorOptions {
   /// Where it serves TLS and asks everybody who they are; null: plain text.
   /// Outlives the coordinator.
   CoordinatorSecurity* security = nullptr;
+  /// Called once if another coordinator takes over the store: this one must be
+  /// shut down, by another thread. May be null.
+  std::function<void(const absl::Status&)> on_taken_over;
   Clock* clock = Clock::Real();
 };
 

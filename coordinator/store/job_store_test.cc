@@ -341,7 +341,9 @@ TEST(SqliteJobStoreTest, SecondCoordinatorIsRefusedAndNamesTheFirst) {
 
 TEST(SqliteJobStoreTest, WhoeverWasOvertakenMayNotWrite) {
   const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
-  const auto old = OpenSqlite(path);
+  std::vector<absl::Status> told;
+  const auto old = *SqliteJobStore::Open(
+      path, [&](const absl::Status& status) { told.push_back(status); });
   ASSERT_TRUE(old->CreateJob(JobNamed("text")).ok());
   // As where the lock does not reach: on a volume that two hosts share.
   ASSERT_EQ(unlink((path + ".lock").c_str()), 0);
@@ -356,6 +358,8 @@ TEST(SqliteJobStoreTest, WhoeverWasOvertakenMayNotWrite) {
   EXPECT_EQ(committed.status().code(), absl::StatusCode::kAborted);
   EXPECT_THAT(std::string(committed.status().message()),
               HasSubstr("taken over the job store (epoch 2, this one has 1)"));
+  ASSERT_EQ(told.size(), 1u) << "once";
+  EXPECT_EQ(told[0], committed.status());
   EXPECT_THAT(Texts(*overtaker->ReadEvents("text-1", 0, 10)),
               ElementsAre("submitted"));
 }

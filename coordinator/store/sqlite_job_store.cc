@@ -153,12 +153,13 @@ absl::StatusOr<StoredJob> ReadJobRow(const SqliteStatement& row) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SqliteJobStore>> SqliteJobStore::Open(
-    const std::string& path) {
+    const std::string& path,
+    std::function<void(const absl::Status&)> on_taken_over) {
   DP_RETURN_IF_ERROR(CheckStorePath(path));
   const std::string lock_path = absl::StrCat(path, ".lock");
   DP_ASSIGN_OR_RETURN(const int lock_file, LockStore(path, lock_path));
   std::unique_ptr<SqliteJobStore> store(
-      new SqliteJobStore(lock_path, lock_file));
+      new SqliteJobStore(lock_path, lock_file, std::move(on_taken_over)));
   DP_RETURN_IF_ERROR(CheckStoreContent(path));
   DP_RETURN_IF_ERROR(store->Prepare(path));
   return store;
@@ -236,9 +237,12 @@ absl::Status SqliteJobStore::CheckEpoch() {
   DP_RETURN_IF_ERROR(read.Step().status());
   const int64_t epoch = read.Integer(0);
   if (epoch == epoch_) return absl::OkStatus();
-  return absl::AbortedError(
+  const absl::Status taken_over = absl::AbortedError(
       absl::StrCat("another coordinator has taken over the job store (epoch ",
                    epoch, ", this one has ", epoch_, "): this one must end"));
+  const auto tell = std::exchange(on_taken_over_, nullptr);
+  if (tell) tell(taken_over);
+  return taken_over;
 }
 
 absl::StatusOr<uint64_t> SqliteJobStore::NewGeneration() {

@@ -9,6 +9,7 @@
 #ifndef DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
 #define DELTAPIPE_COORDINATOR_STORE_SQLITE_JOB_STORE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,8 +30,13 @@ class SqliteJobStore : public JobStore {
   /// FAILED_PRECONDITION: another coordinator uses it (names its pid), or a
   /// later version wrote it. PERMISSION_DENIED, DATA_LOSS: as
   /// SqliteDatabase::Open. What is refused is left as it was.
+  ///
+  /// `on_taken_over` (may be null) is called once, when a write finds that
+  /// another coordinator has opened the store; from the writing thread, under a
+  /// lock: it must not call the store.
   static absl::StatusOr<std::unique_ptr<SqliteJobStore>> Open(
-      const std::string& path);
+      const std::string& path,
+      std::function<void(const absl::Status&)> on_taken_over = nullptr);
   ~SqliteJobStore() override;
 
   absl::StatusOr<uint64_t> NewGeneration() override;
@@ -48,8 +54,11 @@ class SqliteJobStore : public JobStore {
       const LogQuery& query) override;
 
  private:
-  SqliteJobStore(std::string lock_path, int lock_file)
-      : lock_path_(std::move(lock_path)), lock_file_(lock_file) {}
+  SqliteJobStore(std::string lock_path, int lock_file,
+                 std::function<void(const absl::Status&)> on_taken_over)
+      : lock_path_(std::move(lock_path)),
+        lock_file_(lock_file),
+        on_taken_over_(std::move(on_taken_over)) {}
   absl::Status Prepare(const std::string& path);
   /// Brings a store of an earlier schema up to this one.
   absl::Status Migrate(int64_t version) DP_REQUIRES(mutex_);
@@ -68,6 +77,8 @@ class SqliteJobStore : public JobStore {
   // A connection serves one thread at a time, so these locks are held over its
   // I/O. Never both at once.
   Mutex mutex_;
+  std::function<void(const absl::Status&)> on_taken_over_
+      DP_GUARDED_BY(mutex_);  // null once called
   std::unique_ptr<SqliteDatabase> database_ DP_GUARDED_BY(mutex_);
   int64_t epoch_ DP_GUARDED_BY(mutex_) = 0;  // how often it was opened
   Mutex log_mutex_;

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <regex>
@@ -205,6 +206,19 @@ TEST_F(ClusterRecoveryTest, WorkersTrainOnWithoutTheirCoordinator) {
       << Job().dump();
   const Outcome audit = Ask({"job", "audit", "small-1"});
   EXPECT_EQ(audit.exit_code, 0) << audit.text;
+}
+
+TEST_F(ClusterRecoveryTest, ACoordinatorThatWasOvertakenEnds) {
+  Begin(100000);
+  // As where the lock does not reach: on a volume that two hosts share.
+  ASSERT_TRUE(
+      std::filesystem::remove(bench_.folder() + "/runs/coordinator.db.lock"));
+
+  auto successor = bench_.Start({"coordinator", "--listen", "127.0.0.1:0"});
+
+  EXPECT_EQ(coordinator_->WaitForExit(seconds(20)), 4) << coordinator_->all();
+  EXPECT_THAT(coordinator_->all(),
+              HasSubstr("another coordinator has taken over the job store"));
 }
 
 TEST_F(ClusterRecoveryTest, AWorkerThatIsTerminatedLeavesItsJobToASpare) {
