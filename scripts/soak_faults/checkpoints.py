@@ -83,6 +83,7 @@ def checkpoint_bits(trial):
         damage.undo()
         trial.made += 1
     verify(f"{folder}/{newest}", 0)
+    resume_from_none(trial, runs)
 
 
 def verify(path, expected):
@@ -97,31 +98,50 @@ def resume(trial, runs, damage, newest):
     """From a copy: the older checkpoint is used and the damaged file named, or it is refused."""
     copy = f"{trial.folder}/copy"
     shutil.copytree(runs, copy)
-    older = [int(name.split("-")[1]) for name in checkpoints_of(f"{copy}/soak/checkpoints") if name != newest][-1]
+    older = [step_of(name) for name in checkpoints_of(f"{copy}/soak/checkpoints") if name != newest][-1]
+    if go_on(trial, copy, older, [(newest, damage)]):
+        trial.count("resumed from the older one")
+    shutil.rmtree(copy)
+
+
+def resume_from_none(trial, runs):
+    """All checkpoints are damaged: from the beginning, or not at all."""
+    folder = f"{runs}/soak/checkpoints"
+    damages = [(name, Damage(f"{folder}/{name}/stage-{trial.random.randrange(2)}.safetensors", trial.random))
+               for name in checkpoints_of(folder)]
+    if go_on(trial, runs, 0, damages):
+        trial.count("begun anew where all were damaged")
+
+
+def step_of(name):
+    return int(name.split("-")[1])
+
+
+def go_on(trial, runs, since, damages):
+    """Whether the run went on after that step, told everybody why, and computed what it should."""
+    what = "; ".join(f"{name}: {damage}" for name, damage in damages)
     begin = time.monotonic()
     done = subprocess.run(
-        [DELTAPIPE, "run", trial.bench.spec, "--json", "--runs", copy, "--set", f"train.steps={STEPS}", "--resume"],
+        [DELTAPIPE, "run", trial.bench.spec, "--json", "--runs", runs, "--set", f"train.steps={STEPS}", "--resume"],
         capture_output=True, text=True, timeout=120)
     losses = list(losses_in(done.stdout.splitlines()))
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    named = [event for event in told if newest in event.get("text", "") and
-             os.path.basename(damage.path) in event["text"]]
+    told = [json.loads(line).get("text", "") for line in done.stdout.splitlines()] + [done.stderr]
+    for name, damage in damages:
+        if not any(name in text and os.path.basename(damage.path) in text for text in told):
+            raise Broken(f"{what}: nobody was told when the job was resumed")
     if done.returncode != 0:
-        if losses or os.path.basename(damage.path) not in done.stderr:
-            raise Broken(f"{damage}: resume ended with {done.returncode} without naming it: {done.stderr}")
+        if losses:
+            raise Broken(f"{what}: resume trained, and ended with {done.returncode}: {done.stderr}")
         trial.count("resumes refused")
-    else:
-        if not named:
-            raise Broken(f"{damage}: nobody was told when the job was resumed")
-        if losses[0][0] != older + 1 or [step for step, _ in losses] != list(range(older + 1, STEPS + 1)):
-            raise Broken(f"{damage}: the job went on with step {losses[0][0]}, expected {older + 1}")
-        different = [step for step, loss in losses if trial.bench.losses[step] != loss]
-        if different:
-            raise Broken(f"{damage}: silently other losses from step {different[0]} on")
-        trial.count("resumed from the older one")
-        trial.count("losses equal", len(losses))
+        return False
+    if [step for step, _ in losses] != list(range(since + 1, STEPS + 1)):
+        raise Broken(f"{what}: the job went on with step {losses[0][0]}, expected {since + 1}")
+    different = [step for step, loss in losses if trial.bench.losses[step] != loss]
+    if different:
+        raise Broken(f"{what}: silently other losses from step {different[0]} on")
     trial.note("resumed run", time.monotonic() - begin)
-    shutil.rmtree(copy)
+    trial.count("losses equal", len(losses))
+    return True
 
 
 def newest_damaged(trial):
@@ -134,10 +154,13 @@ def newest_damaged(trial):
     pid, when = trial.cluster.kill(number)
     since = trial.await_loss(number, pid, since, when)
     newest = checkpoints_of(folder)[-1]
-    damage = Damage(f"{folder}/{newest}/{trial.random.choice(sorted(os.listdir(f'{folder}/{newest}')))}", trial.random)
+    files = sorted(os.listdir(f"{folder}/{newest}"))
+    damage = Damage(f"{folder}/{newest}/{trial.random.choice(files)}", trial.random)
     trial.cluster.start_worker()
     trial.await_training(since, when)
-    if not any(newest in e["text"] and os.path.basename(damage.path) in e["text"] for e in trial.watch.told("checkpoint")):
+    named = [e for e in trial.watch.told("checkpoint")
+             if newest in e["text"] and os.path.basename(damage.path) in e["text"]]
+    if not named:
         raise Broken(f"{damage}: no event names it")
     trial.finish(restarts=1)
     trial.made = 1

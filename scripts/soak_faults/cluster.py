@@ -172,7 +172,10 @@ class Watch:
             for line in self.process.stdout:
                 moment = time.time()
                 self.record.write(line)
-                event = json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    break  # torn by the end of its writer
                 with self.changed:
                     self.events.append((moment, event))
                     self.sequence = max(self.sequence, event["sequence"])

@@ -1,5 +1,6 @@
 """Faults of coordinators: killed while people use them, and two of them on one store."""
 import os
+import random
 import signal
 import socket
 import threading
@@ -7,10 +8,11 @@ import time
 
 from soak_faults.cluster import NUM_WORKERS, Broken, ask_at, end
 
-KILLS_PER_JOB = 10
+KILLS_PER_JOB = 15
 SERVING_LIMIT = 3
 RETURN_LIMIT = 3 * 3 + 2.0  # a coordinator that is back waits three budgets for workers
 CHECKPOINT_LIMIT = 400  # steps from the answer to a request for one
+PAUSE_LIMIT = 50  # steps that a job may do before it pauses
 UNREACHABLE, REFUSED = 5, 4
 
 
@@ -27,7 +29,7 @@ class Client(threading.Thread):
         self.trouble = ""
 
     def run(self):
-        pick = self.trial.random.__class__(self.trial.random.random())
+        pick = random.Random(self.trial.random.random())
         verbs = [self.set, self.set, self.set_with_etag, self.set_with_stale_etag, self.checkpoint, self.submit]
         try:
             while not self.must_end.is_set() and not self.trial.has_ended():
@@ -35,7 +37,7 @@ class Client(threading.Thread):
                     self.pause_and_resume()
                 else:
                     pick.choice(verbs)(pick)
-        except (Broken, OSError, ValueError, KeyError) as error:
+        except (Broken, OSError, ValueError, LookupError) as error:
             self.trouble = str(error) or type(error).__name__
 
     def give(self, verb, *arguments, **more):
@@ -124,7 +126,10 @@ def coordinator_storm(trial):
     client = Client(trial, codecs if changes_codecs else ())
     client.start()
     while trial.made < min(trial.left, KILLS_PER_JOB):
-        time.sleep(trial.random.uniform(0.1, 1.2))
+        if trial.random.random() < 0.5:
+            time.sleep(trial.random.uniform(0.1, 1.2))
+        else:
+            await_change(trial)
         if trial.has_ended():
             break
         kill_coordinator(trial)
@@ -133,6 +138,20 @@ def coordinator_storm(trial):
     client.stop()
     trial.finish(restarts=0)
     check_commands(trial, client.given)
+
+
+def await_change(trial):
+    """Until a worker says that a change holds, which the coordinator may not have stored yet."""
+    time.sleep(trial.random.uniform(0.1, 0.3))
+    path = trial.cluster.log_of(trial.random.choice(trial.cluster.alive()))
+    size = os.path.getsize(path)
+    limit = time.monotonic() + 1
+    while time.monotonic() < limit:
+        with open(path) as log:
+            log.seek(size)
+            if "holds from step" in log.read():
+                return
+        time.sleep(0.001)
 
 
 def kill_coordinator(trial):
@@ -167,7 +186,10 @@ def both_killed(trial):
         pid, when = trial.cluster.kill(number)
         trial.cluster.start_worker()
         if is_worker_first:
-            time.sleep(trial.random.uniform(0, 0.3))
+            if trial.random.random() < 0.5:
+                await_start(trial, since)
+            else:
+                time.sleep(trial.random.uniform(0, 0.3))
             trial.cluster.coordinator.kill()
         trial.cluster.coordinator.wait()
         trial.cluster.start_coordinator()
@@ -175,6 +197,12 @@ def both_killed(trial):
         since = trial.await_loss(number, pid, since, when, limit=RETURN_LIMIT)
         trial.await_training(since, when)
     trial.finish()
+
+
+def await_start(trial, since):
+    """Until the next generation has its workers, which still have to begin."""
+    trial.watch.wait("the next start", since, lambda e: e["kind"] == "state" and e["state"] == "STARTING", 10)
+    time.sleep(trial.random.uniform(0, 0.05))
 
 
 def check_commands(trial, given):
@@ -194,7 +222,7 @@ def check_commands(trial, given):
         if command["verb"] == "set":
             check(command, sum(e["kind"] == "tuning" and e.get("tuning", {}).get("reason") == command["reason"]
                                for e in events))
-        elif command["verb"] == "pause":
+        elif command["verb"] == "pause" and command["answered_at"] < trial.steps - PAUSE_LIMIT:
             check(command, sum(e["kind"] == "state" and e["state"] == "PAUSED" and command["reason"] in e["text"]
                                for e in events))
         elif command["verb"] == "submit":
@@ -356,13 +384,14 @@ def take_over(trial, stopped):
 
 FAULTS = {
     "coordinator-storm": (
-        "kill -9 of the coordinator at a random moment, started again after 0 to 0.5 s, while commands are given "
-        "without a break (changes with fresh and stale etags, checkpoints, pauses, resumes, jobs and their ends)",
+        "kill -9 of the coordinator at a random moment or when a change begins to hold, started again after 0 to "
+        "0.5 s, while commands are given without a break (changes with fresh and stale etags, checkpoints, pauses, resumes, jobs and their ends)",
         f"serving again within {SERVING_LIMIT} s; no restart, no step lost or done twice (audit, every loss equal in "
         "the jobs that keep their codecs); what was acknowledged is in the event log once, what was refused never",
         coordinator_storm, "kills", 10, 50),
     "both-killed": (
-        "kill -9 of a worker and, up to 0.3 s earlier or later, of the coordinator, both started again",
+        "kill -9 of a worker and, up to 0.3 s earlier or later or when the job starts again, of the coordinator; both "
+        "are started again",
         "the job goes back to its last checkpoint with a new worker; every loss equal",
         both_killed, "kills", 5, 20),
     "two-coordinators": (

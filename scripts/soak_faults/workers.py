@@ -6,7 +6,7 @@ import time
 from soak_faults.cluster import Broken
 from soak_faults.trial import DETECTION_LIMIT, RECOVERY_LIMIT
 
-KILLS_PER_JOB = 10
+KILLS_PER_JOB = 20
 FAILPOINTS_PER_JOB = 7
 
 # Ranks 0 and 1 are the first stage's replicas, 2 and 3 the second's. Each name
