@@ -385,8 +385,9 @@ def take_over(trial, stopped):
 FAULTS = {
     "coordinator-storm": (
         "kill -9 of the coordinator at a random moment or when a change begins to hold, started again after 0 to "
-        "0.5 s, while commands are given without a break (changes with fresh and stale etags, checkpoints, pauses, resumes, jobs and their ends)",
-        f"serving again within {SERVING_LIMIT} s; no restart, no step lost or done twice (audit, every loss equal in "
+        "0.5 s, while commands are given without a break (changes with fresh and stale etags, checkpoints, pauses, "
+        "resumes, jobs and their ends)",
+        f"serving again within {SERVING_LIMIT} s; no restart, no step lost or done twice (audit; every loss equal in "
         "the jobs that keep their codecs); what was acknowledged is in the event log once, what was refused never",
         coordinator_storm, "kills", 10, 50),
     "both-killed": (
