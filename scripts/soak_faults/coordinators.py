@@ -126,12 +126,11 @@ def coordinator_storm(trial):
     client = Client(trial, codecs if changes_codecs else ())
     client.start()
     while trial.made < min(trial.left, KILLS_PER_JOB):
-        if trial.random.random() < 0.5:
-            time.sleep(trial.random.uniform(0.1, 1.2))
-        else:
-            await_change(trial)
+        time.sleep(trial.random.uniform(0.1, 0.9))
         if trial.has_ended():
             break
+        if trial.random.random() < 0.5:
+            await_change(trial)
         kill_coordinator(trial)
         trial.made += 1
     time.sleep(1)
@@ -142,16 +141,15 @@ def coordinator_storm(trial):
 
 def await_change(trial):
     """Until a worker says that a change holds, which the coordinator may not have stored yet."""
-    time.sleep(trial.random.uniform(0.1, 0.3))
     path = trial.cluster.log_of(trial.random.choice(trial.cluster.alive()))
     size = os.path.getsize(path)
     limit = time.monotonic() + 1
-    while time.monotonic() < limit:
-        with open(path) as log:
-            log.seek(size)
+    with open(path) as log:
+        log.seek(size)
+        while time.monotonic() < limit:
             if "holds from step" in log.read():
                 return
-        time.sleep(0.001)
+            time.sleep(0.0005)
 
 
 def kill_coordinator(trial):
