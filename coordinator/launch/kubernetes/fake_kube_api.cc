@@ -148,6 +148,11 @@ void FakeKubeApi::Serve(int socket) {
       changed_.Wait(lock, [this] { return is_stopped_; });
       return;
     }
+    if (request.method == "POST" && std::exchange(is_next_post_late_, false)) {
+      late_job_ = KubernetesObject::parse(request.body, nullptr, false);
+      changed_.Wait(lock, [this] { return is_stopped_; });
+      return;
+    }
     if (num_failures_ > 0) {
       --num_failures_;
       is_watch = false;
@@ -193,6 +198,10 @@ std::string FakeKubeApi::AnswerToJobs(const Request& request) {
   const std::string name = request.path.substr(request.path.rfind('/') + 1);
   const auto job = jobs_.find(name);
   if (job == jobs_.end()) {
+    if (TextAt(late_job_, {"metadata", "name"}) == name) {
+      jobs_[name] = std::exchange(late_job_, KubernetesObject());
+      AddPods(jobs_[name]);
+    }
     return Refusal(404, absl::StrCat("jobs.batch \"", name, "\" not found"));
   }
   const std::string text = job->second.dump();
@@ -338,6 +347,11 @@ void FakeKubeApi::FailNext(int status, int count, const std::string& message) {
 void FakeKubeApi::LoseNextAnswer() {
   MutexLock lock(&mutex_);
   lose_answer_ = true;
+}
+
+void FakeKubeApi::CarryOutNextPostLate() {
+  MutexLock lock(&mutex_);
+  is_next_post_late_ = true;
 }
 
 void FakeKubeApi::RequireToken(const std::string& token,

@@ -38,6 +38,9 @@ class FakeKubeApi {
                 const std::string& message = "ordered by the test");
   /// The next request is carried out, and the connection cut before its answer.
   void LoseNextAnswer();
+  /// The next POST is never answered, and carried out only after the next GET
+  /// of that Job was answered with 404.
+  void CarryOutNextPostLate();
   /// Requests with another token get 401; `on_refusal` runs before that answer.
   void RequireToken(const std::string& token, std::function<void()> on_refusal);
   /// Cuts every watch in the middle of an event.
@@ -119,6 +122,8 @@ class FakeKubeApi {
   int num_watches_ DP_GUARDED_BY(mutex_) = 0;
   int num_pods_ DP_GUARDED_BY(mutex_) = 0;
   int num_lingering_ DP_GUARDED_BY(mutex_) = 0;
+  bool is_next_post_late_ DP_GUARDED_BY(mutex_) = false;
+  KubernetesObject late_job_ DP_GUARDED_BY(mutex_);  // null: none
   std::string fail_message_ DP_GUARDED_BY(mutex_);
   int fail_status_ DP_GUARDED_BY(mutex_) = 0;
   int num_failures_ DP_GUARDED_BY(mutex_) = 0;
