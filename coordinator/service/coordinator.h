@@ -24,6 +24,7 @@
 namespace deltapipe {
 
 class CoordinatorSecurity;
+class WorkerSupply;
 
 struct CoordinatorOptions {
   /// "127.0.0.1:0"; port 0 picks one.
@@ -56,6 +57,9 @@ struct CoordinatorOptions {
   /// Where it serves TLS and asks everybody who they are; null: plain text.
   /// Outlives the coordinator.
   CoordinatorSecurity* security = nullptr;
+  /// Brings workers for each job; null: whoever joins is taken. Outlives the
+  /// coordinator.
+  WorkerSupply* supply = nullptr;
   Clock* clock = Clock::Real();
 };
 
