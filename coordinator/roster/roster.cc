@@ -387,6 +387,7 @@ v1::ListWorkersResponse Roster::List() {
                       : member->job_id.empty()   ? "idle"
                                                  : "busy");
     worker->set_job_id(member->job_id);
+    worker->set_meant_for(member->info.meant_for);
     if (!member->job_id.empty()) {
       worker->set_stage(member->stage);
       worker->set_replica(member->replica);

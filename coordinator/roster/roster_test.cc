@@ -171,6 +171,7 @@ TEST_F(RosterTest, WorkerMeantForAJobIsGivenToNoOther) {
 
   EXPECT_THAT(early.workers, IsEmpty());
   EXPECT_EQ(early.num_missing, 1);
+  EXPECT_EQ(roster_.List().workers(0).meant_for(), "late-2");
   EXPECT_THAT(Ids(late.workers), ElementsAre("worker-1"));
 }
 
