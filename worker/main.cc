@@ -34,7 +34,8 @@
 namespace deltapipe {
 namespace {
 
-/// It left, and its job can go on without it.
+/// It left, and its job can go on without it; or it was sent away and, being
+/// there for one job, may be started again for as long as that needs workers.
 constexpr int kExitResumable = 8;
 
 struct Flags {
@@ -49,6 +50,7 @@ struct Flags {
   std::string ca_file;
   std::string identity_folder;
   std::string name;
+  std::string job;
   std::string device = "auto";
   std::string folder = "runs";
   std::string log_level = "info";
@@ -239,6 +241,7 @@ absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
   options.hello.set_memory_bytes(MemoryBytes());
   options.hello.set_launch_token(flags.launch_token);
   options.hello.set_worker_id(flags.name);
+  options.hello.set_job_id(flags.job);
   if (identity != nullptr) {
     options.hello.set_worker_id(identity->worker_id());
     options.credentials = [own = identity.get()] { return own->credentials(); };
@@ -309,6 +312,8 @@ int Main(int argc, char** argv) {
   app.add_option("--name", flags.name,
                  "what the coordinator should call this worker")
       ->group("");
+  app.add_option("--job", flags.job,
+                 "serve this job of the coordinator and no other");
   app.add_option("--device", flags.device,
                  "auto, cpu or cuda; for jobs whose parallel.device is auto")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
@@ -359,7 +364,9 @@ int Main(int argc, char** argv) {
     } else if (!flags.coordinator.empty()) {
       if (flags.launch_token.empty()) LeaveSignals::Block();
       const auto end = Serve(flags);
-      if (end.ok() && *end == WorkerEnd::kLeftJob) return kExitResumable;
+      if (end.ok() && (*end == WorkerEnd::kLeftJob || !flags.job.empty())) {
+        return kExitResumable;
+      }
       status = end.status();
     } else {
       status = absl::InvalidArgumentError(

@@ -36,6 +36,7 @@ ControlPlane::ControlPlane(ControlPlaneOptions options)
   services.logs = &logs_;
   services.clock = clock_;
   services.metrics = metrics();
+  services.supply = options.supply;
   services.host = std::move(options.host);
   services.plan = std::move(options.plan);
   supervisor_ = std::make_unique<JobSupervisor>(std::move(services),

@@ -38,6 +38,9 @@ struct ControlPlaneOptions {
   Nanos tick = std::chrono::milliseconds(250);
   /// Also told of what the jobs do; may be null, outlives the control plane.
   MetricSink* metrics = nullptr;
+  /// Brings workers for the jobs; may be null, outlives the control plane,
+  /// which begins and ends it.
+  WorkerSupply* supply = nullptr;
 };
 
 class ControlPlane {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/thread.h"
+#include "coordinator/launch/fake_worker_supply.h"
 #include "coordinator/store/memory_job_store.h"
 
 namespace deltapipe {
@@ -89,8 +90,10 @@ class ObedientSession : public WorkerSession {
 class ControlPlaneTest : public ::testing::Test {
  protected:
   void SetUp() override { Start(std::make_unique<MemoryJobStore>()); }
-  void Start(std::unique_ptr<JobStore> store) {
-    auto plane = ControlPlane::Create(Options(&clock_, std::move(store)));
+  void Start(std::unique_ptr<JobStore> store, WorkerSupply* supply = nullptr) {
+    ControlPlaneOptions options = Options(&clock_, std::move(store));
+    options.supply = supply;
+    auto plane = ControlPlane::Create(std::move(options));
     ASSERT_TRUE(plane.ok()) << plane.status();
     plane_ = *std::move(plane);
   }
@@ -131,6 +134,7 @@ class ControlPlaneTest : public ::testing::Test {
     clock_.AwaitSleepers(1);
   }
 
+  FakeWorkerSupply supply_;  // of tests that start with it
   FakeClock clock_;
   std::unique_ptr<ControlPlane> plane_;
   std::unique_ptr<EventLog::Subscription> watch_;
@@ -247,6 +251,77 @@ TEST_F(ControlPlaneTest, ShutdownLeavesStoredJobsAsTheyAre) {
   EXPECT_EQ(watch_->Next(Deadline::Infinite()).status().code(),
             absl::StatusCode::kUnavailable);
   EXPECT_EQ(plane_->roster()->List().workers_size(), 0);
+}
+
+TEST_F(ControlPlaneTest, JobWantsWorkersFromItsSubmissionToItsEnd) {
+  Start(std::make_unique<MemoryJobStore>(), &supply_);
+
+  const std::string id = Submit();
+  const std::vector<SuppliedJob> during = supply_.wanted();
+  Join(true);
+  AwaitState(v1::JOB_STATE_SUCCEEDED);
+  while (!supply_.wanted().empty()) Live(kTick);
+
+  ASSERT_EQ(during.size(), 1u);
+  EXPECT_EQ(during[0].id, id);
+  EXPECT_EQ(during[0].num_workers, 1);
+  EXPECT_TRUE(supply_.IsAtRest(id));
+}
+
+TEST_F(ControlPlaneTest, PausedJobWantsNoWorkersUntilItIsResumed) {
+  Start(std::make_unique<MemoryJobStore>(), &supply_);
+  const std::string id = Submit();
+
+  ASSERT_TRUE(plane_->jobs()->Pause(id, "").ok());
+  AwaitState(v1::JOB_STATE_PAUSED);
+  while (!supply_.wanted().empty()) Live(kTick);
+  ASSERT_TRUE(plane_->jobs()->Resume(id).ok());
+
+  EXPECT_EQ(supply_.wanted().size(), 1u);
+  EXPECT_FALSE(supply_.IsAtRest(id));
+}
+
+TEST_F(ControlPlaneTest, JobsLeftByAFormerCoordinatorWantTheirWorkers) {
+  auto store = std::make_unique<MemoryJobStore>();
+  NewJob job;
+  job.spec = OneWorkerSpec();
+  const std::string waits = store->CreateJob(job)->job.id();
+  v1::Job ended = store->CreateJob(job)->job;
+  ended.set_state(v1::JOB_STATE_FAILED);
+  ASSERT_TRUE(
+      store->Commit({ended.id(), ended, std::nullopt, std::nullopt}).ok());
+
+  Start(std::move(store), &supply_);
+
+  ASSERT_EQ(supply_.wanted().size(), 1u);
+  EXPECT_EQ(supply_.wanted()[0].id, waits);
+  EXPECT_TRUE(supply_.IsAtRest(ended.id()));
+  EXPECT_FALSE(supply_.IsAtRest("nobody-9"));
+}
+
+TEST_F(ControlPlaneTest, ShutdownEndsTheSupplyAndLeavesTheWorkers) {
+  Start(std::make_unique<MemoryJobStore>(), &supply_);
+  Submit();
+
+  plane_->Shutdown("maintenance");
+
+  EXPECT_TRUE(supply_.has_ended());
+  EXPECT_EQ(supply_.wanted().size(), 1u);
+}
+
+TEST_F(ControlPlaneTest, WhatTheSupplySaysReachesTheJob) {
+  Start(std::make_unique<MemoryJobStore>(), &supply_);
+  const std::string id = Submit();
+
+  supply_.Tell(id, {SupplyNotice::Kind::kTrouble, "the quota is used up"});
+
+  for (;;) {
+    const auto event = watch_->Next(Deadline::After(std::chrono::seconds(30)));
+    ASSERT_TRUE(event.ok() && event->has_value());
+    if ((*event)->kind() != "warning") continue;
+    EXPECT_EQ((*event)->text(), "the quota is used up");
+    break;
+  }
 }
 
 TEST(JobRunnerTest, CancelEndsAJobWhileItsProfilerIsAtWork) {

@@ -83,6 +83,20 @@ void JobActor::On(const RosterChanged&) {
   if (phase_ == Phase::kWaiting) TryToStart();
 }
 
+void JobActor::On(const SupplyTold& told) {
+  if (phase_ == Phase::kDraining || phase_ == Phase::kDone) return;
+  const SupplyNotice& notice = told.notice;
+  if (notice.kind == SupplyNotice::Kind::kTrouble) {
+    supply_trouble_ = notice.text;
+  } else if (notice.kind == SupplyNotice::Kind::kLaunched) {
+    supply_trouble_.clear();
+  }
+  RecordEvent(
+      notice.kind == SupplyNotice::Kind::kTrouble ? "warning" : "worker",
+      notice.text);
+  if (phase_ == Phase::kWaiting) TryToStart();
+}
+
 void JobActor::TryToStart() {
   Reservation reservation =
       services_.roster->TryReserve(job_.id(), detection_budget_);
@@ -95,24 +109,31 @@ void JobActor::TryToStart() {
 
 void JobActor::AnnounceMissing(const Reservation& reservation) {
   const WorkerDemand demand = Demand();
-  const std::string text =
+  const std::string missing =
       reservation.num_missing == 0
           ? std::string("waits for an earlier job to take its workers")
           : absl::StrCat("waits for ", Plural(demand.count, "worker"),
                          demand.needs_cuda ? " with a GPU: " : ": ",
                          demand.count - reservation.num_missing, " idle, ",
-                         reservation.num_missing,
-                         " missing (each is a deltapipe-worker --coordinator "
-                         "HOST:PORT)");
+                         reservation.num_missing, " missing (",
+                         services_.supply != nullptr
+                             ? services_.supply->Hint(job_.id())
+                             : std::string("each is a deltapipe-worker "
+                                           "--coordinator HOST:PORT"),
+                         ")");
+  const std::string text = supply_trouble_.empty()
+                               ? missing
+                               : absl::StrCat(missing, "; ", supply_trouble_);
   // Workers that are just being started are no news.
   const bool is_news = services_.clock->Now() - waiting_since_ >= kQuietWait;
-  if (text == (is_news ? announced_ : job_.reason())) return;
+  const bool is_announced = !is_news || announced_ == missing;
+  if (is_announced && text == job_.reason()) return;
   job_.set_reason(text);
-  if (is_news) {
-    announced_ = text;
-    RecordEvent("worker", text);
-  } else {
+  if (is_announced) {
     Record(std::nullopt);
+  } else {
+    announced_ = missing;
+    RecordEvent("worker", missing);
   }
 }
 

@@ -71,6 +71,8 @@ struct JobServices {
   LogBook* logs = nullptr;
   Clock* clock = nullptr;
   MetricSink* metrics = nullptr;  // may be null
+  /// Brings workers for each job; null: whoever joins is taken.
+  WorkerSupply* supply = nullptr;
   /// The name of this machine, where layer costs are measured.
   std::string host;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
@@ -140,6 +142,7 @@ class JobActor {
 
   // job_actor.cc: from waiting to the first step.
   void On(const RosterChanged&);
+  void On(const SupplyTold& told);
   void On(const Profiled& profiled);
   void TryToStart();
   void AnnounceMissing(const Reservation& reservation);
@@ -276,6 +279,8 @@ class JobActor {
   int64_t furthest_at_restart_ = -1;
   Nanos waiting_since_{0};
   std::string announced_;
+  /// What keeps the job's workers from coming, while it does.
+  std::string supply_trouble_;
   /// The first error that is a peer's consequence, and until when to wait for
   /// its cause.
   std::optional<std::string> consequence_;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/background/job_actor_fixture.h"
+#include "coordinator/launch/fake_worker_supply.h"
 #include "coordinator/store/memory_job_store.h"
 
 namespace deltapipe {
@@ -40,6 +41,37 @@ TEST_F(JobActorTest, WaitsForWorkersAndSaysHowManyAreMissing) {
                           "deltapipe-worker --coordinator HOST:PORT)"));
   EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING);
   EXPECT_THAT(Job().reason(), HasSubstr("1 missing"));
+}
+
+TEST_F(JobActorTest, TroubleOfTheSupplyIsToldAndIsTheReasonUntilItIsOver) {
+  FakeWorkerSupply supply;
+  services_.supply = &supply;
+  Submit();
+  const std::string before = Job().reason();
+
+  actor_->Handle(
+      SupplyTold{{SupplyNotice::Kind::kTrouble, "403: is the Role bound?"}});
+  const std::string during = Job().reason();
+  actor_->Handle(SupplyTold{{SupplyNotice::Kind::kLaunched, "4 workers"}});
+
+  const std::string missing =
+      "waits for 4 workers: 0 idle, 4 missing (a fake brings those of text-1)";
+  EXPECT_EQ(before, missing);
+  EXPECT_EQ(during, missing + "; 403: is the Role bound?");
+  EXPECT_EQ(Job().reason(), missing);
+  EXPECT_THAT(EventTexts("warning"), ElementsAre("403: is the Role bound?"));
+}
+
+TEST_F(JobActorTest, EndOfAWorkersPodIsAnEventAndNoTrouble) {
+  FakeWorkerSupply supply;
+  services_.supply = &supply;
+  StartTraining();
+
+  actor_->Handle(SupplyTold{
+      {SupplyNotice::Kind::kWorkerEnded, "worker 2 ended (exit code 8)"}});
+
+  EXPECT_THAT(EventTexts("worker"), Contains("worker 2 ended (exit code 8)"));
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
 }
 
 TEST_F(JobActorTest, AssignsEveryRankItsPartOfThePlan) {

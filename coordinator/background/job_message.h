@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/launch/worker_supply.h"
 #include "coordinator/roster/roster.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
@@ -37,6 +38,10 @@ struct WorkerLeaves {
 struct RosterChanged {};
 /// Time has passed.
 struct Tick {};
+/// Something became of the workers that are brought for the job.
+struct SupplyTold {
+  SupplyNotice notice;
+};
 /// The measurement of layer costs has ended.
 struct Profiled {
   absl::StatusOr<v1::StageProfile> profile;
@@ -79,8 +84,9 @@ struct TuningRequested {
 
 using JobMessage =
     std::variant<WorkerSpoke, WorkerGone, WorkerReturned, WorkerLeaves,
-                 RosterChanged, Tick, Profiled, CancelRequested, PauseRequested,
-                 CheckpointRequested, TraceRequested, TuningRequested>;
+                 RosterChanged, Tick, SupplyTold, Profiled, CancelRequested,
+                 PauseRequested, CheckpointRequested, TraceRequested,
+                 TuningRequested>;
 
 }  // namespace deltapipe
 

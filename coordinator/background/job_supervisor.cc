@@ -26,7 +26,22 @@ struct Answer {
 
 }  // namespace
 
+void JobSupervisor::BeginSupply() {
+  if (services_.supply == nullptr) return;
+  SupplyListener listener;
+  listener.on_notice = [this](const std::string& job_id,
+                              const SupplyNotice& notice) {
+    Post(job_id, SupplyTold{notice});
+  };
+  listener.is_at_rest = [this](const std::string& job_id) {
+    const absl::StatusOr<StoredJob> stored = services_.store->GetJob(job_id);
+    return stored.ok() && IsAtRest(stored->job.state());
+  };
+  services_.supply->Begin(std::move(listener));
+}
+
 absl::Status JobSupervisor::Recover(bool awaits_return) {
+  BeginSupply();
   JobQuery query;
   query.limit = INT_MAX;
   query.include_finished = false;
@@ -57,6 +72,10 @@ void JobSupervisor::StartRunner(const StoredJob& job, bool goes_on) {
   if (is_stopped_ || runners_.count(job.job.id()) > 0) return;
   runners_[job.job.id()] =
       std::make_shared<JobRunner>(job, goes_on, services_, profiler_);
+  if (services_.supply == nullptr) return;
+  const v1::ParallelSpec& parallel = job.job.spec().parallel();
+  services_.supply->Want({job.job.id(), parallel.stages() * parallel.replicas(),
+                          parallel.device()});
 }
 
 absl::StatusOr<v1::Job> JobSupervisor::Submit(const NewJob& job) {
@@ -264,6 +283,7 @@ void JobSupervisor::OnTick(Nanos elapsed, Nanos expected) {
   MutexLock lock(&mutex_);
   for (auto it = runners_.begin(); it != runners_.end();) {
     if (it->second->is_done()) {
+      if (services_.supply != nullptr) services_.supply->Unwant(it->first);
       finished.push_back(std::move(it->second));
       it = runners_.erase(it);
     } else {
@@ -301,6 +321,7 @@ void JobSupervisor::Stop() {
     runners.swap(runners_);
   }
   for (const auto& [id, runner] : runners) runner->Stop();
+  if (services_.supply != nullptr) services_.supply->End();
 }
 
 }  // namespace deltapipe

@@ -2,7 +2,8 @@
 // worker's message to the job that it belongs to.
 //
 // Thread-safe. Called by the RPC handlers, the worker streams and the
-// timekeeper. Never blocks but for the store's disk.
+// timekeeper. Never blocks but for the store's disk. A job that has a runner
+// wants workers of the supply, if there is one.
 #ifndef DELTAPIPE_COORDINATOR_BACKGROUND_JOB_SUPERVISOR_H_
 #define DELTAPIPE_COORDINATOR_BACKGROUND_JOB_SUPERVISOR_H_
 
@@ -86,12 +87,13 @@ class JobSupervisor {
                            v1::Job* job);
   absl::Status Ask(const std::string& job_id, const MakeMessage& make);
   void PostToAll(const JobMessage& message);
+  void BeginSupply();
   void TellGone(const DepartedWorker& departed);
 
   const JobServices services_;
   const Profiler profiler_;
   std::atomic<int64_t> num_workers_lost_{0};
-  Mutex mutex_;
+  Mutex mutex_;  // before those of the supply
   // shared_ptr: a poster may hold one while the supervisor buries it.
   std::map<std::string, std::shared_ptr<JobRunner>> runners_
       DP_GUARDED_BY(mutex_);

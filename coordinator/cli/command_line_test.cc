@@ -124,6 +124,17 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"describe x --coordinator host-a:99999", "got 'host-a:99999'"},
         Mistake{"version --coordinator host-a:0", "got 'host-a:0'"},
         Mistake{"coordinator --listen 7707", "such as 127.0.0.1:7707"},
+        Mistake{"coordinator --launch docker", "--launch: "},
+        Mistake{"coordinator --worker-image a:1", "--launch"},
+        Mistake{"coordinator --launch kubernetes --kube-server "
+                "http://127.0.0.1:1 --worker-image worker",
+                "--launch kubernetes: image: expected a tag"},
+        Mistake{"coordinator --launch kubernetes --kube-server "
+                "http://127.0.0.1:1 --worker-checkpoint-time soon",
+                "--worker-checkpoint-time: "},
+        Mistake{"coordinator --launch kubernetes --kube-server "
+                "http://10.0.0.1:80",
+                "would get the token in plain text"},
         Mistake{"describe $(printf 'text-\\377')",
                 "argument 2 is not UTF-8 at 'text-\\xff'"},
         Mistake{"cancel text-1 --reason=$(printf '\\377')",

@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/json_line.h"
+#include "coordinator/cli/launch_options.h"
 #include "coordinator/cli/make_profiler.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/signal_watch.h"
@@ -45,6 +46,7 @@ struct ServeOptions {
   std::string tensorboard;
   std::string worker_lease = "10min";
   bool reflection = false;
+  LaunchFlags launch;
   bool json = false;
 };
 
@@ -118,6 +120,9 @@ int Serve(const ServeOptions& options) {
   const auto lease = ParseDuration(options.worker_lease);
   if (!lease.ok()) return Fail(lease.status());
   settings.worker_lease = *lease;
+  const auto supply = MakeSupply(options.launch);
+  if (!supply.ok()) return Fail(supply.status());
+  settings.supply = supply->get();
   const auto profiler = MakeProfiler();
   if (profiler.ok()) {
     WorkerProfiler* const measuring = profiler->get();
@@ -152,6 +157,11 @@ int Serve(const ServeOptions& options) {
   const auto security = OpenSecurity(options, settings.store_path);
   if (!security.ok()) return Fail(security.status());
   settings.security = security->get();
+  if (*supply != nullptr && *security == nullptr) {
+    PrintNote(
+        "pods join with the token of the Secret deltapipe-join, which takes "
+        "TLS: without --tls or an address off loopback they will not get in");
+  }
   const auto coordinator = Coordinator::Start(settings);
   if (!coordinator.ok()) return Fail(coordinator.status());
 
@@ -173,6 +183,7 @@ int Serve(const ServeOptions& options) {
       object["ca_file"] = (*security)->authority_pem_path();
       object["admin_token_file"] = (*security)->admin_token_path();
     }
+    if (*supply != nullptr) object["launch"] = options.launch.kind;
     if (!options.metrics_listen.empty()) {
       object["metrics_address"] = (*coordinator)->metrics_address();
     }
@@ -271,11 +282,14 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
       ->capture_default_str();
   verb->add_flag("--reflection", options->reflection,
                  "Let tools such as grpcurl ask for services and messages");
+  AddLaunchOptions(verb, &options->launch);
   AddJsonFlag(verb, &options->json);
   SetExamples(verb,
               "  deltapipe coordinator\n"
               "  deltapipe coordinator --metrics-listen 9400 --tensorboard "
               "runs/tensorboard\n"
+              "  deltapipe coordinator --listen 0.0.0.0:7707 --launch "
+              "kubernetes --worker-image registry.example/deltapipe-worker:1\n"
               "  deltapipe coordinator --listen 10.77.0.1:7707\n"
               "Then, on each host, the line that it prints, and where to "
               "listen:\n"

@@ -33,9 +33,13 @@ int ListWorkers(const WorkerListOptions& options) {
       continue;
     }
     const bool has_job = !worker.job_id().empty();
+    // An idle one may not be everybody's.
+    const std::string job = has_job ? worker.job_id()
+                            : worker.meant_for().empty()
+                                ? std::string("-")
+                                : absl::StrCat("for ", worker.meant_for());
     table.AddRow({worker.id(), worker.host(), worker.address(), worker.device(),
-                  absl::StrCat(worker.cores()), worker.state(),
-                  has_job ? worker.job_id() : "-",
+                  absl::StrCat(worker.cores()), worker.state(), job,
                   has_job ? absl::StrCat(worker.stage()) : "-",
                   has_job ? absl::StrCat(worker.replica()) : "-"});
   }

@@ -22,6 +22,8 @@ struct WorkerExit {
   ChildExit exit;
   /// Where its last words are.
   std::string stderr_path;
+  /// The last line of that, where it is not for the callback to read.
+  std::string last_words{};
 };
 
 /// Called on the launcher's thread; must not call the launcher.

@@ -100,6 +100,7 @@ absl::StatusOr<v1::Welcome> Roster::Join(
     member.info.device = hello.device();
     member.info.cores = hello.cores();
     member.info.memory_bytes = hello.memory_bytes();
+    member.info.meant_for = hello.job_id();
     member.session = session;
     member.last_heard = now;
     member.budget = holds ? member.present_budget : options_.idle_budget;
@@ -252,22 +253,30 @@ void Roster::StopWaiting(const std::string& job_id) {
               line_.end());
 }
 
-std::vector<Roster::Member*> Roster::Idle(const WorkerDemand& demand) {
+std::vector<Roster::Member*> Roster::Idle(const Waiting& waiting) {
   std::vector<Member*> idle;
   for (auto& [id, member] : members_) {
     if (!member.is_welcomed || !member.job_id.empty() ||
         member.session == nullptr) {
       continue;
     }
-    if (demand.needs_cuda && !absl::StartsWith(member.info.device, "cuda")) {
+    if (waiting.demand.needs_cuda &&
+        !absl::StartsWith(member.info.device, "cuda")) {
+      continue;
+    }
+    if (!member.info.meant_for.empty() &&
+        member.info.meant_for != waiting.job_id) {
       continue;
     }
     idle.push_back(&member);
   }
-  // Replicas of a stage have neighbouring ranks, so they share a host first.
+  // Whoever can serve nobody else first. Replicas of a stage have neighbouring
+  // ranks, so they share a host first.
   std::sort(idle.begin(), idle.end(), [](const Member* a, const Member* b) {
-    return std::tie(a->info.host, a->info.number) <
-           std::tie(b->info.host, b->info.number);
+    const bool a_takes_any = a->info.meant_for.empty();
+    const bool b_takes_any = b->info.meant_for.empty();
+    return std::tie(a_takes_any, a->info.host, a->info.number) <
+           std::tie(b_takes_any, b->info.host, b->info.number);
   });
   return idle;
 }
@@ -280,7 +289,7 @@ Reservation Roster::TryReserve(const std::string& job_id,
   // A job may overtake those before it that cannot start with what is idle, so
   // that no worker waits for nothing.
   for (auto waiting = line_.begin(); waiting != line_.end(); ++waiting) {
-    const std::vector<Member*> idle = Idle(waiting->demand);
+    const std::vector<Member*> idle = Idle(*waiting);
     const int num_idle = static_cast<int>(idle.size());
     const bool has_enough = num_idle >= waiting->demand.count;
     if (waiting->job_id != job_id) {
@@ -387,6 +396,7 @@ v1::ListWorkersResponse Roster::List() {
                       : member->job_id.empty()   ? "idle"
                                                  : "busy");
     worker->set_job_id(member->job_id);
+    worker->set_meant_for(member->info.meant_for);
     if (!member->job_id.empty()) {
       worker->set_stage(member->stage);
       worker->set_replica(member->replica);

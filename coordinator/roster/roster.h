@@ -12,6 +12,9 @@
 //   roster.Wait("text-1", {4, false});  // in line, by order of calls
 //
 //   Reservation reserved = roster.TryReserve("text-1", detection_budget);
+//
+// A worker that was brought for one job is given to no other, so jobs that
+// bring their own workers cannot starve each other.
 #ifndef DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
 #define DELTAPIPE_COORDINATOR_ROSTER_ROSTER_H_
 
@@ -57,6 +60,8 @@ struct WorkerInfo {
   std::string device;
   int cores = 0;
   int64_t memory_bytes = 0;
+  /// The only job that it is here for; empty: it takes any.
+  std::string meant_for;
 };
 
 struct WorkerDemand {
@@ -118,7 +123,8 @@ class Roster {
   void StopWaiting(const std::string& job_id);
   /// Puts the job at the head of the line: it had workers and lost some.
   void WaitFirst(const std::string& job_id, WorkerDemand demand);
-  /// All the workers that the job waits for, busy from now on, or none.
+  /// All the workers that the job waits for, busy from now on, or none; those
+  /// that are meant for it before those that take any.
   Reservation TryReserve(const std::string& job_id, Nanos detection_budget);
   void SetPlace(const std::string& worker_id, int stage, int replica,
                 uint64_t generation);
@@ -162,7 +168,8 @@ class Roster {
   /// Whether the worker is one that may go on with what it holds.
   bool Holds(const v1::Hello& hello) DP_REQUIRES(mutex_);
   std::string PickName(const std::string& wanted) DP_REQUIRES(mutex_);
-  std::vector<Member*> Idle(const WorkerDemand& demand) DP_REQUIRES(mutex_);
+  /// Those that the job may have, the best first.
+  std::vector<Member*> Idle(const Waiting& waiting) DP_REQUIRES(mutex_);
 
   const RosterOptions options_;
   Clock* const clock_;

@@ -159,6 +159,51 @@ TEST_F(RosterTest, EarlierJobGoesFirstButDoesNotBlockWhatItCannotUse) {
   EXPECT_THAT(Ids(early.workers), ElementsAre("worker-1"));
 }
 
+TEST_F(RosterTest, WorkerMeantForAJobIsGivenToNoOther) {
+  v1::Hello meant = HelloFrom("a");
+  meant.set_job_id("late-2");
+  Join(meant);
+  roster_.Wait("early-1", {1, false});
+  roster_.Wait("late-2", {1, false});
+
+  const Reservation early = roster_.TryReserve("early-1", kBudget);
+  const Reservation late = roster_.TryReserve("late-2", kBudget);
+
+  EXPECT_THAT(early.workers, IsEmpty());
+  EXPECT_EQ(early.num_missing, 1);
+  EXPECT_EQ(roster_.List().workers(0).meant_for(), "late-2");
+  EXPECT_THAT(Ids(late.workers), ElementsAre("worker-1"));
+}
+
+TEST_F(RosterTest, JobTakesItsOwnWorkersBeforeThoseThatTakeAny) {
+  Join(HelloFrom("a"));
+  v1::Hello meant = HelloFrom("b");
+  meant.set_job_id("text-1");
+  Join(meant);
+  roster_.Wait("text-1", {1, false});
+
+  EXPECT_THAT(Ids(roster_.TryReserve("text-1", kBudget).workers),
+              ElementsAre("worker-2"));
+}
+
+TEST_F(RosterTest, JobsThatBringTheirWorkersStartInWhateverOrderTheseCome) {
+  roster_.Wait("first-1", {4, false});
+  roster_.Wait("second-2", {4, false});
+  for (int i = 0; i < 4; ++i) {
+    for (const char* job : {"second-2", "first-1"}) {
+      v1::Hello meant = HelloFrom("a");
+      meant.set_job_id(job);
+      Join(meant);
+    }
+  }
+
+  const Reservation first = roster_.TryReserve("first-1", kBudget);
+  const Reservation second = roster_.TryReserve("second-2", kBudget);
+
+  EXPECT_EQ(first.workers.size(), 4u);
+  EXPECT_EQ(second.workers.size(), 4u);
+}
+
 TEST_F(RosterTest, JobThatStopsWaitingMakesWay) {
   roster_.Wait("early-1", {1, false});
   roster_.Wait("late-2", {1, false});

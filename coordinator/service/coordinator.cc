@@ -93,6 +93,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   plane.roster.launch_token = options.launch_token;
   plane.roster.awaits_return = options.keeps_workers;
   plane.roster.lease = options.worker_lease;
+  plane.supply = options.supply;
   plane.clock = options.clock;
   plane.host = HostName();
   plane.profiler = options.profiler;

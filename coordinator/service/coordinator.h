@@ -24,6 +24,7 @@
 namespace deltapipe {
 
 class CoordinatorSecurity;
+class WorkerSupply;
 
 struct CoordinatorOptions {
   /// "127.0.0.1:0"; port 0 picks one.
@@ -59,6 +60,9 @@ struct CoordinatorOptions {
   /// Called once if another coordinator takes over the store: this one must be
   /// shut down, by another thread. May be null.
   std::function<void(const absl::Status&)> on_taken_over;
+  /// Brings workers for each job; null: whoever joins is taken. Outlives the
+  /// coordinator.
+  WorkerSupply* supply = nullptr;
   Clock* clock = Clock::Real();
 };
 

@@ -3,6 +3,7 @@
 Each is a generator of complaints about a ClusterView. Next to each stand changes
 that break it; `check` makes them, and fails if the policy does not notice.
 """
+import ipaddress
 import re
 
 from cluster_view import (APP, CLUSTER_SCOPED, COMPONENT, argument, bytes_of, may_reach, name_of,
@@ -104,10 +105,17 @@ def rules_have_no_wildcards(view):
                 yield f"{name_of(role)}: a wildcard in {rule}"
 
 
-@policy(("Role", "deltapipe-launcher", add("/rules/1/verbs/-", "delete")))
+def launches(view):
+    """Whether a coordinator makes Jobs itself."""
+    return any(argument(w.containers[0], "--launch") == "kubernetes" for w in view.coordinators)
+
+
+@policy(("Role", "deltapipe-launcher", add("/rules/1/verbs/-", "delete")),
+        ("Role", "deltapipe-launcher", add("/rules/0/verbs", ["create", "get", "list", "watch"])),
+        (*COORDINATOR, add(MAIN + "/args", ["coordinator"])))
 def launcher_may_do_what_it_does_and_no_more(view):
     allowed = {("batch", "jobs"): {"create", "get", "list", "watch", "delete"},
-               ("", "pods"): {"get", "list", "watch"}, ("", "events"): {"create"}}
+               ("", "pods"): {"get", "list", "watch"}} if launches(view) else {}
     granted = {}
     for role in view.of("Role"):
         for rule in role["rules"]:
@@ -144,6 +152,14 @@ def workers_have_no_api_token(view):
     for w in view.workers:
         if w.pod.get("automountServiceAccountToken") is not False:
             yield f"{w.name}: has an API token"
+
+
+@policy((*COORDINATOR, add(POD + "/automountServiceAccountToken", False)),
+        (*COORDINATOR, add(MAIN + "/args", ["coordinator"])))
+def coordinators_have_an_api_token_if_they_launch(view):
+    for w in view.coordinators:
+        if w.pod.get("automountServiceAccountToken") is not launches(view):
+            yield f"{w.name}: launches: {launches(view)}, token: {w.pod.get('automountServiceAccountToken')}"
 
 
 @policy((*POOL, add(POD + "/serviceAccountName", "default")), (*COORDINATOR, remove(POD + "/serviceAccountName")))
@@ -189,14 +205,52 @@ def every_opening_names_its_ports(view):
 
 
 @policy(("NetworkPolicy", "launcher", add("/spec/egress/0/ports/-", {"protocol": "TCP", "port": 80})),
-        ("NetworkPolicy", "workers", add("/spec/egress/0/to/-", {"ipBlock": {"cidr": "0.0.0.0/0"}})))
+        ("NetworkPolicy", "workers", add("/spec/egress/0/to/-", {"ipBlock": {"cidr": "10.0.0.0/8"}})),
+        (*COORDINATOR, add(MAIN + "/args", ["coordinator"])))
 def only_the_launcher_leaves_the_namespace(view):
     for opening in view.of("NetworkPolicy"):
         for rule in opening["spec"].get("ingress", []) + opening["spec"].get("egress", []):
             if not any("ipBlock" in peer for peer in rule.get("from", []) + rule.get("to", [])):
                 continue
-            if opening["metadata"]["name"] != "launcher" or {p["port"] for p in rule["ports"]} - {443, 6443}:
+            if opening["metadata"]["name"] != "launcher" or not launches(view) or (
+                    {p["port"] for p in rule["ports"]} - {443, 6443}):
                 yield f"{name_of(opening)}: reaches addresses: {rule}"
+
+
+@policy(("NetworkPolicy", "launcher", add("/spec/egress/0/to/0/ipBlock/cidr", "0.0.0.0/0")),
+        ("NetworkPolicy", "launcher", add("/spec/egress/0/to/-", {"ipBlock": {"cidr": "8.0.0.0/8"}})))
+def addresses_are_private(view):
+    for opening in view.of("NetworkPolicy"):
+        for rule in opening["spec"].get("ingress", []) + opening["spec"].get("egress", []):
+            for peer in rule.get("from", []) + rule.get("to", []):
+                block = peer.get("ipBlock", {}).get("cidr", "10.0.0.0/8")
+                network = ipaddress.ip_network(block)
+                if network.prefixlen < 8 or not network.is_private:
+                    yield f"{name_of(opening)}: {block} is not private"
+
+
+@policy(("NetworkPolicy", "launcher", remove("/spec/egress/0")))
+def launcher_reaches_the_api_server(view):
+    for w in view.coordinators:
+        found = {p["port"] for _, rule in openings(view, "egress", w.labels) for p in rule["ports"]
+                 if any("ipBlock" in peer for peer in rule["to"])}
+        if launches(view) and found != {443, 6443}:
+            yield f"{w.name}: reaches addresses on {sorted(found)}, expected the API server's 443 and 6443"
+
+
+@policy(("NetworkPolicy", "clients", add("/spec/ingress/0/from/0/namespaceSelector", {})),
+        ("NetworkPolicy", "clients", add("/spec/ingress/0/ports/-", {"protocol": "TCP", "port": 7708})),
+        ("NetworkPolicy", "workers", add("/spec/ingress/0/from/0/namespaceSelector", {"matchLabels": {"a": "b"}})))
+def other_namespaces_are_labelled_and_reach_only_the_coordinator(view):
+    for opening in view.of("NetworkPolicy"):
+        for rule in opening["spec"].get("ingress", []):
+            for peer in rule.get("from", []):
+                if "namespaceSelector" not in peer:
+                    continue
+                if not peer["namespaceSelector"].get("matchLabels"):
+                    yield f"{name_of(opening)}: opens to every namespace: {peer}"
+                if {p["port"] for p in rule["ports"]} - {7707, 9090}:
+                    yield f"{name_of(opening)}: opens {rule['ports']} to other namespaces"
 
 
 @policy(("NetworkPolicy", "workers", remove("/spec/ingress/0")),
@@ -415,13 +469,15 @@ def gpus_are_asked_for_as_limited(view):
                 yield f"{w.name}: {c['name']} has a GPU and --device {argument(c, '--device')}"
 
 
-@policy((*POOL, add(MAIN + "/image", "deltapipe-worker:latest")), (*COORDINATOR, add(MAIN + "/image", "deltapipe")))
+@policy((*POOL, add(MAIN + "/image", "deltapipe-worker:latest")), (*COORDINATOR, add(MAIN + "/image", "deltapipe")),
+        (*COORDINATOR, add(MAIN + "/args", ["coordinator", "--worker-image", "deltapipe-worker"])))
 def images_are_pinned(view):
     for w in view.workloads:
         for c in w.containers:
-            name = c["image"].rsplit("/", 1)[-1]
-            if "@sha256:" not in name and (":" not in name or name.endswith(":latest")):
-                yield f"{w.name}: {c['name']}: {c['image']}"
+            for image in filter(None, (c["image"], argument(c, "--worker-image"))):
+                name = image.rsplit("/", 1)[-1]
+                if "@sha256:" not in name and (":" not in name or name.endswith(":latest")):
+                    yield f"{w.name}: {c['name']}: {image}"
 
 
 # --- Probes and ends

@@ -148,10 +148,15 @@ void FakeKubeApi::Serve(int socket) {
       changed_.Wait(lock, [this] { return is_stopped_; });
       return;
     }
+    if (request.method == "POST" && std::exchange(is_next_post_late_, false)) {
+      late_job_ = KubernetesObject::parse(request.body, nullptr, false);
+      changed_.Wait(lock, [this] { return is_stopped_; });
+      return;
+    }
     if (num_failures_ > 0) {
       --num_failures_;
       is_watch = false;
-      answer = Refusal(fail_status_, "ordered by the test");
+      answer = Refusal(fail_status_, fail_message_);
     } else if (!token_.empty() && request.token != token_) {
       is_watch = false;
       on_refusal = on_refusal_;
@@ -186,11 +191,17 @@ std::string FakeKubeApi::AnswerToJobs(const Request& request) {
     }
     jobs_[name] = job;
     AddPods(job);
+    changed_.NotifyAll();
     return Answer(201, job.dump());
   }
+  if (absl::EndsWith(request.path, "/jobs")) return Answer(200, ListJobs());
   const std::string name = request.path.substr(request.path.rfind('/') + 1);
   const auto job = jobs_.find(name);
   if (job == jobs_.end()) {
+    if (TextAt(late_job_, {"metadata", "name"}) == name) {
+      jobs_[name] = std::exchange(late_job_, KubernetesObject());
+      AddPods(jobs_[name]);
+    }
     return Refusal(404, absl::StrCat("jobs.batch \"", name, "\" not found"));
   }
   const std::string text = job->second.dump();
@@ -199,10 +210,12 @@ std::string FakeKubeApi::AnswerToJobs(const Request& request) {
       job->second["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z";
     } else {
       jobs_.erase(job);
+      changed_.NotifyAll();
     }
   } else if (FindAt(job->second, {"metadata", "deletionTimestamp"}) &&
              --num_lingering_ <= 0) {
     jobs_.erase(job);
+    changed_.NotifyAll();
   }
   return Answer(200, text);
 }
@@ -213,6 +226,13 @@ std::string FakeKubeApi::ListPods() {
       {"metadata", {{"resourceVersion", absl::StrCat(version_)}}},
       {"items", KubernetesObject::array()}};
   for (const auto& [name, pod] : pods_) list["items"].push_back(pod);
+  return list.dump();
+}
+
+std::string FakeKubeApi::ListJobs() {
+  KubernetesObject list = {{"kind", "JobList"},
+                           {"items", KubernetesObject::array()}};
+  for (const auto& [name, job] : jobs_) list["items"].push_back(job);
   return list.dump();
 }
 
@@ -317,8 +337,9 @@ std::string FakeKubeApi::LivePod(const std::string& job, int index) {
   return "";
 }
 
-void FakeKubeApi::FailNext(int status, int count) {
+void FakeKubeApi::FailNext(int status, int count, const std::string& message) {
   MutexLock lock(&mutex_);
+  fail_message_ = message;
   fail_status_ = status;
   num_failures_ = count;
 }
@@ -326,6 +347,11 @@ void FakeKubeApi::FailNext(int status, int count) {
 void FakeKubeApi::LoseNextAnswer() {
   MutexLock lock(&mutex_);
   lose_answer_ = true;
+}
+
+void FakeKubeApi::CarryOutNextPostLate() {
+  MutexLock lock(&mutex_);
+  is_next_post_late_ = true;
 }
 
 void FakeKubeApi::RequireToken(const std::string& token,
@@ -360,7 +386,7 @@ void FakeKubeApi::LetDeletedJobsLinger(int count) {
 }
 
 void FakeKubeApi::EndPod(const std::string& job, int index, int exit_code,
-                         bool replace) {
+                         bool replace, const std::string& last_words) {
   MutexLock lock(&mutex_);
   const std::string name = LivePod(job, index);
   KubernetesObject& pod = pods_[name];
@@ -369,7 +395,9 @@ void FakeKubeApi::EndPod(const std::string& job, int index, int exit_code,
       {"containerStatuses",
        KubernetesObject::array(
            {{{"name", "worker"},
-             {"state", {{"terminated", {{"exitCode", exit_code}}}}}}})}};
+             {"state",
+              {{"terminated",
+                {{"exitCode", exit_code}, {"message", last_words}}}}}}})}};
   Publish("MODIFIED", name);
   if (replace) AddPod(job, index, pod["metadata"]["labels"]);
 }
@@ -379,6 +407,18 @@ void FakeKubeApi::RemovePod(const std::string& job, int index) {
   const std::string name = LivePod(job, index);
   Publish("DELETED", name);
   pods_.erase(name);
+}
+
+void FakeKubeApi::SetStatus(const std::string& job,
+                            const KubernetesObject& status) {
+  MutexLock lock(&mutex_);
+  jobs_[job]["status"] = status;
+}
+
+void FakeKubeApi::RemoveJob(const std::string& job) {
+  MutexLock lock(&mutex_);
+  jobs_.erase(job);
+  changed_.NotifyAll();
 }
 
 void FakeKubeApi::AddJob(const KubernetesObject& job) {
@@ -408,6 +448,18 @@ std::vector<std::string> FakeKubeApi::job_names() {
   std::vector<std::string> names;
   for (const auto& [name, job] : jobs_) names.push_back(name);
   return names;
+}
+
+std::vector<std::string> FakeKubeApi::AwaitJobs(
+    const std::vector<std::string>& names) {
+  std::vector<std::string> there;
+  MutexLock lock(&mutex_);
+  changed_.WaitUntil(lock, Deadline::After(std::chrono::seconds(30)), [&] {
+    there.clear();
+    for (const auto& [name, job] : jobs_) there.push_back(name);
+    return there == names;
+  });
+  return there;
 }
 
 KubernetesObject FakeKubeApi::JobNamed(const std::string& name) {

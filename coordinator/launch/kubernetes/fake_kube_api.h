@@ -33,10 +33,14 @@ class FakeKubeApi {
 
   std::string url() const;
 
-  /// The next `count` requests are answered with `status`.
-  void FailNext(int status, int count);
+  /// The next `count` requests are answered with `status` and `message`.
+  void FailNext(int status, int count,
+                const std::string& message = "ordered by the test");
   /// The next request is carried out, and the connection cut before its answer.
   void LoseNextAnswer();
+  /// The next POST is never answered, and carried out only after the next GET
+  /// of that Job was answered with 404.
+  void CarryOutNextPostLate();
   /// Requests with another token get 401; `on_refusal` runs before that answer.
   void RequireToken(const std::string& token, std::function<void()> on_refusal);
   /// Cuts every watch in the middle of an event.
@@ -50,9 +54,14 @@ class FakeKubeApi {
   void LetDeletedJobsLinger(int count);
 
   /// Ends the worker of `job` with `index`. A pod takes its place if `replace`.
-  void EndPod(const std::string& job, int index, int exit_code, bool replace);
+  void EndPod(const std::string& job, int index, int exit_code, bool replace,
+              const std::string& last_words = "");
   /// Removes its pod, as a node's loss or a force-delete does.
   void RemovePod(const std::string& job, int index);
+  /// What GETs of the Job say beside its spec.
+  void SetStatus(const std::string& job, const KubernetesObject& status);
+  /// Removes a Job as kubectl does; its pods stay.
+  void RemoveJob(const std::string& job);
   /// Adds a Job and its pods as if somebody had posted it before.
   void AddJob(const KubernetesObject& job);
 
@@ -61,6 +70,8 @@ class FakeKubeApi {
   int num_watches();
   int num_requests(const std::string& method);
   std::vector<std::string> job_names();
+  /// Waits until there are just these, 30 s at most; what there is then.
+  std::vector<std::string> AwaitJobs(const std::vector<std::string>& names);
   KubernetesObject JobNamed(const std::string& name);
 
  private:
@@ -89,6 +100,7 @@ class FakeKubeApi {
   std::string AnswerToJobs(const Request& request) DP_REQUIRES(mutex_);
   void ServeWatch(int socket, const Request& request);
   std::string ListPods() DP_REQUIRES(mutex_);
+  std::string ListJobs() DP_REQUIRES(mutex_);
   void AddPods(const KubernetesObject& job) DP_REQUIRES(mutex_);
   void AddPod(const std::string& job, int index, const KubernetesObject& labels)
       DP_REQUIRES(mutex_);
@@ -110,6 +122,9 @@ class FakeKubeApi {
   int num_watches_ DP_GUARDED_BY(mutex_) = 0;
   int num_pods_ DP_GUARDED_BY(mutex_) = 0;
   int num_lingering_ DP_GUARDED_BY(mutex_) = 0;
+  bool is_next_post_late_ DP_GUARDED_BY(mutex_) = false;
+  KubernetesObject late_job_ DP_GUARDED_BY(mutex_);  // null: none
+  std::string fail_message_ DP_GUARDED_BY(mutex_);
   int fail_status_ DP_GUARDED_BY(mutex_) = 0;
   int num_failures_ DP_GUARDED_BY(mutex_) = 0;
   bool lose_answer_ DP_GUARDED_BY(mutex_) = false;

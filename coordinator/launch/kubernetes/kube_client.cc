@@ -81,14 +81,37 @@ absl::Status StatusOf(const std::string& name, int status,
   std::string words = TextAt(ParseJson(body), {"message"});
   if (words.empty()) words = body.substr(0, 200);
   std::string remedy;
+  absl::StatusCode code = CodeOf(status);
   if (status == 401) {
     remedy = ": the token of the service account is not valid here";
+  } else if (status == 403 && absl::StrContains(words, "exceeded quota")) {
+    code = absl::StatusCode::kResourceExhausted;
+    remedy = ": raise that ResourceQuota, or end what uses it up";
   } else if (status == 403) {
-    remedy = ": the Role of deploy/kubernetes/base allows it; is it bound?";
+    remedy =
+        ": the Role of deploy/kubernetes/components/launcher allows it; is it "
+        "bound?";
   }
-  return absl::Status(CodeOf(status),
-                      absl::StrCat("Kubernetes answered ", name, " with ",
-                                   status, ": ", words, remedy));
+  return absl::Status(code, absl::StrCat("Kubernetes answered ", name, " with ",
+                                         status, ": ", words, remedy));
+}
+
+/// `labels` as a query asks for them.
+std::string Selector(const std::string& labels) {
+  return absl::StrCat(
+      "?labelSelector=",
+      absl::StrReplaceAll(labels, {{"=", "%3D"}, {",", "%2C"}, {"/", "%2F"}}));
+}
+
+/// The items of a list; null where the server sent something else.
+const KubernetesObject* ItemsOf(const KubernetesObject& list) {
+  const KubernetesObject* const items = FindAt(list, {"items"});
+  return items != nullptr && items->is_array() ? items : nullptr;
+}
+
+absl::Status NoList(const std::string& path) {
+  return absl::UnavailableError(
+      absl::StrCat("Kubernetes answered GET ", path, " with no list"));
 }
 
 std::string PathOf(const std::string& url) {
@@ -245,6 +268,18 @@ absl::StatusOr<KubernetesObject> KubeClient::GetJob(
   return Call("GET", path, nullptr, deadline, cancel);
 }
 
+absl::StatusOr<std::vector<KubernetesObject>> KubeClient::ListJobs(
+    const std::string& labels, Deadline deadline, const CancelSignal* cancel) {
+  const std::string path =
+      absl::StrCat("/apis/batch/v1/namespaces/", options_.namespace_name,
+                   "/jobs", Selector(labels));
+  DP_ASSIGN_OR_RETURN(const KubernetesObject list,
+                      Call("GET", path, nullptr, deadline, cancel));
+  const KubernetesObject* const items = ItemsOf(list);
+  if (items == nullptr) return NoList(path);
+  return std::vector<KubernetesObject>(items->begin(), items->end());
+}
+
 absl::Status KubeClient::DeleteJob(const std::string& name, Deadline deadline,
                                    const CancelSignal* cancel) {
   const std::string path = absl::StrCat(
@@ -261,12 +296,9 @@ absl::StatusOr<std::string> KubeClient::ListPods(const std::string& query,
                                                  const CancelSignal* cancel) {
   DP_ASSIGN_OR_RETURN(const KubernetesObject list,
                       Call("GET", query, nullptr, deadline, cancel));
-  const KubernetesObject* const items = FindAt(list, {"items"});
+  const KubernetesObject* const items = ItemsOf(list);
   const std::string version = TextAt(list, {"metadata", "resourceVersion"});
-  if (items == nullptr || !items->is_array() || version.empty()) {
-    return absl::UnavailableError(
-        absl::StrCat("Kubernetes answered GET ", query, " with no list"));
-  }
+  if (items == nullptr || version.empty()) return NoList(query);
   watcher.on_list({items->begin(), items->end()});
   return version;
 }
@@ -325,9 +357,9 @@ absl::Status KubeClient::FollowPods(const std::string& query,
 absl::Status KubeClient::WatchPods(const std::string& labels,
                                    const PodWatcher& watcher, Deadline deadline,
                                    const CancelSignal* cancel) {
-  const std::string query = absl::StrCat(
-      "/api/v1/namespaces/", options_.namespace_name, "/pods?labelSelector=",
-      absl::StrReplaceAll(labels, {{"=", "%3D"}, {",", "%2C"}, {"/", "%2F"}}));
+  const std::string query =
+      absl::StrCat("/api/v1/namespaces/", options_.namespace_name, "/pods",
+                   Selector(labels));
   std::string version;
   Pauses pauses(options_);
   for (;;) {

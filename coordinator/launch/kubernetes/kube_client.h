@@ -1,4 +1,4 @@
-// KubeClient: the four calls of the Kubernetes API that the launcher makes.
+// KubeClient: the five calls of the Kubernetes API that the launcher makes.
 //
 // Thread-safe; every call blocks until its deadline at most and ends at once
 // with CANCELLED when its signal is cancelled. Reads the token for each
@@ -62,15 +62,19 @@ class KubeClient {
       KubeClientOptions options);
 
   /// ALREADY_EXISTS: there is one of this name, which may be that of an
-  /// attempt whose answer was lost. All calls: PERMISSION_DENIED,
-  /// UNAUTHENTICATED, INVALID_ARGUMENT (with the server's words), UNAVAILABLE
-  /// or DEADLINE_EXCEEDED (after the last attempt), CANCELLED.
+  /// attempt whose answer was lost. RESOURCE_EXHAUSTED: a quota of the
+  /// namespace is used up. All calls: PERMISSION_DENIED, UNAUTHENTICATED,
+  /// INVALID_ARGUMENT (with the server's words), UNAVAILABLE or
+  /// DEADLINE_EXCEEDED (after the last attempt), CANCELLED.
   absl::Status CreateJob(const KubernetesObject& job, Deadline deadline,
                          const CancelSignal* cancel);
   /// NOT_FOUND.
   absl::StatusOr<KubernetesObject> GetJob(const std::string& name,
                                           Deadline deadline,
                                           const CancelSignal* cancel);
+  /// All Jobs with these labels ("a=b,c=d").
+  absl::StatusOr<std::vector<KubernetesObject>> ListJobs(
+      const std::string& labels, Deadline deadline, const CancelSignal* cancel);
   /// Its pods end in the background, within their grace. NOT_FOUND.
   absl::Status DeleteJob(const std::string& name, Deadline deadline,
                          const CancelSignal* cancel);

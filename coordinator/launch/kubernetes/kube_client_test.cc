@@ -117,8 +117,31 @@ TEST_F(KubeClientTest, RefusalIsNotTriedAgain) {
   EXPECT_EQ(created.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(std::string(created.message()),
               AllOf(HasSubstr("403"), HasSubstr("ordered by the test"),
-                    HasSubstr("the Role of deploy/kubernetes/base")));
+                    HasSubstr("the Role of deploy/kubernetes/components")));
   EXPECT_EQ(api_->num_requests("POST"), 1);
+}
+
+TEST_F(KubeClientTest, QuotaThatIsUsedUpIsNoMatterOfRoles) {
+  api_->FailNext(403, 1, "jobs.batch \"a\" is forbidden: exceeded quota: pool");
+
+  const absl::Status created =
+      client_->CreateJob(JobCalled("a"), Soon(), nullptr);
+
+  EXPECT_EQ(created.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(created.message()),
+              AllOf(HasSubstr("exceeded quota: pool"),
+                    HasSubstr("raise that ResourceQuota")));
+}
+
+TEST_F(KubeClientTest, AllJobsAreListed) {
+  ASSERT_TRUE(client_->CreateJob(JobCalled("a"), Soon(), nullptr).ok());
+  ASSERT_TRUE(client_->CreateJob(JobCalled("b"), Soon(), nullptr).ok());
+
+  const auto jobs = client_->ListJobs("app=x", Soon(), nullptr);
+
+  ASSERT_TRUE(jobs.ok()) << jobs.status();
+  ASSERT_EQ(jobs->size(), 2u);
+  EXPECT_EQ(TextAt(jobs->back(), {"metadata", "name"}), "b");
 }
 
 TEST_F(KubeClientTest, LostAnswerToACreateTurnsUpAsAlreadyExists) {

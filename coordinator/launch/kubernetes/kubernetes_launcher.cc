@@ -17,10 +17,9 @@ namespace {
 
 constexpr char kIndexLabel[] = "batch.kubernetes.io/job-completion-index";
 constexpr char kJobLabel[] = "job-name";
-/// The job that a Job is for, in full; names are cut.
-constexpr char kOwner[] = "deltapipe.io/launched-for";
 constexpr int kFirstSignalCode = 128;
 constexpr int kLastSignalCode = 192;
+constexpr size_t kMostLastWords = 500;
 
 bool HasEnded(const KubernetesObject& pod) {
   const std::string phase = TextAt(pod, {"status", "phase"});
@@ -46,6 +45,22 @@ ChildExit ExitOf(const KubernetesObject& pod) {
   }
   if (TextAt(pod, {"status", "phase"}) != "Succeeded") exit.signal = SIGKILL;
   return exit;
+}
+
+/// The last line that the worker wrote, as far as Kubernetes keeps it.
+std::string LastWords(const KubernetesObject& pod) {
+  const KubernetesObject* const statuses =
+      FindAt(pod, {"status", "containerStatuses"});
+  if (statuses == nullptr || !statuses->is_array() || statuses->empty()) {
+    return "";
+  }
+  const std::string text =
+      TextAt((*statuses)[0], {"state", "terminated", "message"});
+  const size_t end = text.find_last_not_of('\n');
+  if (end == std::string::npos) return "";
+  const size_t newline = text.rfind('\n', end);
+  const size_t begin = newline == std::string::npos ? 0 : newline + 1;
+  return text.substr(begin, std::min(end + 1 - begin, kMostLastWords));
 }
 
 int CompletionIndex(const KubernetesObject& pod) {
@@ -92,6 +107,7 @@ absl::Status KubernetesLauncher::Launch(int count) {
   group.label = label_;
   group.num_workers = count;
   group.device = options_.device;
+  group.job = options_.job;
   {
     MutexLock lock(&mutex_);
     if (is_stopped_) {
@@ -104,10 +120,11 @@ absl::Status KubernetesLauncher::Launch(int count) {
     groups_.push_back({group.name, first, count});
   }
   KubernetesObject job = RenderWorkerJob(group, options_.manifests);
-  job["metadata"]["annotations"][kOwner] = options_.job;
+  job["metadata"]["annotations"][kLaunchedFor] = options_.job;
   const absl::Status created =
       CreateOrAdopt(job, Deadline::After(options_.launch_patience));
-  if (!created.ok() && !absl::IsAlreadyExists(created)) {
+  if (!created.ok() && !absl::IsAlreadyExists(created) &&
+      !options_.is_tried_again) {
     // Its answer may have been lost. After a Stop it is for that to delete.
     DeleteJobs({group.name}, launch_cancel_.get());
   }
@@ -140,7 +157,7 @@ absl::Status KubernetesLauncher::CreateOrAdopt(const KubernetesObject& job,
         !there.ok() || FindAt(*there, {"metadata", "deletionTimestamp"});
     if (!is_leaving) {
       const std::string owner =
-          TextAt(*there, {"metadata", "annotations", kOwner});
+          TextAt(*there, {"metadata", "annotations", kLaunchedFor});
       const int64_t count = NumberAt(*there, {"spec", "completions"}, -1);
       const int64_t wanted = NumberAt(job, {"spec", "completions"}, 0);
       if (owner == options_.job && count == wanted) return absl::OkStatus();
@@ -295,6 +312,7 @@ void KubernetesLauncher::Update(const KubernetesObject& pod, bool is_deleted,
   known.exit.exit = ExitOf(pod);
   known.exit.stderr_path = absl::StrCat(
       "kubectl -n ", client_->options().namespace_name, " logs ", name);
+  known.exit.last_words = LastWords(pod);
   if (known.has_ended && !had_ended) exits->push_back(known.exit);
   if (is_deleted) pods_.erase(name);
 }

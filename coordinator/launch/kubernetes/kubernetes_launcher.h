@@ -29,8 +29,13 @@
 
 namespace deltapipe {
 
+/// The annotation of a Job that says for which job it is, in full; names are
+/// cut.
+inline constexpr char kLaunchedFor[] = "deltapipe.io/launched-for";
+
 struct KubernetesLauncherOptions {
-  /// The id of the job that the workers are for.
+  /// The id of the job that the workers are for, and the only one that they
+  /// serve.
   std::string job;
   std::string device = "auto";  // as parallel.device
   /// The namespace is the client's.
@@ -39,6 +44,9 @@ struct KubernetesLauncherOptions {
   std::chrono::milliseconds launch_patience{30000};
   /// How long Stop tries to reach the API server; less than 2 s.
   std::chrono::milliseconds stop_patience{1800};
+  /// Launch will be called again, of this or another launcher, until it
+  /// succeeds: what a failed one may have made stays, to be adopted then.
+  bool is_tried_again = false;
 };
 
 class KubernetesLauncher : public Launcher {
@@ -56,6 +64,9 @@ class KubernetesLauncher : public Launcher {
   /// Has the Jobs deleted. Returns within 2 s; a server that cannot be reached
   /// in that time is named in the log, with the command that does the same.
   void Stop() override;
+  /// Has a Launch that waits, and any later one, end with CANCELLED. The pods
+  /// stay. Returns at once.
+  void CancelLaunch() { launch_cancel_->Cancel(); }
   /// Those that were launched and have not ended, or run again.
   int NumRunning() override;
 

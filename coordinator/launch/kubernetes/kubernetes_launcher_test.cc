@@ -66,6 +66,7 @@ class KubernetesLauncherTest : public ::testing::Test {
     options.job = "job-7";
     options.on_exit = exits_.callback();
     options.launch_patience = patience;
+    options.is_tried_again = is_tried_again_;
     auto launcher =
         KubernetesLauncher::Create(*std::move(client), std::move(options));
     EXPECT_TRUE(launcher.ok()) << launcher.status();
@@ -74,6 +75,7 @@ class KubernetesLauncherTest : public ::testing::Test {
 
   const std::unique_ptr<FakeKubeApi> api_ = FakeKubeApi::Start();
   Exits exits_;
+  bool is_tried_again_ = false;
 };
 
 TEST_F(KubernetesLauncherTest, EachLaunchIsAJobOfItsOwnName) {
@@ -231,6 +233,47 @@ TEST_F(KubernetesLauncherTest, FailedLaunchLeavesNothingBehind) {
               HasSubstr("launch 2 workers as Job team-a/deltapipe-job-7"));
   EXPECT_EQ(launcher->NumRunning(), 0);
   EXPECT_TRUE(launcher->Launch(2).ok());
+}
+
+TEST_F(KubernetesLauncherTest, FailedLaunchThatIsTriedAgainLeavesWhatIsThere) {
+  {
+    const auto launcher = MakeLauncher();
+    ASSERT_TRUE(launcher->Launch(2).ok());
+  }
+  is_tried_again_ = true;
+  const auto launcher = MakeLauncher(milliseconds(50));
+  api_->FailNext(500, 1000000);
+
+  const absl::Status launched = launcher->Launch(2);
+
+  EXPECT_EQ(launched.code(), absl::StatusCode::kUnavailable) << launched;
+  EXPECT_THAT(api_->job_names(), ElementsAre(kJob));
+  EXPECT_EQ(api_->num_requests("DELETE"), 0);
+}
+
+TEST_F(KubernetesLauncherTest, PodsServeTheirJobOnly) {
+  const auto launcher = MakeLauncher();
+
+  ASSERT_TRUE(launcher->Launch(2).ok());
+
+  const KubernetesObject job = api_->JobNamed(kJob);
+  const auto& arguments =
+      job["spec"]["template"]["spec"]["containers"][0]["args"];
+  ASSERT_GE(arguments.size(), 2u);
+  EXPECT_EQ(arguments[arguments.size() - 2], "--job");
+  EXPECT_EQ(arguments[arguments.size() - 1], "job-7");
+}
+
+TEST_F(KubernetesLauncherTest, EndsWithTheLastWordsThatKubernetesKept) {
+  const auto launcher = MakeLauncher();
+  ASSERT_TRUE(launcher->Launch(1).ok());
+
+  api_->EndPod(kJob, 0, 6, /*replace=*/false,
+               "joining\nthe token is used up\n");
+
+  const auto exits = exits_.Await(1);
+  ASSERT_EQ(exits.size(), 1u);
+  EXPECT_EQ(exits[0].last_words, "the token is used up");
 }
 
 TEST_F(KubernetesLauncherTest, StopDeletesEveryJob) {

@@ -133,6 +133,10 @@ Object Arguments(const WorkerGroup& group, const ManifestOptions& options) {
     arguments.push_back("--device");
     arguments.push_back(has_gpu ? "cuda" : "cpu");
   }
+  if (!group.job.empty()) {
+    arguments.push_back("--job");
+    arguments.push_back(group.job);
+  }
   return arguments;
 }
 
@@ -212,6 +216,8 @@ Object Container(const WorkerGroup& group, const ManifestOptions& options,
   return {{"name", "worker"},
           {"image", options.image},
           {"imagePullPolicy", "IfNotPresent"},
+          // The pod's state says why it ended.
+          {"terminationMessagePolicy", "FallbackToLogsOnError"},
           {"args", Arguments(group, options)},
           {"env", Environment()},
           {"ports", Object::array({{{"name", "data"},

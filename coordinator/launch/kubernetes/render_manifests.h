@@ -56,6 +56,8 @@ struct WorkerGroup {
   std::string label;
   int num_workers = 1;
   std::string device = "auto";  // as parallel.device
+  /// The id of the only job that the workers shall serve; empty: any.
+  std::string job;
 };
 
 /// "deltapipe-NAME": a DNS label with room for an index behind it. Long names
