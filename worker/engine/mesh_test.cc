@@ -259,6 +259,33 @@ TEST_F(UpgradedMeshTest, NcclCarriesTheSamePayloadsAsTheTransportBelow) {
   EXPECT_GT(gpu_.counts().bytes_moved, 2 * 3'100'000);
 }
 
+TEST_F(UpgradedMeshTest, AnEmulatedLinkHoldsBackWhatNcclCarries) {
+  LinkOptions link;
+  link.bits_per_second = 80e6;
+  std::vector<ChannelUpgrade> upgrades;
+  for (int rank = 0; rank < kRanks; ++rank) upgrades.push_back(Nccl());
+  const auto meshes = Connect(
+      [&](int rank) {
+        MeshOptions options;
+        options.upgrade = upgrades[rank];
+        options.decorate = ShapedLinks(link, {});
+        return options;
+      },
+      Soon());
+  ASSERT_TRUE(meshes[0].ok()) << meshes[0].status();
+  ASSERT_TRUE(meshes[2].ok()) << meshes[2].status();
+  const std::vector<uint8_t> bytes(400'000);
+
+  const auto begun = std::chrono::steady_clock::now();
+  ASSERT_TRUE(meshes[0]->next_stage->Send({}, {ByteSpan(bytes)}, Soon()).ok());
+  ASSERT_TRUE(meshes[2]->previous_stage->Receive(Soon()).ok());
+  const auto took = std::chrono::steady_clock::now() - begun;
+
+  // 400 kB take 40 ms at that rate.
+  EXPECT_GE(took, std::chrono::milliseconds(39));
+  EXPECT_GT(gpu_.counts().bytes_moved, 400'000);
+}
+
 TEST_F(UpgradedMeshTest, AWorkerThatCannotJoinIsNamed) {
   std::vector<ChannelUpgrade> upgrades;
   for (int rank = 0; rank < kRanks; ++rank) upgrades.push_back(Nccl());

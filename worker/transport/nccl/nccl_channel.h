@@ -44,8 +44,9 @@ struct NcclChannelOptions {
 /// the two ends one is the lower rank. A thread that wraps several channels
 /// takes them in an order that all its peers share, or they wait for each other
 /// for ever. `context` is borrowed. FAILED_PRECONDITION if the versions of NCCL
-/// or the options differ, or as of NcclEdge::Create; DEADLINE_EXCEEDED;
-/// UNAVAILABLE; CANCELLED soon after `is_cancelled` (null: never) becomes true.
+/// or the options differ, or as of NcclEdge::Create, as RESOURCE_EXHAUSTED;
+/// DEADLINE_EXCEEDED; UNAVAILABLE; CANCELLED soon after `is_cancelled` (null:
+/// never) becomes true.
 absl::StatusOr<std::unique_ptr<Channel>> WrapWithNccl(
     std::unique_ptr<Channel> channel, NcclContext* context, bool is_lower_rank,
     const NcclChannelOptions& options, Deadline deadline,

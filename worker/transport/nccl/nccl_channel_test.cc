@@ -117,7 +117,8 @@ TEST_F(NcclChannelTest, SmallAndLargeMessagesKeepTheirOrder) {
       const auto message = higher_->Receive(Soon());
       ASSERT_TRUE(message.ok()) << message.status();
       ASSERT_EQ(message->size(), i % 3 == 0 ? 40000 * i : i);
-      if (i > 0) EXPECT_EQ(message->data()[message->size() - 1], i);
+      if (i == 0) continue;
+      EXPECT_EQ(message->data()[message->size() - 1], i);
     }
   }
 

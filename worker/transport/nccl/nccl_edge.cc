@@ -105,12 +105,17 @@ absl::Status NcclEdge::MakeMemory() {
       cuda_.stream_create_with_flags(&own_.stream, kCudaStreamNonBlocking),
       "create a stream"));
   const size_t bytes = kNumSlots * static_cast<size_t>(options_.chunk_bytes);
-  DP_RETURN_IF_ERROR(
-      context_->CheckCuda(cuda_.host_alloc(&own_.host_memory, bytes, 0),
-                          absl::StrCat("pin ", bytes, " bytes of memory")));
-  DP_RETURN_IF_ERROR(
-      context_->CheckCuda(cuda_.malloc(&own_.device_memory, bytes),
-                          absl::StrCat("allocate ", bytes, " bytes")));
+  CudaResult allocated = cuda_.host_alloc(&own_.host_memory, bytes, 0);
+  if (allocated == kCudaSuccess) {
+    allocated = cuda_.malloc(&own_.device_memory, bytes);
+  }
+  if (allocated != kCudaSuccess) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        context_->description(), " has no ", bytes,
+        " bytes of pinned and device memory for the channel with ",
+        options_.peer, ": CUDA says ", cuda_.get_error_string(allocated),
+        ": free some on that GPU, or use network.transport: tcp"));
+  }
   for (size_t i = 0; i < kNumSlots; ++i) {
     const size_t offset = i * static_cast<size_t>(options_.chunk_bytes);
     slots_[i].host = static_cast<uint8_t*>(own_.host_memory) + offset;

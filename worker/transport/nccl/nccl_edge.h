@@ -51,7 +51,8 @@ class NcclEdge {
  public:
   /// Returns once both ends are there and a first chunk has crossed.
   /// DEADLINE_EXCEEDED, FAILED_PRECONDITION (NCCL cannot join these two: it
-  /// says why), UNAVAILABLE (CUDA or NCCL failed), what `watch` says.
+  /// says why), RESOURCE_EXHAUSTED (no memory to stage in), UNAVAILABLE (CUDA
+  /// or NCCL failed), what `watch` says.
   static absl::StatusOr<std::unique_ptr<NcclEdge>> Create(
       NcclContext* context, const NcclEdgeOptions& options, Deadline deadline,
       const NcclWatch& watch);

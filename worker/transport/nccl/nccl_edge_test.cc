@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -212,6 +213,48 @@ TEST_F(NcclEdgeTest, AnInitThatFailsSaysWhyAndWhatToDo) {
 
   EXPECT_EQ(twin.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(CountsAtTheEnd().num_aborted, 2);
+}
+
+// The fake with some functions of CUDA replaced, and what an edge makes of it.
+absl::Status StatusWith(FakeGpu* gpu,
+                        const std::function<void(CudaLibrary*)>& replace) {
+  CudaLibrary cuda = gpu->cuda();
+  replace(&cuda);
+  const auto context = NcclContext::Create(gpu->nccl(), cuda, 0).value();
+  NcclEdgeOptions options;
+  options.peer = "worker-7";
+  return NcclEdge::Create(context.get(), options, Soon(), nullptr).status();
+}
+
+TEST_F(NcclEdgeTest, WithoutMemoryItSaysHowMuchAndLeavesNothing) {
+  const absl::Status status = StatusWith(&gpu_, [](CudaLibrary* cuda) {
+    cuda->malloc = [](void**, size_t) { return static_cast<CudaResult>(2); };
+  });
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(
+      std::string(status.message()),
+      AllOf(HasSubstr("2097152 bytes"), HasSubstr("worker-7"),
+            HasSubstr("a fake error"), HasSubstr("network.transport: tcp")));
+  EXPECT_EQ(gpu_.counts().num_alive, 0);
+}
+
+TEST_F(NcclEdgeTest, ADeviceThatFailsIsUnavailable) {
+  const absl::Status lost = StatusWith(&gpu_, [](CudaLibrary* cuda) {
+    cuda->set_device = [](int) { return static_cast<CudaResult>(46); };
+  });
+  const absl::Status no_stream = StatusWith(&gpu_, [](CudaLibrary* cuda) {
+    cuda->stream_create_with_flags = [](CudaStream*, unsigned) {
+      return static_cast<CudaResult>(46);
+    };
+  });
+
+  EXPECT_EQ(lost.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(no_stream.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(no_stream.message()),
+              HasSubstr("create a stream failed (NCCL 2.28.9 on CUDA device "
+                        "0): CUDA says a fake error"));
+  EXPECT_EQ(gpu_.counts().num_alive, 0);
 }
 
 TEST_F(NcclEdgeTest, AnErrorInTheMiddleBreaksBothEndsAndAborts) {
