@@ -9,6 +9,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <string>
@@ -26,6 +27,7 @@
 #include "base/version.h"
 #include "worker/control/worker.h"
 #include "worker/control/worker_identity.h"
+#include "worker/engine/nccl_upgrade.h"
 #include "worker/stage/generate.h"
 #include "worker/stage/profile.h"
 #include "worker/stage/stage.h"
@@ -43,6 +45,7 @@ struct Flags {
   std::string listen = "127.0.0.1:0";
   std::string advertise;
   bool insecure = false;
+  bool nccl_plaintext = false;
   std::string launch_token;
   std::string join_token;
   std::string join_token_file;
@@ -79,6 +82,10 @@ void RaiseFileLimit() {
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);  // where it fails, accept says so
 }
+
+/// NCCL opens ports of its own, by itself on any interface: those of a worker
+/// that is on loopback stay there, unless the environment says where.
+void KeepNcclOnLoopback() { setenv("NCCL_SOCKET_IFNAME", "lo", 0); }
 
 /// The first SIGTERM or SIGINT lets the job go on without this worker, after a
 /// checkpoint; the second ends the process at once. Made before other threads,
@@ -220,6 +227,7 @@ absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
         "--insecure, if it has not joined with --join-token)"));
   }
   RaiseFileLimit();
+  if (IsLoopback(transport->address())) KeepNcclOnLoopback();
   WorkerOptions options;
   options.coordinator = flags.coordinator;
   options.run_folder = flags.folder;
@@ -260,6 +268,10 @@ absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
     return MakeTorchStage(assignment.spec(), plan.stages(stage).first_layer(),
                           plan.stages(stage).end_layer(), device.first);
   };
+  NcclUpgradeOptions nccl;
+  nccl.is_secured = identity != nullptr;
+  nccl.allows_plain_text = flags.nccl_plaintext;
+  options.make_nccl = NcclUpgrades(nccl);
   const std::unique_ptr<Worker> worker = Worker::Create(options);
   // Those that a run has started end with it, by whatever signal.
   std::unique_ptr<LeaveSignals> signals;
@@ -290,6 +302,9 @@ int Main(int argc, char** argv) {
                  "listened on");
   app.add_flag("--insecure", flags.insecure,
                "allow listening off loopback, in plain text");
+  app.add_flag("--nccl-plaintext", flags.nccl_plaintext,
+               "allow jobs with network.transport: nccl, which encrypts "
+               "nothing, although this worker's other connections are TLS");
   auto* join_token = app.add_option(
       "--join-token", flags.join_token,
       "secret that the coordinator printed: this worker asks for a "

@@ -194,6 +194,22 @@ TEST(JobSpecTest, OneBitLambLearnsItsVarianceBeforeItCompresses) {
   EXPECT_THAT(Errors(text + "1}}\n", sets), IsEmpty());
 }
 
+TEST(JobSpecTest, NcclNeedsGpus) {
+  const auto errors = [](const std::string& device) {
+    return Errors(std::string(kGood),
+                  {"network.transport=nccl", "parallel.device=" + device});
+  };
+
+  EXPECT_THAT(
+      errors("cpu"),
+      ElementsAre(
+          "--set network.transport=nccl: error: network.transport: "
+          "expected tcp with parallel.device cpu, got nccl, which moves bytes "
+          "between GPUs: take tcp, or parallel.device cuda"));
+  EXPECT_THAT(errors("cuda"), IsEmpty());
+  EXPECT_THAT(errors("auto"), IsEmpty());
+}
+
 TEST(JobSpecTest, BoundaryTensorsFitOneMessage) {
   // 250 x 1,024 x 1,024 x 4 bytes are 1,000 MiB.
   const std::string text = std::string(kGood) +

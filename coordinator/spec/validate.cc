@@ -39,6 +39,7 @@ class MutualRules {
     CheckTrain();
     CheckOptimizer();
     CheckParallel();
+    CheckNetwork();
     CheckSizes();
     CheckGradientCodec();
   }
@@ -129,6 +130,17 @@ class MutualRules {
         absl::StrCat("expected at most one stage per layer (model.layers: ",
                      spec_.model().layers(), "), got ",
                      spec_.parallel().stages()));
+  }
+
+  void CheckNetwork() {
+    if (!AreUsable({"network.transport", "parallel.device"})) return;
+    if (spec_.network().transport() != "nccl" ||
+        spec_.parallel().device() != "cpu") {
+      return;
+    }
+    Add("network.transport",
+        "expected tcp with parallel.device cpu, got nccl, which moves bytes "
+        "between GPUs: take tcp, or parallel.device cuda");
   }
 
   void CheckSizes() {

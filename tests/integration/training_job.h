@@ -98,6 +98,8 @@ class Job {
   /// Changes what one rank is told.
   std::function<void(int rank, v1::Assignment*)> adjust;
   bool use_tcp = false;
+  /// Of the workers, for network.transport: nccl.
+  MakeChannelUpgrade make_nccl;
   /// Every rank's messages to the coordinator, which is played here: it answers
   /// parts of checkpoints with their manifest.
   bool takes_checkpoints = false;
@@ -177,6 +179,7 @@ class Job {
       }
       return {std::move(stage)};
     };
+    options.make_nccl = make_nccl;
     int index = 0;
     if (decorate) {
       options.decorate = [&](std::unique_ptr<Channel> channel, int peer) {

@@ -17,9 +17,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
+#include "worker/engine/nccl_upgrade.h"
 #include "worker/stage/testing/elementwise_stage.h"
 #include "worker/transport/faulty/faulty_channel.h"
 #include "worker/transport/loopback/loopback_transport.h"
+#include "worker/transport/nccl/testing/fake_gpu.h"
 #include "worker/transport/recording/recording_channel.h"
 #include "worker/transport/tcp/tcp_transport.h"
 
@@ -28,6 +30,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class SplitTest : public ::testing::TestWithParam<std::tuple<int, int>> {};
 
@@ -170,6 +173,48 @@ TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
     EXPECT_EQ(recording->sent().checksum, tcp_frames[name]->sent().checksum)
         << name;
   }
+}
+
+TEST(TrainingTest, NcclCarriesTheSameBytesAsTcp) {
+  FakeGpu gpu;
+  const auto context = NcclContext::Create(gpu.nccl(), gpu.cuda(), 0).value();
+  std::vector<std::string> over_nccl = CompressedOverrides();
+  over_nccl.push_back("network.transport=nccl");
+  Job job(2, 2, over_nccl);
+  job.use_tcp = true;
+  job.make_nccl = [&] {
+    NcclChannelOptions options;
+    options.inline_bytes = 128;  // this model's tensors are small
+    return NcclUpgrade(context.get(), options);
+  };
+  Job plain(2, 2, CompressedOverrides());
+  plain.use_tcp = true;
+
+  const RunResult tcp = plain.Run();
+  const RunResult nccl = job.Run();
+
+  ExpectSame(tcp, nccl);
+  EXPECT_GT(gpu.counts().bytes_moved, 0);
+  EXPECT_TRUE(
+      context->disposal()->Await(Deadline::After(std::chrono::seconds(30))));
+  EXPECT_EQ(gpu.counts().num_alive, 0);
+  EXPECT_THAT(gpu.counts().misuses, IsEmpty());
+}
+
+TEST(TrainingTest, AWorkerWithoutNcclSaysSoAndWhatToDo) {
+  Job job(2, 1, {"network.transport=nccl"});
+  job.make_nccl = [] {
+    return absl::FailedPreconditionError("there is no libnccl.so.2");
+  };
+
+  const RunResult result = job.Run();
+
+  const v1::AssignmentDone& done = result.done.at(1);
+  EXPECT_EQ(done.error_code(),
+            static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(done.error_message(),
+            "this worker cannot use NCCL: there is no libnccl.so.2; or train "
+            "with network.transport: tcp");
 }
 
 TEST(TrainingTest, FaultsBelowTheFramesChangeNothing) {

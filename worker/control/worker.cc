@@ -368,6 +368,7 @@ class ServingWorker : public Worker {
     options.assignment = assignment;
     options.transport = options_.transport;
     options.make_stage = options_.make_stage;
+    options.make_nccl = options_.make_nccl;
     options.on_step = [this](const v1::StepReport& report) {
       v1::WorkerMessage message;
       *message.mutable_step() = report;

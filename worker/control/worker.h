@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "worker/control/session.h"
+#include "worker/engine/mesh.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/channel.h"
 
@@ -33,6 +34,8 @@ struct WorkerOptions {
   Transport* transport = nullptr;
   std::function<absl::StatusOr<std::unique_ptr<Stage>>(const v1::Assignment&)>
       make_stage;
+  /// Null: this worker refuses jobs with network.transport: nccl.
+  MakeChannelUpgrade make_nccl;
   std::function<void(int num_threads)> set_threads;
 };
 

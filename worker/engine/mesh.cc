@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
@@ -15,9 +18,11 @@ namespace deltapipe {
 namespace {
 
 struct Wanted {
-  int peer_rank;
-  const char* purpose;
-  std::unique_ptr<FrameChannel>* channel;
+  int peer_rank = 0;
+  const char* purpose = "";
+  bool is_bulk = false;
+  std::unique_ptr<FrameChannel>* channel = nullptr;
+  std::unique_ptr<Channel> raw;  // until it is framed
 };
 
 /// PERMISSION_DENIED if the other end has proven to be another worker than the
@@ -52,72 +57,128 @@ absl::StatusOr<std::unique_ptr<Channel>> AcceptFrom(
   }
 }
 
-}  // namespace
-
-absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
-                                   Transport* transport,
-                                   const ChannelDecorator& decorate,
-                                   const FrameChannelOptions& options,
-                                   const std::atomic<bool>& is_cancelled,
-                                   Deadline deadline) {
+/// Every channel of a worker's; its place in `mesh` is borrowed.
+std::vector<Wanted> ListWanted(const v1::Assignment& assignment, Mesh* mesh) {
   const int num_stages = assignment.plan().num_stages();
   const int num_replicas = assignment.plan().num_replicas();
   const int rank = assignment.rank();
   const int stage = rank / num_replicas;
   const int replica = rank % num_replicas;
-  Mesh mesh;
-  mesh.stage_scalars.resize(static_cast<size_t>(num_stages));
-  mesh.replica_scalars.resize(static_cast<size_t>(num_replicas));
-  mesh.gradients.resize(static_cast<size_t>(num_replicas));
+  mesh->stage_scalars.resize(static_cast<size_t>(num_stages));
+  mesh->replica_scalars.resize(static_cast<size_t>(num_replicas));
+  mesh->gradients.resize(static_cast<size_t>(num_replicas));
 
   std::vector<Wanted> wanted;
+  const auto want = [&](int peer, const char* purpose, bool is_bulk,
+                        std::unique_ptr<FrameChannel>* channel) {
+    wanted.push_back({peer, purpose, is_bulk, channel, nullptr});
+  };
   if (stage > 0) {
-    wanted.push_back({rank - num_replicas, "boundary", &mesh.previous_stage});
+    want(rank - num_replicas, "boundary", true, &mesh->previous_stage);
   }
   if (stage + 1 < num_stages) {
-    wanted.push_back({rank + num_replicas, "boundary", &mesh.next_stage});
+    want(rank + num_replicas, "boundary", true, &mesh->next_stage);
   }
   for (int other = 0; other < num_stages; ++other) {
     if (other == stage) continue;
-    wanted.push_back({other * num_replicas + replica, "stages",
-                      &mesh.stage_scalars[static_cast<size_t>(other)]});
+    want(other * num_replicas + replica, "stages", false,
+         &mesh->stage_scalars[static_cast<size_t>(other)]);
   }
   for (int other = 0; other < num_replicas; ++other) {
     if (other == replica) continue;
     const int peer = stage * num_replicas + other;
-    wanted.push_back(
-        {peer, "replicas", &mesh.replica_scalars[static_cast<size_t>(other)]});
-    wanted.push_back(
-        {peer, "gradients", &mesh.gradients[static_cast<size_t>(other)]});
+    want(peer, "replicas", false,
+         &mesh->replica_scalars[static_cast<size_t>(other)]);
+    want(peer, "gradients", true, &mesh->gradients[static_cast<size_t>(other)]);
   }
+  return wanted;
+}
+
+absl::StatusOr<std::unique_ptr<Channel>> OpenOne(
+    const v1::Assignment& assignment, Transport* transport, const Wanted& want,
+    const std::atomic<bool>& is_cancelled, Deadline deadline) {
+  const int rank = assignment.rank();
+  const v1::Peer& peer = assignment.peers(want.peer_rank);
+  const std::string name = absl::StrCat(
+      assignment.job_id(), "/g", assignment.generation(), "/", want.purpose,
+      "/", std::min(rank, want.peer_rank), "-", std::max(rank, want.peer_rank));
+  if (want.peer_rank < rank) {
+    return AcceptFrom(peer, transport, name, is_cancelled, deadline);
+  }
+  DP_ASSIGN_OR_RETURN(
+      auto channel,
+      transport->Connect(peer.data_address(), name, deadline, &is_cancelled));
+  DP_RETURN_IF_ERROR(CheckIdentity(*channel, peer));
+  return channel;
+}
+
+/// Each worker takes its channels in the order of (lower rank, higher rank,
+/// purpose): of all channels that are left, the first has both its ends at it,
+/// so that no two wait for each other.
+absl::Status UpgradeBulk(const v1::Assignment& assignment,
+                         const ChannelUpgrade& upgrade,
+                         const std::atomic<bool>& is_cancelled,
+                         Deadline deadline, std::vector<Wanted>* wanted) {
+  const int rank = assignment.rank();
+  const auto place = [rank](const Wanted* want) {
+    return std::make_tuple(std::min(rank, want->peer_rank),
+                           std::max(rank, want->peer_rank),
+                           std::string(want->purpose));
+  };
+  std::vector<Wanted*> bulk;
+  for (Wanted& want : *wanted) {
+    if (want.is_bulk) bulk.push_back(&want);
+  }
+  std::sort(bulk.begin(), bulk.end(), [&](const Wanted* a, const Wanted* b) {
+    return place(a) < place(b);
+  });
+  for (Wanted* want : bulk) {
+    auto upgraded = upgrade(std::move(want->raw), rank < want->peer_rank,
+                            deadline, &is_cancelled);
+    if (!upgraded.ok()) {
+      return Annotate(
+          upgraded.status(),
+          absl::StrCat("join ", want->purpose, " with ",
+                       PeerName(assignment.peers(want->peer_rank))));
+    }
+    want->raw = *std::move(upgraded);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
+                                   Transport* transport,
+                                   const MeshOptions& options,
+                                   const std::atomic<bool>& is_cancelled,
+                                   Deadline deadline) {
+  const int rank = assignment.rank();
+  Mesh mesh;
+  std::vector<Wanted> wanted = ListWanted(assignment, &mesh);
   // All connections are opened before any is awaited: the peer's transport
   // holds them until it asks, so the order of the ranks does not matter.
   std::stable_partition(wanted.begin(), wanted.end(),
                         [rank](const Wanted& w) { return w.peer_rank > rank; });
-  for (const Wanted& want : wanted) {
-    const v1::Peer& peer = assignment.peers(want.peer_rank);
-    const std::string name =
-        absl::StrCat(assignment.job_id(), "/g", assignment.generation(), "/",
-                     want.purpose, "/", std::min(rank, want.peer_rank), "-",
-                     std::max(rank, want.peer_rank));
-    absl::StatusOr<std::unique_ptr<Channel>> channel;
-    if (want.peer_rank > rank) {
-      channel = transport->Connect(peer.data_address(), name, deadline,
-                                   &is_cancelled);
-      const absl::Status checked =
-          channel.ok() ? CheckIdentity(**channel, peer) : absl::OkStatus();
-      if (!checked.ok()) channel = checked;
-    } else {
-      channel = AcceptFrom(peer, transport, name, is_cancelled, deadline);
-    }
+  for (Wanted& want : wanted) {
+    auto channel = OpenOne(assignment, transport, want, is_cancelled, deadline);
     if (!channel.ok()) {
-      return Annotate(channel.status(), absl::StrCat("connect ", want.purpose,
-                                                     " with ", PeerName(peer)));
+      return Annotate(channel.status(),
+                      absl::StrCat("connect ", want.purpose, " with ",
+                                   PeerName(assignment.peers(want.peer_rank))));
     }
-    std::unique_ptr<Channel> decorated = *std::move(channel);
-    if (decorate) decorated = decorate(std::move(decorated), want.peer_rank);
-    DP_ASSIGN_OR_RETURN(*want.channel,
-                        FrameChannel::Create(std::move(decorated), options));
+    want.raw = *std::move(channel);
+  }
+  if (options.upgrade) {
+    DP_RETURN_IF_ERROR(UpgradeBulk(assignment, options.upgrade, is_cancelled,
+                                   deadline, &wanted));
+  }
+  for (Wanted& want : wanted) {
+    if (options.decorate) {
+      want.raw = options.decorate(std::move(want.raw), want.peer_rank);
+    }
+    DP_ASSIGN_OR_RETURN(*want.channel, FrameChannel::Create(std::move(want.raw),
+                                                            options.frames));
   }
   return mesh;
 }

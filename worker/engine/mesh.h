@@ -3,7 +3,8 @@
 // its stage.
 //
 // Connect blocks until every peer is there, the deadline, or `is_cancelled`. Of
-// each pair the lower rank connects and the higher accepts.
+// each pair the lower rank connects and the higher accepts. What carries bulk,
+// boundaries and gradients, may then be moved onto another transport.
 #ifndef DELTAPIPE_WORKER_ENGINE_MESH_H_
 #define DELTAPIPE_WORKER_ENGINE_MESH_H_
 
@@ -27,6 +28,26 @@ namespace deltapipe {
 using ChannelDecorator = std::function<std::unique_ptr<Channel>(
     std::unique_ptr<Channel> channel, int peer_rank)>;
 
+/// Moves a channel's bulk onto another transport, together with the peer, which
+/// does the same; of the two one is the lower rank. Blocks.
+using ChannelUpgrade = std::function<absl::StatusOr<std::unique_ptr<Channel>>(
+    std::unique_ptr<Channel> channel, bool is_lower_rank, Deadline deadline,
+    const std::atomic<bool>* is_cancelled)>;
+
+/// FAILED_PRECONDITION or PERMISSION_DENIED, with the remedy, if this worker
+/// cannot or must not.
+using MakeChannelUpgrade = std::function<absl::StatusOr<ChannelUpgrade>()>;
+
+struct MeshOptions {
+  /// Of boundaries and gradients, in an order that all workers share; scalars
+  /// stay as they are. Null: none.
+  ChannelUpgrade upgrade;
+  /// Of every channel, above that: what is shaped is all that a link carries.
+  /// Null: none.
+  ChannelDecorator decorate;
+  FrameChannelOptions frames;
+};
+
 struct Mesh {
   std::unique_ptr<FrameChannel> previous_stage;  // null at the first stage
   std::unique_ptr<FrameChannel> next_stage;      // null at the last stage
@@ -37,8 +58,7 @@ struct Mesh {
 
   static absl::StatusOr<Mesh> Connect(const v1::Assignment& assignment,
                                       Transport* transport,
-                                      const ChannelDecorator& decorate,
-                                      const FrameChannelOptions& options,
+                                      const MeshOptions& options,
                                       const std::atomic<bool>& is_cancelled,
                                       Deadline deadline);
   /// Calls `visit` for every channel that is there.

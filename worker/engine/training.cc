@@ -46,6 +46,7 @@ Training::Training(TrainingOptions options)
 Training::~Training() { Cancel(absl::CancelledError("the job has ended")); }
 
 absl::Status Training::Prepare() {
+  DP_RETURN_IF_ERROR(MakeUpgrade());
   tuning_ = options_.assignment.tuning();
   decided_revision_ = tuning_.revision();
   BatchSourceOptions data;
@@ -78,13 +79,31 @@ absl::Status Training::Prepare() {
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
 }
 
+absl::Status Training::MakeUpgrade() {
+  if (spec_.network().transport() != "nccl") return absl::OkStatus();
+  absl::StatusOr<ChannelUpgrade> upgrade =
+      absl::FailedPreconditionError("it was built without");
+  if (options_.make_nccl) upgrade = options_.make_nccl();
+  if (upgrade.ok()) {
+    upgrade_ = *std::move(upgrade);
+    return absl::OkStatus();
+  }
+  // Whoever reports it says which worker this is.
+  return absl::Status(
+      upgrade.status().code(),
+      absl::StrCat("this worker cannot use NCCL: ", upgrade.status().message(),
+                   "; or train with network.transport: tcp"));
+}
+
 absl::Status Training::Connect() {
   const v1::Assignment& assignment = options_.assignment;
   const Nanos max_wait = FromSeconds(assignment.wait_seconds());
   // Peers read their data and build their models first.
   const Nanos max_start =
       std::max(max_wait, FromSeconds(assignment.start_seconds()));
-  FrameChannelOptions frames;
+  MeshOptions mesh;
+  mesh.upgrade = upgrade_;
+  FrameChannelOptions& frames = mesh.frames;
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
   // Room for a micro-batch's keyframes, in two versions of each sample.
@@ -105,15 +124,14 @@ absl::Status Training::Connect() {
   DP_RETURN_IF_ERROR(ApplyRates(tuning_));
   const ChannelDecorator emulate = ShapedLinks(emulated_, std::move(links));
   const ChannelDecorator& below = options_.decorate;
-  const ChannelDecorator decorate = [&](std::unique_ptr<Channel> channel,
-                                        int peer) {
+  mesh.decorate = [&](std::unique_ptr<Channel> channel, int peer) {
     if (below) channel = below(std::move(channel), peer);
     if (emulate) channel = emulate(std::move(channel), peer);
     return channel;
   };
   DP_ASSIGN_OR_RETURN(
-      mesh_, Mesh::Connect(assignment, options_.transport, decorate, frames,
-                           is_cancelled_, Deadline::After(max_start)));
+      mesh_, Mesh::Connect(assignment, options_.transport, mesh, is_cancelled_,
+                           Deadline::After(max_start)));
 
   BoundaryEndOptions boundary;
   boundary.elements_per_sample = stage_->boundary_elements();

@@ -46,6 +46,8 @@ struct TrainingOptions {
   std::function<absl::StatusOr<std::unique_ptr<Stage>>(
       const v1::Assignment& assignment)>
       make_stage;
+  /// Makes what network.transport: nccl asks for, where this worker can.
+  MakeChannelUpgrade make_nccl;
   /// Wraps channels below the emulated links; for tests.
   ChannelDecorator decorate;
   std::function<void(const v1::StepReport&)> on_step;
@@ -105,6 +107,7 @@ class Training {
  private:
   struct StepState;
 
+  absl::Status MakeUpgrade();
   absl::Status Connect();
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
@@ -179,6 +182,7 @@ class Training {
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<Optimizer> optimizer_;
   LearningRateOptions learning_rate_;
+  ChannelUpgrade upgrade_;  // null: none
   Mesh mesh_;
   std::unique_ptr<BoundaryEnd> previous_;  // to stage_index_ - 1
   std::unique_ptr<BoundaryEnd> next_;      // to stage_index_ + 1

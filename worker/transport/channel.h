@@ -4,8 +4,8 @@
 // A Channel is full-duplex; one thread may send while another receives. A
 // Transport is a rank's door: it listens on one address, connects to others',
 // and matches the two ends of a channel by name. Implementations: loopback (in
-// one process, the fake), tcp; decorators: shaped, faulty, recording. All pass
-// the same conformance kit.
+// one process, the fake), tcp; decorators: nccl, shaped, faulty, recording. All
+// pass the same conformance kit.
 //
 //   DP_ASSIGN_OR_RETURN(auto channel, transport->Connect(
 //       peer_address, "job-7/g1/activations/0-2", Deadline::After(10s)));
