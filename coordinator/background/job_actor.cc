@@ -418,6 +418,7 @@ void JobActor::StartTraining() {
     return;
   }
   SendToAll(StartMessage());
+  if (checkpoint_after_.has_value()) SendToAll(RequestCheckpointMessage());
 }
 
 v1::CoordinatorMessage JobActor::StartMessage() const {

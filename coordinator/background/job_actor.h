@@ -169,6 +169,7 @@ class JobActor {
   void OnLog(const Member& member, const v1::LogRecord& log);
   void On(const CheckpointRequested& request);
   void On(const TraceRequested& request);
+  v1::CoordinatorMessage RequestCheckpointMessage() const;
   void SendCommit(const v1::CommitCheckpoint& commit);
   void NoteFailedCheckpoint();
   void On(const Tick&);
@@ -256,6 +257,8 @@ class JobActor {
   std::unique_ptr<StepAggregator> aggregator_;
   std::unique_ptr<CheckpointBook> book_;
   std::vector<v1::CheckpointFolder> checkpoints_;  // while there is no book
+  /// Somebody was promised a checkpoint of more steps than this.
+  std::optional<int64_t> checkpoint_after_;
   std::vector<v1::CommittedRange> ledger_;
   int64_t train_samples_ = 0;  // as the workers have opened them
   // Of before a pause or the coordinator's restart, until there are workers.

@@ -80,6 +80,9 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   book_->Load(*progress, TuningJson());  // sent again as workers return
   checkpoints_ = book_->kept();
   LoadDecidedTuning(*progress);
+  if (progress->has_checkpoint_after()) {
+    checkpoint_after_ = progress->checkpoint_after();
+  }
   back_until_ = services_.clock->Now() + detection_budget_;
   phase_ = Phase::kRunning;
   const int64_t num_away =
@@ -123,6 +126,9 @@ void JobActor::On(const WorkerReturned& returned) {
       services_.roster->Send(member.info.id, message);
     }
     ResendTuning(member);
+    if (checkpoint_after_.has_value()) {
+      services_.roster->Send(member.info.id, RequestCheckpointMessage());
+    }
   }
   if (phase_ == Phase::kStopping) {
     SendStop(member, cancel_reason_, is_stop_at_once_, false);

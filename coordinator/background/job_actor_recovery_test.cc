@@ -470,6 +470,27 @@ TEST_F(CoordinatorRestartTest, ADecidedChangeIsCarriedThrough) {
   EXPECT_TRUE(answers_[0].ok()) << answers_[0].status();
 }
 
+TEST_F(CoordinatorRestartTest, ACheckpointThatWasPromisedIsAskedForAgain) {
+  StartTraining();
+  ReportStep(0);
+  absl::Status answer = absl::UnknownError("not answered");
+  actor_->Handle(CheckpointRequested{
+      [&](const absl::Status& status) { answer = status; }});
+  ASSERT_TRUE(answer.ok()) << answer;
+
+  Restart();
+  EXPECT_TRUE(Rejoin(1, generation_).keeps_assignment());
+  const auto asked = SentTo(1, v1::CoordinatorMessage::kRequestCheckpoint);
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].request_checkpoint().after_step(), 1);
+  for (int rank : {0, 2, 3}) Rejoin(rank, generation_);
+  WriteCheckpoint(2);
+
+  Restart();
+  EXPECT_TRUE(Rejoin(1, generation_).keeps_assignment());
+  EXPECT_THAT(SentTo(1, v1::CoordinatorMessage::kRequestCheckpoint), IsEmpty());
+}
+
 TEST_F(CoordinatorRestartTest, AChangeThatCannotBeStoredIsNotDecided) {
   StartTraining();
   Tune("int(4)");

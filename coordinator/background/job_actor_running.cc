@@ -207,6 +207,10 @@ void JobActor::OnStored(int rank, const v1::CheckpointStored& stored) {
   if (!complete.has_value()) return;
   checkpoints_ = book_->kept();
   job_.set_checkpoint_step(complete->folder.step());
+  if (checkpoint_after_.has_value() &&
+      complete->folder.step() > *checkpoint_after_) {
+    checkpoint_after_.reset();
+  }
   if (services_.metrics != nullptr) {
     services_.metrics->CheckpointCommitted(
         job_.id(), complete->folder.step(), complete->folder.bytes(),
@@ -235,11 +239,24 @@ void JobActor::On(const CheckpointRequested& request) {
                      ": a checkpoint can be asked for while it trains")));
     return;
   }
+  checkpoint_after_ = step_;
+  // Whoever is answered gets one, also from a successor.
+  const absl::Status stored = StoreProgress();
+  if (!stored.ok()) {
+    checkpoint_after_.reset();
+    request.reply(stored);
+    return;
+  }
+  SendToAll(RequestCheckpointMessage());
+  request.reply(absl::OkStatus());
+}
+
+v1::CoordinatorMessage JobActor::RequestCheckpointMessage() const {
   v1::CoordinatorMessage message;
   message.mutable_request_checkpoint()->set_job_id(job_.id());
   message.mutable_request_checkpoint()->set_generation(job_.generation());
-  SendToAll(message);
-  request.reply(absl::OkStatus());
+  message.mutable_request_checkpoint()->set_after_step(*checkpoint_after_);
+  return message;
 }
 
 void JobActor::On(const TraceRequested& request) {
@@ -349,6 +366,9 @@ v1::JobProgress JobActor::Progress() const {
     *progress.add_ledger() = range;
   *progress.mutable_tuning() = tuning_;
   SaveDecidedTuning(&progress);
+  if (checkpoint_after_.has_value()) {
+    progress.set_checkpoint_after(*checkpoint_after_);
+  }
   progress.set_train_samples(train_samples_);
   progress.set_wall_seconds(WallSeconds());
   progress.set_restarts_in_vain(restarts_in_vain_);

@@ -74,10 +74,10 @@ class LaunchTest : public testing::Test {
     const nlohmann::json described = Describe(job);
     return described.contains("step") ? described["step"].get<int64_t>() : 0;
   }
-  /// Asks again until the condition holds, 40 s at most.
+  /// Asks again until the condition holds, two minutes at most.
   template <typename Condition>
   bool Await(const Condition& condition) {
-    const auto end = std::chrono::steady_clock::now() + seconds(40);
+    const auto end = std::chrono::steady_clock::now() + seconds(120);
     while (std::chrono::steady_clock::now() < end) {
       if (condition()) return true;
     }

@@ -206,6 +206,7 @@ class ServingWorker : public Worker {
           stop_ = nullptr;
           is_started_ = false;
           current_generation_ = message.assignment().generation();
+          if (training_ != nullptr) training_->Cancel(Superseded());
           break;
         case v1::CoordinatorMessage::kStart:
           if (message.start().generation() == current_generation_) {
@@ -224,7 +225,8 @@ class ServingWorker : public Worker {
           break;
         case v1::CoordinatorMessage::kRequestCheckpoint:
           if (IsCurrent(message.request_checkpoint().generation())) {
-            training_->RequestCheckpoint();
+            training_->RequestCheckpoint(
+                message.request_checkpoint().after_step());
           }
           break;
         case v1::CoordinatorMessage::kDecideTuning:
@@ -243,6 +245,11 @@ class ServingWorker : public Worker {
       }
     }
     changed_.NotifyAll();
+  }
+
+  static absl::Status Superseded() {
+    return absl::CancelledError(
+        "the coordinator has begun another generation of its workers");
   }
 
   bool IsCurrent(uint64_t generation) DP_REQUIRES(mutex_) {
@@ -410,6 +417,9 @@ class ServingWorker : public Worker {
       MutexLock lock(&mutex_);
       training_ = &training;
       if (stop_ != nullptr) ApplyStop();
+      if (current_generation_ != assignment.generation()) {
+        training.Cancel(Superseded());
+      }
       if (is_ended_) training.Cancel(absl::CancelledError("the worker ends"));
     }
     v1::AssignmentDone done = Train(assignment, &training);
@@ -452,9 +462,14 @@ class ServingWorker : public Worker {
     bool starts = false;
     {
       MutexLock lock(&mutex_);
-      changed_.Wait(
-          lock, [&] { return is_started_ || is_ended_ || stop_ != nullptr; });
-      starts = is_started_ && !is_ended_;
+      // Flags are of the newest assignment, which may be the one after this.
+      const auto is_current = [&] {
+        return current_generation_ == assignment.generation();
+      };
+      changed_.Wait(lock, [&] {
+        return is_started_ || is_ended_ || stop_ != nullptr || !is_current();
+      });
+      starts = is_started_ && !is_ended_ && is_current();
     }
     if (starts) return training->Run();
     done.set_error_code(static_cast<int>(absl::StatusCode::kCancelled));

@@ -84,8 +84,11 @@ class Training {
   /// Writes a checkpoint after the next step that all workers agree on and ends
   /// there. Where it cannot be written, training goes on.
   void RequestPause() { is_pause_requested_ = true; }
-  /// Writes a checkpoint after the next step that all workers agree on.
-  void RequestCheckpoint() { is_checkpoint_requested_ = true; }
+  /// Writes a checkpoint after the next step that all workers agree on, unless
+  /// there has been one of more than `after_step` steps.
+  void RequestCheckpoint(int64_t after_step) {
+    checkpoint_wanted_after_ = after_step;
+  }
   /// The coordinator's word on a checkpoint whose parts it was sent.
   void CommitCheckpoint(const v1::CommitCheckpoint& commit);
   /// Whether this worker could run with these knobs; nothing changes yet.
@@ -201,7 +204,7 @@ class Training {
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};
   std::atomic<bool> is_pause_requested_{false};
-  std::atomic<bool> is_checkpoint_requested_{false};
+  std::atomic<int64_t> checkpoint_wanted_after_{-1};
   std::atomic<uint32_t> decided_revision_{0};
   std::atomic<int> num_traces_wanted_{0};
   std::atomic<bool> is_cancelled_{false};

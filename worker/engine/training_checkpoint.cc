@@ -87,7 +87,6 @@ Deadline Training::DiskDeadline(int64_t bytes) const {
 }
 
 absl::Status Training::WriteCheckpoint(int64_t done) {
-  is_checkpoint_requested_ = false;
   if (writer_ == nullptr) return absl::OkStatus();
   CheckpointPart part;
   part.begin = SteadyClock::now();

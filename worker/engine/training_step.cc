@@ -253,7 +253,9 @@ absl::Status Training::Reduce(StepState* state) {
   StepAgreement wishes;
   wishes.stops = is_stop_requested_;
   wishes.pauses = is_pause_requested_;
-  wishes.writes_checkpoint = is_checkpoint_requested_;
+  const int64_t wanted_after = checkpoint_wanted_after_;
+  wishes.writes_checkpoint =
+      wanted_after >= last_checkpoint_ && state->step + 1 > wanted_after;
   wishes.tuning_revision = decided_revision_;
   std::vector<double> figures = {own};
   const std::vector<double> wished = AsFigures(wishes);
