@@ -5,13 +5,13 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/deadline.h"
-#include "base/thread.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"
 #include "tests/integration/training_job.h"
 #include "worker/stage/testing/elementwise_stage.h"
@@ -21,6 +21,33 @@ namespace deltapipe {
 namespace {
 
 using ::testing::ElementsAre;
+
+/// Cuts off a worker that wants to join, as a coordinator does that is killed,
+/// and dismisses it the next time.
+class MortalCoordinator : public v1::ControlService::Service {
+ public:
+  grpc::Status Session(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*
+          stream) override {
+    v1::WorkerMessage message;
+    stream->Read(&message);
+    if (++num_sessions == 1) {
+      return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
+    }
+    v1::CoordinatorMessage answer;
+    answer.mutable_welcome()->set_worker_id("worker-1");
+    answer.mutable_welcome()->set_heartbeat_millis(50);
+    stream->Write(answer);
+    answer.mutable_goodbye()->set_reason("that is all");
+    stream->Write(answer);
+    while (stream->Read(&message)) {
+    }
+    return grpc::Status::OK;
+  }
+
+  std::atomic<int> num_sessions{0};
+};
 
 /// Gives a worker an assignment, and another once that is ready; never starts
 /// one. Says goodbye when the second is ready.
@@ -108,6 +135,30 @@ TEST(WorkerTest, ANewAssignmentEndsOneThatWaitsForItsStart) {
 
   EXPECT_TRUE(end.ok()) << end.status();
   EXPECT_THAT(service.events, ElementsAre("ready 1", "done 1", "ready 2"));
+}
+
+TEST(WorkerTest, ThatIsCutOffWhileItJoinsTriesAgain) {
+  auto transport = CreateTcpTransport("127.0.0.1:0");
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  MortalCoordinator service;
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+
+  WorkerOptions options;
+  options.coordinator = absl::StrCat("127.0.0.1:", port);
+  options.hello.set_version("1");
+  options.transport = transport->get();
+  const absl::StatusOr<WorkerEnd> end = Worker::Create(options)->Serve();
+  server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  server->Wait();
+
+  EXPECT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(service.num_sessions, 2);
 }
 
 }  // namespace

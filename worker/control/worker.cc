@@ -20,6 +20,7 @@ namespace {
 
 constexpr Nanos kFirstRetry = std::chrono::milliseconds(100);
 constexpr Nanos kLongestRetry = std::chrono::seconds(2);
+constexpr std::chrono::seconds kFirstTimeout(20);
 constexpr std::chrono::seconds kReconnectTimeout(5);
 
 class ServingWorker : public Worker {
@@ -27,7 +28,7 @@ class ServingWorker : public Worker {
   explicit ServingWorker(const WorkerOptions& options) : options_(options) {}
 
   absl::StatusOr<WorkerEnd> Serve() override {
-    const absl::Status connected = Connect(std::chrono::seconds(20));
+    const absl::Status connected = ConnectFirst();
     if (!connected.ok()) return connected;
     SetLogSink([this](LogLevel level, const std::string& text) {
       ForwardLog(level, text);
@@ -69,6 +70,22 @@ class ServingWorker : public Worker {
 
  private:
   // Lock order: mutex_ is never held together with send_mutex_.
+
+  /// A coordinator that is just being started again cuts connections off: they
+  /// are tried again, as one is that nobody listens for.
+  absl::Status ConnectFirst() {
+    const Deadline deadline = Deadline::After(kFirstTimeout);
+    Nanos pause = kFirstRetry;
+    while (true) {
+      const absl::Status status = Connect(deadline.remaining());
+      if (!absl::IsUnavailable(status) || deadline.remaining() <= pause ||
+          !Clock::Real()->SleepUntil(Clock::Real()->Now() + pause,
+                                     &retry_cancel_)) {
+        return status;
+      }
+      pause = std::min(2 * pause, kLongestRetry);
+    }
+  }
 
   /// Opens a stream, tells what was not acknowledged, and takes the
   /// coordinator's word on what is held.
