@@ -107,17 +107,16 @@ void JobActor::On(const CancelRequested& cancel) {
       return;
     }
   }
-  cancel.reply(absl::OkStatus());
   switch (phase_) {
     case Phase::kWaiting:
       services_.roster->StopWaiting(job_.id());
       Finish(v1::JOB_STATE_CANCELLED, reason);
-      return;
+      break;
     case Phase::kProfiling:
     case Phase::kStarting:
     case Phase::kGoingBack:
       Finish(v1::JOB_STATE_CANCELLED, reason);
-      return;
+      break;
     case Phase::kPausing:
     case Phase::kRunning:
       phase_ = Phase::kStopping;
@@ -126,12 +125,14 @@ void JobActor::On(const CancelRequested& cancel) {
                   absl::StrCat(reason, "; workers end at their next step"));
       StopMembers(reason, /*is_at_once=*/false);
       patience_end_ = services_.clock->Now() + StopPatience();
-      return;
+      break;
     case Phase::kStopping:
     case Phase::kDraining:
     case Phase::kDone:
-      return;
+      break;
   }
+  // Only now: whoever is answered looks at the job.
+  cancel.reply(absl::OkStatus());
 }
 
 void JobActor::Fail(const std::string& reason) {

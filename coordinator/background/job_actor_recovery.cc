@@ -322,30 +322,31 @@ void JobActor::On(const PauseRequested& pause) {
     pause.reply(stored);
     return;
   }
-  pause.reply(absl::OkStatus());
   pause_reason_ = reason;
   switch (phase_) {
     case Phase::kWaiting:
       services_.roster->StopWaiting(job_.id());
       Finish(v1::JOB_STATE_PAUSED, reason);
-      return;
+      break;
     case Phase::kProfiling:
     case Phase::kStarting:
       Finish(v1::JOB_STATE_PAUSED, reason);
-      return;
+      break;
     case Phase::kPausing:  // for a worker that leaves: now for good
     case Phase::kGoingBack:
       starts_again_ = false;
-      return;
+      break;
     case Phase::kRunning:
       starts_again_ = false;
       BeginPause(reason);
-      return;
+      break;
     case Phase::kStopping:
     case Phase::kDraining:
     case Phase::kDone:
-      return;
+      break;
   }
+  // Only now: whoever is answered looks at the job.
+  pause.reply(absl::OkStatus());
 }
 
 void JobActor::BeginPause(const std::string& reason) {
