@@ -100,6 +100,24 @@ class HastyCoordinator : public v1::ControlService::Service {
   const v1::Assignment assignment_;
 };
 
+/// Runs a worker against `service` until both have ended.
+absl::StatusOr<WorkerEnd> ServeFor(v1::ControlService::Service* service,
+                                   WorkerOptions options) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) return absl::UnavailableError("no server");
+  options.coordinator = absl::StrCat("127.0.0.1:", port);
+  options.hello.set_version("1");
+  const absl::StatusOr<WorkerEnd> end = Worker::Create(options)->Serve();
+  server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  server->Wait();
+  return end;
+}
+
 TEST(WorkerTest, ANewAssignmentEndsOneThatWaitsForItsStart) {
   auto transport = CreateTcpTransport("127.0.0.1:0");
   ASSERT_TRUE(transport.ok()) << transport.status();
@@ -109,17 +127,7 @@ TEST(WorkerTest, ANewAssignmentEndsOneThatWaitsForItsStart) {
   peer->set_data_address((*transport)->address());
   job.assignment().set_threads(1);
   HastyCoordinator service(job.assignment());
-  int port = 0;
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                           &port);
-  builder.RegisterService(&service);
-  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  ASSERT_NE(server, nullptr);
-
   WorkerOptions options;
-  options.coordinator = absl::StrCat("127.0.0.1:", port);
-  options.hello.set_version("1");
   options.run_folder = ::testing::TempDir();
   options.transport = transport->get();
   options.set_threads = [](int) {};
@@ -129,9 +137,7 @@ TEST(WorkerTest, ANewAssignmentEndsOneThatWaitsForItsStart) {
     return {std::make_unique<ElementwiseStage>(
         assignment.spec(), plan.first_layer(), plan.end_layer())};
   };
-  const absl::StatusOr<WorkerEnd> end = Worker::Create(options)->Serve();
-  server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
-  server->Wait();
+  const absl::StatusOr<WorkerEnd> end = ServeFor(&service, options);
 
   EXPECT_TRUE(end.ok()) << end.status();
   EXPECT_THAT(service.events, ElementsAre("ready 1", "done 1", "ready 2"));
@@ -141,21 +147,9 @@ TEST(WorkerTest, ThatIsCutOffWhileItJoinsTriesAgain) {
   auto transport = CreateTcpTransport("127.0.0.1:0");
   ASSERT_TRUE(transport.ok()) << transport.status();
   MortalCoordinator service;
-  int port = 0;
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
-                           &port);
-  builder.RegisterService(&service);
-  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  ASSERT_NE(server, nullptr);
-
   WorkerOptions options;
-  options.coordinator = absl::StrCat("127.0.0.1:", port);
-  options.hello.set_version("1");
   options.transport = transport->get();
-  const absl::StatusOr<WorkerEnd> end = Worker::Create(options)->Serve();
-  server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
-  server->Wait();
+  const absl::StatusOr<WorkerEnd> end = ServeFor(&service, options);
 
   EXPECT_TRUE(end.ok()) << end.status();
   EXPECT_EQ(service.num_sessions, 2);
