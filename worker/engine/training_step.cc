@@ -243,7 +243,8 @@ absl::Status Training::Reduce(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
   const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
-  const SyncRequest request = optimizer_->Prepare(state->step, gradients);
+  const SyncRequest request = optimizer_->Prepare(
+      state->step, LearningRateAt(state->step), stage_->weights(), gradients);
   state->is_compressed = request.format == SyncFormat::kCompressed;
   const double own = SquaredNorm(stage_->parameters(), gradients);
   DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));

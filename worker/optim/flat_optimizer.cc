@@ -9,9 +9,12 @@ namespace deltapipe {
 
 template <typename Real>
 typename FlatOptimizer<Real>::Request FlatOptimizer<Real>::Prepare(
-    int64_t step, absl::Span<Real> gradient) {
+    int64_t step, double learning_rate, absl::Span<const Real> weights,
+    absl::Span<Real> gradient) {
   gradient_ = gradient;
-  return {gradient, SyncFormat::kPlain};
+  Request request;
+  request.values = gradient;
+  return request;
 }
 
 template <typename Real>

@@ -32,16 +32,24 @@ class FlatOptimizer {
   struct Request {
     absl::Span<Real> values;
     SyncFormat format = SyncFormat::kPlain;
+    bool resets_residuals = false;
+    absl::Span<const ElementRange> excluded;
   };
   using State = std::map<std::string, std::vector<Real>>;
 
   virtual ~FlatOptimizer() = default;
 
-  virtual Request Prepare(int64_t step, absl::Span<Real> gradient);
+  virtual Request Prepare(int64_t step, double learning_rate,
+                          absl::Span<const Real> weights,
+                          absl::Span<Real> gradient);
+  virtual void Wake(absl::Span<const uint8_t> is_woken) {}
   virtual double MeanGradientSquaredNorm();
   virtual void Apply(int64_t step, double learning_rate, double clip_factor,
                      absl::Span<Real> weights) = 0;
   virtual void Skip() {}
+  virtual bool AreReplicasEqual() const { return true; }
+  virtual void SetCompressing(bool on) {}
+  virtual CompressionEvidence Evidence() const { return {}; }
 
   State ExportState() const;
   /// Takes exactly what ExportState gave. INVALID_ARGUMENT names what is

@@ -69,7 +69,8 @@ void OneBitLamb<Real>::Freeze() {
 
 template <typename Real>
 typename OneBitLamb<Real>::Request OneBitLamb<Real>::Prepare(
-    int64_t step, absl::Span<Real> gradient) {
+    int64_t step, double learning_rate, absl::Span<const Real> weights,
+    absl::Span<Real> gradient) {
   this->gradient_ = gradient;
   froze_in_this_step_ = false;
   if (!is_frozen()) {

@@ -38,7 +38,9 @@ class OneBitLamb : public FlatOptimizer<Real> {
   using Request = typename FlatOptimizer<Real>::Request;
 
   OneBitLamb(const OptimizerOptions& options, const ParameterLayout& layout);
-  Request Prepare(int64_t step, absl::Span<Real> gradient) override;
+  Request Prepare(int64_t step, double learning_rate,
+                  absl::Span<const Real> weights,
+                  absl::Span<Real> gradient) override;
   double MeanGradientSquaredNorm() override;
   void Apply(int64_t step, double learning_rate, double clip_factor,
              absl::Span<Real> weights) override;

@@ -263,7 +263,7 @@ class OneBitLambTest : public ::testing::Test {
   void Run(OneBitLamb<float>* optimizer, int64_t from, int64_t to) {
     for (int64_t step = from; step < to; ++step) {
       gradient_ = problem_.Gradient(0, step, weights_);
-      optimizer->Prepare(step, absl::MakeSpan(gradient_));
+      optimizer->Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
       optimizer->Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
     }
   }
@@ -279,7 +279,8 @@ TEST_F(OneBitLambTest, WithoutClippingTheMomentumIsTheSynchronisedOne) {
   OneBitLamb<float> optimizer(options_, layout_);
   Run(&optimizer, 0, 5);
   gradient_ = problem_.Gradient(0, 5, weights_);
-  const auto request = optimizer.Prepare(5, absl::MakeSpan(gradient_));
+  const auto request =
+      optimizer.Prepare(5, kRate, weights_, absl::MakeSpan(gradient_));
   for (float& value : request.values) value = value > 0 ? 0.7f : -0.7f;
   const std::vector<float> sigma = optimizer.ExportState()["sigma"];
 
@@ -307,7 +308,8 @@ TEST_F(OneBitLambTest, FirstCompressedStepIsTheOneOfTheOptions) {
 
   for (int64_t step = 0; step < 5; ++step) {
     gradient_ = problem_.Gradient(0, step, weights_);
-    const auto request = optimizer.Prepare(step, absl::MakeSpan(gradient_));
+    const auto request =
+        optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
     EXPECT_EQ(request.format,
               step < 3 ? SyncFormat::kPlain : SyncFormat::kCompressed);
     optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
@@ -320,7 +322,7 @@ TEST_F(OneBitLambTest, SkippedFreezeIsUndone) {
   const auto before = optimizer.ExportState();
 
   gradient_ = problem_.Gradient(0, 3, weights_);
-  optimizer.Prepare(3, absl::MakeSpan(gradient_));
+  optimizer.Prepare(3, kRate, weights_, absl::MakeSpan(gradient_));
   optimizer.Skip();
 
   EXPECT_EQ(optimizer.ExportState(), before);
@@ -332,7 +334,7 @@ TEST_F(OneBitLambTest, AllZeroMomentumAtTheFreezeHasSigmaOne) {
   for (int64_t step = 0; step < 6; ++step) {
     gradient_ = problem_.Gradient(0, step, weights_);
     std::fill(gradient_.begin() + 40, gradient_.end(), 0.0f);
-    optimizer.Prepare(step, absl::MakeSpan(gradient_));
+    optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
     optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
   }
 
@@ -348,7 +350,7 @@ TEST_F(OneBitLambTest, VanishingMomentumAtTheFreezeHasSigmaOne) {
   for (int64_t step = 0; step < 5; ++step) {
     gradient_ = problem_.Gradient(0, step, weights_);
     std::fill(gradient_.begin() + 40, gradient_.end(), 1e-43f);
-    optimizer.Prepare(step, absl::MakeSpan(gradient_));
+    optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
     optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
   }
 
@@ -361,7 +363,7 @@ TEST_F(OneBitLambTest, SigmaEqualisesTheMomentaOfTensors) {
   Run(&optimizer, 0, 3);
   std::vector<float> momentum = optimizer.ExportState()["momentum"];
   gradient_ = problem_.Gradient(0, 3, weights_);
-  optimizer.Prepare(3, absl::MakeSpan(gradient_));
+  optimizer.Prepare(3, kRate, weights_, absl::MakeSpan(gradient_));
   const std::vector<float> sigma = optimizer.ExportState()["sigma"];
 
   double rms[2] = {};

@@ -132,16 +132,42 @@ class CheckedOptimizer : public Optimizer {
   CheckedOptimizer(std::unique_ptr<FlatOptimizer<float>> flat, std::string kind)
       : flat_(std::move(flat)), kind_(std::move(kind)) {}
 
-  SyncRequest Prepare(int64_t step, absl::Span<float> gradient) override {
-    if (static_cast<int64_t>(gradient.size()) != flat_->layout().num_elements) {
+  SyncRequest Prepare(int64_t step, double learning_rate,
+                      absl::Span<const float> weights,
+                      absl::Span<float> gradient) override {
+    const size_t expected = static_cast<size_t>(flat_->layout().num_elements);
+    if (gradient.size() != expected || weights.size() != expected) {
+      prepared_ = absl::InvalidArgumentError(
+          absl::StrCat(kind_, ": step ", step, ": gradient has ",
+                       gradient.size(), " elements, the weights have ",
+                       weights.size(), ", expected ", expected));
+      return {};
+    }
+    if (!std::isfinite(learning_rate)) {
       prepared_ = absl::InvalidArgumentError(absl::StrCat(
-          kind_, ": step ", step, ": gradient has ", gradient.size(),
-          " elements, expected ", flat_->layout().num_elements));
+          kind_, ": step ", step, ": expected a finite learning rate, got ",
+          learning_rate));
       return {};
     }
     prepared_ = absl::OkStatus();
-    const auto request = flat_->Prepare(step, gradient);
-    return {request.values, request.format};
+    prepared_rate_ = learning_rate;
+    const auto request = flat_->Prepare(step, learning_rate, weights, gradient);
+    num_excluded_ = request.excluded.size();
+    return {request.values, request.format, request.resets_residuals,
+            request.excluded};
+  }
+
+  void Wake(absl::Span<const uint8_t> is_woken) override {
+    if (!prepared_.ok()) return;
+    if (is_woken.size() != num_excluded_) {
+      flat_->Skip();
+      prepared_ = absl::InvalidArgumentError(
+          absl::StrCat(kind_, ": Wake got ", is_woken.size(),
+                       " flags, expected one for each of the ", num_excluded_,
+                       " excluded rows"));
+      return;
+    }
+    flat_->Wake(is_woken);
   }
 
   double MeanGradientSquaredNorm() override {
@@ -156,13 +182,12 @@ class CheckedOptimizer : public Optimizer {
           absl::StrCat(kind_, ": step ", step, ": ", weights.size(),
                        " weights, expected ", flat_->layout().num_elements));
     }
-    if (!std::isfinite(learning_rate) || !std::isfinite(clip_factor) ||
+    if (learning_rate != prepared_rate_ || !std::isfinite(clip_factor) ||
         clip_factor < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(kind_, ": step ", step,
-                       ": expected finite learning rate and clip "
-                       "factor, got ",
-                       learning_rate, " and ", clip_factor));
+      return absl::InvalidArgumentError(absl::StrCat(
+          kind_, ": step ", step, ": expected the learning rate of Prepare, ",
+          prepared_rate_, ", and a finite clip factor, got ", learning_rate,
+          " and ", clip_factor));
     }
     flat_->Apply(step, learning_rate, clip_factor, weights);
     prepared_ = NotPrepared();
@@ -173,6 +198,12 @@ class CheckedOptimizer : public Optimizer {
     if (prepared_.ok()) flat_->Skip();
     prepared_ = NotPrepared();
   }
+
+  bool AreReplicasEqual() const override { return flat_->AreReplicasEqual(); }
+
+  void SetCompressing(bool on) override { flat_->SetCompressing(on); }
+
+  CompressionEvidence Evidence() const override { return flat_->Evidence(); }
 
   std::map<std::string, std::vector<float>> ExportState() const override {
     return flat_->ExportState();
@@ -198,6 +229,8 @@ class CheckedOptimizer : public Optimizer {
   const std::unique_ptr<FlatOptimizer<float>> flat_;
   const std::string kind_;
   absl::Status prepared_ = NotPrepared();
+  double prepared_rate_ = 0;
+  size_t num_excluded_ = 0;
 };
 
 }  // namespace

@@ -1,9 +1,12 @@
-// Optimizer: one step of SGD, AdamW, LAMB or 1-bit LAMB on flat fp32 buffers.
+// Optimizer: one step of SGD, Adam, AdamW, LAMB, 1-bit Adam, 1-bit LAMB or 0/1
+// Adam on flat fp32 buffers.
 //
 // The engine calls, once a step and from one thread:
 //
-//   SyncRequest request = optimizer->Prepare(step, local_gradient);
+//   SyncRequest request =
+//       optimizer->Prepare(step, rate, weights, local_gradient);
 //   ... GradientSync replaces request.values by their mean over replicas ...
+//   optimizer->Wake(is_woken);            // if rows were excluded
 //   double squared = optimizer->MeanGradientSquaredNorm();  // of this stage
 //   ... sums over the stages give the global norm, hence clip_factor ...
 //   DP_RETURN_IF_ERROR(optimizer->Apply(step, rate, clip_factor, weights));
@@ -12,7 +15,8 @@
 // The norm is that of the mean gradient, also in the compressed phase, where
 // the gradient is reconstructed from the synchronised momentum; replicas
 // therefore clip by the same factor. Every operation is deterministic, with a
-// fixed order of summation, so that replicas stay bitwise equal.
+// fixed order of summation, so that replicas stay bitwise equal. Only 0/1 Adam
+// lets them part for a few steps (AreReplicasEqual).
 #ifndef DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 #define DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 
@@ -25,18 +29,25 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/optim/compression_evidence.h"
 #include "worker/optim/parameter_layout.h"
 
 namespace deltapipe {
 
+/// For compress_after_step: compression begins when SetCompressing says so.
+inline constexpr int64_t kCompressByDecision = -1;
+
 struct OptimizerOptions {
-  std::string kind = "adamw";  // sgd | adamw | lamb | onebit_lamb
-  double momentum = 0.9;       // sgd
+  /// sgd | adam | adamw | lamb | onebit_adam | onebit_lamb | zero_one_adam
+  std::string kind = "adamw";
+  double momentum = 0.9;  // sgd
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.0;
-  /// onebit_lamb: the number of steps before compression begins.
+  /// onebit_adam, onebit_lamb: the number of full-precision steps before
+  /// compression begins; zero_one_adam: the number of steps in which the
+  /// variance is still updated. Or kCompressByDecision.
   int64_t compress_after_step = 0;
   /// LAMB's trust ratio ||w||/||u|| is kept in this range.
   double max_coefficient = 10.0;
@@ -47,15 +58,39 @@ struct OptimizerOptions {
   double factor_max = 4.0;
   double factor_min = 0.5;
   double factor_threshold = 0.1;
+  /// 0/1 Adam (arXiv 2202.06009): the interval between updates of the variance
+  /// doubles after every variance_update_scaler of them; then the interval
+  /// between synchronisations doubles after every local_step_scaler steps, up
+  /// to local_step_clipper.
+  int64_t variance_update_scaler = 16;
+  int64_t local_step_scaler = 32678;  // the reference's default, so spelled
+  int64_t local_step_clipper = 16;
 };
 
-enum class SyncFormat { kPlain, kCompressed };
+enum class SyncFormat {
+  kNone,  // nothing travels in this step
+  kPlain,
+  kCompressed,
+};
+
+/// Elements [begin, end) of a flat vector.
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
 
 struct SyncRequest {
   /// Overwritten by its mean over the replicas. Lives in the optimizer or in
-  /// the caller's gradient buffer until Apply or Skip.
+  /// the caller's gradient buffer until Apply or Skip. Empty for kNone.
   absl::Span<float> values;
   SyncFormat format = SyncFormat::kPlain;
+  /// What error feedback owes was measured on another quantity than this: it is
+  /// dropped before the transaction.
+  bool resets_residuals = false;
+  /// Rows that never had a gradient, sorted and disjoint, equal on all ranks:
+  /// they are not synchronised, come back zero and leave no residual. Lives in
+  /// the optimizer until Apply or Skip.
+  absl::Span<const ElementRange> excluded;
 };
 
 class Optimizer {
@@ -66,15 +101,25 @@ class Optimizer {
   static absl::StatusOr<std::unique_ptr<Optimizer>> Create(
       const OptimizerOptions& options, const ParameterLayout& layout);
 
-  /// Takes this replica's gradient (of its mean loss), which must live until
-  /// Apply or Skip, and names what to synchronise. `step` counts from 0 and
-  /// grows by one with every Prepare, also after a Skip.
-  virtual SyncRequest Prepare(int64_t step, absl::Span<float> gradient) = 0;
+  /// Takes this replica's gradient (of its mean loss, weighted by the work that
+  /// it did), which must live until Apply or Skip, and names what to
+  /// synchronise. `step` counts from 0 and grows by one with every Prepare,
+  /// also after a Skip. Learning rate and weights are those of the Apply that
+  /// follows: what 0/1 Adam sends depends on them.
+  virtual SyncRequest Prepare(int64_t step, double learning_rate,
+                              absl::Span<const float> weights,
+                              absl::Span<float> gradient) = 0;
+
+  /// Between the synchronisation and Apply: one flag for each of
+  /// request.excluded, whether some rank had a value other than zero there.
+  /// Such rows take part from the next step on.
+  virtual void Wake(absl::Span<const uint8_t> is_woken) = 0;
 
   /// After synchronisation: the squared L2 norm of the mean gradient over this
   /// stage, summed in double precision, segment by segment. After a compressed
   /// synchronisation that gradient is reconstructed from the momentum and
-  /// carries the compressor's noise.
+  /// carries the compressor's noise. After a request of kNone it is the local
+  /// gradient's, and differs between replicas.
   virtual double MeanGradientSquaredNorm() = 0;
 
   /// Updates the weights with the mean gradient times `clip_factor`.
@@ -83,6 +128,21 @@ class Optimizer {
 
   /// Forgets the prepared step: state and weights are as before Prepare.
   virtual void Skip() = 0;
+
+  /// Whether replicas that did the same steps hold equal weights now: false
+  /// between two synchronisation points of 0/1 Adam, where hashes, evaluations,
+  /// checkpoints and resizing must wait.
+  virtual bool AreReplicasEqual() const = 0;
+
+  /// Compression by decision, from the next Prepare on; compress_after_step no
+  /// longer counts. Off: the frozen variance is replaced by the fresh one where
+  /// there is one, and full-precision steps go on. Between steps only, alike on
+  /// all ranks; 0/1 Adam obeys at its next synchronisation point. Optimizers
+  /// without compression ignore it.
+  virtual void SetCompressing(bool on) = 0;
+
+  /// For that decision (CompressionSwitch); of this stage, as of the last step.
+  virtual CompressionEvidence Evidence() const = 0;
 
   /// State for checkpoints, by name ("momentum", "variance", ...).
   virtual std::map<std::string, std::vector<float>> ExportState() const = 0;

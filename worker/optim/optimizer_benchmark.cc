@@ -27,12 +27,12 @@ void BM_Step(benchmark::State& state, const std::string& kind,
   std::vector<float> weights(problem.start().begin(), problem.start().end());
   std::vector<float> gradient = problem.Gradient(0, 0, weights);
   for (int64_t step = 0; step < first_step; ++step) {
-    optimizer->Prepare(step, absl::MakeSpan(gradient));
+    optimizer->Prepare(step, 1e-4, weights, absl::MakeSpan(gradient));
     optimizer->Apply(step, 1e-4, 1.0, absl::MakeSpan(weights)).IgnoreError();
   }
   // Every step is the same step to the optimizer.
   for (auto _ : state) {
-    optimizer->Prepare(first_step, absl::MakeSpan(gradient));
+    optimizer->Prepare(first_step, 1e-4, weights, absl::MakeSpan(gradient));
     benchmark::DoNotOptimize(optimizer->MeanGradientSquaredNorm());
     const absl::Status status =
         optimizer->Apply(first_step, 1e-4, 1.0, absl::MakeSpan(weights));

@@ -117,7 +117,7 @@ double LargestDifference(FlatOptimizer<Real>* optimizer,
       for (double& value : g) value *= clip;
       rule(options, step + 1, lr, g, &tensors[l]);
     }
-    optimizer->Prepare(step, absl::MakeSpan(gradient));
+    optimizer->Prepare(step, lr, weights, absl::MakeSpan(gradient));
     optimizer->Apply(step, lr, clip, absl::MakeSpan(weights));
     for (size_t l = 0; l < tensors.size(); ++l) {
       for (size_t i = 0; i < tensors[l].w.size(); ++i) {
@@ -169,7 +169,7 @@ TEST(OptimizerTest, LambKeepsItsCoefficientInRange) {
     auto optimizer = *Optimizer::Create(options, layout);
     std::vector<float> weights(4, weight);
     std::vector<float> gradient(4, 1.0f);
-    optimizer->Prepare(0, absl::MakeSpan(gradient));
+    optimizer->Prepare(0, 1.0, weights, absl::MakeSpan(gradient));
     ASSERT_TRUE(optimizer->Apply(0, 1.0, 1.0, absl::MakeSpan(weights)).ok());
     const float u = 0.1f / std::sqrt(0.001f);
     EXPECT_NEAR(weights[0], weight - coefficient * u, 1e-5) << weight;
@@ -184,7 +184,7 @@ TEST(OptimizerTest, AdamWMovesByTheRateAtFirst) {
   std::vector<float> gradient(16, 1000.0f);
   gradient[3] = -1e-3f;
 
-  optimizer->Prepare(0, absl::MakeSpan(gradient));
+  optimizer->Prepare(0, 0.1, weights, absl::MakeSpan(gradient));
   ASSERT_TRUE(optimizer->Apply(0, 0.1, 1.0, absl::MakeSpan(weights)).ok());
 
   EXPECT_NEAR(weights[0], 2.0 - 0.1 * (1.0 + 0.02), 1e-6);
@@ -207,7 +207,7 @@ class EveryOptimizerTest : public ::testing::TestWithParam<std::string> {
   void Step(Optimizer* optimizer, int64_t step, std::vector<float>* weights) {
     std::vector<float> gradient = problem_.Gradient(0, step, *weights);
     const SyncRequest request =
-        optimizer->Prepare(step, absl::MakeSpan(gradient));
+        optimizer->Prepare(step, 1e-3, *weights, absl::MakeSpan(gradient));
     ASSERT_EQ(request.values.size(), weights->size());
     // Something that a synchronisation might return.
     for (float& value : request.values) value *= 0.75f;
@@ -233,7 +233,7 @@ TEST_P(EveryOptimizerTest, SkipLeavesNoTrace) {
     std::vector<float> bad(weights.size(),
                            std::numeric_limits<float>::quiet_NaN());
     const SyncRequest request =
-        optimizer->Prepare(skipped, absl::MakeSpan(bad));
+        optimizer->Prepare(skipped, 1e-3, weights, absl::MakeSpan(bad));
     for (float& value : request.values) value = 1e30f;
     optimizer->MeanGradientSquaredNorm();
     optimizer->Skip();
@@ -285,7 +285,7 @@ TEST_P(EveryOptimizerTest, NormIsThatOfTheGradient) {
     double expected = 0;
     for (const float value : gradient) expected += double{value} * value;
 
-    optimizer->Prepare(step, absl::MakeSpan(gradient));
+    optimizer->Prepare(step, 1e-3, weights_, absl::MakeSpan(gradient));
     const double squared = optimizer->MeanGradientSquaredNorm();
 
     EXPECT_NEAR(squared, expected, (step < 3 ? 1e-13 : 1e-5) * expected);
@@ -301,10 +301,10 @@ TEST_P(EveryOptimizerTest, ClipFactorZeroAppliesAZeroGradient) {
   std::vector<float> gradient(weights_.size(), 3.0f);
   std::vector<float> zeros(weights_.size(), 0.0f);
 
-  clipped->Prepare(0, absl::MakeSpan(gradient));
+  clipped->Prepare(0, 1e-3, clipped_weights, absl::MakeSpan(gradient));
   ASSERT_TRUE(
       clipped->Apply(0, 1e-3, 0.0, absl::MakeSpan(clipped_weights)).ok());
-  zero->Prepare(0, absl::MakeSpan(zeros));
+  zero->Prepare(0, 1e-3, weights_, absl::MakeSpan(zeros));
   ASSERT_TRUE(zero->Apply(0, 1e-3, 1.0, absl::MakeSpan(weights_)).ok());
 
   EXPECT_EQ(clipped_weights, weights_);
@@ -336,13 +336,14 @@ TEST_P(EveryOptimizerTest, RefusesCallsOutOfOrderAndOfAnotherSize) {
 
   EXPECT_EQ(optimizer->Apply(0, 0.1, 1, absl::MakeSpan(weights_)).code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(optimizer->Prepare(0, absl::MakeSpan(small)).values.empty());
+  EXPECT_TRUE(optimizer->Prepare(0, 0.1, weights_, absl::MakeSpan(small))
+                  .values.empty());
   EXPECT_EQ(optimizer->Apply(0, 0.1, 1, absl::MakeSpan(weights_)).code(),
             absl::StatusCode::kInvalidArgument);
-  optimizer->Prepare(0, absl::MakeSpan(gradient));
+  optimizer->Prepare(0, 0.1, weights_, absl::MakeSpan(gradient));
   EXPECT_EQ(optimizer->Apply(0, 0.1, 1, absl::MakeSpan(small)).code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(optimizer->Apply(0, NAN, 1, absl::MakeSpan(weights_)).code(),
+  EXPECT_EQ(optimizer->Apply(0, 0.2, 1, absl::MakeSpan(weights_)).code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(optimizer->Apply(0, 0.1, -1, absl::MakeSpan(weights_)).code(),
             absl::StatusCode::kInvalidArgument);
@@ -356,7 +357,7 @@ TEST_P(EveryOptimizerTest, AnEmptyStageIsAllowed) {
   ASSERT_TRUE(optimizer.ok());
 
   for (int64_t step = 0; step < 5; ++step) {
-    (*optimizer)->Prepare(step, {});
+    (*optimizer)->Prepare(step, 0.1, {}, {});
     EXPECT_EQ((*optimizer)->MeanGradientSquaredNorm(), 0);
     EXPECT_TRUE((*optimizer)->Apply(step, 0.1, 1, {}).ok());
   }

@@ -46,7 +46,8 @@ class OneBitReplicas {
     SyncFormat format = SyncFormat::kPlain;
     for (size_t rank = 0; rank < optimizers_.size(); ++rank) {
       const auto request =
-          optimizers_[rank]->Prepare(step, absl::MakeSpan(gradients[rank]));
+          optimizers_[rank]->Prepare(step, lr, weights_[rank],
+                                     absl::MakeSpan(gradients[rank]));
       requests.push_back(request.values);
       format = request.format;
     }
