@@ -1,5 +1,6 @@
 #include "base/units.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <cmath>
@@ -229,6 +230,40 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(absl::string_view text) {
                                 quantity.number, "ms for milliseconds"));
   }
   return Refusal(kWhat, text, kDurationForms);
+}
+
+int64_t StepChoice::At(int64_t total) const {
+  if (is_auto) return std::numeric_limits<int64_t>::max();
+  if (!is_share) return steps;
+  return std::max<int64_t>(1, std::llround(share * static_cast<double>(total)));
+}
+
+absl::StatusOr<StepChoice> ParseStepChoice(absl::string_view text) {
+  const auto refusal = [&] {
+    return Refusal("steps", text,
+                   "expected a number of steps such as 200, a share of the "
+                   "run's steps such as 20% (more than 0, less than 100), or "
+                   "'auto'");
+  };
+  StepChoice choice;
+  if (text == "auto") {
+    choice.is_auto = true;
+    return choice;
+  }
+  Quantity quantity;
+  if (!SplitQuantity(text, &quantity)) return refusal();
+  if (quantity.unit == "%") {
+    choice.is_share = true;
+    choice.share = quantity.value / 100;
+    if (choice.share <= 0 || choice.share >= 1) return refusal();
+    return choice;
+  }
+  if (!quantity.unit.empty() || quantity.value != std::floor(quantity.value) ||
+      quantity.value > 1e15) {
+    return refusal();
+  }
+  choice.steps = static_cast<int64_t>(quantity.value);
+  return choice;
 }
 
 std::string FormatBytes(double bytes) { return FormatScaled(bytes, "B"); }

@@ -26,6 +26,21 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
 /// A duration from "10ms", "1.5s", "250us", "2min", "1h"; "0" is accepted.
 absl::StatusOr<std::chrono::nanoseconds> ParseDuration(absl::string_view text);
 
+/// A point of a run: after so many steps, after a share of its steps, or when
+/// the run itself finds it.
+struct StepChoice {
+  bool is_auto = false;
+  bool is_share = false;
+  int64_t steps = 0;
+  double share = 0;
+
+  /// Of a run of `total` steps; INT64_MAX for auto.
+  int64_t At(int64_t total) const;
+};
+
+/// From "200", "20%" (more than 0 and less than 100), "auto".
+absl::StatusOr<StepChoice> ParseStepChoice(absl::string_view text);
+
 /// "1.23 MB", "600 kB", "17 B": three significant digits.
 std::string FormatBytes(double bytes);
 /// "100 Mbit/s"; "unlimited" for 0.

@@ -167,5 +167,23 @@ TEST(FormatTest, CountsGroupThousands) {
   EXPECT_EQ(FormatCount(INT64_MIN), "-9,223,372,036,854,775,808");
 }
 
+TEST(StepChoiceTest, IsANumberAShareOrAuto) {
+  EXPECT_EQ(ParseStepChoice("200")->At(1000), 200);
+  EXPECT_EQ(ParseStepChoice("0")->At(1000), 0);
+  EXPECT_EQ(ParseStepChoice("16.5%")->At(1000), 165);
+  EXPECT_EQ(ParseStepChoice("1%")->At(3), 1);
+  EXPECT_TRUE(ParseStepChoice("auto")->is_auto);
+  EXPECT_EQ(ParseStepChoice("auto")->At(1000), INT64_MAX);
+}
+
+TEST(StepChoiceTest, OtherTextsAreRefused) {
+  for (const char* text :
+       {"", "-1", "1.5", "0%", "100%", "x%", "20 steps", "nan", "Auto"}) {
+    EXPECT_THAT(Message(ParseStepChoice(text).status()),
+                AllOf(HasSubstr(text), HasSubstr("20%")))
+        << text;
+  }
+}
+
 }  // namespace
 }  // namespace deltapipe

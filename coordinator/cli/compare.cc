@@ -22,6 +22,7 @@
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
 #include "coordinator/cli/verbs.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -36,9 +37,7 @@ struct CompareOptions {
 /// How long an arm that has been measured may take to end its step.
 constexpr std::chrono::seconds kEndGrace(60);
 /// 1-bit LAMB needs a few steps in full precision, even for a measurement.
-constexpr int kLeastWarmup = 5;
-/// Never within any job.
-constexpr int kNeverCompress = 1000000000;
+constexpr int64_t kLeastWarmup = 5;
 
 void RemoveFolder(const std::string& path) {
   std::error_code error;  // What stays behind in /tmp harms nobody.
@@ -78,24 +77,22 @@ v1::JobSpec BaseSpec(const CompareOptions& options, v1::JobSpec spec) {
   return spec;
 }
 
-/// The same job with `codec` for everything and gradients never in one bit.
+/// The same job with `codec` for everything, gradients never in one bit.
 v1::JobSpec PlainArm(v1::JobSpec spec, const std::string& codec) {
   v1::CompressionSpec* compression = spec.mutable_compression();
   compression->set_activations(codec);
   compression->set_activation_gradients(codec);
   compression->set_gradients(codec);
-  spec.mutable_train()->mutable_optimizer()->set_compress_after_step(
-      kNeverCompress);
   return spec;
 }
 
 /// The step after which the compressed arm compresses gradients: soon enough to
 /// be measured within the arm's time, which held `num_plain_steps` uncompressed
 /// steps.
-int WarmupSteps(const v1::JobSpec& spec, size_t num_plain_steps) {
-  const int wanted =
-      std::max(kLeastWarmup, static_cast<int>(num_plain_steps) / 4);
-  return std::min(wanted, spec.train().optimizer().compress_after_step());
+int64_t WarmupSteps(const v1::JobSpec& spec, size_t num_plain_steps) {
+  const int64_t wanted =
+      std::max(kLeastWarmup, static_cast<int64_t>(num_plain_steps) / 4);
+  return std::min(wanted, CompressAfterStep(spec.train()));
 }
 
 class Comparison {
@@ -124,12 +121,13 @@ class Comparison {
     DP_RETURN_IF_ERROR(RunArm("uncompressed", PlainArm(spec_, "none"), &steps));
     AddArm("uncompressed", steps);
     v1::JobSpec compressed = spec_;
-    const bool has_warmup = spec_.train().optimizer().kind() == "onebit_lamb" &&
-                            spec_.compression().gradients() != "none";
+    const bool has_warmup =
+        IsCompressingOptimizer(spec_.train().optimizer().kind()) &&
+        !IsPlainGradientCodec(spec_.compression().gradients());
     if (has_warmup) {
       warmup_steps_ = WarmupSteps(spec_, steps.size());
       compressed.mutable_train()->mutable_optimizer()->set_compress_after_step(
-          warmup_steps_);
+          absl::StrCat(warmup_steps_));
     }
     DP_RETURN_IF_ERROR(RunArm("bf16", PlainArm(spec_, "cast(bf16)"), &steps));
     AddArm("bf16", steps);
@@ -232,7 +230,7 @@ class Comparison {
   /// Holds a folder per arm; set before the signals are watched.
   std::string scratch_;
   std::vector<ArmFigures> arms_;
-  int warmup_steps_ = 0;
+  int64_t warmup_steps_ = 0;
 };
 
 int Compare(const CompareOptions& options) {

@@ -167,7 +167,7 @@ TEST(BuildPlanTest, PredictionCountsTheFormatThatEndsTheJob) {
   inputs.profile.mutable_layers(1)->set_parameters(20'000'000);
   const double compressed = BuildPlan(inputs)->plan.predicted_step_seconds();
   inputs.spec.mutable_train()->mutable_optimizer()->set_compress_after_step(
-      1000);
+      "1000");
   const double plain = BuildPlan(inputs)->plan.predicted_step_seconds();
 
   // 80 MB instead of 2.5 MB over 100 Mbit/s.

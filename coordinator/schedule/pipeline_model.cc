@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "coordinator/schedule/codec_speed.h"
 #include "coordinator/schedule/predict_traffic.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -30,7 +31,8 @@ absl::StatusOr<PipelineModel> ModelOfPlan(const v1::Plan& plan,
   DP_ASSIGN_OR_RETURN(const LinkFacts facts, LinkFactsOf(spec.network()));
   const v1::TrainSpec& train = spec.train();
   const bool ends_compressed =
-      train.steps() > train.optimizer().compress_after_step();
+      train.optimizer().compress_after_step() == "auto" ||
+      train.steps() > CompressAfterStep(train);
   PipelineModel model;
   for (const v1::StagePlan& stage : plan.stages()) {
     DP_ASSIGN_OR_RETURN(

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "compression/codec.h"
 #include "compression/delta/boundary_codec.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -116,7 +117,8 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
                                       int64_t parameters) {
   DP_ASSIGN_OR_RETURN(const LinkFacts link, LinkFactsOf(spec.network()));
   const int replicas = spec.parallel().replicas();
-  const bool is_one_bit = spec.train().optimizer().kind() == "onebit_lamb";
+  const bool is_one_bit =
+      IsCompressingOptimizer(spec.train().optimizer().kind());
   const bool is_half = !is_one_bit && absl::StartsWith(gradient_codec, "cast");
   StageSync sync;
   sync.plain = PredictPlainSync(parameters, replicas, is_half ? 2 : 4, link);

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/delta/boundary_codec.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -170,15 +171,14 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
                                         ": eight unbiased bits"));
   }
   if (IsAuto(codecs.gradients)) {
-    const bool is_one_bit = spec.train().optimizer().kind() == "onebit_lamb";
+    const std::string& kind = spec.train().optimizer().kind();
+    const bool is_one_bit = IsCompressingOptimizer(kind);
     codecs.gradients = is_one_bit ? "sign(block=0)" : "none";
     codecs.notes.push_back(absl::StrCat(
-        "gradients: auto is ", codecs.gradients, ": ",
-        is_one_bit ? absl::StrCat(
-                         "onebit_lamb compresses from step ",
-                         spec.train().optimizer().compress_after_step(), " on")
-                   : absl::StrCat(spec.train().optimizer().kind(),
-                                  " takes full gradients")));
+        "gradients: auto is ", codecs.gradients, ": ", kind,
+        is_one_bit
+            ? absl::StrCat(" compresses ", CompressionBegins(spec.train()))
+            : " takes full gradients"));
   }
   const auto forward = StateOf(codecs.activations, spec, facts, cap);
   if (!forward.ok()) {

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/schedule/partition.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -86,9 +87,9 @@ int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
     vectors += 2;  // both moments
   }
   int64_t bytes = vectors * kFloatBytes * parameters;
-  if (optimizer.kind() == "onebit_lamb") {
-    // The variance that goes on, the momentum before the step, both residuals
-    // and their journal.
+  if (IsCompressingOptimizer(optimizer.kind())) {
+    // A second variance or update, what is synchronised, both residuals and
+    // their journal.
     bytes += kFloatBytes * (4 * parameters + 2 * parameters / num_replicas);
   }
   return bytes;

@@ -52,7 +52,7 @@ inline v1::JobSpec TestingTextSpec() {
   spec.mutable_train()->set_microbatch(4);
   v1::OptimizerSpec* optimizer = spec.mutable_train()->mutable_optimizer();
   optimizer->set_kind("onebit_lamb");
-  optimizer->set_compress_after_step(200);
+  optimizer->set_compress_after_step("200");
   spec.mutable_parallel()->set_stages(2);
   spec.mutable_parallel()->set_replicas(2);
   spec.mutable_network()->mutable_emulate()->set_latency("10ms");

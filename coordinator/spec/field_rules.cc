@@ -140,19 +140,21 @@ std::string CheckNumber(const FieldDescriptor& field, const Message& message) {
                       ShortestNumber(value));
 }
 
+/// "a, b or c"; of one word or more.
+std::string Alternatives(const std::vector<absl::string_view>& words) {
+  if (words.size() == 1) return std::string(words[0]);
+  return absl::StrCat(absl::StrJoin(words.begin(), words.end() - 1, ", "),
+                      " or ", words.back());
+}
+
 std::string CheckChoice(const v1::FieldRule& rule, const std::string& value) {
-  std::vector<absl::string_view> names;
-  for (const std::string& choice : rule.choices()) {
-    if (choice == value) return "";
-    names.push_back(choice);
+  const std::vector<absl::string_view> names(rule.choices().begin(),
+                                             rule.choices().end());
+  for (const absl::string_view name : names) {
+    if (name == value) return "";
   }
-  std::string expected(names.back());
-  if (names.size() > 1) {
-    expected = absl::StrCat(absl::StrJoin(names.begin(), names.end() - 1, ", "),
-                            " or ", expected);
-  }
-  return absl::StrCat("expected ", expected, ", got ", QuotedText(value),
-                      NearestNameHint(value, names));
+  return absl::StrCat("expected ", Alternatives(names), ", got ",
+                      QuotedText(value), NearestNameHint(value, names));
 }
 
 /// Words that stand beside codec texts in a field.
@@ -190,7 +192,11 @@ std::string CheckQuantity(const v1::FieldRule& rule, const std::string& value) {
       status = ParseBandwidth(value).status();
       break;
     case v1::UNIT_DURATION:
+      if (value == "auto" && rule.default_text() == "auto") break;
       status = ParseDuration(value).status();
+      break;
+    case v1::UNIT_STEPS:
+      status = ParseStepChoice(value).status();
       break;
     default:
       break;
@@ -235,6 +241,24 @@ std::string SetScalarFromText(const std::string& text, bool is_quoted,
   }
   reflection.SetDouble(message, &field, number);
   return "";
+}
+
+std::string KindThatIgnores(const FieldDescriptor& field,
+                            const Message& message) {
+  const v1::FieldRule& rule = RuleOf(field);
+  const FieldDescriptor* kind =
+      message.GetDescriptor()->FindFieldByName("kind");
+  if (rule.kinds_size() == 0 || kind == nullptr) return "";
+  const std::string value = message.GetReflection()->GetString(message, kind);
+  for (const std::string& known : rule.kinds()) {
+    if (known == value) return "";
+  }
+  return value;
+}
+
+std::string KindsThatUse(const FieldDescriptor& field) {
+  const v1::FieldRule& rule = RuleOf(field);
+  return Alternatives({rule.kinds().begin(), rule.kinds().end()});
 }
 
 std::string CheckField(const FieldDescriptor& field, const Message& message) {

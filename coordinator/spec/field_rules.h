@@ -29,6 +29,15 @@ std::string SetScalarFromText(const std::string& text, bool is_quoted,
 std::string CheckField(const google::protobuf::FieldDescriptor& field,
                        const google::protobuf::Message& message);
 
+/// The value of `message`'s kind that leaves `field` without a meaning (rule
+/// `kinds`), or "".
+std::string KindThatIgnores(const google::protobuf::FieldDescriptor& field,
+                            const google::protobuf::Message& message);
+
+/// "onebit_adam or onebit_lamb": the kinds beside which `field` means
+/// something.
+std::string KindsThatUse(const google::protobuf::FieldDescriptor& field);
+
 /// Calls `visit(path, field, message)` for every scalar field below `message`,
 /// in the order of the proto.
 void ForEachScalar(

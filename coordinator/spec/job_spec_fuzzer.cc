@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/job_spec.h"
 #include "coordinator/spec/spec_reading.h"
 #include "google/protobuf/util/json_util.h"
@@ -15,6 +16,20 @@
 namespace {
 
 using deltapipe::SpecReading;
+
+void ClearIdleFields(google::protobuf::Message* message) {
+  const auto& reflection = *message->GetReflection();
+  for (int i = 0; i < message->GetDescriptor()->field_count(); ++i) {
+    const auto& field = *message->GetDescriptor()->field(i);
+    if (!deltapipe::KindThatIgnores(field, *message).empty()) {
+      reflection.ClearField(message, &field);
+    } else if (reflection.HasField(*message, &field) &&
+               field.cpp_type() ==
+                   google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+      ClearIdleFields(reflection.MutableMessage(message, &field));
+    }
+  }
+}
 
 void Read(const std::string& text, const std::vector<std::string>& overrides) {
   const SpecReading reading = SpecReading::FromText(text, "input", overrides);
@@ -25,14 +40,7 @@ void Read(const std::string& text, const std::vector<std::string>& overrides) {
   // Fields that mean nothing beside the chosen kind are refused where they are
   // written.
   deltapipe::v1::JobSpec spec = reading.spec;
-  auto* optimizer = spec.mutable_train()->mutable_optimizer();
-  if (spec.model().kind() != "synthetic") {
-    spec.mutable_model()->clear_synthetic();
-  }
-  if (optimizer->kind() != "onebit_lamb") {
-    optimizer->clear_compress_after_step();
-  }
-  if (optimizer->kind() != "sgd") optimizer->clear_momentum();
+  ClearIdleFields(&spec);
   std::string json;
   if (!google::protobuf::util::MessageToJsonString(spec, &json).ok()) {
     std::abort();

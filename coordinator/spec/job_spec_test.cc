@@ -79,7 +79,7 @@ train:
   stepps: 10
   batch: abc
   clip_norm: -1
-  optimizer: {kind: adam}
+  optimizer: {kind: adamx}
 parallel: {stages: 4, replicas: [2]}
 compression:
   activations: "int(9)"
@@ -102,8 +102,9 @@ stragglers: none
           "'steps'?)",
           "t.yaml:8:10: error: train.batch: expected a number, got 'abc'",
           "t.yaml:9:14: error: train.clip_norm: expected 0..1000000000, got -1",
-          "t.yaml:10:21: error: train.optimizer.kind: expected sgd, adamw, "
-          "lamb or onebit_lamb, got 'adam' (did you mean 'adamw'?)",
+          "t.yaml:10:21: error: train.optimizer.kind: expected sgd, adam, "
+          "adamw, lamb, onebit_adam, onebit_lamb or zero_one_adam, got 'adamx' "
+          "(did you mean 'adam'?)",
           "t.yaml:11:20: error: parallel.stages: expected at most one stage "
           "per layer (model.layers: 2), got 4",
           "t.yaml:11:33: error: parallel.replicas: expected a number, got a "
@@ -137,8 +138,8 @@ TEST(JobSpecTest, FieldsMustFitEachOther) {
           "parallel.replicas x train.microbatch (2 x 4 = 8), such as 24 or 32, "
           "got 30",
           "t.yaml:6:26: error: compression.gradients: expected auto, none or "
-          "cast(bf16) with train.optimizer.kind adamw (onebit_lamb alone "
-          "compresses), got 'identity'"));
+          "cast(bf16) with train.optimizer.kind adamw (onebit_adam, "
+          "onebit_lamb and zero_one_adam compress), got 'identity'"));
 }
 
 // They were accepted and trained in fp32 without a word.
@@ -194,6 +195,69 @@ TEST(JobSpecTest, OneBitLambLearnsItsVarianceBeforeItCompresses) {
   EXPECT_THAT(Errors(text + "1}}\n", sets), IsEmpty());
 }
 
+TEST(JobSpecTest, CompressionBeginsWithinTheRun) {
+  const auto errors = [](const std::string& begin,
+                         const std::string& kind = "onebit_lamb",
+                         const std::string& codec = "auto") {
+    return Errors(std::string(kGood),
+                  {"train.steps=100", "train.optimizer.kind=" + kind,
+                   "train.optimizer.compress_after_step=" + begin,
+                   "compression.gradients=" + codec});
+  };
+
+  EXPECT_THAT(errors("99"), IsEmpty());
+  EXPECT_THAT(errors("16.5%"), IsEmpty());
+  EXPECT_THAT(errors("auto"), IsEmpty());
+  EXPECT_THAT(
+      errors("100"),
+      ElementsAre(AllOf(HasSubstr("train.optimizer.compress_after_step: "
+                                  "expected less than train.steps (100)"),
+                        HasSubstr("got 100"))));
+  EXPECT_THAT(errors("100%"),
+              ElementsAre(HasSubstr("expected a number of steps such as")));
+  EXPECT_THAT(errors("soon"),
+              ElementsAre(HasSubstr("expected a number of steps such as")));
+  EXPECT_THAT(errors("auto", "zero_one_adam"),
+              ElementsAre(HasSubstr("with zero_one_adam")));
+  // Where nothing is ever compressed it does not matter.
+  EXPECT_THAT(errors("100", "onebit_lamb", "none"), IsEmpty());
+}
+
+TEST(JobSpecTest, NodesDivideTheReplicas) {
+  const auto errors = [](const std::string& nodes) {
+    return Errors(std::string(kGood), {"parallel.replicas=4", "train.batch=64",
+                                       "parallel.nodes=" + nodes});
+  };
+
+  EXPECT_THAT(errors("2"), IsEmpty());
+  EXPECT_THAT(errors("8"),
+              ElementsAre(HasSubstr("parallel.nodes: expected at most "
+                                    "parallel.replicas (4), got 8")));
+  EXPECT_THAT(errors("3"), ElementsAre(HasSubstr("expected a divisor")));
+}
+
+TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {
+  const auto errors = [](const std::string& set,
+                         const std::string& microbatch = "4") {
+    return Errors(std::string(kGood),
+                  {"stragglers.policy=drop", "train.batch=32",
+                   "train.microbatch=" + microbatch, "stragglers." + set});
+  };
+
+  EXPECT_THAT(errors("max_drop_rate=0.05"), IsEmpty());
+  EXPECT_THAT(errors("tau=150ms"), IsEmpty());
+  EXPECT_THAT(errors("max_drop_rate=0"),
+              ElementsAre(HasSubstr("stragglers.max_drop_rate: expected")));
+  EXPECT_THAT(errors("max_drop_rate=1.5"),
+              ElementsAre(HasSubstr("stragglers.max_drop_rate: expected")));
+  EXPECT_THAT(errors("tau=0ms"),
+              ElementsAre(HasSubstr("stragglers.tau: expected more than 0")));
+  EXPECT_THAT(errors("policy=often"),
+              ElementsAre(HasSubstr("expected none, detect or drop")));
+  EXPECT_THAT(errors("tau=auto", "32"),
+              ElementsAre(HasSubstr("nothing to drop")));
+}
+
 TEST(JobSpecTest, NcclNeedsGpus) {
   const auto errors = [](const std::string& device) {
     return Errors(std::string(kGood),
@@ -232,8 +296,8 @@ TEST(JobSpecTest, FieldsOfAnotherKindAreRefusedUnlessTheKindWasOverridden) {
   EXPECT_THAT(
       Errors(text),
       ElementsAre("t.yaml:3:55: error: train.optimizer.compress_after_step: "
-                  "expected only with train.optimizer.kind: onebit_lamb, got "
-                  "it with adamw"));
+                  "expected only with train.optimizer.kind: onebit_adam, "
+                  "onebit_lamb or zero_one_adam, got it with adamw"));
   EXPECT_THAT(Errors(text, {"train.optimizer.kind=lamb"}), IsEmpty());
 }
 

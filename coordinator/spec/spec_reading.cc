@@ -7,42 +7,40 @@
 #include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/validate.h"
 #include "coordinator/spec/yaml_fields.h"
 
 namespace deltapipe {
 namespace {
 
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
 constexpr int64_t kMaxSpecBytes = int64_t{1} << 20;
 
 /// Complains about fields that were written but mean nothing beside the kind
 /// that was chosen in the same file. A kind chosen by --set leaves them be, so
 /// that one spec serves several optimizers.
-void CheckIdleFields(SpecReading* reading) {
-  struct IdleRule {
-    const char* field;
-    const char* kind_field;
-    std::string kind;
-    const char* needed_kind;
-  };
-  const v1::JobSpec& spec = reading->spec;
-  const std::string optimizer = spec.train().optimizer().kind();
-  const IdleRule rules[] = {
-      {"train.optimizer.compress_after_step", "train.optimizer.kind", optimizer,
-       "onebit_lamb"},
-      {"train.optimizer.momentum", "train.optimizer.kind", optimizer, "sgd"},
-      {"model.synthetic", "model.kind", spec.model().kind(), "synthetic"},
-  };
-  for (const IdleRule& rule : rules) {
-    if (!reading->is_written(rule.field) || rule.kind == rule.needed_kind ||
-        reading->is_refused(rule.kind_field) ||
-        reading->PlaceOf(rule.kind_field).is_override) {
-      continue;
+void CheckIdleFields(const std::string& path, const Message& message,
+                     SpecReading* reading) {
+  const std::string kind_path = JoinPath(path, "kind");
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor& field = *message.GetDescriptor()->field(i);
+    const std::string field_path = JoinPath(path, field.name());
+    const std::string kind = KindThatIgnores(field, message);
+    const bool is_idle = !kind.empty() && reading->is_written(field_path);
+    if (is_idle && !reading->is_refused(kind_path) &&
+        !reading->PlaceOf(kind_path).is_override) {
+      reading->Add(
+          {{"", field_path,
+            absl::StrCat("expected only with ", kind_path, ": ",
+                         KindsThatUse(field), ", got it with ", kind)}});
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      CheckIdleFields(field_path,
+                      message.GetReflection()->GetMessage(message, &field),
+                      reading);
     }
-    reading->Add(
-        {{"", rule.field,
-          absl::StrCat("expected only with ", rule.kind_field, ": ",
-                       rule.needed_kind, ", got it with ", rule.kind)}});
   }
 }
 
@@ -66,7 +64,8 @@ SpecReading SpecReading::FromText(const std::string& text,
   FillDefaults(&reading.spec);
   if (!is_readable) return reading;
   reading.Add(FindViolations(reading.spec, reading.refused_));
-  CheckIdleFields(&reading);
+  const v1::JobSpec spec = reading.spec;
+  CheckIdleFields("", spec, &reading);
   return reading;
 }
 

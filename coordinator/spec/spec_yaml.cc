@@ -13,8 +13,8 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-/// Whether a reader of `spec` learns nothing from `path`: fields of another
-/// kind of model or optimizer, links that shape nothing, texts that are empty.
+/// Whether a reader of `spec` learns nothing from `path`: links that shape
+/// nothing, texts that are empty.
 bool IsIdle(const v1::JobSpec& spec, const std::string& path) {
   const auto shapes_nothing = [](const v1::LinkSpec& link) {
     const bool has_bandwidth =
@@ -22,18 +22,12 @@ bool IsIdle(const v1::JobSpec& spec, const std::string& path) {
     const bool has_latency = !link.latency().empty() && link.latency() != "0";
     return !has_bandwidth && !has_latency;
   };
-  const std::string& optimizer = spec.train().optimizer().kind();
-  if (path == "model.synthetic") return spec.model().kind() != "synthetic";
   if (path == "network.emulate") {
     return shapes_nothing(spec.network().emulate());
   }
   if (path == "network.expected") {
     return shapes_nothing(spec.network().expected());
   }
-  if (path == "train.optimizer.compress_after_step") {
-    return optimizer != "onebit_lamb";
-  }
-  if (path == "train.optimizer.momentum") return optimizer != "sgd";
   return path == "data.path" && spec.data().path().empty();
 }
 
@@ -74,7 +68,9 @@ void EmitMessage(const v1::JobSpec& spec, const std::string& path,
     const FieldDescriptor& field = *descriptor.field(i);
     const std::string field_path = JoinPath(path, field.name());
     if (!message.GetReflection()->HasField(message, &field)) continue;
-    if (IsIdle(spec, field_path)) continue;
+    if (IsIdle(spec, field_path) || !KindThatIgnores(field, message).empty()) {
+      continue;
+    }
     *out << YAML::Key << field.name() << YAML::Value;
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       EmitMessage(spec, field_path,

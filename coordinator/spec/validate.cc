@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/units.h"
 #include "coordinator/spec/field_rules.h"
+#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -39,6 +40,8 @@ class MutualRules {
     CheckTrain();
     CheckOptimizer();
     CheckParallel();
+    CheckNodes();
+    CheckStragglers();
     CheckNetwork();
     CheckSizes();
     CheckGradientCodec();
@@ -114,13 +117,80 @@ class MutualRules {
           absl::StrCat("expected more than 0 with train.optimizer.kind ",
                        optimizer.kind(), ", got 0"));
     }
-    const char* compress = "train.optimizer.compress_after_step";
-    if (AreUsable({compress}) && optimizer.kind() == "onebit_lamb" &&
-        optimizer.compress_after_step() < 1) {
-      Add(compress,
+    CheckCompressionStart();
+    if (AreUsable({"train.optimizer.min_coefficient",
+                   "train.optimizer.max_coefficient"}) &&
+        optimizer.min_coefficient() > optimizer.max_coefficient()) {
+      Add("train.optimizer.min_coefficient",
+          absl::StrCat("expected at most max_coefficient (",
+                       ShortestNumber(optimizer.max_coefficient()), "), got ",
+                       ShortestNumber(optimizer.min_coefficient())));
+    }
+  }
+
+  void CheckCompressionStart() {
+    const v1::TrainSpec& train = spec_.train();
+    const char* field = "train.optimizer.compress_after_step";
+    if (!AreUsable({field, "train.steps", "compression.gradients"})) return;
+    if (!IsCompressingOptimizer(train.optimizer().kind()) ||
+        IsPlainGradientCodec(spec_.compression().gradients())) {
+      return;
+    }
+    const StepChoice choice =
+        *ParseStepChoice(train.optimizer().compress_after_step());
+    if (choice.is_auto) {
+      if (train.optimizer().kind() != "zero_one_adam") return;
+      Add(field,
+          "expected a number of steps or a share of them with zero_one_adam, "
+          "which has no state to go back to, got auto");
+      return;
+    }
+    if (choice.At(train.steps()) < 1) {
+      Add(field,
           "expected 1 or more: the variance has to be learned from gradients "
           "in full precision first, got 0");
+    } else if (!choice.is_share && choice.steps >= train.steps()) {
+      Add(field,
+          absl::StrCat("expected less than train.steps (", train.steps(),
+                       "), or gradients would never travel compressed, got ",
+                       choice.steps,
+                       "; compression.gradients: none says so plainly"));
     }
+  }
+
+  void CheckNodes() {
+    if (!AreUsable({"parallel.nodes", "parallel.replicas"})) return;
+    const int nodes = spec_.parallel().nodes();
+    const int replicas = spec_.parallel().replicas();
+    if (nodes == 0 || replicas % nodes == 0) return;
+    Add("parallel.nodes",
+        nodes > replicas
+            ? absl::StrCat("expected at most parallel.replicas (", replicas,
+                           "), got ", nodes)
+            : absl::StrCat("expected a divisor of parallel.replicas (",
+                           replicas, "), got ", nodes));
+  }
+
+  void CheckStragglers() {
+    const v1::StragglerSpec& stragglers = spec_.stragglers();
+    const char* tau = "stragglers.tau";
+    if (AreUsable({tau}) && stragglers.tau() != "auto" &&
+        ParseDuration(stragglers.tau())->count() <= 0) {
+      Add(tau, "expected more than 0, or auto, got 0");
+    }
+    if (!AreUsable({"stragglers.policy", "train.batch", "train.microbatch",
+                    "parallel.replicas"}) ||
+        stragglers.policy() != "drop") {
+      return;
+    }
+    const int microbatches =
+        spec_.train().batch() /
+        (spec_.train().microbatch() * spec_.parallel().replicas());
+    if (microbatches >= 2) return;
+    Add("stragglers.policy",
+        "expected none or detect where a replica has one micro-batch a step, "
+        "which leaves nothing to drop, got drop; a smaller train.microbatch "
+        "makes more of them");
   }
 
   void CheckParallel() {
@@ -173,15 +243,17 @@ class MutualRules {
     if (!AreUsable({"train.optimizer.kind", "compression.gradients"})) return;
     const std::string& kind = spec_.train().optimizer().kind();
     const std::string& codec = spec_.compression().gradients();
-    if (kind == "onebit_lamb" || codec == "auto" || codec == "none" ||
-        codec == "cast(bf16)") {
+    if (IsCompressingOptimizer(kind) || codec == "auto" ||
+        IsPlainGradientCodec(codec)) {
       return;
     }
     Add("compression.gradients",
         absl::StrCat("expected auto, none or cast(bf16) with "
                      "train.optimizer.kind ",
-                     kind, " (onebit_lamb alone compresses), got '", codec,
-                     "'"));
+                     kind,
+                     " (onebit_adam, onebit_lamb and zero_one_adam compress), "
+                     "got '",
+                     codec, "'"));
   }
 
   const v1::JobSpec& spec_;
