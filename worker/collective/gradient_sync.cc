@@ -1,5 +1,6 @@
 #include "worker/collective/gradient_sync.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,7 +8,9 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "worker/collective/excluded_ranges.h"
 #include "worker/collective/group_exchange.h"
+#include "worker/collective/node_hierarchy.h"
 #include "worker/collective/ring_all_reduce.h"
 #include "worker/collective/shard_compressor.h"
 #include "worker/collective/two_phase_all_reduce.h"
@@ -47,16 +50,26 @@ absl::StatusOr<Compressors> MakeCompressors(const std::string& compressed_codec,
 
 class ThreadedGradientSync : public GradientSync {
  public:
+  /// `hierarchy` may be null: all ranks are alike.
   ThreadedGradientSync(const GradientSyncOptions& options, RankGroup* group,
                        int64_t num_elements,
+                       std::unique_ptr<NodeHierarchy> hierarchy,
                        std::unique_ptr<ShardCompressor> compressed,
                        std::unique_ptr<ShardCompressor> plain)
       : group_(group),
         num_elements_(num_elements),
         seed_(options.seed),
-        exchange_(group, options.generation, options.max_message_bytes),
-        compressed_(std::move(compressed), /*has_feedback=*/true, num_elements,
-                    options.seed, &exchange_) {
+        layout_(hierarchy == nullptr
+                    ? ""
+                    : absl::StrCat(
+                          " in nodes of ",
+                          group->size() / hierarchy->across()->group()->size(),
+                          ", ", options.node_codec)),
+        flat_(group, options.generation, options.max_message_bytes),
+        hierarchy_(std::move(hierarchy)),
+        exchange_(hierarchy_ == nullptr ? &flat_ : hierarchy_->across()),
+        compressed_(std::move(compressed), ReduceOptions(/*has_feedback=*/true),
+                    exchange_) {
     SetPlain(std::move(plain));
     thread_ = Thread("gradient-sync", [this] { Work(); });
   }
@@ -76,28 +89,34 @@ class ThreadedGradientSync : public GradientSync {
     thread_.Join();
   }
 
-  absl::Status Begin(uint32_t step, SyncFormat format,
-                     absl::Span<float> values) override {
-    if (static_cast<int64_t>(values.size()) != num_elements_) {
+  absl::Status Begin(uint32_t step, const SyncRequest& request) override {
+    if (static_cast<int64_t>(request.values.size()) != num_elements_) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "gradient sync of step ", step + 1, ": ", request.values.size(),
+          " values, expected ", num_elements_));
+    }
+    if (request.format == SyncFormat::kNone) {
       return absl::InvalidArgumentError(
-          absl::StrCat("gradient sync of step ", step + 1, ": ", values.size(),
-                       " values, expected ", num_elements_));
+          absl::StrCat("gradient sync of step ", step + 1,
+                       ": nothing is to be synchronised"));
     }
-    {
-      MutexLock lock(&mutex_);
-      if (state_ != State::kIdle) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("gradient sync of step ", step + 1, ": that of step ",
-                         step_ + 1, " is not finished"));
-      }
-      step_ = step;
-      format_ = format;
-      values_ = values;
-      state_ = State::kRunning;
-    }
-    changed_.NotifyAll();
-    return absl::OkStatus();
+    DP_RETURN_IF_ERROR(CheckExcluded(step, request));
+    return Start(step, request, Task::kMean);
   }
+
+  absl::Status Flush(uint32_t step, Deadline deadline) override {
+    SyncRequest request;
+    request.format = SyncFormat::kPlain;
+    DP_RETURN_IF_ERROR(Start(step, request, Task::kFlush));
+    const absl::Status status = Wait(deadline);
+    if (status.ok()) compressed_.MoveToServers(owed_);
+    // The verdict is the status; nothing is left to be committed.
+    Finish(status.ok() ? SyncVerdict::kCommit : SyncVerdict::kAbort)
+        .IgnoreError();
+    return status;
+  }
+
+  absl::Span<const uint8_t> woken() const override { return woken_; }
 
   absl::Status Wait(Deadline deadline) override {
     std::string activity;
@@ -108,7 +127,8 @@ class ThreadedGradientSync : public GradientSync {
         state_ = State::kWaited;
         return result_;
       }
-      activity = exchange_.activity();
+      activity =
+          hierarchy_ == nullptr ? flat_.activity() : hierarchy_->activity();
     }
     const absl::Status late = absl::DeadlineExceededError(
         absl::StrCat(Describe(), ": deadline passed while ", activity));
@@ -130,7 +150,7 @@ class ThreadedGradientSync : public GradientSync {
       status = result_.ok() ? absl::OkStatus()
                             : absl::FailedPreconditionError(
                                   "commit refused: the synchronisation failed");
-      if (status.ok() && format_ == SyncFormat::kCompressed) {
+      if (status.ok() && request_.format == SyncFormat::kCompressed) {
         status = compressed_.Commit();
       }
     }
@@ -173,6 +193,7 @@ class ThreadedGradientSync : public GradientSync {
 
  private:
   enum class State { kIdle, kRunning, kRan, kWaited };
+  enum class Task { kMean, kFlush };
 
   absl::Status CheckIdle() const {
     MutexLock lock(&mutex_);
@@ -180,21 +201,64 @@ class ThreadedGradientSync : public GradientSync {
     return absl::FailedPreconditionError(
         absl::StrCat(Describe(), " is under way: finish it first"));
   }
+  absl::Status CheckExcluded(uint32_t step, const SyncRequest& request) const {
+    int64_t end = 0;
+    for (const ElementRange& range : request.excluded) {
+      if (range.begin < end || range.end <= range.begin ||
+          range.end > num_elements_) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "gradient sync of step ", step + 1, ": excluded range ",
+            range.begin, " to ", range.end,
+            " is empty, out of order or beyond ", num_elements_, " elements"));
+      }
+      end = range.end;
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Start(uint32_t step, const SyncRequest& request, Task task) {
+    {
+      MutexLock lock(&mutex_);
+      if (state_ != State::kIdle) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("gradient sync of step ", step + 1, ": that of step ",
+                         step_ + 1, " is not finished"));
+      }
+      step_ = step;
+      request_ = request;
+      task_ = task;
+      state_ = State::kRunning;
+    }
+    changed_.NotifyAll();
+    return absl::OkStatus();
+  }
+  TwoPhaseAllReduce::Options ReduceOptions(bool has_feedback) const {
+    TwoPhaseAllReduce::Options options;
+    options.has_feedback = has_feedback;
+    options.num_elements =
+        hierarchy_ == nullptr
+            ? num_elements_
+            : static_cast<int64_t>(hierarchy_->slice().size());
+    options.seed = seed_;
+    options.slot = static_cast<uint32_t>(group_->rank());
+    options.keeps_messages = hierarchy_ != nullptr;
+    return options;
+  }
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
-    plain_ = plain == nullptr ? nullptr
-                              : std::make_unique<TwoPhaseAllReduce>(
-                                    std::move(plain), /*has_feedback=*/false,
-                                    num_elements_, seed_, &exchange_);
+    plain_ = plain == nullptr
+                 ? nullptr
+                 : std::make_unique<TwoPhaseAllReduce>(
+                       std::move(plain), ReduceOptions(/*has_feedback=*/false),
+                       exchange_);
   }
   bool HasRun() const {
     return state_ == State::kRan || state_ == State::kWaited;
   }
-  /// step_ and format_ change in Begin only, between transactions.
+  /// step_ and request_ change in Start only, between transactions.
   std::string Describe() const {
     return absl::StrCat("gradient sync of step ", step_ + 1, " (",
-                        FormatName(format_), ", rank ", group_->rank(), " of ",
-                        group_->size(), ")");
+                        FormatName(request_.format), ", rank ", group_->rank(),
+                        " of ", group_->size(), ")");
   }
   static absl::Status NothingBegan(const char* call) {
     return absl::FailedPreconditionError(
@@ -202,19 +266,78 @@ class ThreadedGradientSync : public GradientSync {
                      " out of order: the calls are Begin, Wait, Finish"));
   }
 
+  void BeginExchange(const std::string& codec) {
+    const uint32_t hash =
+        CodecHash(request_.format, absl::StrCat(codec, layout_));
+    if (hierarchy_ == nullptr) {
+      flat_.Begin(step_, hash);
+    } else {
+      hierarchy_->Begin(step_, hash);
+    }
+  }
+
   absl::Status Synchronize() {
-    if (format_ == SyncFormat::kCompressed) {
-      exchange_.Begin(step_, CodecHash(format_, compressed_.codec_text()));
-      return compressed_.Run(step_, values_);
+    woken_.clear();
+    if (task_ == Task::kFlush) return SumWhatIsOwed();
+    if (request_.format == SyncFormat::kCompressed) {
+      BeginExchange(compressed_.codec_text());
+      return Reduce(&compressed_, request_.excluded, request_.resets_residuals);
     }
     if (plain_ == nullptr) {
-      exchange_.Begin(step_, CodecHash(format_, "none"));
-      return RingAllReduce(&exchange_, values_);
+      BeginExchange("none");
+      return ReducePlain();
     }
-    exchange_.Begin(step_, CodecHash(format_, plain_->codec_text()));
+    BeginExchange(plain_->codec_text());
     // A single rank has nobody to send to, and keeps what it has.
     if (group_->size() == 1) return absl::OkStatus();
-    return plain_->Run(step_, values_);
+    return Reduce(plain_.get(), {}, false);
+  }
+
+  absl::Status ReducePlain() {
+    if (hierarchy_ == nullptr) {
+      return RingAllReduce(&flat_, group_->size(), request_.values);
+    }
+    // Sums all the way, divided once: as exact as around one ring.
+    DP_RETURN_IF_ERROR(hierarchy_->ReduceInNode(request_.values));
+    DP_RETURN_IF_ERROR(RingAllReduce(hierarchy_->across(), group_->size(),
+                                     hierarchy_->slice()));
+    return hierarchy_->GatherInNode(request_.values);
+  }
+
+  absl::Status Reduce(TwoPhaseAllReduce* reduce,
+                      absl::Span<const ElementRange> excluded,
+                      bool drops_residuals) {
+    if (hierarchy_ == nullptr) {
+      DP_RETURN_IF_ERROR(
+          reduce->Run(step_, request_.values, excluded, drops_residuals));
+      woken_.assign(reduce->woken().begin(), reduce->woken().end());
+      return absl::OkStatus();
+    }
+    DP_RETURN_IF_ERROR(hierarchy_->ReduceInNode(request_.values));
+    const absl::Span<float> slice = hierarchy_->slice();
+    const float ranks_in_node = static_cast<float>(
+        group_->size() / hierarchy_->across()->group()->size());
+    for (float& value : slice) value /= ranks_in_node;
+    const ElementRange range = hierarchy_->slice_range();
+    const ExcludedPart part = PartOf(excluded, range.begin, range.end);
+    std::vector<ElementRange> in_slice;
+    for (size_t i = 0; i < part.size(); ++i) in_slice.push_back(part.range(i));
+    DP_RETURN_IF_ERROR(reduce->Run(step_, slice, in_slice, drops_residuals));
+    woken_.assign(excluded.size(), 0);
+    std::copy(reduce->woken().begin(), reduce->woken().end(),
+              woken_.begin() + static_cast<long>(part.first));
+    return hierarchy_->GatherPacked(reduce, excluded, request_.values,
+                                    absl::MakeSpan(woken_));
+  }
+
+  /// The mean of the workers' residuals, over the ranks that average together.
+  absl::Status SumWhatIsOwed() {
+    BeginExchange("flush");
+    owed_ = compressed_.worker_residual();
+    // A rank that has never compressed owes nothing, like all others.
+    if (owed_.empty()) return absl::OkStatus();
+    return RingAllReduce(exchange_, exchange_->group()->size(),
+                         absl::MakeSpan(owed_));
   }
 
   void Work() {
@@ -233,9 +356,13 @@ class ThreadedGradientSync : public GradientSync {
         result_ = status;
         state_ = State::kRan;
         ++counters_.transactions;
-        counters_.payload_bytes = exchange_.payload_bytes();
-        counters_.raw_bytes +=
-            2 * (group_->size() - 1) * 4 * num_elements_ / group_->size();
+        counters_.off_node_bytes = exchange_->payload_bytes();
+        counters_.payload_bytes =
+            exchange_->payload_bytes() +
+            (hierarchy_ == nullptr ? 0 : hierarchy_->in_node_bytes());
+        if (task_ == Task::kMean)
+          counters_.raw_bytes +=
+              2 * (group_->size() - 1) * 4 * num_elements_ / group_->size();
       }
       changed_.NotifyAll();
     }
@@ -244,13 +371,18 @@ class ThreadedGradientSync : public GradientSync {
   RankGroup* const group_;
   const int64_t num_elements_;
   const uint64_t seed_;
+  const std::string layout_;  // of nodes, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
-  GroupExchange exchange_;
+  GroupExchange flat_;
+  const std::unique_ptr<NodeHierarchy> hierarchy_;
+  GroupExchange* const exchange_;  // flat, or between the nodes
   TwoPhaseAllReduce compressed_;
   std::unique_ptr<TwoPhaseAllReduce> plain_;  // null: the fp32 ring
   uint32_t step_ = 0;
-  SyncFormat format_ = SyncFormat::kPlain;
-  absl::Span<float> values_;
+  SyncRequest request_;
+  Task task_ = Task::kMean;
+  std::vector<uint8_t> woken_;
+  std::vector<float> owed_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -275,9 +407,26 @@ absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
   DP_ASSIGN_OR_RETURN(
       auto compressors,
       MakeCompressors(options.compressed_codec, options.plain_codec));
+  std::unique_ptr<NodeHierarchy> hierarchy;
+  if (!options.nodes.empty()) {
+    DP_ASSIGN_OR_RETURN(
+        const NodePlace place,
+        PlaceAmongNodes(options.nodes, group->size(), group->rank()));
+    DP_ASSIGN_OR_RETURN(
+        std::unique_ptr<ShardCompressor> in_node,
+        ShardCompressor::Create(
+            options.node_codec == "none" ? "identity" : options.node_codec,
+            /*has_feedback=*/false));
+    if (place.is_nested()) {
+      hierarchy = std::make_unique<NodeHierarchy>(
+          NodeHierarchy::Options{options.generation, options.max_message_bytes,
+                                 num_elements},
+          place, group, std::move(in_node));
+    }
+  }
   return std::unique_ptr<GradientSync>(std::make_unique<ThreadedGradientSync>(
-      options, group, num_elements, std::move(compressors.first),
-      std::move(compressors.second)));
+      options, group, num_elements, std::move(hierarchy),
+      std::move(compressors.first), std::move(compressors.second)));
 }
 
 absl::Status GradientSync::CheckCodec(const std::string& codec) {

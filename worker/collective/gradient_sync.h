@@ -1,8 +1,9 @@
 // GradientSync: the mean of a flat vector over the replicas of one stage, as a
 // transaction.
 //
-//   DP_RETURN_IF_ERROR(sync->Begin(step, request.format, request.values));
+//   DP_RETURN_IF_ERROR(sync->Begin(step, request));
 //   DP_RETURN_IF_ERROR(sync->Wait(deadline));      // values hold the mean
+//   optimizer->Wake(sync->woken());
 //   DP_RETURN_IF_ERROR(sync->Finish(SyncVerdict::kCommit));
 //
 // Plain: a ring all-reduce in fp32 (or bf16). Compressed: two phases of one bit
@@ -13,6 +14,17 @@
 // of before the transaction. The result is bitwise equal on all ranks. With one
 // rank nothing is sent, but the compressed form still compresses (twice), as
 // the algorithm says.
+//
+// Where ranks share nodes (GradientSyncOptions::nodes), the mean over a node is
+// taken first, a slice on each of its ranks, and only slices cross the network,
+// compressed (or not) as above among the ranks that hold the same slice. What
+// leaves a node is then independent of the number of its ranks, and a rank
+// keeps residuals of its slice alone.
+//
+// A weighted mean, of replicas that did more or less work, is had by weights in
+// the values: a rank that did w of the work brings n w times its values. The
+// residual stays in the same units, so that a rank that did nothing (w = 0)
+// still hands on what it owes.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; the calls are not thread-safe, but for counters(). A value that is not
@@ -47,6 +59,11 @@ struct GradientSyncOptions {
   /// such as "cast(bf16)" (in two phases, rounded once in each, without
   /// feedback).
   std::string plain_codec = "none";
+  /// The node of each rank, equally many ranks on each; empty: every rank is
+  /// its own. One node only, or one rank on each, is as if it were empty.
+  std::vector<int> nodes;
+  /// How values are summed inside a node: "none" (fp32) or "cast(bf16)".
+  std::string node_codec = "none";
   uint64_t seed = 0;
   uint64_t generation = 1;
   /// Larger messages are split; at most the channels' max_payload_bytes.
@@ -54,16 +71,18 @@ struct GradientSyncOptions {
 };
 
 struct GradientSyncCounters {
-  int64_t raw_bytes = 0;      // what fp32 ring would have sent: 2 (n-1)/n 4 d
-  int64_t payload_bytes = 0;  // sent by this rank, frame headers not counted
+  int64_t raw_bytes = 0;       // what fp32 ring would have sent: 2 (n-1)/n 4 d
+  int64_t payload_bytes = 0;   // sent by this rank, frame headers not counted
+  int64_t off_node_bytes = 0;  // of these, to ranks on other nodes
   int64_t transactions = 0;
   int64_t aborted = 0;
   double worker_residual_norm = 0;  // ||e|| after the last commit
   double server_residual_norm = 0;
 };
 
-/// What error feedback owes: of the whole vector, and of the shard that this
-/// rank averages. Empty before the first compressed transaction.
+/// What error feedback owes: of what this rank compresses as a worker (the
+/// whole vector, or its slice), and of the shard that it averages. Empty before
+/// the first compressed transaction. residual_layout.h says where they lie.
 struct SyncResiduals {
   std::vector<float> worker;
   std::vector<float> server;
@@ -74,8 +93,8 @@ class GradientSync {
   virtual ~GradientSync() = default;
 
   /// `group` is borrowed, and cancelled if a transaction is still under way
-  /// when the object is destroyed. INVALID_ARGUMENT for an unknown codec or a
-  /// number out of range.
+  /// when the object is destroyed. INVALID_ARGUMENT for an unknown codec, nodes
+  /// of different sizes or a number out of range.
   static absl::StatusOr<std::unique_ptr<GradientSync>> Create(
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
@@ -83,17 +102,21 @@ class GradientSync {
   /// Whether `codec` can be compressed_codec or plain_codec.
   static absl::Status CheckCodec(const std::string& codec);
 
-  /// Starts the transaction of `step` on `values`, num_elements of them, which
-  /// nobody else may touch before Wait returns. FAILED_PRECONDITION if one is
-  /// under way.
-  virtual absl::Status Begin(uint32_t step, SyncFormat format,
-                             absl::Span<float> values) = 0;
+  /// Starts the transaction of `step` on request.values, num_elements of them,
+  /// which nobody else may touch before Wait returns; request.excluded must
+  /// stay as long. FAILED_PRECONDITION if one is under way, INVALID_ARGUMENT
+  /// for SyncFormat::kNone.
+  virtual absl::Status Begin(uint32_t step, const SyncRequest& request) = 0;
 
   /// Waits until `values` hold the mean. After an error they hold anything; it
   /// names the peer: DEADLINE_EXCEEDED, the reason given to RankGroup::Cancel,
   /// FAILED_PRECONDITION if the ranks disagree about step or codec. Any error
   /// leaves the group cancelled: the ranks are no longer in the same place.
   virtual absl::Status Wait(Deadline deadline) = 0;
+
+  /// After Wait: one flag for each range that the request excluded, whether
+  /// some rank had a value there. Equal on all ranks; empty for a plain one.
+  virtual absl::Span<const uint8_t> woken() const = 0;
 
   /// Ends the transaction. FAILED_PRECONDITION before Wait; or if kCommit
   /// follows a failed Wait or values that are not finite, which ends it as
@@ -102,6 +125,11 @@ class GradientSync {
 
   // Between two transactions only (FAILED_PRECONDITION otherwise):
 
+  /// Moves what all workers owe to the servers, by one all-reduce in fp32 that
+  /// all ranks take part in: then the servers' shards alone hold the sum of
+  /// what is owed, and a rank may leave. CANCELLED or DEADLINE_EXCEEDED leave
+  /// the residuals as they were, and the group cancelled.
+  virtual absl::Status Flush(uint32_t step, Deadline deadline) = 0;
   virtual absl::StatusOr<SyncResiduals> TakeResiduals() const = 0;
   /// Goes on as after a commit that had left these. INVALID_ARGUMENT for
   /// residuals of another vector, rank or number of ranks.

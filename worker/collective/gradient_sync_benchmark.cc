@@ -89,7 +89,7 @@ void BM_Transaction(benchmark::State& state, SyncFormat format,
     ++step;
     for (size_t rank = 0; rank < syncs.size(); ++rank) {
       syncs[rank]
-          ->Begin(step, format, absl::MakeSpan(values[rank]))
+          ->Begin(step, {absl::MakeSpan(values[rank]), format})
           .IgnoreError();  // Wait reports it
     }
     for (const auto& sync : syncs) {

@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "worker/collective/testing/loopback_ranks.h"
 #include "worker/collective/testing/serial_all_reduce.h"
+#include "worker/collective/testing/synced_ranks.h"
 
 namespace deltapipe {
 namespace {
@@ -24,95 +25,7 @@ using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 
-using Vectors = std::vector<std::vector<float>>;
-
 constexpr uint64_t kSeed = 20260;
-
-Deadline Soon() { return Deadline::After(std::chrono::seconds(20)); }
-
-Vectors RandomVectors(int num_ranks, int64_t size, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal;
-  Vectors vectors(static_cast<size_t>(num_ranks),
-                  std::vector<float>(static_cast<size_t>(size)));
-  for (std::vector<float>& vector : vectors) {
-    for (float& value : vector) value = normal(random);
-  }
-  return vectors;
-}
-
-std::vector<std::vector<double>> InDouble(const Vectors& vectors) {
-  std::vector<std::vector<double>> result;
-  for (const auto& vector : vectors) {
-    result.emplace_back(vector.begin(), vector.end());
-  }
-  return result;
-}
-
-std::vector<double> Mean(const Vectors& vectors) {
-  std::vector<double> mean(vectors[0].size());
-  for (const auto& vector : vectors) {
-    for (size_t i = 0; i < mean.size(); ++i) {
-      mean[i] += double{vector[i]} / double(vectors.size());
-    }
-  }
-  return mean;
-}
-
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() &&
-         (a.empty() ||
-          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
-}
-
-void ExpectNear(const std::vector<float>& actual,
-                const std::vector<double>& expected, double tolerance) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_NEAR(actual[i], expected[i], tolerance) << "element " << i;
-  }
-}
-
-/// One GradientSync per rank, over loopback.
-class SyncedRanks {
- public:
-  SyncedRanks(int num_ranks, int64_t num_elements,
-              const GradientSyncOptions& options = {},
-              const FrameChannelOptions& channel_options = {})
-      : ranks_(num_ranks, channel_options) {
-    for (int rank = 0; rank < num_ranks; ++rank) {
-      auto sync =
-          GradientSync::Create(options, ranks_.group(rank), num_elements);
-      EXPECT_TRUE(sync.ok()) << sync.status();
-      syncs_.push_back(*std::move(sync));
-    }
-  }
-
-  /// A whole transaction on all ranks.
-  void Synchronize(uint32_t step, SyncFormat format, Vectors* values,
-                   SyncVerdict verdict = SyncVerdict::kCommit) {
-    ranks_.Run([&](int rank) {
-      const size_t i = static_cast<size_t>(rank);
-      absl::Status status =
-          syncs_[i]->Begin(step, format, absl::MakeSpan((*values)[i]));
-      ASSERT_TRUE(status.ok()) << status;
-      status = syncs_[i]->Wait(Soon());
-      ASSERT_TRUE(status.ok()) << status;
-      status = syncs_[i]->Finish(verdict);
-      ASSERT_TRUE(status.ok()) << status;
-    });
-    for (const auto& vector : *values) {
-      EXPECT_TRUE(SameBits(vector, (*values)[0])) << "ranks differ";
-    }
-  }
-
-  LoopbackRanks& ranks() { return ranks_; }
-  GradientSync& sync(int rank) { return *syncs_[static_cast<size_t>(rank)]; }
-
- private:
-  LoopbackRanks ranks_;
-  std::vector<std::unique_ptr<GradientSync>> syncs_;
-};
 
 using Shape = std::tuple<int, int64_t>;  // ranks, elements
 
@@ -336,7 +249,7 @@ TEST_P(GradientSyncNonFiniteTest, ReachesAllRanksAndNoResidual) {
     std::vector<float>& values = bad[static_cast<size_t>(rank)];
     GradientSync& sync = ranks.sync(rank);
     ASSERT_TRUE(
-        sync.Begin(1, SyncFormat::kCompressed, absl::MakeSpan(values)).ok());
+        sync.Begin(1, {absl::MakeSpan(values), SyncFormat::kCompressed}).ok());
     ASSERT_TRUE(sync.Wait(Soon()).ok());
     double sum = 0;
     for (const float value : values) sum += std::abs(value);
@@ -366,7 +279,7 @@ TEST(GradientSyncTest, RefusesToCommitValuesThatAreNotFinite) {
   GradientSync& sync = ranks.sync(0);
 
   ASSERT_TRUE(
-      sync.Begin(0, SyncFormat::kCompressed, absl::MakeSpan(values)).ok());
+      sync.Begin(0, {absl::MakeSpan(values), SyncFormat::kCompressed}).ok());
   ASSERT_TRUE(sync.Wait(Soon()).ok());
   const absl::Status status = sync.Finish(SyncVerdict::kCommit);
 
@@ -421,7 +334,7 @@ TEST(GradientSyncTest, DeadlineNamesTheSilentPeer) {
     std::vector<float> values(1000);
     GradientSync& sync = ranks.sync(0);
 
-    ASSERT_TRUE(sync.Begin(118, format, absl::MakeSpan(values)).ok());
+    ASSERT_TRUE(sync.Begin(118, {absl::MakeSpan(values), format}).ok());
     const absl::Status status =
         sync.Wait(Deadline::After(std::chrono::milliseconds(30)));
 
@@ -439,7 +352,7 @@ TEST(GradientSyncTest, CancelWakesWait) {
   std::vector<float> values(1000);
   GradientSync& sync = ranks.sync(0);
   ASSERT_TRUE(
-      sync.Begin(7, SyncFormat::kCompressed, absl::MakeSpan(values)).ok());
+      sync.Begin(7, {absl::MakeSpan(values), SyncFormat::kCompressed}).ok());
 
   ranks.ranks().group(0)->Cancel(absl::CancelledError("the job was cancelled"));
   const absl::Status status = sync.Wait(Soon());
@@ -454,8 +367,7 @@ TEST(GradientSyncTest, DestructionEndsATransaction) {
   std::vector<float> values(1000);
   auto sync = GradientSync::Create({}, ranks.ranks().group(0), 1000);
   ASSERT_TRUE(sync.ok());
-  ASSERT_TRUE(
-      (*sync)->Begin(7, SyncFormat::kPlain, absl::MakeSpan(values)).ok());
+  ASSERT_TRUE((*sync)->Begin(7, {absl::MakeSpan(values)}).ok());
 
   sync->reset();
 
@@ -483,9 +395,9 @@ TEST(GradientSyncTest, RanksThatDisagreeFindOut) {
     ranks.ranks().Run([&](int rank) {
       std::vector<float> values(64, 1.0f);
       GradientSync& sync = ranks.sync(rank);
-      ASSERT_TRUE(
-          sync.Begin(test.step[rank], test.format[rank], absl::MakeSpan(values))
-              .ok());
+      ASSERT_TRUE(sync.Begin(test.step[rank],
+                             {absl::MakeSpan(values), test.format[rank]})
+                      .ok());
       statuses[static_cast<size_t>(rank)] = sync.Wait(Soon());
     });
 
@@ -505,10 +417,10 @@ TEST(GradientSyncTest, CallsOutOfOrderAreRefused) {
 
   EXPECT_EQ(sync.Wait(Soon()).code(), kRefused);
   EXPECT_EQ(sync.Finish(SyncVerdict::kCommit).code(), kRefused);
-  EXPECT_EQ(sync.Begin(0, SyncFormat::kPlain, absl::MakeSpan(more)).code(),
+  EXPECT_EQ(sync.Begin(0, {absl::MakeSpan(more), SyncFormat::kPlain}).code(),
             absl::StatusCode::kInvalidArgument);
-  ASSERT_TRUE(sync.Begin(0, SyncFormat::kPlain, absl::MakeSpan(values)).ok());
-  EXPECT_EQ(sync.Begin(1, SyncFormat::kPlain, absl::MakeSpan(values)).code(),
+  ASSERT_TRUE(sync.Begin(0, {absl::MakeSpan(values), SyncFormat::kPlain}).ok());
+  EXPECT_EQ(sync.Begin(1, {absl::MakeSpan(values), SyncFormat::kPlain}).code(),
             kRefused);
   EXPECT_EQ(sync.Finish(SyncVerdict::kCommit).code(), kRefused);
   EXPECT_TRUE(sync.Wait(Soon()).ok());

@@ -71,6 +71,8 @@ class GroupExchange {
   /// What the exchange is doing, for the message of a deadline that passed:
   /// "waiting for rank 1 (10.0.0.2:4711), phase 1". Callable from any thread.
   std::string activity() const;
+  /// Whether it is sending or waiting now. Callable from any thread.
+  bool is_active() const { return active_peer_.load() >= 0; }
 
  private:
   uint32_t NumPieces(int64_t bytes) const;

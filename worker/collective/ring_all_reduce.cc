@@ -46,8 +46,8 @@ std::vector<Chunk> ChunksFrom(const Shards& shards, int first_shard,
   return chunks;
 }
 
-absl::Status TakeChunk(const Chunk& chunk, int num_ranks, ByteSpan payload,
-                       absl::Span<float> values) {
+absl::Status TakeChunk(const Chunk& chunk, int num_ranks, float divisor,
+                       ByteSpan payload, absl::Span<float> values) {
   const size_t count = static_cast<size_t>(chunk.part.num_elements);
   if (payload.size() != count * sizeof(float)) {
     return absl::InvalidArgumentError(
@@ -66,7 +66,6 @@ absl::Status TakeChunk(const Chunk& chunk, int num_ranks, ByteSpan payload,
     own[i] += arrived;
   }
   if (chunk.hop == num_ranks - 2) {  // the sum is complete
-    const float divisor = static_cast<float>(num_ranks);
     for (size_t i = 0; i < count; ++i) own[i] /= divisor;
   }
   return absl::OkStatus();
@@ -74,10 +73,15 @@ absl::Status TakeChunk(const Chunk& chunk, int num_ranks, ByteSpan payload,
 
 }  // namespace
 
-absl::Status RingAllReduce(GroupExchange* exchange, absl::Span<float> values) {
+absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
+                           absl::Span<float> values) {
   const RankGroup& group = *exchange->group();
   const int n = group.size();
-  if (n == 1) return absl::OkStatus();
+  if (n == 1) {
+    if (divisor == 1) return absl::OkStatus();
+    for (float& value : values) value /= static_cast<float>(divisor);
+    return absl::OkStatus();
+  }
   const Shards shards{static_cast<int64_t>(values.size()), n};
   const int64_t chunk_elements = std::max<int64_t>(
       1, std::min(kChunkBytes, exchange->max_message_bytes()) / 4);
@@ -110,7 +114,8 @@ absl::Status RingAllReduce(GroupExchange* exchange, absl::Span<float> values) {
     const Chunk& chunk = to_receive[received++];
     DP_ASSIGN_OR_RETURN(const Frame frame,
                         exchange->Receive(previous, chunk.part));
-    DP_RETURN_IF_ERROR(TakeChunk(chunk, n, frame.payload(), values));
+    DP_RETURN_IF_ERROR(TakeChunk(chunk, n, static_cast<float>(divisor),
+                                 frame.payload(), values));
   }
   return absl::OkStatus();
 }

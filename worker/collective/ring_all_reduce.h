@@ -3,7 +3,7 @@
 // (Patarasuk, Yuan: Bandwidth optimal all-reduce algorithms, JPDC 2009).
 //
 // In the first n - 1 hops a shard travels and every rank adds its own; then its
-// last rank divides by n, and the mean travels on unchanged. Each shard is thus
+// last rank divides, and the result travels on unchanged. Each shard is thus
 // summed in one order by one rank after the other: the result is bitwise equal
 // on all ranks, and the same in every run. Shards travel in chunks, each passed
 // on as soon as it is added, so that a hop does not wait for a whole shard.
@@ -18,9 +18,11 @@
 
 namespace deltapipe {
 
-/// Replaces `values` by the mean over the group of `exchange`, whose
-/// transaction has begun; on an error they hold anything.
-absl::Status RingAllReduce(GroupExchange* exchange, absl::Span<float> values);
+/// Replaces `values` by their sum over the group of `exchange`, divided by
+/// `divisor`: the number of ranks for the mean. The transaction has begun; on
+/// an error the values hold anything.
+absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
+                           absl::Span<float> values);
 
 }  // namespace deltapipe
 

@@ -40,15 +40,30 @@ absl::Status CheckSize(absl::Span<const uint8_t> message, int64_t expected,
                    " for ", num_elements, " elements"));
 }
 
+/// values <- values + residual, if there is one; the root mean square of what
+/// is counted in the sum, 0 for nothing.
+float AddedRms(absl::Span<float> values, absl::Span<const float> residual,
+               int64_t num_counted) {
+  if (values.empty()) return 0;
+  const double squares = residual.empty()
+                             ? SumOfSquares(values)
+                             : AddAndSumOfSquares(values, residual);
+  // Where nothing counts all is zero, but for values that are not finite.
+  return static_cast<float>(std::sqrt(
+      squares / static_cast<double>(std::max<int64_t>(num_counted, 1))));
+}
+
 class IdentityCompressor : public ShardCompressor {
  public:
   std::string text() const override { return "identity"; }
   int64_t MaxMessageBytes(int64_t num_elements) const override {
     return num_elements * 4;
   }
-  // Residuals are zero.
-  void AddResidual(absl::Span<float> values,
-                   absl::Span<const float> residual) override {}
+  void AddResidual(absl::Span<float> values, absl::Span<const float> residual,
+                   int64_t num_counted) override {
+    // Zero, unless another codec has left some.
+    for (size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
+  }
 
   absl::StatusOr<int64_t> Encode(absl::Span<float> shard, const RandomKey& key,
                                  absl::Span<uint8_t> out) override {
@@ -86,14 +101,9 @@ class SignCompressor : public ShardCompressor {
     return kScaleBytes + SignBytes(num_elements);
   }
 
-  void AddResidual(absl::Span<float> values,
-                   absl::Span<const float> residual) override {
-    if (residual.empty() && !values.empty()) {
-      scale_ = static_cast<float>(
-          std::sqrt(SumOfSquares(values) / static_cast<double>(values.size())));
-    } else {
-      scale_ = OneBitCompressor<float>::AddResidual(values, residual);
-    }
+  void AddResidual(absl::Span<float> values, absl::Span<const float> residual,
+                   int64_t num_counted) override {
+    scale_ = AddedRms(values, residual, num_counted);
   }
 
   absl::StatusOr<int64_t> Encode(absl::Span<float> shard, const RandomKey& key,
@@ -138,14 +148,9 @@ class CodecCompressor : public ShardCompressor {
     return kScaleBytes + codec_->MaxPayloadBytes(num_elements);
   }
 
-  void AddResidual(absl::Span<float> values,
-                   absl::Span<const float> residual) override {
-    if (values.empty()) return;
-    const double squares = residual.empty()
-                               ? SumOfSquares(values)
-                               : AddAndSumOfSquares(values, residual);
-    rms_ = static_cast<float>(
-        std::sqrt(squares / static_cast<double>(values.size())));
+  void AddResidual(absl::Span<float> values, absl::Span<const float> residual,
+                   int64_t num_counted) override {
+    rms_ = AddedRms(values, residual, num_counted);
   }
 
   absl::StatusOr<int64_t> Encode(absl::Span<float> shard, const RandomKey& key,

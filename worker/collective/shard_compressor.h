@@ -39,8 +39,11 @@ class ShardCompressor {
   virtual int64_t MaxMessageBytes(int64_t num_elements) const = 0;
 
   /// values <- values + residual (of the same size, or empty for none).
+  /// `num_counted` of the elements count in the vector's scale; the rest is
+  /// zero.
   virtual void AddResidual(absl::Span<float> values,
-                           absl::Span<const float> residual) = 0;
+                           absl::Span<const float> residual,
+                           int64_t num_counted) = 0;
 
   /// Encodes a shard of the vector of the last AddResidual into `out` (at least
   /// MaxMessageBytes), leaves in `shard` what the message loses, and returns

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,24 +16,43 @@ constexpr uint32_t kToServers = 1;
 constexpr uint32_t kToWorkers = 2;
 // RandomKey::direction: gradients.
 constexpr uint32_t kGradientDirection = 2;
+// Of a shard's message inside a packed result.
+constexpr size_t kSizeBytes = 4;
+
+/// The end of a shard's message.
+absl::StatusOr<ByteSpan> WakeBitsOf(ByteSpan message,
+                                    const ExcludedPart& part) {
+  const size_t size = static_cast<size_t>(part.num_wake_bytes());
+  if (message.size() >= size) return message.last(size);
+  return absl::InvalidArgumentError(
+      absl::StrCat("message of ", message.size(), " bytes, expected ", size,
+                   " or more for ", part.size(), " excluded ranges"));
+}
+
+void ZeroOut(const ExcludedPart& part, absl::Span<float> values) {
+  for (size_t i = 0; i < part.size(); ++i) {
+    const ElementRange range = part.range(i);
+    std::fill(values.begin() + range.begin, values.begin() + range.end, 0.0f);
+  }
+}
 
 }  // namespace
 
 TwoPhaseAllReduce::TwoPhaseAllReduce(
-    std::unique_ptr<ShardCompressor> compressor, bool has_feedback,
-    int64_t num_elements, uint64_t seed, GroupExchange* exchange)
+    std::unique_ptr<ShardCompressor> compressor, const Options& options,
+    GroupExchange* exchange)
     : compressor_(std::move(compressor)),
-      has_feedback_(has_feedback),
-      seed_(seed),
-      shards_{num_elements, exchange->group()->size()},
+      options_(options),
+      shards_{options.num_elements, exchange->group()->size()},
       rank_(exchange->group()->rank()),
       exchange_(exchange),
-      messages_(static_cast<size_t>(exchange->group()->size())) {}
+      messages_(static_cast<size_t>(exchange->group()->size())),
+      results_(static_cast<size_t>(exchange->group()->size())) {}
 
 void TwoPhaseAllReduce::Allocate() {
   worker_.pending.resize(static_cast<size_t>(shards_.num_elements));
   server_.pending.resize(static_cast<size_t>(shards_.size(rank_)));
-  if (has_feedback_) {
+  if (options_.has_feedback) {
     worker_.committed.resize(worker_.pending.size());
     server_.committed.resize(server_.pending.size());
   }
@@ -61,21 +81,58 @@ absl::Status TwoPhaseAllReduce::PutResiduals(absl::Span<const float> worker,
   return absl::OkStatus();
 }
 
+void TwoPhaseAllReduce::MoveToServers(absl::Span<const float> mean_worker) {
+  if (worker_.committed.empty()) return;
+  const absl::Span<const float> mine = shards_.Of(mean_worker, rank_);
+  for (size_t i = 0; i < mine.size(); ++i) server_.committed[i] += mine[i];
+  std::fill(worker_.committed.begin(), worker_.committed.end(), 0.0f);
+  worker_.norm = 0;
+  server_.norm = std::sqrt(SumOfSquares(server_.committed));
+}
+
 absl::StatusOr<ByteSpan> TwoPhaseAllReduce::Encode(
     uint32_t step, uint32_t tensor_id, absl::Span<float> shard,
+    const ExcludedPart& part, absl::Span<const uint8_t> flags,
     std::vector<uint8_t>* message) {
   RandomKey key;
-  key.seed = seed_;
+  key.seed = options_.seed;
   key.tensor_id = tensor_id;
   key.step = step;
-  key.slot = static_cast<uint32_t>(rank_);
+  key.slot = options_.slot;
   key.direction = kGradientDirection;
-  message->resize(static_cast<size_t>(
-      compressor_->MaxMessageBytes(static_cast<int64_t>(shard.size()))));
-  DP_ASSIGN_OR_RETURN(
-      const int64_t size,
-      compressor_->Encode(shard, key, absl::MakeSpan(*message)));
-  return ByteSpan(message->data(), static_cast<size_t>(size));
+  const int64_t most =
+      compressor_->MaxMessageBytes(static_cast<int64_t>(shard.size()));
+  const int64_t num_wake_bytes = part.num_wake_bytes();
+  message->resize(static_cast<size_t>(most + num_wake_bytes));
+  DP_ASSIGN_OR_RETURN(const int64_t size,
+                      compressor_->Encode(shard, key,
+                                          absl::MakeSpan(*message).first(
+                                              static_cast<size_t>(most))));
+  message->resize(static_cast<size_t>(size + num_wake_bytes));
+  WriteWakeBits(part, flags,
+                absl::MakeSpan(*message).subspan(static_cast<size_t>(size)));
+  return ByteSpan(*message);
+}
+
+void TwoPhaseAllReduce::SetAside(absl::Span<float> x) {
+  aside_.clear();
+  own_flags_.assign(excluded_.size(), 0);
+  for (size_t i = 0; i < excluded_.size(); ++i) {
+    const absl::Span<float> values =
+        x.subspan(static_cast<size_t>(excluded_[i].begin),
+                  static_cast<size_t>(excluded_[i].end - excluded_[i].begin));
+    const bool is_zero = std::all_of(values.begin(), values.end(),
+                                     [](float value) { return value == 0; });
+    if (is_zero) continue;
+    own_flags_[i] = 1;
+    // Such a value must reach the scale, and with it all ranks.
+    const bool is_finite =
+        std::all_of(values.begin(), values.end(),
+                    [](float value) { return std::isfinite(value); });
+    if (!is_finite) continue;
+    aside_.push_back({i, {values.begin(), values.end()}});
+    std::fill(values.begin(), values.end(), 0.0f);
+  }
 }
 
 absl::Status TwoPhaseAllReduce::SendToServers(uint32_t step,
@@ -83,7 +140,12 @@ absl::Status TwoPhaseAllReduce::SendToServers(uint32_t step,
   const int num_ranks = shards_.num_ranks;
   const absl::Span<float> x = absl::MakeSpan(worker_.pending);
   std::copy(values.begin(), values.end(), x.begin());
-  compressor_->AddResidual(x, worker_.committed);
+  SetAside(x);
+  const ExcludedPart whole = PartOf(excluded_, 0, shards_.num_elements);
+  compressor_->AddResidual(x,
+                           drops_residuals_ ? absl::Span<const float>()
+                                            : absl::MakeSpan(worker_.committed),
+                           shards_.num_elements - whole.num_elements());
 
   std::vector<GroupExchange::Outgoing> outgoing;
   std::vector<int> sources;
@@ -92,34 +154,45 @@ absl::Status TwoPhaseAllReduce::SendToServers(uint32_t step,
     if (shards_.size(peer) == 0) continue;
     outgoing.push_back({peer, shards_.size(peer), [=, this_step = step] {
                           return Encode(this_step, static_cast<uint32_t>(peer),
-                                        shards_.Of(x, peer),
+                                        shards_.Of(x, peer), ShardPart(peer),
+                                        own_flags_,
                                         &messages_[static_cast<size_t>(peer)]);
                         }});
   }
   const absl::Span<float> mean = absl::MakeSpan(server_.pending);
+  const ExcludedPart part = ShardPart(rank_);
   std::fill(mean.begin(), mean.end(), 0.0f);
+  server_flags_ = own_flags_;
   ByteSpan own;
   if (!mean.empty()) {
     DP_ASSIGN_OR_RETURN(
         own, Encode(step, static_cast<uint32_t>(rank_), shards_.Of(x, rank_),
-                    &messages_[static_cast<size_t>(rank_)]));
+                    part, own_flags_, &messages_[static_cast<size_t>(rank_)]));
     for (int rank = 0; rank < num_ranks; ++rank) {
       if (rank != rank_) sources.push_back(rank);
     }
-    if (rank_ == 0) {
-      DP_RETURN_IF_ERROR(compressor_->AccumulateMean(own, num_ranks, mean));
-    }
   }
+  const auto accumulate = [&](ByteSpan message) -> absl::Status {
+    DP_ASSIGN_OR_RETURN(const ByteSpan bits, WakeBitsOf(message, part));
+    AddWakeBits(part, bits, absl::MakeSpan(server_flags_));
+    message.remove_suffix(bits.size());
+    return compressor_->AccumulateMean(message, num_ranks, mean);
+  };
+  if (rank_ == 0 && !mean.empty()) DP_RETURN_IF_ERROR(accumulate(own));
   // Ranks are added in their order, this one in its place.
-  return exchange_->Exchange(
+  DP_RETURN_IF_ERROR(exchange_->Exchange(
       kToServers, outgoing, sources,
-      compressor_->MaxMessageBytes(shards_.size(rank_)),
+      compressor_->MaxMessageBytes(shards_.size(rank_)) + part.num_wake_bytes(),
       [&](int peer, ByteSpan message) {
-        DP_RETURN_IF_ERROR(
-            compressor_->AccumulateMean(message, num_ranks, mean));
-        if (peer + 1 != rank_) return absl::OkStatus();
-        return compressor_->AccumulateMean(own, num_ranks, mean);
-      });
+        DP_RETURN_IF_ERROR(accumulate(message));
+        return peer + 1 == rank_ ? accumulate(own) : absl::OkStatus();
+      }));
+  ZeroOut(whole, x);
+  for (const Aside& aside : aside_) {
+    std::copy(aside.values.begin(), aside.values.end(),
+              x.begin() + excluded_[aside.range].begin);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status TwoPhaseAllReduce::SendToWorkers(uint32_t step,
@@ -128,33 +201,119 @@ absl::Status TwoPhaseAllReduce::SendToWorkers(uint32_t step,
   std::vector<GroupExchange::Outgoing> outgoing;
   std::vector<int> sources;
   const absl::Span<float> mean = absl::MakeSpan(server_.pending);
+  const ExcludedPart part = ShardPart(rank_);
+  woken_.assign(excluded_.size(), 0);
+  const auto take = [&](int rank, ByteSpan message) {
+    if (options_.keeps_messages) {
+      results_[static_cast<size_t>(rank)].assign(message.begin(),
+                                                 message.end());
+    }
+    return DecodeShard(message, ShardPart(rank), shards_.Of(values, rank),
+                       absl::MakeSpan(woken_));
+  };
   if (!mean.empty()) {
-    compressor_->AddResidual(mean, server_.committed);
-    DP_ASSIGN_OR_RETURN(const ByteSpan message,
-                        Encode(step, static_cast<uint32_t>(num_ranks + rank_),
-                               mean, &messages_[static_cast<size_t>(rank_)]));
+    ZeroOut(part, mean);
+    compressor_->AddResidual(mean,
+                             drops_residuals_
+                                 ? absl::Span<const float>()
+                                 : absl::MakeSpan(server_.committed),
+                             shards_.size(rank_) - part.num_elements());
+    DP_ASSIGN_OR_RETURN(
+        const ByteSpan message,
+        Encode(step, static_cast<uint32_t>(num_ranks + rank_), mean, part,
+               server_flags_, &messages_[static_cast<size_t>(rank_)]));
+    ZeroOut(part, mean);
     for (int offset = 1; offset < num_ranks; ++offset) {
       outgoing.push_back({(rank_ + offset) % num_ranks, shards_.size(rank_),
                           [message] { return message; }});
     }
-    DP_RETURN_IF_ERROR(compressor_->Decode(message, shards_.Of(values, rank_)));
+    DP_RETURN_IF_ERROR(take(rank_, message));
   }
+  int64_t most_bytes = 0;
   for (int rank = 0; rank < num_ranks; ++rank) {
-    if (rank != rank_ && shards_.size(rank) > 0) sources.push_back(rank);
+    if (rank == rank_ || shards_.size(rank) == 0) continue;
+    sources.push_back(rank);
+    most_bytes =
+        std::max(most_bytes, compressor_->MaxMessageBytes(shards_.size(rank)) +
+                                 ShardPart(rank).num_wake_bytes());
   }
-  return exchange_->Exchange(kToWorkers, outgoing, sources,
-                             compressor_->MaxMessageBytes(shards_.stride()),
-                             [&](int peer, ByteSpan message) {
-                               return compressor_->Decode(
-                                   message, shards_.Of(values, peer));
-                             });
+  return exchange_->Exchange(kToWorkers, outgoing, sources, most_bytes, take);
 }
 
-absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values) {
+absl::Status TwoPhaseAllReduce::DecodeShard(ByteSpan message,
+                                            const ExcludedPart& part,
+                                            absl::Span<float> values,
+                                            absl::Span<uint8_t> flags) {
+  DP_ASSIGN_OR_RETURN(const ByteSpan bits, WakeBitsOf(message, part));
+  AddWakeBits(part, bits, flags);
+  message.remove_suffix(bits.size());
+  DP_RETURN_IF_ERROR(compressor_->Decode(message, values));
+  ZeroOut(part, values);
+  return absl::OkStatus();
+}
+
+void TwoPhaseAllReduce::WriteResult(std::vector<uint8_t>* packed) const {
+  packed->clear();
+  for (int rank = 0; rank < shards_.num_ranks; ++rank) {
+    if (shards_.size(rank) == 0) continue;
+    const std::vector<uint8_t>& message = results_[static_cast<size_t>(rank)];
+    const uint32_t size = static_cast<uint32_t>(message.size());
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&size);
+    packed->insert(packed->end(), bytes, bytes + kSizeBytes);
+    packed->insert(packed->end(), message.begin(), message.end());
+  }
+}
+
+int64_t TwoPhaseAllReduce::MaxResultBytes(int64_t num_elements,
+                                          size_t num_excluded) const {
+  const Shards shards{num_elements, shards_.num_ranks};
+  int64_t bytes = 0;
+  for (int rank = 0; rank < shards.num_ranks; ++rank) {
+    if (shards.size(rank) == 0) continue;
+    bytes += kSizeBytes + compressor_->MaxMessageBytes(shards.size(rank)) +
+             static_cast<int64_t>(num_excluded / 8 + 1);
+  }
+  return bytes;
+}
+
+absl::Status TwoPhaseAllReduce::ReadResult(ByteSpan packed,
+                                           const ExcludedPart& part,
+                                           absl::Span<float> values,
+                                           absl::Span<uint8_t> flags) {
+  const Shards shards{static_cast<int64_t>(values.size()), shards_.num_ranks};
+  for (int rank = 0; rank < shards.num_ranks; ++rank) {
+    if (shards.size(rank) == 0) continue;
+    uint32_t size = 0;
+    if (packed.size() >= kSizeBytes) {
+      std::memcpy(&size, packed.data(), kSizeBytes);
+      packed.remove_prefix(kSizeBytes);
+    }
+    if (size == 0 || size > packed.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("packed shard ", rank, " of ", shards.num_ranks, ": ",
+                       size, " bytes, of which there are ", packed.size()));
+    }
+    const ExcludedPart shard_part =
+        PartOf(part.ranges, part.begin + shards.offset(rank),
+               part.begin + shards.offset(rank + 1));
+    DP_RETURN_IF_ERROR(DecodeShard(packed.first(size), shard_part,
+                                   shards.Of(values, rank), flags));
+    packed.remove_prefix(size);
+  }
+  if (packed.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "packed shards end with ", packed.size(), " bytes too many"));
+}
+
+absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values,
+                                    absl::Span<const ElementRange> excluded,
+                                    bool drops_residuals) {
   if (worker_.pending.empty()) Allocate();
+  excluded_ = excluded;
+  drops_residuals_ = drops_residuals;
   DP_RETURN_IF_ERROR(SendToServers(step, values));
   DP_RETURN_IF_ERROR(SendToWorkers(step, values));
-  if (has_feedback_) {
+  if (options_.has_feedback) {
     worker_.pending_norm = std::sqrt(SumOfSquares(worker_.pending));
     server_.pending_norm = std::sqrt(SumOfSquares(server_.pending));
   }
@@ -162,7 +321,7 @@ absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values) {
 }
 
 absl::Status TwoPhaseAllReduce::Commit() {
-  if (!has_feedback_) return absl::OkStatus();
+  if (!options_.has_feedback) return absl::OkStatus();
   if (!std::isfinite(worker_.pending_norm) ||
       !std::isfinite(server_.pending_norm)) {
     return absl::FailedPreconditionError(

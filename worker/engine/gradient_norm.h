@@ -17,15 +17,16 @@ namespace deltapipe {
 
 class GradientNorm {
  public:
-  /// The norm at this step. All workers must pass the same values: sums over
+  /// The norm at this step; `is_exact`: gradients were synchronised in full
+  /// precision. All workers must pass the same values: sums over
   /// the stages of the mean gradient's squared norm, and of the mean over the
   /// replicas of their own gradients' squared norms. Not finite if either is
   /// not.
-  double Update(bool is_compressed, double mean_squared, double own_squared) {
+  double Update(bool is_exact, double mean_squared, double own_squared) {
     if (!std::isfinite(mean_squared) || !std::isfinite(own_squared)) {
       return mean_squared + own_squared;
     }
-    if (is_compressed) return std::sqrt(ratio_ * own_squared);
+    if (!is_exact) return std::sqrt(ratio_ * own_squared);
     if (own_squared > 0) {
       const double ratio = mean_squared / own_squared;
       ratio_ = is_known_ ? kMemory * ratio_ + (1 - kMemory) * ratio : ratio;

@@ -23,7 +23,20 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   options.beta2 = from.beta2();
   options.epsilon = from.epsilon();
   options.weight_decay = from.weight_decay();
-  options.compress_after_step = from.compress_after_step();
+  options.max_coefficient = from.max_coefficient();
+  options.min_coefficient = from.min_coefficient();
+  options.coefficient_beta = from.coefficient_beta();
+  options.factor_max = from.factor_max();
+  options.factor_min = from.factor_min();
+  options.factor_threshold = from.factor_threshold();
+  options.variance_update_scaler = from.variance_update_scaler();
+  options.local_step_scaler = from.local_step_scaler();
+  options.local_step_clipper = from.local_step_clipper();
+  options.num_steps = spec.train().steps();
+  DP_ASSIGN_OR_RETURN(const StepChoice begin,
+                      ParseStepChoice(from.compress_after_step()));
+  options.compress_after_step =
+      begin.is_auto ? kCompressByDecision : begin.At(spec.train().steps());
   if (plan.gradient_codec() == "none" ||
       plan.gradient_codec() == "cast(bf16)") {
     // 1-bit LAMB that never compresses is LAMB.
@@ -79,6 +92,11 @@ absl::Status Training::Prepare() {
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
 }
 
+int Training::NodeOf(int replica) const {
+  const int nodes = spec_.parallel().nodes();
+  return nodes == 0 ? replica : replica / (num_replicas_ / nodes);
+}
+
 absl::Status Training::MakeUpgrade() {
   if (spec_.network().transport() != "nccl") return absl::OkStatus();
   absl::StatusOr<ChannelUpgrade> upgrade =
@@ -120,6 +138,12 @@ absl::Status Training::Connect() {
   if (!is_last()) {
     DP_ASSIGN_OR_RETURN(next_link_, LinkShaper::Create(emulated_));
     links[assignment.rank() + num_replicas_] = next_link_;
+  }
+  // Those inside a node are as they are.
+  for (int other = 0; other < num_replicas_; ++other) {
+    if (other == replica_ || NodeOf(other) != NodeOf(replica_)) continue;
+    DP_ASSIGN_OR_RETURN(links[stage_index_ * num_replicas_ + other],
+                        LinkShaper::Create(LinkOptions()));
   }
   DP_RETURN_IF_ERROR(ApplyRates(tuning_));
   const ChannelDecorator emulate = ShapedLinks(emulated_, std::move(links));
@@ -184,6 +208,9 @@ absl::Status Training::Connect() {
     sync.plain_codec = codec;
   } else {
     sync.compressed_codec = codec;
+  }
+  for (int other = 0; other < num_replicas_; ++other) {
+    sync.nodes.push_back(NodeOf(other));
   }
   sync.seed = spec_.seed();
   sync.generation = assignment.generation();
@@ -287,7 +314,18 @@ absl::Status Training::AfterStep(int64_t done) {
   const int64_t steps = spec_.train().steps();
   const int64_t validate_every = spec_.train().validate_every();
   const int64_t checkpoint_every = spec_.checkpoint().every();
-  if (validate_every > 0 && done % validate_every == 0) {
+  due_.validation |= validate_every > 0 && done % validate_every == 0;
+  due_.checkpoint |= checkpoint_every > 0 && done % checkpoint_every == 0;
+  // Between two synchronisations of 0/1 Adam the weights of one replica are not
+  // those of the job: what needs them waits, and wishes come again.
+  const bool can_look = optimizer_->AreReplicasEqual() || done == steps;
+  if (!can_look) {
+    agreed_.stops = false;
+    agreed_.pauses = false;
+    agreed_.writes_checkpoint = false;
+  }
+  if (due_.validation && can_look) {
+    due_.validation = false;
     DP_RETURN_IF_ERROR(Validate(done - 1));
   }
   if (done == steps) {
@@ -300,8 +338,11 @@ absl::Status Training::AfterStep(int64_t done) {
   if (agreed_.tuning_revision > tuning_.revision()) {
     DP_RETURN_IF_ERROR(ApplyTuning(done));
   }
-  const bool is_due = checkpoint_every > 0 && done % checkpoint_every == 0;
-  if (is_due) DP_RETURN_IF_ERROR(WriteModel(done));
+  const bool is_due = due_.checkpoint && can_look;
+  if (is_due) {
+    due_.checkpoint = false;
+    DP_RETURN_IF_ERROR(WriteModel(done));
+  }
   if (agreed_.pauses) return Pause(done);
   if (is_due || agreed_.writes_checkpoint) return WriteCheckpoint(done);
   return absl::OkStatus();

@@ -111,6 +111,8 @@ class Training {
   struct StepState;
 
   absl::Status MakeUpgrade();
+  /// The node of a replica of this stage (parallel.nodes).
+  int NodeOf(int replica) const;
   absl::Status Connect();
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
@@ -209,6 +211,12 @@ class Training {
   std::atomic<int> num_traces_wanted_{0};
   std::atomic<bool> is_cancelled_{false};
   StepAgreement agreed_;  // after the last step
+  // Due, but put off until the replicas are equal again.
+  struct {
+    bool validation = false;
+    bool checkpoint = false;
+    bool verification = false;
+  } due_;
   GradientNorm gradient_norm_;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;

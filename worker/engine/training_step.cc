@@ -245,9 +245,11 @@ absl::Status Training::Reduce(StepState* state) {
   const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
   const SyncRequest request = optimizer_->Prepare(
       state->step, LearningRateAt(state->step), stage_->weights(), gradients);
-  state->is_compressed = request.format == SyncFormat::kCompressed;
   const double own = SquaredNorm(stage_->parameters(), gradients);
-  DP_RETURN_IF_ERROR(sync_->Begin(step, request.format, request.values));
+  state->format = request.format;
+  if (request.format != SyncFormat::kNone) {
+    DP_RETURN_IF_ERROR(sync_->Begin(step, request));
+  }
   // What happens after this step is agreed on beside the gradients, and so is
   // their norm: first over the replicas of each stage, then (in Apply) over the
   // stages.
@@ -268,13 +270,20 @@ absl::Status Training::Reduce(StepState* state) {
     state->own_squared_norm += values[0] / num_replicas_;
   }
   agreed_ = AgreeOn(gathered, 1);
-  return sync_->Wait(deadline);
+  if (request.format == SyncFormat::kNone) return absl::OkStatus();
+  DP_RETURN_IF_ERROR(sync_->Wait(deadline));
+  if (!request.excluded.empty()) optimizer_->Wake(sync_->woken());
+  return absl::OkStatus();
 }
 
 absl::Status Training::Apply(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
-  std::vector<double> figures = {optimizer_->MeanGradientSquaredNorm(),
+  // Where nothing was synchronised the replicas' own norms are all there is.
+  const bool is_synchronised = state->format != SyncFormat::kNone;
+  std::vector<double> figures = {is_synchronised
+                                     ? optimizer_->MeanGradientSquaredNorm()
+                                     : state->own_squared_norm,
                                  state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
@@ -287,17 +296,22 @@ absl::Status Training::Apply(StepState* state) {
     own_squared_norm += values[kOwnSquaredNorm];
   }
   agreed_ = AgreeOn(gathered, kWishes);
-  state->gradient_norm = gradient_norm_.Update(state->is_compressed,
-                                               squared_norm, own_squared_norm);
+  state->gradient_norm = gradient_norm_.Update(
+      /*is_exact=*/state->format == SyncFormat::kPlain, squared_norm,
+      own_squared_norm);
   state->is_skipped = !std::isfinite(state->gradient_norm);
   if (state->is_skipped) {
-    DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
+    if (is_synchronised) {
+      DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
+    }
     optimizer_->Skip();
     ++skipped_steps_;
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
   } else {
-    DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));
+    if (is_synchronised) {
+      DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));
+    }
     const double limit = spec_.train().clip_norm();
     const double clip = limit > 0 && state->gradient_norm > limit
                             ? limit / state->gradient_norm
@@ -318,8 +332,9 @@ absl::Status Training::Apply(StepState* state) {
     DP_ASSIGN_OR_RETURN(next_hashes_, next_->AwaitHashes(step));
   }
   const int64_t every = spec_.train().verify_every();
-  const bool is_verified = every > 0 && (state->step + 1) % every == 0;
-  if (is_verified) {
+  due_.verification |= every > 0 && (state->step + 1) % every == 0;
+  if (due_.verification && optimizer_->AreReplicasEqual()) {
+    due_.verification = false;
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
   }
   return absl::OkStatus();

@@ -49,7 +49,7 @@ struct Training::StepState {
   double own_squared_norm = 0;  // mean over the replicas of this stage
   double gradient_norm = 0;
   bool is_skipped = false;
-  bool is_compressed = false;
+  SyncFormat format = SyncFormat::kPlain;
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it
   bool is_traced = false;

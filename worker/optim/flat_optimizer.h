@@ -33,7 +33,7 @@ class FlatOptimizer {
     absl::Span<Real> values;
     SyncFormat format = SyncFormat::kPlain;
     bool resets_residuals = false;
-    absl::Span<const ElementRange> excluded;
+    absl::Span<const ElementRange> excluded = {};
   };
   using State = std::map<std::string, std::vector<Real>>;
 

@@ -185,7 +185,7 @@ TEST_P(OneBitLambCollectiveTest, GradientSyncGivesTheSameBitsAsTheKernels) {
       std::vector<float> values = brought[static_cast<size_t>(rank)];
       GradientSync& sync = *syncs[static_cast<size_t>(rank)];
       ASSERT_TRUE(sync.Begin(static_cast<uint32_t>(step),
-                             SyncFormat::kCompressed, absl::MakeSpan(values))
+                             {absl::MakeSpan(values), SyncFormat::kCompressed})
                       .ok());
       const absl::Status status =
           sync.Wait(Deadline::After(std::chrono::seconds(20)));

@@ -65,6 +65,9 @@ struct OptimizerOptions {
   int64_t variance_update_scaler = 16;
   int64_t local_step_scaler = 32678;  // the reference's default, so spelled
   int64_t local_step_clipper = 16;
+  /// The steps of the run: 0/1 Adam synchronises after the last one in any
+  /// case, so that the replicas end with equal weights. 0: not known.
+  int64_t num_steps = 0;
 };
 
 enum class SyncFormat {
@@ -90,7 +93,7 @@ struct SyncRequest {
   /// Rows that never had a gradient, sorted and disjoint, equal on all ranks:
   /// they are not synchronised, come back zero and leave no residual. Lives in
   /// the optimizer until Apply or Skip.
-  absl::Span<const ElementRange> excluded;
+  absl::Span<const ElementRange> excluded = {};
 };
 
 class Optimizer {

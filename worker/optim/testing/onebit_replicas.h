@@ -45,9 +45,8 @@ class OneBitReplicas {
     std::vector<absl::Span<Real>> requests;
     SyncFormat format = SyncFormat::kPlain;
     for (size_t rank = 0; rank < optimizers_.size(); ++rank) {
-      const auto request =
-          optimizers_[rank]->Prepare(step, lr, weights_[rank],
-                                     absl::MakeSpan(gradients[rank]));
+      const auto request = optimizers_[rank]->Prepare(
+          step, lr, weights_[rank], absl::MakeSpan(gradients[rank]));
       requests.push_back(request.values);
       format = request.format;
     }
