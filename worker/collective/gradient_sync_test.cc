@@ -14,7 +14,7 @@
 #include "base/float_cast.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 #include "worker/collective/testing/serial_all_reduce.h"
 
 namespace deltapipe {
@@ -79,7 +79,7 @@ class SyncedRanks {
   SyncedRanks(int num_ranks, int64_t num_elements,
               const GradientSyncOptions& options = {},
               const FrameChannelOptions& channel_options = {})
-      : ranks_(num_ranks, channel_options) {
+      : ranks_(*LoopbackRanks::Create(num_ranks, channel_options)) {
     for (int rank = 0; rank < num_ranks; ++rank) {
       auto sync =
           GradientSync::Create(options, ranks_.group(rank), num_elements);
@@ -580,7 +580,7 @@ TEST(GradientSyncTest, UnknownCodecsLeaveTheOldOnes) {
 }
 
 TEST(GradientSyncTest, UnknownCodecsAreNamed) {
-  LoopbackRanks ranks(1);
+  LoopbackRanks ranks = *LoopbackRanks::Create(1);
   GradientSyncOptions bad_compressed;
   bad_compressed.compressed_codec = "sing(block=0)";
   GradientSyncOptions bad_plain;
