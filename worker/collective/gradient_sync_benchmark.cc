@@ -10,8 +10,8 @@
 
 #include "benchmark/benchmark.h"
 #include "worker/collective/gradient_sync.h"
+#include "worker/collective/loopback_ranks.h"
 #include "worker/collective/onebit_compressor.h"
-#include "worker/collective/testing/loopback_ranks.h"
 
 namespace deltapipe {
 namespace {
@@ -75,7 +75,7 @@ void BM_Transaction(benchmark::State& state, SyncFormat format,
                     const std::string& plain_codec) {
   const int num_ranks = static_cast<int>(state.range(0));
   const int64_t size = state.range(1);
-  LoopbackRanks ranks(num_ranks);
+  LoopbackRanks ranks = *LoopbackRanks::Create(num_ranks);
   GradientSyncOptions options;
   options.plain_codec = plain_codec;
   std::vector<std::unique_ptr<GradientSync>> syncs;

@@ -14,7 +14,7 @@
 #include "base/float_cast.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 #include "worker/collective/testing/serial_all_reduce.h"
 #include "worker/collective/testing/synced_ranks.h"
 
@@ -492,7 +492,7 @@ TEST(GradientSyncTest, UnknownCodecsLeaveTheOldOnes) {
 }
 
 TEST(GradientSyncTest, UnknownCodecsAreNamed) {
-  LoopbackRanks ranks(1);
+  LoopbackRanks ranks = *LoopbackRanks::Create(1);
   GradientSyncOptions bad_compressed;
   bad_compressed.compressed_codec = "sing(block=0)";
   GradientSyncOptions bad_plain;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 
 namespace deltapipe {
 namespace {
@@ -31,7 +31,7 @@ std::vector<uint8_t> MessageOf(int from, int to) {
 
 TEST(GroupExchangeTest, MessagesOfAnyNumberOfPiecesArriveWhole) {
   constexpr int kNumRanks = 3;
-  LoopbackRanks ranks(kNumRanks);
+  LoopbackRanks ranks = *LoopbackRanks::Create(kNumRanks);
   std::map<int, std::vector<int>> order;
   Mutex mutex;
 
@@ -64,7 +64,7 @@ TEST(GroupExchangeTest, MessagesOfAnyNumberOfPiecesArriveWhole) {
 }
 
 TEST(GroupExchangeTest, RefusesMorePiecesThanTheLargestMessageHas) {
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
   absl::Status refused;
 
   ranks.Run([&](int rank) {
@@ -89,7 +89,7 @@ TEST(GroupExchangeTest, RefusesAnotherCodecPhaseOrPiece) {
   const GroupExchange::Part wrong[] = {{kPhase + 1, 0, 1, 1},
                                        {kPhase, 1, 2, 1}};
   for (const GroupExchange::Part& part : wrong) {
-    LoopbackRanks ranks(2);
+    LoopbackRanks ranks = *LoopbackRanks::Create(2);
     absl::Status refused;
     ranks.Run([&](int rank) {
       GroupExchange exchange(ranks.group(rank), 1, kPieceBytes);
@@ -102,7 +102,7 @@ TEST(GroupExchangeTest, RefusesAnotherCodecPhaseOrPiece) {
     });
     EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
   }
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
   absl::Status refused;
   ranks.Run([&](int rank) {
     GroupExchange exchange(ranks.group(rank), 1, kPieceBytes);

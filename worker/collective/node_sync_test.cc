@@ -204,7 +204,7 @@ TEST(NodeSyncTest, ARankKeepsResidualsOfItsSliceAlone) {
 }
 
 TEST(NodeSyncTest, NodesOfDifferentSizesAreRefused) {
-  LoopbackRanks ranks(3);
+  LoopbackRanks ranks = *LoopbackRanks::Create(3);
   const absl::Status status =
       GradientSync::Create(On({0, 0, 1}), ranks.group(0), 10).status();
 
@@ -217,7 +217,7 @@ TEST(NodeSyncTest, NodesOfDifferentSizesAreRefused) {
 }
 
 TEST(NodeSyncTest, RanksThatSeeOtherNodesFindOut) {
-  LoopbackRanks ranks(4);
+  LoopbackRanks ranks = *LoopbackRanks::Create(4);
   ranks.Run([&](int rank) {
     auto sync = GradientSync::Create(
         rank == 2 ? GradientSyncOptions() : On(InBlocks(2, 2)),

@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 
 namespace deltapipe {
 namespace {
@@ -17,7 +17,7 @@ using ::testing::HasSubstr;
 Deadline Soon() { return Deadline::After(std::chrono::seconds(20)); }
 
 TEST(RankGroupTest, GathersInRankOrderOnEveryRank) {
-  LoopbackRanks ranks(4);
+  LoopbackRanks ranks = *LoopbackRanks::Create(4);
 
   ranks.Run([&](int rank) {
     const double mine[] = {rank * 1.0, rank + 0.1};
@@ -30,7 +30,7 @@ TEST(RankGroupTest, GathersInRankOrderOnEveryRank) {
 }
 
 TEST(RankGroupTest, OneRankGathersItself) {
-  LoopbackRanks ranks(1);
+  LoopbackRanks ranks = *LoopbackRanks::Create(1);
 
   const auto gathered = ranks.group(0)->AllGather(5, 1, {2.5}, Soon());
 
@@ -39,7 +39,7 @@ TEST(RankGroupTest, OneRankGathersItself) {
 }
 
 TEST(RankGroupTest, GathersNothingFromEveryRank) {
-  LoopbackRanks ranks(3);
+  LoopbackRanks ranks = *LoopbackRanks::Create(3);
 
   ranks.Run([&](int rank) {
     const auto gathered = ranks.group(rank)->AllGather(5, 1, {}, Soon());
@@ -50,7 +50,7 @@ TEST(RankGroupTest, GathersNothingFromEveryRank) {
 }
 
 TEST(RankGroupTest, NamesPeerThatIsAtAnotherStep) {
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
 
   ranks.Run([&](int rank) {
     const auto gathered = ranks.group(rank)->AllGather(
@@ -63,7 +63,7 @@ TEST(RankGroupTest, NamesPeerThatIsAtAnotherStep) {
 }
 
 TEST(RankGroupTest, NamesPeerThatIsAtAnotherPhase) {
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
 
   ranks.Run([&](int rank) {
     const auto gathered = ranks.group(rank)->AllGather(
@@ -73,7 +73,7 @@ TEST(RankGroupTest, NamesPeerThatIsAtAnotherPhase) {
 }
 
 TEST(RankGroupTest, RefusesAnotherNumberOfValues) {
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
 
   ranks.Run([&](int rank) {
     const std::vector<double> mine(static_cast<size_t>(rank + 1));
@@ -83,7 +83,7 @@ TEST(RankGroupTest, RefusesAnotherNumberOfValues) {
 }
 
 TEST(RankGroupTest, DeadlineNamesTheSilentPeerAndTheStep) {
-  LoopbackRanks ranks(3);
+  LoopbackRanks ranks = *LoopbackRanks::Create(3);
 
   const auto gathered = ranks.group(0)->AllGather(
       118, 1, {1.0}, Deadline::After(std::chrono::milliseconds(20)));
@@ -94,7 +94,7 @@ TEST(RankGroupTest, DeadlineNamesTheSilentPeerAndTheStep) {
 }
 
 TEST(RankGroupTest, CancelWakesAWaitingRank) {
-  LoopbackRanks ranks(2);
+  LoopbackRanks ranks = *LoopbackRanks::Create(2);
 
   ranks.Run([&](int rank) {
     if (rank == 1) {

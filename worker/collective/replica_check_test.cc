@@ -4,7 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 
 namespace deltapipe {
 namespace {
@@ -23,7 +23,8 @@ ParameterLayout TwoTensors() {
 
 std::vector<absl::Status> CheckAll(
     const std::vector<std::vector<float>>& weights) {
-  LoopbackRanks ranks(static_cast<int>(weights.size()));
+  LoopbackRanks ranks =
+      *LoopbackRanks::Create(static_cast<int>(weights.size()));
   std::vector<absl::Status> statuses(weights.size());
   ranks.Run([&](int rank) {
     const size_t i = static_cast<size_t>(rank);
@@ -67,7 +68,7 @@ TEST(ReplicaCheckTest, TellsZeroFromMinusZero) {
 }
 
 TEST(ReplicaCheckTest, RefusesWeightsOfAnotherSize) {
-  LoopbackRanks ranks(1);
+  LoopbackRanks ranks = *LoopbackRanks::Create(1);
 
   const absl::Status status =
       CheckReplicas(ranks.group(0), 1, 1, TwoTensors(), std::vector<float>(10),

@@ -61,6 +61,7 @@ absl::Status FlatOptimizer<Real>::ImportState(const State& state) {
     }
   }
   for (const auto& [name, values] : state_) *values = state.at(name);
+  StateImported();
   return absl::OkStatus();
 }
 

@@ -68,6 +68,9 @@ class FlatOptimizer {
     state_.emplace_back(name, values);
   }
 
+  /// Called when the members named in AddState have been replaced.
+  virtual void StateImported() {}
+
   /// The weight decay of a segment.
   double WeightDecay(const ParameterSegment& segment) const {
     return segment.has_weight_decay ? options_.weight_decay : 0.0;

@@ -4,25 +4,9 @@
 #include <cmath>
 
 #include "worker/optim/lane_reduction.h"
+#include "worker/optim/moment_descent.h"
 
 namespace deltapipe {
-
-template <typename Real>
-void LambDescend(double rate, double epsilon, double weight_decay,
-                 absl::Span<const Real> m, absl::Span<const Real> v,
-                 absl::Span<Real> w) {
-  const Real step = static_cast<Real>(rate);
-  const Real eps = static_cast<Real>(epsilon);
-  const Real decay = static_cast<Real>(weight_decay);
-  const Real* __restrict from_m = m.data();
-  const Real* __restrict from_v = v.data();
-  Real* __restrict to_w = w.data();
-  const int64_t count = static_cast<int64_t>(w.size());
-  for (int64_t i = 0; i < count; ++i) {
-    to_w[i] -=
-        step * (from_m[i] / (std::sqrt(from_v[i]) + eps) + decay * to_w[i]);
-  }
-}
 
 template <typename Real>
 double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
@@ -64,8 +48,8 @@ double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
     coefficient = std::clamp(weight_norm / update_norm, options.min_coefficient,
                              options.max_coefficient);
   }
-  LambDescend<Real>(learning_rate * coefficient, options.epsilon, weight_decay,
-                    m, v, w);
+  DescendAlongMoments<Real>(options, learning_rate * coefficient, weight_decay,
+                            count, m.data(), v.data(), w.data());
   return coefficient;
 }
 
@@ -93,12 +77,6 @@ void Lamb<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   }
 }
 
-template void LambDescend<float>(double, double, double,
-                                 absl::Span<const float>,
-                                 absl::Span<const float>, absl::Span<float>);
-template void LambDescend<double>(double, double, double,
-                                  absl::Span<const double>,
-                                  absl::Span<const double>, absl::Span<double>);
 template double LambSegmentStep<float>(const OptimizerOptions&, double, double,
                                        double, absl::Span<const float>,
                                        absl::Span<float>, absl::Span<float>,

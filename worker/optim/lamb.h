@@ -23,13 +23,6 @@ double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
                        absl::Span<const Real> gradient, absl::Span<Real> m,
                        absl::Span<Real> v, absl::Span<Real> w);
 
-/// w <- w - rate * (m / (sqrt(v) + eps) + decay * w): the second pass of LAMB
-/// and 1-bit LAMB, `rate` including the coefficient.
-template <typename Real>
-void LambDescend(double rate, double epsilon, double weight_decay,
-                 absl::Span<const Real> m, absl::Span<const Real> v,
-                 absl::Span<Real> w);
-
 template <typename Real>
 class Lamb : public FlatOptimizer<Real> {
  public:

@@ -1,9 +1,9 @@
-// Sums of squares and maxima with a fixed order, for norms that replicas must
-// compute to the same bit.
+// Sums, sums of squares and maxima with a fixed order, for norms that replicas
+// must compute to the same bit.
 //
-// Element i of a segment goes into lane i % 16; a lane adds in order, in
+// The i-th element added goes into lane i % 16; a lane adds in order, in
 // double; the lanes are then added in a fixed tree. The order depends on the
-// segment alone, never on the machine's vector width, so that a compiler may
+// elements alone, never on the machine's vector width, so that a compiler may
 // put lanes side by side in registers without changing a bit.
 #ifndef DELTAPIPE_WORKER_OPTIM_LANE_REDUCTION_H_
 #define DELTAPIPE_WORKER_OPTIM_LANE_REDUCTION_H_
@@ -14,23 +14,30 @@ namespace deltapipe {
 
 inline constexpr int64_t kReductionLanes = 16;
 
-class LaneSumOfSquares {
+namespace lane_reduction_internal {
+
+struct Identity {
+  double operator()(double value) const { return value; }
+};
+struct Square {
+  double operator()(double value) const { return value * value; }
+};
+
+template <typename Term>
+class LaneAccumulator {
  public:
-  /// Adds `count` elements; all calls but a segment's last must have a multiple
-  /// of 16 of them.
   template <typename Real>
   void Add(const Real* values, int64_t count) {
-    const int64_t whole = count / kReductionLanes * kReductionLanes;
-    for (int64_t i = 0; i < whole; i += kReductionLanes) {
+    int64_t begin = 0;
+    while (next_lane_ != 0 && begin < count) AddOne(values[begin++]);
+    const int64_t whole =
+        begin + (count - begin) / kReductionLanes * kReductionLanes;
+    for (int64_t i = begin; i < whole; i += kReductionLanes) {
       for (int64_t lane = 0; lane < kReductionLanes; ++lane) {
-        const double value = static_cast<double>(values[i + lane]);
-        lanes_[lane] += value * value;
+        lanes_[lane] += Term()(static_cast<double>(values[i + lane]));
       }
     }
-    for (int64_t i = whole; i < count; ++i) {
-      const double value = static_cast<double>(values[i]);
-      lanes_[i - whole] += value * value;
-    }
+    for (int64_t i = whole; i < count; ++i) AddOne(values[i]);
   }
 
   double Sum() const {
@@ -47,8 +54,22 @@ class LaneSumOfSquares {
   }
 
  private:
+  template <typename Real>
+  void AddOne(Real value) {
+    lanes_[next_lane_] += Term()(static_cast<double>(value));
+    next_lane_ = (next_lane_ + 1) % kReductionLanes;
+  }
+
   double lanes_[kReductionLanes] = {};
+  int64_t next_lane_ = 0;
 };
+
+}  // namespace lane_reduction_internal
+
+using LaneSum =
+    lane_reduction_internal::LaneAccumulator<lane_reduction_internal::Identity>;
+using LaneSumOfSquares =
+    lane_reduction_internal::LaneAccumulator<lane_reduction_internal::Square>;
 
 /// The maximum of non-negative values; NaN is passed over.
 template <typename Real>

@@ -1,16 +1,14 @@
 #include "worker/optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
-#include "worker/optim/adamw.h"
 #include "worker/optim/flat_optimizer.h"
-#include "worker/optim/lamb.h"
-#include "worker/optim/onebit_lamb.h"
-#include "worker/optim/sgd.h"
+#include "worker/optim/make_flat_optimizer.h"
 
 namespace deltapipe {
 namespace {
@@ -37,20 +35,50 @@ class OptionErrors {
 
 bool IsDecay(double value) { return value >= 0 && value < 1; }
 
+void CheckLamb(const OptimizerOptions& options, OptionErrors* errors) {
+  errors->Require(options.min_coefficient > 0, "min_coefficient",
+                  "a number > 0", options.min_coefficient);
+  errors->Require(options.max_coefficient >= options.min_coefficient &&
+                      std::isfinite(options.max_coefficient),
+                  "max_coefficient", "a number >= min_coefficient",
+                  options.max_coefficient);
+}
+
+void CheckOneBitLamb(const OptimizerOptions& options, OptionErrors* errors) {
+  errors->Require(IsDecay(options.coefficient_beta), "coefficient_beta",
+                  "0 <= coefficient_beta < 1", options.coefficient_beta);
+  errors->Require(options.factor_min > 0 && options.factor_min <= 1,
+                  "factor_min", "0 < factor_min <= 1", options.factor_min);
+  errors->Require(options.factor_max >= 1 && std::isfinite(options.factor_max),
+                  "factor_max", "a number >= 1", options.factor_max);
+  errors->Require(options.factor_threshold > 0 && options.factor_threshold < 1,
+                  "factor_threshold", "0 < factor_threshold < 1",
+                  options.factor_threshold);
+}
+
+void CheckZeroOneAdam(const OptimizerOptions& options, OptionErrors* errors) {
+  // Counters of steps are kept as floats.
+  const auto require = [errors](const char* name, int64_t value) {
+    errors->Require(value >= 1 && value <= int64_t{1} << 23, name,
+                    "1 to 8388608", static_cast<double>(value));
+  };
+  require("variance_update_scaler", options.variance_update_scaler);
+  require("local_step_scaler", options.local_step_scaler);
+  require("local_step_clipper", options.local_step_clipper);
+}
+
 absl::Status CheckOptions(const OptimizerOptions& options) {
   OptionErrors errors;
-  const bool is_onebit = options.kind == "onebit_lamb";
-  const bool is_lamb = is_onebit || options.kind == "lamb";
-  const bool is_sgd = options.kind == "sgd";
-  if (!is_sgd && !is_lamb && options.kind != "adamw") {
-    errors.Add(
-        absl::StrCat("kind: expected sgd, adamw, lamb or onebit_lamb, got \"",
-                     options.kind, "\""));
+  const std::string& kind = options.kind;
+  const auto kinds = OptimizerKinds();
+  if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
+    errors.Add(absl::StrCat("kind: expected ", absl::StrJoin(kinds, ", "),
+                            ", got \"", kind, "\""));
   }
   errors.Require(
       options.weight_decay >= 0 && std::isfinite(options.weight_decay),
       "weight_decay", "a number >= 0", options.weight_decay);
-  if (is_sgd) {
+  if (kind == "sgd") {
     errors.Require(IsDecay(options.momentum), "momentum", "0 <= momentum < 1",
                    options.momentum);
   } else {
@@ -61,27 +89,15 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
     errors.Require(options.epsilon > 0 && std::isfinite(options.epsilon),
                    "epsilon", "a number > 0", options.epsilon);
   }
-  if (is_lamb) {
-    errors.Require(options.min_coefficient > 0, "min_coefficient",
-                   "a number > 0", options.min_coefficient);
-    errors.Require(options.max_coefficient >= options.min_coefficient &&
-                       std::isfinite(options.max_coefficient),
-                   "max_coefficient", "a number >= min_coefficient",
-                   options.max_coefficient);
-  }
-  if (is_onebit) {
-    errors.Require(options.compress_after_step >= 1, "compress_after_step",
+  if (kind == "lamb" || kind == "onebit_lamb") CheckLamb(options, &errors);
+  if (kind == "onebit_lamb") CheckOneBitLamb(options, &errors);
+  if (kind == "zero_one_adam") CheckZeroOneAdam(options, &errors);
+  if (IsCompressingKind(kind)) {
+    errors.Require(options.compress_after_step >= 1 ||
+                       options.compress_after_step == kCompressByDecision,
+                   "compress_after_step",
                    "at least 1 (the variance must be learned first)",
                    static_cast<double>(options.compress_after_step));
-    errors.Require(IsDecay(options.coefficient_beta), "coefficient_beta",
-                   "0 <= coefficient_beta < 1", options.coefficient_beta);
-    errors.Require(options.factor_min > 0 && options.factor_min <= 1,
-                   "factor_min", "0 < factor_min <= 1", options.factor_min);
-    errors.Require(options.factor_max >= 1 && std::isfinite(options.factor_max),
-                   "factor_max", "a number >= 1", options.factor_max);
-    errors.Require(options.factor_threshold > 0 && options.factor_threshold < 1,
-                   "factor_threshold", "0 < factor_threshold < 1",
-                   options.factor_threshold);
   }
   return errors.status();
 }
@@ -110,20 +126,6 @@ absl::Status CheckLayout(const ParameterLayout& layout) {
                      " elements, num_elements says ", layout.num_elements));
   }
   return absl::OkStatus();
-}
-
-std::unique_ptr<FlatOptimizer<float>> MakeFlat(const OptimizerOptions& options,
-                                               const ParameterLayout& layout) {
-  if (options.kind == "sgd") {
-    return std::make_unique<Sgd<float>>(options, layout);
-  }
-  if (options.kind == "adamw") {
-    return std::make_unique<AdamW<float>>(options, layout);
-  }
-  if (options.kind == "lamb") {
-    return std::make_unique<Lamb<float>>(options, layout);
-  }
-  return std::make_unique<OneBitLamb<float>>(options, layout);
 }
 
 /// Checks sizes and the order of calls.
@@ -240,7 +242,7 @@ absl::StatusOr<std::unique_ptr<Optimizer>> Optimizer::Create(
   DP_RETURN_IF_ERROR(CheckOptions(options));
   DP_RETURN_IF_ERROR(CheckLayout(layout));
   return std::unique_ptr<Optimizer>(std::make_unique<CheckedOptimizer>(
-      MakeFlat(options, layout), options.kind));
+      MakeFlatOptimizer<float>(options, layout), options.kind));
 }
 
 }  // namespace deltapipe

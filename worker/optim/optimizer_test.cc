@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "worker/optim/adamw.h"
+#include "worker/optim/adam.h"
 #include "worker/optim/lamb.h"
 #include "worker/optim/sgd.h"
 #include "worker/optim/testing/toy_problem.h"
@@ -29,6 +29,11 @@ OptimizerOptions OptionsOf(const std::string& kind) {
   options.kind = kind;
   options.weight_decay = 0.01;
   options.compress_after_step = 3;
+  // 0/1 Adam: steps 0 and 2 update the variance, step 1 does not; 3, 4, 6 and
+  // 10 are synchronisation points, those between them are local.
+  options.variance_update_scaler = 1;
+  options.local_step_scaler = 2;
+  options.local_step_clipper = 4;
   return options;
 }
 
@@ -63,6 +68,18 @@ void AdamWRule(const OptimizerOptions& o, int64_t t, double lr,
     const double v_hat = tensor->v[i] / (1 - std::pow(o.beta2, double(t)));
     tensor->w[i] -= lr * (m_hat / (std::sqrt(v_hat) + o.epsilon) +
                           tensor->decay * tensor->w[i]);
+  }
+}
+
+void AdamRule(const OptimizerOptions& o, int64_t t, double lr,
+              const std::vector<double>& g, ReferenceTensor* tensor) {
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double gradient = g[i] + tensor->decay * tensor->w[i];
+    tensor->m[i] = o.beta1 * tensor->m[i] + (1 - o.beta1) * gradient;
+    tensor->v[i] = o.beta2 * tensor->v[i] + (1 - o.beta2) * gradient * gradient;
+    const double m_hat = tensor->m[i] / (1 - std::pow(o.beta1, double(t)));
+    const double v_hat = tensor->v[i] / (1 - std::pow(o.beta2, double(t)));
+    tensor->w[i] -= lr * m_hat / (std::sqrt(v_hat) + o.epsilon);
   }
 }
 
@@ -141,11 +158,20 @@ TEST(OptimizerTest, SgdFollowsItsReferenceStepByStep) {
 
 TEST(OptimizerTest, AdamWFollowsItsReferenceStepByStep) {
   const OptimizerOptions options = OptionsOf("adamw");
-  AdamW<double> in_double(options, TestLayout());
-  AdamW<float> in_float(options, TestLayout());
+  Adam<double> in_double(options, TestLayout());
+  Adam<float> in_float(options, TestLayout());
 
   EXPECT_LE(LargestDifference<double>(&in_double, options, AdamWRule), 1e-12);
   EXPECT_LE(LargestDifference<float>(&in_float, options, AdamWRule), 2e-5);
+}
+
+TEST(OptimizerTest, AdamFollowsItsReferenceStepByStep) {
+  const OptimizerOptions options = OptionsOf("adam");
+  Adam<double> in_double(options, TestLayout());
+  Adam<float> in_float(options, TestLayout());
+
+  EXPECT_LE(LargestDifference<double>(&in_double, options, AdamRule), 1e-12);
+  EXPECT_LE(LargestDifference<float>(&in_float, options, AdamRule), 2e-5);
 }
 
 TEST(OptimizerTest, LambFollowsItsReferenceStepByStep) {
@@ -208,7 +234,8 @@ class EveryOptimizerTest : public ::testing::TestWithParam<std::string> {
     std::vector<float> gradient = problem_.Gradient(0, step, *weights);
     const SyncRequest request =
         optimizer->Prepare(step, 1e-3, *weights, absl::MakeSpan(gradient));
-    ASSERT_EQ(request.values.size(), weights->size());
+    ASSERT_EQ(request.values.size(),
+              request.format == SyncFormat::kNone ? 0 : weights->size());
     // Something that a synchronisation might return.
     for (float& value : request.values) value *= 0.75f;
     ASSERT_TRUE(
@@ -220,9 +247,9 @@ class EveryOptimizerTest : public ::testing::TestWithParam<std::string> {
   std::vector<float> weights_;
 };
 
-// Steps 2 to 4 are around the freeze of 1-bit LAMB.
+// Compression begins at step 3.
 TEST_P(EveryOptimizerTest, SkipLeavesNoTrace) {
-  for (int64_t skipped = 0; skipped < 6; ++skipped) {
+  for (int64_t skipped = 0; skipped < 12; ++skipped) {
     auto optimizer = Make();
     std::vector<float> weights = weights_;
     for (int64_t step = 0; step < skipped; ++step) {
@@ -235,6 +262,7 @@ TEST_P(EveryOptimizerTest, SkipLeavesNoTrace) {
     const SyncRequest request =
         optimizer->Prepare(skipped, 1e-3, weights, absl::MakeSpan(bad));
     for (float& value : request.values) value = 1e30f;
+    optimizer->Wake(std::vector<uint8_t>(request.excluded.size(), 1));
     optimizer->MeanGradientSquaredNorm();
     optimizer->Skip();
 
@@ -245,7 +273,7 @@ TEST_P(EveryOptimizerTest, SkipLeavesNoTrace) {
 }
 
 TEST_P(EveryOptimizerTest, ImportedStateResumesBitExactly) {
-  for (int64_t resumed = 0; resumed < 6; ++resumed) {
+  for (int64_t resumed = 0; resumed < 12; ++resumed) {
     auto whole = Make();
     std::vector<float> weights = weights_;
     for (int64_t step = 0; step < resumed; ++step) {
@@ -277,9 +305,11 @@ TEST_P(EveryOptimizerTest, RunsAreBitwiseEqual) {
 }
 
 // In the compressed phase the gradient comes back from its momentum: g^ has
-// lost some bits, but no more.
+// lost some bits, but no more. (0/1 Adam's would contain the decay.)
 TEST_P(EveryOptimizerTest, NormIsThatOfTheGradient) {
-  auto optimizer = Make();
+  OptimizerOptions options = OptionsOf(GetParam());
+  options.weight_decay = 0;
+  auto optimizer = *Optimizer::Create(options, layout_);
   for (int64_t step = 0; step < 6; ++step) {
     std::vector<float> gradient = problem_.Gradient(0, step, weights_);
     double expected = 0;
@@ -364,8 +394,9 @@ TEST_P(EveryOptimizerTest, AnEmptyStageIsAllowed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, EveryOptimizerTest,
-                         ::testing::Values("sgd", "adamw", "lamb",
-                                           "onebit_lamb"),
+                         ::testing::Values("sgd", "adam", "adamw", "lamb",
+                                           "onebit_adam", "onebit_lamb",
+                                           "zero_one_adam"),
                          [](const auto& info) { return info.param; });
 
 TEST(OptimizerTest, EveryBadOptionIsNamed) {
@@ -396,11 +427,10 @@ TEST(OptimizerTest, EveryBadOptionIsNamed) {
 
 TEST(OptimizerTest, UnknownKindIsNamed) {
   OptimizerOptions options;
-  options.kind = "adam";
+  options.kind = "adma";
 
-  EXPECT_THAT(
-      Optimizer::Create(options, TestLayout()).status().ToString(),
-      AllOf(HasSubstr("sgd, adamw, lamb or onebit_lamb"), HasSubstr("adam")));
+  EXPECT_THAT(Optimizer::Create(options, TestLayout()).status().ToString(),
+              AllOf(HasSubstr("sgd, zero_one_adam"), HasSubstr("\"adma\"")));
 }
 
 TEST(OptimizerTest, OptionsOfOtherKindsAreNotChecked) {

@@ -14,7 +14,7 @@
 #include "base/deadline.h"
 #include "gtest/gtest.h"
 #include "worker/collective/gradient_sync.h"
-#include "worker/collective/testing/loopback_ranks.h"
+#include "worker/collective/loopback_ranks.h"
 
 namespace deltapipe {
 
@@ -71,7 +71,7 @@ class SyncedRanks {
   SyncedRanks(int num_ranks, int64_t num_elements,
               const GradientSyncOptions& options = {},
               const FrameChannelOptions& channel_options = {})
-      : ranks_(num_ranks, channel_options) {
+      : ranks_(*LoopbackRanks::Create(num_ranks, channel_options)) {
     for (int rank = 0; rank < num_ranks; ++rank) {
       auto sync =
           GradientSync::Create(options, ranks_.group(rank), num_elements);

@@ -1,4 +1,4 @@
-#include "worker/optim/adamw.h"
+#include "worker/optim/adam.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 namespace deltapipe {
 
 template <typename Real>
-AdamW<Real>::AdamW(const OptimizerOptions& options,
-                   const ParameterLayout& layout)
+Adam<Real>::Adam(const OptimizerOptions& options, const ParameterLayout& layout)
     : FlatOptimizer<Real>(options, layout),
+      has_decoupled_decay_(options.kind == "adamw"),
       momentum_(static_cast<size_t>(layout.num_elements)),
       variance_(static_cast<size_t>(layout.num_elements)),
       applied_steps_(1) {
@@ -18,8 +18,8 @@ AdamW<Real>::AdamW(const OptimizerOptions& options,
 }
 
 template <typename Real>
-void AdamW<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
-                        absl::Span<Real> weights) {
+void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
+                       absl::Span<Real> weights) {
   const OptimizerOptions& options = this->options_;
   applied_steps_[0] = std::min<Real>(applied_steps_[0] + 1, 1 << 24);
   const double t = static_cast<double>(applied_steps_[0]);
@@ -35,13 +35,15 @@ void AdamW<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   const Real rate = static_cast<Real>(learning_rate);
   const Real clip = static_cast<Real>(clip_factor);
   for (const ParameterSegment& segment : this->layout_.segments) {
-    const Real decay = static_cast<Real>(this->WeightDecay(segment));
+    const Real all_decay = static_cast<Real>(this->WeightDecay(segment));
+    const Real decay = has_decoupled_decay_ ? all_decay : Real{0};
+    const Real l2 = has_decoupled_decay_ ? Real{0} : all_decay;
     const Real* __restrict gradient = this->gradient_.data() + segment.offset;
     Real* __restrict m = momentum_.data() + segment.offset;
     Real* __restrict v = variance_.data() + segment.offset;
     Real* __restrict w = weights.data() + segment.offset;
     for (int64_t i = 0; i < segment.num_elements; ++i) {
-      const Real g = clip * gradient[i];
+      const Real g = clip * gradient[i] + l2 * w[i];
       m[i] = beta1 * m[i] + new1 * g;
       v[i] = beta2 * v[i] + new2 * (g * g);
       const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
@@ -50,7 +52,7 @@ void AdamW<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   }
 }
 
-template class AdamW<float>;
-template class AdamW<double>;
+template class Adam<float>;
+template class Adam<double>;
 
 }  // namespace deltapipe
