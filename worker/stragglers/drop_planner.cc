@@ -41,23 +41,28 @@ absl::Status CheckSteps(absl::Span<const StepObservation> steps) {
 /// times.
 class Sweep {
  public:
-  explicit Sweep(absl::Span<const StepObservation> steps) {
-    num_steps_ = static_cast<double>(steps.size());
+  Sweep(absl::Span<const StepObservation> steps, double max_replica_cut_share)
+      : num_steps_(static_cast<double>(steps.size())),
+        max_replica_cuts_(max_replica_cut_share * num_steps_),
+        replica_cuts_(steps[0].replicas.size(), 0) {
     double uncut = 0, rest = 0, drain = 0;
     for (const StepObservation& step : steps) {
       double first = 0, last = 0;
-      for (const ReplicaObservation& replica : step.replicas) {
+      for (size_t r = 0; r < step.replicas.size(); ++r) {
+        const ReplicaObservation& replica = step.replicas[r];
         const int planned = replica.planned;
         first = std::max(first, replica.done_seconds[0]);
         last = std::max(last, replica.done_seconds[planned - 1]);
         for (int m = 1; m < planned; ++m) {
           injections_.push_back(
               {replica.ready_seconds[m], replica.done_seconds[m],
-               static_cast<int32_t>(finish_.size()), m + 1 == planned});
+               static_cast<int32_t>(finish_.size()),
+               m + 1 == planned ? static_cast<int32_t>(r) : kNotLast});
           drain += replica.done_seconds[m - 1] - replica.ready_seconds[m];
         }
         num_planned_ += planned;
         num_cut_ += planned > 1 ? 1 : 0;
+        replica_cuts_[r] += planned > 1 ? 1 : 0;
         ++num_kept_;
         ++num_replica_steps_;
       }
@@ -65,6 +70,9 @@ class Sweep {
       finish_sum_ += first;
       uncut += last;
       rest += std::max(0.0, step.StepSeconds() - last);
+    }
+    for (const double cuts : replica_cuts_) {
+      num_over_limit_ += cuts > max_replica_cuts_ ? 1 : 0;
     }
     rest_sum_ = rest;
     uncut_sum_ = uncut + rest;
@@ -92,11 +100,14 @@ class Sweep {
         finish = injection.done_seconds;
       }
       ++num_kept_;
-      if (injection.is_last) --num_cut_;
+      if (injection.last_of_replica != kNotLast)
+        Uncut(injection.last_of_replica);
     }
   }
 
   double drop_share() const { return 1 - num_kept_ / num_planned_; }
+  /// Whether a replica is cut more often than it may.
+  bool is_over_replica_limit() const { return num_over_limit_ > 0; }
   double cut_share() const { return num_cut_ / num_replica_steps_; }
   double speedup() const {
     const double seconds = finish_sum_ + rest_sum_;
@@ -121,8 +132,23 @@ class Sweep {
     double ready_seconds;
     double done_seconds;
     int32_t step;
-    bool is_last;
+    /// The replica, if this is its last micro-batch of the step.
+    int32_t last_of_replica;
   };
+  static constexpr int32_t kNotLast = -1;
+
+  void Uncut(int32_t replica) {
+    --num_cut_;
+    double& cuts = replica_cuts_[replica];
+    const bool was_over = cuts > max_replica_cuts_;
+    --cuts;
+    if (was_over && cuts <= max_replica_cuts_) --num_over_limit_;
+  }
+
+  const double num_steps_;
+  const double max_replica_cuts_;
+  std::vector<double> replica_cuts_;
+  int num_over_limit_ = 0;
   std::vector<Injection> injections_;
   size_t next_ = 0;
   std::vector<double> finish_;  // of each step's slowest replica
@@ -130,7 +156,6 @@ class Sweep {
   double rest_sum_ = 0;
   double uncut_sum_ = 0;
   double drain_seconds_ = 0;
-  double num_steps_ = 0;
   double num_replica_steps_ = 0;
   double num_planned_ = 0;
   double num_kept_ = 0;
@@ -142,7 +167,7 @@ class Sweep {
 absl::StatusOr<DropPlan> PlanDrop(absl::Span<const StepObservation> steps,
                                   const DropPlannerOptions& options) {
   DP_RETURN_IF_ERROR(CheckSteps(steps));
-  Sweep sweep(steps);
+  Sweep sweep(steps, options.max_replica_cut_share);
   DropPlan best;
   best.speedup = 0;
   while (!sweep.is_done()) {
@@ -151,7 +176,7 @@ absl::StatusOr<DropPlan> PlanDrop(absl::Span<const StepObservation> steps,
     if (sweep.is_done()) break;
     if (sweep.drop_share() <= options.max_drop_share &&
         sweep.cut_share() <= options.max_cut_share &&
-        sweep.speedup() >= best.speedup) {
+        !sweep.is_over_replica_limit() && sweep.speedup() >= best.speedup) {
       best = sweep.Plan((ready + sweep.next_ready_seconds()) / 2);
     }
   }
@@ -163,7 +188,7 @@ absl::StatusOr<DropPlan> PlanDrop(absl::Span<const StepObservation> steps,
 absl::StatusOr<DropPlan> EvaluateDrop(absl::Span<const StepObservation> steps,
                                       double tau_seconds) {
   DP_RETURN_IF_ERROR(CheckSteps(steps));
-  Sweep sweep(steps);
+  Sweep sweep(steps, /*max_replica_cut_share=*/1);
   sweep.AdmitUntil(tau_seconds);
   return sweep.Plan(tau_seconds);
 }

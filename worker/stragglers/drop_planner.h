@@ -44,6 +44,8 @@ struct DropPlannerOptions {
   /// Of the steps, in the mean over the replicas, that may be cut: beyond one
   /// half it is no longer jitter. 1: no limit.
   double max_cut_share = 0.4;
+  /// The same of each single replica.
+  double max_replica_cut_share = 1;
 };
 
 struct DropPlan {

@@ -157,6 +157,18 @@ TEST(DropPlannerTest, KeepsItsLimits) {
   EXPECT_GT(rare->drop_share, 0);
 }
 
+TEST(DropPlannerTest, ALimitOfEachReplicaSparesOneThatIsAlwaysSlow) {
+  std::vector<StepObservation> steps(
+      40, StepOf({{1, 1, 1, 1}, {2, 2, 2, 2}, {1, 1, 1, 1}}, 0.5));
+
+  const absl::StatusOr<DropPlan> free = PlanDrop(steps, {1, 1, 1});
+  const absl::StatusOr<DropPlan> limited = PlanDrop(steps, {1, 1, 0.6});
+
+  ASSERT_TRUE(free.ok() && limited.ok());
+  EXPECT_GT(free->speedup, 1.3);
+  EXPECT_EQ(limited->drop_share, 0);
+}
+
 TEST(DropPlannerTest, EqualStepsDropNothing) {
   std::vector<StepObservation> steps(
       40, StepOf({{1, 1, 1}, {1, 1, 1}, {1, 1, 1}}, 0.5));
