@@ -10,7 +10,7 @@ namespace deltapipe {
 namespace {
 
 constexpr int64_t kLargestWindow = 100;
-constexpr int64_t kChecksPerWindow = 10;
+constexpr int64_t kChecksPerWindow = 2;
 
 int64_t WindowOf(double beta2) {
   // The margin keeps 1 / (1 - 0.99) = 100.00000000000009 from being 101.

@@ -3,13 +3,15 @@
 //
 // By step: from compress_after_step on. By decision (auto): once the variance
 // has settled, which 1-bit Adam (arXiv 2102.02888, section 7.1) reads off
-// ||v_t||_1, and, for LAMB, its coefficients too. Every tenth of a window the
+// ||v_t||_1, and, for LAMB, its coefficients too. Every half of a window the
 // switch checks
 //   | ||v_t||_1 - ||v_(t - window)||_1 | / ||v_t||_1  <  variance_change
 //   mean over the tensors of sd(c) / mean(c)          <  coefficient_spread
 // and goes on after `num_checks` checks in a row for which both hold. The
 // window is ceil(1 / (1 - beta2)) steps, the memory of v, or 100 if that is
-// less: a variance that is still growing from zero shows within that, too.
+// less: a variance that is still growing from zero shows within that, too. The
+// checks span two windows, so that a variance that turns from rising to falling
+// does not count as settled.
 //
 // It goes off again after num_checks checks in a row in which LAMB's factor,
 // the correction of the frozen variance by a fresh one, lies at one of its
@@ -46,7 +48,7 @@ struct CompressionSwitchOptions {
   /// A number of steps, or kCompressByDecision.
   int64_t compress_after_step = kCompressByDecision;
   double beta2 = 0.999;  // the optimizer's
-  double variance_change = 0.04;
+  double variance_change = 0.05;
   double coefficient_spread = 0.1;
   double max_share_at_limit = 0.5;
   int num_checks = 3;
