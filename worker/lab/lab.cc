@@ -11,6 +11,7 @@
 #include "compression/codec_registry.h"
 #include "nlohmann/json.hpp"
 #include "worker/lab/codec_experiment.h"
+#include "worker/lab/optimizer_experiment.h"
 
 namespace deltapipe {
 namespace {
@@ -108,8 +109,46 @@ std::string CodecText(const CodecInfo& info) {
 
 struct Flags {
   CodecExperiment experiment;
+  OptimizerExperiment optimizer;
   bool json = false;
 };
+
+void DeclareOptimizer(CLI::App& app, Flags& flags) {
+  OptimizerExperiment& experiment = flags.optimizer;
+  CLI::App* optimizer = app.add_subcommand(
+      "optimizer",
+      "Run an optimizer on recorded gradients, with and without compression");
+  optimizer
+      ->add_option("--algorithm", experiment.algorithm,
+                   "The optimizer, as train.optimizer.kind in a job spec")
+      ->required();
+  optimizer
+      ->add_option("--gradients", experiment.gradients_path,
+                   "For each parameter a tensor [steps, ranks, ...shape], fp32")
+      ->required();
+  optimizer
+      ->add_option("--parameters", experiment.parameters_path,
+                   "The weights at the start, fp32")
+      ->required();
+  optimizer->add_option("--ranks", experiment.ranks, "How many ranks G has")
+      ->required();
+  optimizer->add_option("--nodes", experiment.nodes,
+                        "Nodes that the ranks share (default: one each)");
+  optimizer
+      ->add_option("--set", experiment.settings,
+                   "field=value of train.optimizer, such as "
+                   "compress_after_step=100; once for each field")
+      ->allow_extra_args(false);
+  optimizer->add_option("--codec", experiment.codec,
+                        "Of compressed steps (default \"sign(block=0)\")");
+  optimizer->add_option("--clip-norm", experiment.clip_norm,
+                        "The largest norm of a mean gradient (default: none)");
+  optimizer
+      ->add_option("--out", experiment.output_path,
+                   "Where to write the weights after the last step")
+      ->required();
+  optimizer->add_flag("--json", flags.json, "One JSON object");
+}
 
 void DeclareCommands(CLI::App& app, Flags& flags) {
   app.require_subcommand(1);
@@ -134,6 +173,7 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
   CLI::App* codecs = app.add_subcommand(
       "codecs", "List all codecs with parameters, ranges, defaults, papers");
   codecs->add_flag("--json", flags.json, "One JSON object a line");
+  DeclareOptimizer(app, flags);
 }
 
 std::string OneLine(std::string text) {
@@ -143,12 +183,26 @@ std::string OneLine(std::string text) {
   return text;
 }
 
+absl::Status RunCodec(const Flags& flags, std::ostream& out) {
+  return RunCodecExperiment(flags.experiment, [&](const TensorResult& result) {
+    out << (flags.json ? ResultJson(result) : ResultText(result)) << std::flush;
+  });
+}
+
+absl::Status RunOptimizer(const Flags& flags, std::ostream& out) {
+  const auto result = RunOptimizerExperiment(flags.optimizer);
+  if (!result.ok()) return result.status();
+  out << (flags.json ? OptimizerResultJson(flags.optimizer, *result)
+                     : OptimizerResultText(flags.optimizer, *result));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int RunLab(int argc, const char* const* argv, std::ostream& out,
            std::ostream& err) {
   Flags flags;
-  CLI::App app("Tries codecs on files", "deltapipe-lab");
+  CLI::App app("Tries codecs and optimizers on files", "deltapipe-lab");
   DeclareCommands(app, flags);
   try {
     app.parse(argc, argv);
@@ -164,11 +218,9 @@ int RunLab(int argc, const char* const* argv, std::ostream& out,
     }
     return 0;
   }
-  const absl::Status status =
-      RunCodecExperiment(flags.experiment, [&](const TensorResult& result) {
-        out << (flags.json ? ResultJson(result) : ResultText(result))
-            << std::flush;
-      });
+  const absl::Status status = app.got_subcommand("optimizer")
+                                  ? RunOptimizer(flags, out)
+                                  : RunCodec(flags, out);
   if (status.ok()) return 0;
   err << "deltapipe-lab: " << OneLine(std::string(status.message())) << "\n";
   return kBadUsage;

@@ -1,8 +1,11 @@
-// deltapipe-lab: codecs on files, one command an experiment. `deltapipe lab
-// ...` runs this program.
+// deltapipe-lab: codecs and optimizers on files, one command an experiment.
+// `deltapipe lab ...` runs this program.
 //
 //   deltapipe-lab codec --codec "int(4)" --in x.safetensors --out y.safetensors
 //   deltapipe-lab codecs --json
+//   deltapipe-lab optimizer --algorithm onebit_lamb --ranks 4
+//       --gradients g.safetensors --parameters w.safetensors
+//       --set compress_after_step=100 --out after.safetensors
 //
 // Data goes to `out`; errors, one sentence each, to `err`.
 #ifndef DELTAPIPE_WORKER_LAB_LAB_H_
@@ -13,7 +16,7 @@
 namespace deltapipe {
 
 /// Runs one command line. Returns the exit code: 0, or 2 for a usage error, a
-/// codec text with a mistake or a bad file.
+/// text with a mistake or a bad file.
 int RunLab(int argc, const char* const* argv, std::ostream& out,
            std::ostream& err);
 

@@ -107,5 +107,53 @@ INSTANTIATE_TEST_SUITE_P(
                           std::get<3>(info.param) ? "Dropped" : "Whole");
     });
 
+TEST(OneBitAdamTest, FullPrecisionGoesOnWithTheFrozenVariance) {
+  const ParameterLayout layout = LayoutOf({40, 9});
+  const ToyProblem problem(layout, kSeed);
+  OptimizerOptions options = Options(0.01);
+  options.compress_after_step = 3;
+  OneBitReplicas<float> replicas(options, layout, 2, problem.start());
+  const auto step = [&](int64_t index) {
+    replicas.Step(
+        index, GradientsOf<float>(problem, index, 2, false, replicas.weights()),
+        kRate, 0);
+  };
+  const auto variance = [&] {
+    return replicas.optimizer(0).ExportState().at("variance");
+  };
+  for (int64_t i = 0; i < 3; ++i) step(i);
+  const std::vector<float> frozen = variance();
+  for (int64_t i = 3; i < 6; ++i) step(i);
+  ASSERT_EQ(variance(), frozen);
+
+  for (int rank = 0; rank < 2; ++rank) {
+    replicas.optimizer(rank).SetCompressing(false);
+  }
+
+  EXPECT_EQ(variance(), frozen);
+  step(6);
+  EXPECT_EQ(replicas.last_format(), SyncFormat::kPlain);
+  EXPECT_NE(variance(), frozen);
+  EXPECT_TRUE(ReplicasAreEqual(replicas.weights()));
+}
+
+// Beside the transcription: a stage without elements, and one without a live
+// one, can be compressed.
+TEST(OneBitAdamTest, AStageWithoutGradientsRests) {
+  const ParameterLayout layout = LayoutOf({4, 3});
+  OptimizerOptions options = Options(0);
+  options.compress_after_step = 2;
+  const std::vector<double> start(7, 1.0);
+  OneBitReplicas<float> replicas(options, layout, 2, start);
+
+  for (int64_t step = 0; step < 6; ++step) {
+    replicas.Step(step, {2, std::vector<float>(7)}, kRate, 0);
+  }
+
+  EXPECT_EQ(replicas.num_excluded(), 2);
+  EXPECT_EQ(replicas.last_norm(), 0);
+  EXPECT_EQ(replicas.weights()[1], std::vector<float>(7, 1.0f));
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -348,5 +348,84 @@ TEST_F(OneBitLambTest, SigmaEqualisesTheMomentaOfTensors) {
   EXPECT_NEAR(std::sqrt(rms[0]), std::sqrt(rms[1]), 1e-6);
 }
 
+TEST_F(OneBitLambTest, ADecisionOverridesTheStepOfTheOptions) {
+  options_.compress_after_step = kCompressByDecision;
+  OneBitLamb<float> optimizer(options_, layout_);
+  Run(&optimizer, 0, 6);
+  const auto format_of = [&](int64_t step) {
+    gradient_ = problem_.Gradient(0, step, weights_);
+    const auto request =
+        optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
+    optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
+    return request.format;
+  };
+
+  EXPECT_EQ(format_of(6), SyncFormat::kPlain);
+  optimizer.SetCompressing(true);
+  EXPECT_EQ(format_of(7), SyncFormat::kCompressed);
+  optimizer.SetCompressing(false);
+  EXPECT_EQ(format_of(8), SyncFormat::kPlain);
+}
+
+TEST_F(OneBitLambTest, FullPrecisionGoesOnWithTheFreshVariance) {
+  OneBitLamb<float> optimizer(options_, layout_);
+  Run(&optimizer, 0, 6);
+  const auto compressed = optimizer.ExportState();
+
+  optimizer.SetCompressing(false);
+
+  const auto state = optimizer.ExportState();
+  EXPECT_EQ(state.at("variance"), compressed.at("fresh_variance"));
+  EXPECT_EQ(state.at("momentum"), compressed.at("momentum"));
+  EXPECT_EQ(state.at("frozen")[0], 0);
+}
+
+// Sigma is another after the second freeze, and so is what residuals measure.
+TEST_F(OneBitLambTest, EachFreezeDropsResiduals) {
+  OneBitLamb<float> optimizer(options_, layout_);
+  const auto resets_at = [&](int64_t step) {
+    gradient_ = problem_.Gradient(0, step, weights_);
+    const auto request =
+        optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
+    optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
+    return request.resets_residuals;
+  };
+  Run(&optimizer, 0, 3);
+
+  EXPECT_TRUE(resets_at(3));
+  EXPECT_FALSE(resets_at(4));
+  optimizer.SetCompressing(false);
+  EXPECT_FALSE(resets_at(5));
+  optimizer.SetCompressing(true);
+  EXPECT_TRUE(resets_at(6));
+  EXPECT_FALSE(resets_at(7));
+}
+
+TEST_F(OneBitLambTest, EvidenceIsOfVarianceCoefficientsAndFactors) {
+  options_.factor_min = 1;  // every factor lies at a limit
+  options_.factor_max = 1;
+  OneBitLamb<float> optimizer(options_, layout_);
+  Run(&optimizer, 0, 3);
+  const auto state = optimizer.ExportState();
+  double sum = 0;
+  for (const float value : state.at("variance")) sum += double{value};
+  double spread = 0;
+  for (size_t l = 0; l < 2; ++l) {
+    spread += std::sqrt(double{state.at("coefficient_variance")[l]}) /
+              double{state.at("coefficient")[l]};
+  }
+
+  const CompressionEvidence warm = optimizer.Evidence();
+  Run(&optimizer, 3, 5);
+  const CompressionEvidence compressed = optimizer.Evidence();
+
+  EXPECT_DOUBLE_EQ(warm.variance_sum, sum);
+  EXPECT_EQ(warm.num_coefficients, 2);
+  EXPECT_DOUBLE_EQ(warm.coefficient_spread_sum, spread);
+  EXPECT_EQ(warm.num_factors, 0);
+  EXPECT_EQ(compressed.num_factors, 2);
+  EXPECT_EQ(compressed.num_factors_at_limit, 2);
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -57,14 +57,17 @@ void CheckOneBitLamb(const OptimizerOptions& options, OptionErrors* errors) {
 }
 
 void CheckZeroOneAdam(const OptimizerOptions& options, OptionErrors* errors) {
-  // Counters of steps are kept as floats.
-  const auto require = [errors](const char* name, int64_t value) {
-    errors->Require(value >= 1 && value <= int64_t{1} << 23, name,
-                    "1 to 8388608", static_cast<double>(value));
+  const auto require = [errors](const char* name, int64_t value, int64_t max,
+                                const char* expected) {
+    errors->Require(value >= 1 && value <= max, name, expected,
+                    static_cast<double>(value));
   };
-  require("variance_update_scaler", options.variance_update_scaler);
-  require("local_step_scaler", options.local_step_scaler);
-  require("local_step_clipper", options.local_step_clipper);
+  require("variance_update_scaler", options.variance_update_scaler, 1000000000,
+          "1 to 1000000000");
+  require("local_step_scaler", options.local_step_scaler, 1000000000,
+          "1 to 1000000000");
+  require("local_step_clipper", options.local_step_clipper, 1000000,
+          "1 to 1000000");
 }
 
 absl::Status CheckOptions(const OptimizerOptions& options) {

@@ -43,11 +43,18 @@ void BM_Step(benchmark::State& state, const std::string& kind,
 
 BENCHMARK_CAPTURE(BM_Step, cpu_sgd, "sgd", 0)->Arg(1 << 16)->Arg(1 << 22);
 BENCHMARK_CAPTURE(BM_Step, cpu_adamw, "adamw", 0)->Arg(1 << 16)->Arg(1 << 22);
+BENCHMARK_CAPTURE(BM_Step, cpu_adam, "adam", 0)->Arg(1 << 16)->Arg(1 << 22);
 BENCHMARK_CAPTURE(BM_Step, cpu_lamb, "lamb", 0)->Arg(1 << 16)->Arg(1 << 22);
 BENCHMARK_CAPTURE(BM_Step, cpu_onebit_lamb_warmup, "onebit_lamb", 0)
     ->Arg(1 << 16)
     ->Arg(1 << 22);
 BENCHMARK_CAPTURE(BM_Step, cpu_onebit_lamb_compressed, "onebit_lamb", 1)
+    ->Arg(1 << 16)
+    ->Arg(1 << 22);
+BENCHMARK_CAPTURE(BM_Step, cpu_onebit_adam_compressed, "onebit_adam", 1)
+    ->Arg(1 << 16)
+    ->Arg(1 << 22);
+BENCHMARK_CAPTURE(BM_Step, cpu_zero_one_adam_synchronised, "zero_one_adam", 1)
     ->Arg(1 << 16)
     ->Arg(1 << 22);
 

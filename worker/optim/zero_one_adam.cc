@@ -41,7 +41,8 @@ typename ZeroOneAdam<Real>::StepKind ZeroOneAdam<Real>::KindOf(
   const bool was_stage_b = schedule_[kIsStageB] != 0;
   if (start_.IsDue(step) || !AreReplicasEqual()) {
     const Real interval = was_stage_b ? schedule_[kLocalInterval] : Real{1};
-    return schedule_[kStepsSinceSync] + 1 >= interval
+    const bool is_last_step = step + 1 == this->options_.num_steps;
+    return is_last_step || schedule_[kStepsSinceSync] + 1 >= interval
                ? StepKind::kSynchronisation
                : StepKind::kLocal;
   }
@@ -185,11 +186,10 @@ void ZeroOneAdam<Real>::ApplyVarianceStep(double rate, double clip,
   rows_.Clear();
   schedule_[kKnowsDeadRows] = 0;
   schedule_[kStepsSinceVariance] = 0;
-  schedule_[kVarianceUpdates] += 1;
+  Count(kVarianceUpdates);
   if (schedule_[kVarianceUpdates] >=
       static_cast<Real>(this->options_.variance_update_scaler)) {
     schedule_[kVarianceUpdates] = 0;
-    // 2^23 keeps every count exact in a float.
     schedule_[kVarianceInterval] =
         std::min<Real>(2 * schedule_[kVarianceInterval], 1 << 23);
   }
@@ -217,7 +217,7 @@ void ZeroOneAdam<Real>::ApplyGradientStep(double rate, double clip,
     }
   }
   schedule_[kOwesOtherQuantity] = 0;
-  schedule_[kStepsSinceVariance] += 1;
+  Count(kStepsSinceVariance);
 }
 
 template <typename Real>
@@ -258,7 +258,7 @@ void ZeroOneAdam<Real>::ApplyLocalStep(double rate, double clip,
   }
   rates_[kDecayedRateSum] = static_cast<Real>(NextDecayedRateSum(rate));
   rates_[kRateSum] = static_cast<Real>(NextRateSum(rate));
-  schedule_[kStepsSinceSync] += 1;
+  Count(kStepsSinceSync);
 }
 
 template <typename Real>
@@ -300,7 +300,7 @@ void ZeroOneAdam<Real>::ApplySynchronisation(double rate, double clip,
 
 template <typename Real>
 void ZeroOneAdam<Real>::AdvanceLocalSteps() {
-  schedule_[kLocalSteps] += 1;
+  Count(kLocalSteps);
   if (schedule_[kLocalSteps] <
       static_cast<Real>(this->options_.local_step_scaler)) {
     return;

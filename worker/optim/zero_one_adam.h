@@ -17,9 +17,10 @@
 // the last such point
 //   m <- S / L ; w <- w0 - S / d ; S <- 0 ; L <- 0
 // h is 1 at first, doubles after every local_step_scaler steps of stage B, up
-// to local_step_clipper. The decay is part of S and thereby of the momentum, as
-// in the reference. The reference subtracts S / d from the drifted weights; w0
-// is kept here instead, since only then are replicas equal to the bit again.
+// to local_step_clipper; the last of num_steps is such a point in any case. The
+// decay is part of S and thereby of the momentum, as in the reference. The
+// reference subtracts S / d from the drifted weights; w0 is kept here instead,
+// since only then are replicas equal to the bit again.
 //
 // The gradient of a synchronisation point is in S before anybody knows the clip
 // factor. That factor scales the mean gradient since the last point, g^, which
@@ -36,6 +37,7 @@
 #ifndef DELTAPIPE_WORKER_OPTIM_ZERO_ONE_ADAM_H_
 #define DELTAPIPE_WORKER_OPTIM_ZERO_ONE_ADAM_H_
 
+#include <algorithm>
 #include <vector>
 
 #include "worker/optim/compression_start.h"
@@ -69,7 +71,8 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
     kLocal,     // stage B, between synchronisation points
     kSynchronisation,
   };
-  /// Positions in schedule_; all of them numbers that a float holds exactly.
+  /// Positions in schedule_, numbers that a float holds exactly: counts stop at
+  /// 2^24.
   enum Schedule : size_t {
     kIsStageB,
     kKnowsDeadRows,
@@ -90,6 +93,9 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
   };
 
   StepKind KindOf(int64_t step) const;
+  void Count(Schedule counter) {
+    schedule_[counter] = std::min<Real>(schedule_[counter] + 1, 1 << 24);
+  }
   /// x = S + this step's part.
   void AccumulateUpdate(double learning_rate, absl::Span<const Real> weights);
   void ApplyVarianceStep(double rate, double clip, absl::Span<Real> weights);

@@ -30,6 +30,7 @@ OptimizerOptions Options(double weight_decay) {
   options.variance_update_scaler = 8;
   options.local_step_scaler = 24;
   options.local_step_clipper = 4;
+  options.num_steps = kSteps;
   return options;
 }
 
@@ -136,6 +137,7 @@ class ZeroOneAdamTest : public ::testing::Test {
       : layout_(LayoutOf({40, 9})),
         problem_(layout_, kSeed),
         options_(Options(0.01)) {
+    options_.num_steps = 0;
     options_.compress_after_step = 6;
     options_.variance_update_scaler = 2;
     options_.local_step_scaler = 3;
@@ -170,6 +172,19 @@ TEST_F(ZeroOneAdamTest, StepsTravelAsTheIntervalsSay) {
                           bits, bits, bits, none, bits, none,      // h = 1, 2
                           none, none, bits, none, none, none));    // h = 4
   EXPECT_THAT(resets, ElementsAre(6));
+}
+
+TEST_F(ZeroOneAdamTest, TheLastStepIsASynchronisationPointInAnyCase) {
+  for (int64_t num_steps = 7; num_steps < 30; ++num_steps) {
+    options_.num_steps = num_steps;
+    OneBitReplicas<float> replicas(options_, layout_, 2, problem_.start());
+
+    for (int64_t step = 0; step < num_steps; ++step) Step(&replicas, step);
+
+    EXPECT_EQ(replicas.last_format(), SyncFormat::kCompressed) << num_steps;
+    EXPECT_TRUE(replicas.optimizer(0).AreReplicasEqual());
+    EXPECT_TRUE(ReplicasAreEqual(replicas.weights())) << num_steps;
+  }
 }
 
 TEST_F(ZeroOneAdamTest, ReplicasPartBetweenSynchronisationPointsAlone) {
