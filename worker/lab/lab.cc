@@ -11,6 +11,7 @@
 #include "compression/codec_registry.h"
 #include "nlohmann/json.hpp"
 #include "worker/lab/codec_experiment.h"
+#include "worker/lab/stragglers_command.h"
 
 namespace deltapipe {
 namespace {
@@ -109,6 +110,7 @@ std::string CodecText(const CodecInfo& info) {
 struct Flags {
   CodecExperiment experiment;
   bool json = false;
+  StragglerCommand stragglers;
 };
 
 void DeclareCommands(CLI::App& app, Flags& flags) {
@@ -134,6 +136,7 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
   CLI::App* codecs = app.add_subcommand(
       "codecs", "List all codecs with parameters, ranges, defaults, papers");
   codecs->add_flag("--json", flags.json, "One JSON object a line");
+  DeclareStragglers(app, &flags.stragglers);
 }
 
 std::string OneLine(std::string text) {
@@ -163,6 +166,9 @@ int RunLab(int argc, const char* const* argv, std::ostream& out,
       out << (flags.json ? CodecJson(info) : CodecText(info));
     }
     return 0;
+  }
+  if (app.got_subcommand("stragglers")) {
+    return RunStragglers(flags.stragglers, out, err);
   }
   const absl::Status status =
       RunCodecExperiment(flags.experiment, [&](const TensorResult& result) {
