@@ -1,13 +1,13 @@
 // SlotCursors: which micro-batches the slots of a step draw, where some of them
 // may be left out.
 //
-// A step has num_microbatches slots a replica. Without a policy that leaves work
-// out, micro-batch m of replica r is slot r * num_microbatches + m, and slots
-// draw their step's micro-batch: a function of the step alone. Where work may be
-// left out, the last micro-batches of a replica are; so that this does not
-// always hit the same slots, whose samples would be seen less often, the slots
-// of a replica change their places from step to step. And where left-out work
-// comes again, a slot draws what it has not done yet.
+// A step has num_microbatches slots a replica. Without a policy that leaves
+// work out, micro-batch m of replica r is slot r * num_microbatches + m, and
+// slots draw their step's micro-batch: a function of the step alone. Where work
+// may be left out, the last micro-batches of a replica are; so that this does
+// not always hit the same slots, whose samples would be seen less often, the
+// slots of a replica change their places from step to step. And where left-out
+// work comes again, a slot draws what it has not done yet.
 //
 // Every worker knows what all replicas did and keeps all cursors. One thread.
 #ifndef DELTAPIPE_WORKER_DATA_SLOT_CURSORS_H_
@@ -41,8 +41,8 @@ class SlotCursors {
 
   /// By slot; empty if positions are steps.
   const std::vector<int64_t>& positions() const { return positions_; }
-  /// Goes on before `step`. INVALID_ARGUMENT for another number of slots; empty:
-  /// nothing was left out so far.
+  /// Goes on before `step`. INVALID_ARGUMENT for another number of slots;
+  /// empty: nothing was left out so far.
   absl::Status Restore(int64_t step, absl::Span<const int64_t> positions);
 
  private:

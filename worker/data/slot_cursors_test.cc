@@ -12,8 +12,8 @@
 namespace deltapipe {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::Each;
+using ::testing::ElementsAre;
 
 TEST(SlotCursorsTest, WithoutAPolicyPositionsAreSteps) {
   SlotCursors cursors({2, 4});

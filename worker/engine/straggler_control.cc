@@ -25,9 +25,9 @@ absl::StatusOr<std::unique_ptr<StragglerControl>> StragglerControl::Create(
     options.tau_seconds = std::chrono::duration<double>(tau).count();
   }
   for (const v1::ExecutedStep& step : assignment.executed()) {
-    options.replay.push_back({step.step(),
-                              {step.microbatches().begin(),
-                               step.microbatches().end()}});
+    options.replay.push_back(
+        {step.step(),
+         {step.microbatches().begin(), step.microbatches().end()}});
   }
   DP_ASSIGN_OR_RETURN(std::unique_ptr<SyncPolicy> made,
                       MakeSyncPolicy(policy, options));
@@ -99,8 +99,8 @@ v1::StragglerReport StragglerControl::report() const {
   report.set_realised_drop_share(FiniteOrZero(gauges.realised_drop_share));
   report.set_predicted_speedup(gauges.predicted_speedup);
   report.set_realised_speedup(FiniteOrZero(gauges.realised_speedup));
-  report.set_state(absl::StrCat(StragglerStateName(gauges.state), ": ",
-                                gauges.why));
+  report.set_state(
+      absl::StrCat(StragglerStateName(gauges.state), ": ", gauges.why));
   return report;
 }
 

@@ -1,6 +1,6 @@
 // StragglerControl: what a worker of the first stage does about late replicas:
-// asks its SyncPolicy before each micro-batch, takes the times on one clock, and
-// exchanges them with the other replicas.
+// asks its SyncPolicy before each micro-batch, takes the times on one clock,
+// and exchanges them with the other replicas.
 //
 //   control->BeginStep(step, revision);
 //   if (!control->Admit(mb)) ... the step ends before mb ...
@@ -36,7 +36,8 @@ class StragglerControl {
   /// The clock runs from here. `revision`: another one forgets what was
   /// measured.
   absl::Status BeginStep(int64_t step, uint32_t revision);
-  /// Whether to begin this micro-batch now; after the first refusal no more are.
+  /// Whether to begin this micro-batch now; after the first refusal no more
+  /// are.
   bool Admit(int microbatch);
   void NoteDone(int microbatch);
   void EndStep(int executed);

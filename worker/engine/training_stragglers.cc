@@ -1,5 +1,6 @@
 // Steps in which a replica leaves out its last micro-batches (DropCompute,
-// arXiv 2306.10598): who decides, who is told, and by what averages are divided.
+// arXiv 2306.10598): who decides, who is told, and by what averages are
+// divided.
 #include <numeric>
 #include <utility>
 
@@ -12,9 +13,8 @@ namespace deltapipe {
 absl::Status Training::MakeStragglerControl(const std::string& policy) {
   stragglers_ = nullptr;
   if (!is_first() || policy != "drop") return absl::OkStatus();
-  DP_ASSIGN_OR_RETURN(
-      stragglers_,
-      StragglerControl::Create(policy, options_.assignment, replica_));
+  DP_ASSIGN_OR_RETURN(stragglers_, StragglerControl::Create(
+                                       policy, options_.assignment, replica_));
   return absl::OkStatus();
 }
 
@@ -46,16 +46,16 @@ absl::Status Training::WeightByWork(absl::Span<float> gradients,
   for (size_t replica = 0; replica < gathered.size(); ++replica) {
     state->executed[replica] = static_cast<int>(gathered[replica][0]);
   }
-  const int total = std::accumulate(state->executed.begin(),
-                                    state->executed.end(), 0);
+  const int total =
+      std::accumulate(state->executed.begin(), state->executed.end(), 0);
   if (total == planned * num_replicas_) return absl::OkStatus();
   if (total < 1) {
     return absl::InternalError("no replica has done a micro-batch");
   }
   // Each micro-batch was weighted as one of `planned`, and the synchronisation
   // divides by the replicas.
-  const float weight = static_cast<float>(planned * num_replicas_) /
-                       static_cast<float>(total);
+  const float weight =
+      static_cast<float>(planned * num_replicas_) / static_cast<float>(total);
   for (float& gradient : gradients) gradient *= weight;
   return absl::OkStatus();
 }
@@ -74,8 +74,8 @@ void Training::FinishWork(const StepState& state) {
   if (stragglers_ != nullptr) stragglers_->EndStep(state.end);
   cursors_->Advance(state.step, state.executed);
   const int64_t planned = int64_t{plan_.num_microbatches()} * num_replicas_;
-  const int64_t done = std::accumulate(state.executed.begin(),
-                                       state.executed.end(), int64_t{0});
+  const int64_t done =
+      std::accumulate(state.executed.begin(), state.executed.end(), int64_t{0});
   samples_dropped_ += state.is_skipped
                           ? spec_.train().batch()
                           : (planned - done) * plan_.microbatch_samples();

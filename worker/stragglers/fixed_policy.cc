@@ -18,14 +18,13 @@ absl::Status FixedPolicy::BeginStep(const StepStart& start) {
   const int num_planned =
       std::accumulate(start.planned.begin(), start.planned.end(), 0);
   const int planned_here = start.planned[static_cast<size_t>(rank_)];
-  const int64_t part =
-      budget_.Begin(start.step, num_planned,
-                    static_cast<int>(start.planned.size()), rank_);
+  const int64_t part = budget_.Begin(
+      start.step, num_planned, static_cast<int>(start.planned.size()), rank_);
   forced_ = replay_.Find(start.step);
   if (forced_ != nullptr) {
-    budget_.Record(start.step,
-                   num_planned - std::accumulate(forced_->begin(),
-                                                 forced_->end(), 0));
+    budget_.Record(
+        start.step,
+        num_planned - std::accumulate(forced_->begin(), forced_->end(), 0));
   }
   least_ = std::max<int64_t>(1, planned_here - part);
   has_ended_ = false;
@@ -36,8 +35,8 @@ bool FixedPolicy::Admit(int microbatch, double elapsed_seconds) {
   if (forced_ != nullptr) {
     return microbatch < (*forced_)[static_cast<size_t>(rank_)];
   }
-  has_ended_ = has_ended_ ||
-               (microbatch >= least_ && elapsed_seconds > tau_seconds_);
+  has_ended_ =
+      has_ended_ || (microbatch >= least_ && elapsed_seconds > tau_seconds_);
   return !has_ended_;
 }
 
@@ -56,8 +55,8 @@ StragglerGauges FixedPolicy::gauges() const {
   gauges.is_tau_enforced = forced_ == nullptr;
   gauges.tau_seconds = tau_seconds_;
   if (num_planned_ > 0) {
-    gauges.realised_drop_share = static_cast<double>(num_dropped_) /
-                                 static_cast<double>(num_planned_);
+    gauges.realised_drop_share =
+        static_cast<double>(num_dropped_) / static_cast<double>(num_planned_);
   }
   gauges.num_dropped = num_dropped_;
   return gauges;
