@@ -134,11 +134,9 @@ void DeclareOptimizer(CLI::App& app, Flags& flags) {
       ->required();
   optimizer->add_option("--nodes", experiment.nodes,
                         "Nodes that the ranks share (default: one each)");
-  optimizer
-      ->add_option("--set", experiment.settings,
-                   "field=value of train.optimizer, such as "
-                   "compress_after_step=100; once for each field")
-      ->allow_extra_args(false);
+  optimizer->add_option("--set", experiment.settings,
+                        "field=value ... of train.optimizer, such as "
+                        "compress_after_step=100");
   optimizer->add_option("--codec", experiment.codec,
                         "Of compressed steps (default \"sign(block=0)\")");
   optimizer->add_option("--clip-norm", experiment.clip_norm,

@@ -243,8 +243,8 @@ TEST_F(OptimizerExperimentTest, OneBitLambEqualsItsTranscription) {
 
     const Outcome outcome =
         Run("onebit_lamb", num_ranks,
-            {"--set", "learning_rate=0.01", "--set", "compress_after_step=5",
-             "--set", "max_coefficient=0.5", "--clip-norm", "0.25"});
+            {"--set", "learning_rate=0.01", "compress_after_step=5", "--set",
+             "max_coefficient=0.5", "--clip-norm", "0.25"});
 
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     std::vector<float> got = ReadOutput("bias");
@@ -307,6 +307,7 @@ TEST_F(OptimizerExperimentTest, IdentityHasNeitherResidualNorDistance) {
 TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
   WriteFiles(4, kSteps, /*rows=*/1000);
   std::map<int, int64_t> egress;
+  std::map<int, double> per_parameter;
   for (const int num_nodes : {1, 2, 4}) {
     const Outcome outcome = Run(
         "onebit_adam", 4,
@@ -319,8 +320,12 @@ TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
     for (const Json& node : json["nodes"]) {
       egress[num_nodes] += node["egress_bytes"].get<int64_t>();
     }
+    per_parameter[num_nodes] = json["node_bytes_per_parameter"].get<double>();
   }
 
+  EXPECT_EQ(per_parameter[1], 0);
+  EXPECT_GT(per_parameter[2], 0.12);
+  EXPECT_LE(per_parameter[2], 0.26);
   EXPECT_EQ(egress[1], 0);
   EXPECT_GT(egress[2], 0);
   // Two nodes exchange what two ranks would; four ranks on their own more.
