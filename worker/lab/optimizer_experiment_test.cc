@@ -332,6 +332,36 @@ TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
   EXPECT_LT(egress[2], 0.5 * static_cast<double>(egress[4]));
 }
 
+TEST_F(OptimizerExperimentTest, RowsWithoutGradientsStayAndWakeWithOne) {
+  WriteFiles(4);
+  // Rows 0 to 16 of 23 have no gradient; but row 2 one, on rank 3 in step 8.
+  std::vector<float>& gradients = gradients_["weight"];
+  for (int64_t step = 0; step < kSteps; ++step) {
+    for (int rank = 0; rank < 4; ++rank) {
+      const auto begin = gradients.begin() + (step * 4 + rank) * 23 * 11;
+      std::fill(begin, begin + 17 * 11, 0.0f);
+      if (step == 8 && rank == 3) std::fill_n(begin + 2 * 11, 11, 0.25f);
+    }
+  }
+  Write();
+  for (const char* algorithm :
+       {"onebit_adam", "onebit_lamb", "zero_one_adam"}) {
+    for (const char* nodes : {"2", "4"}) {
+      const Outcome outcome = Run(algorithm, 4,
+                                  {"--set", "compress_after_step=5",
+                                   "weight_decay=0", "--nodes", nodes});
+
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      const std::vector<float> weights = ReadOutput("weight");
+      for (size_t i = 0; i < 23 * 11; ++i) {
+        const bool rests = i < 17 * 11 && i / 11 != 2;
+        ASSERT_EQ(weights[i] == parameters_["weight"][i], rests)
+            << algorithm << ", " << nodes << " nodes, element " << i;
+      }
+    }
+  }
+}
+
 TEST_F(OptimizerExperimentTest, LocalStepsSendNothing) {
   WriteFiles(2);
 
