@@ -206,6 +206,14 @@ void JobActor::OnStored(int rank, const v1::CheckpointStored& stored) {
   }
   if (!complete.has_value()) return;
   checkpoints_ = book_->kept();
+  // Should the newest be damaged, steps since the one before are done again.
+  if (checkpoints_.size() > 1) {
+    int64_t oldest = complete->folder.step();
+    for (const v1::CheckpointFolder& kept : checkpoints_) {
+      oldest = std::min<int64_t>(oldest, kept.step());
+    }
+    aggregator_->ForgetExecutedBefore(oldest);
+  }
   job_.set_checkpoint_step(complete->folder.step());
   if (checkpoint_after_.has_value() &&
       complete->folder.step() > *checkpoint_after_) {
@@ -239,11 +247,12 @@ void JobActor::On(const CheckpointRequested& request) {
                      ": a checkpoint can be asked for while it trains")));
     return;
   }
+  const std::optional<int64_t> promised = checkpoint_after_;
   checkpoint_after_ = step_;
   // Whoever is answered gets one, also from a successor.
   const absl::Status stored = StoreProgress();
   if (!stored.ok()) {
-    checkpoint_after_.reset();
+    checkpoint_after_ = promised;
     request.reply(stored);
     return;
   }

@@ -116,7 +116,7 @@ void StepAggregator::GoBackTo(int64_t step, int64_t samples_dropped,
   last_steps_.assign(last_steps_.size(), step - 1);
   num_complete_ = step;
   last_complete_ = step - 1;
-  num_skipped_ = samples_dropped / std::max<int64_t>(shape_.batch_samples, 1);
+  samples_dropped_ = samples_dropped;
 }
 
 void StepAggregator::Save(v1::JobProgress* progress) const {
@@ -146,7 +146,12 @@ void StepAggregator::Save(v1::JobProgress* progress) const {
   }
   progress->set_num_complete(num_complete_);
   progress->set_last_complete(last_complete_);
-  progress->set_num_skipped(num_skipped_);
+  progress->set_samples_dropped(samples_dropped_);
+  for (const auto& [number, microbatches] : executed_) {
+    v1::ExecutedStep* saved = progress->add_executed();
+    saved->set_step(number);
+    *saved->mutable_microbatches() = {microbatches.begin(), microbatches.end()};
+  }
   progress->set_total_tokens(total_tokens_);
   progress->set_total_seconds(total_seconds_);
   progress->set_train_loss(train_loss_);
@@ -166,7 +171,12 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
   }
   num_complete_ = progress.num_complete();
   last_complete_ = progress.last_complete();
-  num_skipped_ = progress.num_skipped();
+  samples_dropped_ = progress.samples_dropped();
+  executed_.clear();
+  for (const v1::ExecutedStep& saved : progress.executed()) {
+    executed_[saved.step()] = {saved.microbatches().begin(),
+                               saved.microbatches().end()};
+  }
   total_tokens_ = progress.total_tokens();
   total_seconds_ = progress.total_seconds();
   train_loss_ = progress.train_loss();
@@ -197,10 +207,41 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
   return absl::OkStatus();
 }
 
+void StepAggregator::ListExecuted(v1::Assignment* assignment) const {
+  for (const auto& [number, microbatches] : executed_) {
+    v1::ExecutedStep* step = assignment->add_executed();
+    step->set_step(number);
+    *step->mutable_microbatches() = {microbatches.begin(), microbatches.end()};
+  }
+}
+
+void StepAggregator::ForgetExecutedBefore(int64_t step) {
+  executed_.erase(executed_.begin(), executed_.lower_bound(step));
+}
+
+void StepAggregator::NoteExecuted(const Step& step) {
+  const v1::StepReport& first = *step.reports[0];
+  const int64_t num_steps = first.microbatches_size();
+  for (int64_t i = 0; i < num_steps; ++i) {
+    std::vector<int> microbatches;
+    for (int replica = 0; replica < shape_.num_replicas; ++replica) {
+      const v1::StepReport& report =
+          *step.reports[static_cast<size_t>(replica)];
+      if (report.microbatches_size() != num_steps) return;
+      microbatches.push_back(report.microbatches(static_cast<int>(i)));
+    }
+    executed_[first.step() - num_steps + 1 + i] = std::move(microbatches);
+  }
+  while (executed_.size() > kMaxExecutedSteps) {
+    executed_.erase(executed_.begin());
+  }
+}
+
 v1::StepSummary StepAggregator::Summarise(const Step& step) {
   v1::StepSummary summary;
   double loss_sum = 0;
-  int num_losses = 0;
+  double loss_weight = 0;
+  int64_t num_left_out = 0;
   int64_t tokens = 0;
   int64_t first_stage_tokens = 0;
   int64_t num_steps = 1;
@@ -210,11 +251,17 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
     const v1::StepReport& report = *step.reports[static_cast<size_t>(rank)];
     summary.set_step(report.step());
     if (report.has_loss()) {
-      loss_sum += report.loss();
-      ++num_losses;
+      // By what each replica did in the last step.
+      const double weight =
+          report.microbatches_size() == 0 ? 1 : *report.microbatches().rbegin();
+      loss_sum += weight * report.loss();
+      loss_weight += weight;
       tokens += report.tokens();
     }
-    if (StageOf(rank) == 0) first_stage_tokens += report.tokens();
+    if (StageOf(rank) == 0) {
+      first_stage_tokens += report.tokens();
+      num_left_out += report.dropped_samples();
+    }
     is_compressed = is_compressed && report.compressed();
     num_steps = std::max(num_steps, report.steps());
     num_skipped = std::max(num_skipped, report.skipped_steps());
@@ -241,14 +288,15 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
   summary.set_skipped(num_skipped > 0);
   summary.set_total_steps(shape_.total_steps);
   summary.set_compressed(is_compressed);
-  if (num_losses > 0) {
-    train_loss_ = loss_sum / num_losses;
+  if (loss_weight > 0) {
+    train_loss_ = loss_sum / loss_weight;
     summary.set_loss(train_loss_);
   }
 
   num_complete_ += num_steps;
   last_complete_ = std::max(last_complete_, summary.step());
-  num_skipped_ += num_skipped;
+  samples_dropped_ += num_skipped * shape_.batch_samples + num_left_out;
+  NoteExecuted(step);
   total_tokens_ += tokens;
   total_seconds_ += total_seconds;
   step_seconds_.push_back(static_cast<float>(summary.step_seconds()));
@@ -322,9 +370,9 @@ v1::JobResult StepAggregator::Result() const {
   result.set_evaluation_wire_bytes(bytes.evaluation_wire());
   result.set_other_wire_bytes(bytes.other_wire());
   *result.mutable_faults() = TotalFaults();
-  result.set_samples_applied((num_complete_ - num_skipped_) *
-                             shape_.batch_samples);
-  result.set_samples_dropped(num_skipped_ * shape_.batch_samples);
+  result.set_samples_applied(num_complete_ * shape_.batch_samples -
+                             samples_dropped_);
+  result.set_samples_dropped(samples_dropped_);
   if (!step_seconds_.empty()) {
     std::vector<float> seconds(step_seconds_.begin(), step_seconds_.end());
     const auto middle =

@@ -41,6 +41,8 @@ class StepAggregator {
   /// Reports that ranks may be apart; a worker that runs further ahead is
   /// broken.
   static constexpr size_t kMaxOpenReports = 4096;
+  /// The last steps of which it remembers what was done (ListExecuted).
+  static constexpr size_t kMaxExecutedSteps = 16384;
   /// The last steps that the median of their times is over.
   static constexpr size_t kMaxTimedSteps = 4096;
 
@@ -64,6 +66,12 @@ class StepAggregator {
   void GoBackTo(int64_t step, int64_t samples_dropped,
                 std::vector<std::string> worker_ids);
 
+  /// What each replica did in steps that may be done again; of jobs that may
+  /// leave out work only. Done again, they shall do the same.
+  void ListExecuted(v1::Assignment* assignment) const;
+  /// Steps before this one are never done again.
+  void ForgetExecutedBefore(int64_t step);
+
   void Save(v1::JobProgress* progress) const;
   /// Goes on as the one that was saved. INTERNAL if that had another shape.
   absl::Status Load(const v1::JobProgress& progress);
@@ -80,6 +88,7 @@ class StepAggregator {
   };
   absl::Status CompareWeights(const Step& step) const;
   v1::StepSummary Summarise(const Step& step);
+  void NoteExecuted(const Step& step);
   v1::ByteCounters TotalBytes() const;
   v1::FaultCounters TotalFaults() const;
   int StageOf(int rank) const { return rank / shape_.num_replicas; }
@@ -99,7 +108,8 @@ class StepAggregator {
   std::deque<int64_t> step_tokens_;
   int64_t num_complete_ = 0;
   int64_t last_complete_ = -1;
-  int64_t num_skipped_ = 0;
+  int64_t samples_dropped_ = 0;
+  std::map<int64_t, std::vector<int>> executed_;  // by step, then replica
   int64_t total_tokens_ = 0;
   double total_seconds_ = 0;
   double train_loss_ = 0;

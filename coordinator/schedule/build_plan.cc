@@ -45,6 +45,7 @@ class Planner {
     for (const StageCost& stage : stages_) {
       limits.saved_bytes.push_back(stage.saved_bytes);
     }
+    limits.may_end_early = spec_.stragglers().policy() == "drop";
     DP_RETURN_IF_ERROR(CheckPlan(job_.plan, limits));
     return std::move(job_);
   }

@@ -360,6 +360,69 @@ class AbstractRun {
   std::vector<int64_t> gradients_;
 };
 
+/// Refuses a stage that touches a micro-batch before one that may be the last.
+absl::Status CheckBeginsInOrder(size_t stage, const Program& program) {
+  int next = 0;
+  for (size_t i = 0; i < program.size(); ++i) {
+    const Step& step = program[i];
+    const bool begins = stage == 0
+                            ? step.kind == Instruction::FORWARD
+                            : step.kind == Instruction::RECEIVE_ACTIVATION;
+    if (begins && step.microbatch != next++) {
+      return RefuseAt(
+          stage, i, step,
+          absl::StrCat("expected micro-batch ", next - 1,
+                       ": micro-batches whose last ones may be left "
+                       "out begin in their order"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+/// What is left of a program if the step ends before micro-batch `end`: the
+/// others' instructions, and the word of the end, which takes the way of an
+/// activation.
+Program EndedBefore(int end, size_t stage, size_t num_stages,
+                    const Program& program) {
+  Program ended;
+  for (const Step& step : program) {
+    const bool closes =
+        step.kind == Instruction::REDUCE || step.kind == Instruction::APPLY;
+    if (closes || step.microbatch < end) {
+      ended.push_back(step);
+      continue;
+    }
+    if (step.microbatch > end) continue;
+    const bool hears = stage == 0
+                           ? step.kind == Instruction::FORWARD
+                           : step.kind == Instruction::RECEIVE_ACTIVATION;
+    if (!hears) continue;
+    if (stage > 0) ended.push_back(step);
+    if (stage + 1 < num_stages) {
+      ended.push_back({Instruction::SEND_ACTIVATION, end});
+    }
+  }
+  return ended;
+}
+
+absl::Status CheckEarlyEnds(const std::vector<Program>& programs,
+                            int num_microbatches, int64_t capacity) {
+  for (size_t stage = 0; stage < programs.size(); ++stage) {
+    DP_RETURN_IF_ERROR(CheckBeginsInOrder(stage, programs[stage]));
+  }
+  for (int end = 1; end < num_microbatches; ++end) {
+    std::vector<Program> ended;
+    for (size_t stage = 0; stage < programs.size(); ++stage) {
+      ended.push_back(
+          EndedBefore(end, stage, programs.size(), programs[stage]));
+    }
+    DP_RETURN_IF_ERROR(
+        Annotate(AbstractRun(ended, capacity).Run(),
+                 absl::StrCat("if the step ends before micro-batch ", end)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckPlan(const v1::Plan& plan, const PlanLimits& limits) {
@@ -381,7 +444,10 @@ absl::Status CheckPlan(const v1::Plan& plan, const PlanLimits& limits) {
     DP_RETURN_IF_ERROR(CheckOrder(programs, b + 1, Instruction::SEND_GRADIENT,
                                   b, Instruction::RECEIVE_GRADIENT));
   }
-  return AbstractRun(programs, limits.channel_capacity).Run();
+  DP_RETURN_IF_ERROR(AbstractRun(programs, limits.channel_capacity).Run());
+  if (!limits.may_end_early) return absl::OkStatus();
+  return CheckEarlyEnds(programs, plan.num_microbatches(),
+                        limits.channel_capacity);
 }
 
 }  // namespace deltapipe

@@ -16,7 +16,12 @@
 // same order;
 //
 // - the stages never wait for each other in a circle, with channels of the
-// given capacity.
+// given capacity;
+//
+// - if a replica may end its step early (may_end_early): the same for every
+// number k of micro-batches that it may have done. Each stage then begins its
+// micro-batches in their order, and in place of micro-batch k the word of the
+// end travels down the stages.
 //
 // An error reads: "plan refused: stage 2, instruction 14 (BACKWARD of
 // micro-batch 3): runs before its FORWARD".
@@ -39,6 +44,8 @@ struct PlanLimits {
   int64_t memory_budget_bytes = INT64_MAX;
   /// Saved for the backward pass per micro-batch, by stage; empty: 0.
   std::vector<int64_t> saved_bytes;
+  /// Whether the first stage may leave out the last micro-batches of a step.
+  bool may_end_early = false;
 };
 
 /// INVALID_ARGUMENT: names stage, instruction and reason.

@@ -62,6 +62,7 @@ TEST(CheckPlanTest, TenThousandRandomPlansAreAccepted) {
     const std::string schedule = RandomSchedule(shape, &random);
     PlanLimits limits;
     if (i % 2 == 0) limits.channel_capacity = shape.num_microbatches;
+    limits.may_end_early = i % 5 == 0;  // for every number of micro-batches
 
     MakeTestingPlan(schedule, shape, &plan);
 
@@ -271,6 +272,29 @@ TEST(CheckPlanTest, MutatedPlansAreRefusedExactlyIfTheyBreak) {
   // Both kinds of mutation must have been met, or the test shows nothing.
   EXPECT_GT(num_refused, 1'500);
   EXPECT_GT(num_harmless, 100);
+}
+
+TEST(CheckPlanTest, APlanThatMayEndEarlyBeginsItsMicrobatchesInOrder) {
+  v1::Plan plan;
+  MakeTestingPlan("gpipe", {2, 3}, &plan);
+  // Consistently swapped on both sides: sound, unless the step may end early.
+  for (v1::StagePlan& stage : *plan.mutable_stages()) {
+    for (Instruction& instruction : *stage.mutable_instructions()) {
+      const bool is_closing = instruction.kind() == Instruction::REDUCE ||
+                              instruction.kind() == Instruction::APPLY;
+      if (!is_closing && instruction.microbatch() < 2) {
+        instruction.set_microbatch(1 - instruction.microbatch());
+      }
+    }
+  }
+  PlanLimits limits;
+  ASSERT_TRUE(CheckPlan(plan, limits).ok());
+
+  limits.may_end_early = true;
+
+  EXPECT_THAT(Message(CheckPlan(plan, limits)),
+              AllOf(HasSubstr("stage 0"), HasSubstr("expected micro-batch 0"),
+                    HasSubstr("begin in their order")));
 }
 
 TEST(CheckPlanTest, DroppedInstructionIsNamed) {

@@ -10,8 +10,8 @@
 
 namespace deltapipe {
 
-/// Whether an optimizer of this kind compresses what replicas synchronise, after
-/// compress_after_step.
+/// Whether an optimizer of this kind compresses what replicas synchronise,
+/// after compress_after_step.
 bool IsCompressingOptimizer(const std::string& kind);
 
 /// Whether gradients travel as they are, or rounded, in every step with this

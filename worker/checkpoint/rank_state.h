@@ -22,6 +22,8 @@ struct StageState {
   /// Of GradientNorm.
   double norm_ratio = 1;
   bool is_norm_ratio_known = false;
+  /// Of SlotCursors.
+  std::vector<int64_t> cursors;
 };
 
 /// Of one rank.

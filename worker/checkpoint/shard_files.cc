@@ -17,6 +17,7 @@ namespace {
 constexpr char kWeights[] = "weights/";
 constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
+constexpr char kCursors[] = "engine/cursors";
 
 /// A file in the making: tensors whose bytes lie in pieces elsewhere.
 class ShardContents {
@@ -220,6 +221,9 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
   const double ratio[] = {state.norm_ratio,
                           state.is_norm_ratio_known ? 1.0 : 0.0};
   contents.AddVector<double>(kNormRatio, DType::kFloat64, ratio);
+  if (!state.cursors.empty()) {
+    contents.AddVector<int64_t>(kCursors, DType::kInt64, state.cursors);
+  }
   return contents.WriteTo(folder, StageFileName(stage));
 }
 
@@ -286,6 +290,11 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
       ReadValues<double>(reader, path, kNormRatio, DType::kFloat64, 2));
   state.norm_ratio = ratio[0];
   state.is_norm_ratio_known = ratio[1] != 0;
+  if (reader.Find(kCursors).ok()) {
+    DP_ASSIGN_OR_RETURN(
+        state.cursors,
+        ReadValues<int64_t>(reader, path, kCursors, DType::kInt64));
+  }
   return state;
 }
 

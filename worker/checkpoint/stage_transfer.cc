@@ -17,6 +17,7 @@ constexpr char kWeights[] = "weights";
 constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
+constexpr char kCursors[] = "engine/cursors";
 
 void Append(const std::string& name, absl::Span<const float> values,
             ModelShard* shard) {
@@ -43,6 +44,12 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   std::memcpy(ratio.data(), &state.norm_ratio, sizeof(double));
   ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
   Append(kNormRatio, ratio, &shard);
+  // Bits, in pairs of floats.
+  std::vector<float> cursors(2 * state.cursors.size());
+  if (!cursors.empty()) {
+    std::memcpy(cursors.data(), state.cursors.data(), 4 * cursors.size());
+    Append(kCursors, cursors, &shard);
+  }
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
 }
 
@@ -64,6 +71,9 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       std::memcpy(&state.norm_ratio, values.data(), sizeof(double));
       state.is_norm_ratio_known = values[2] > 0;
       has_ratio = true;
+    } else if (segment.name == kCursors && values.size() % 2 == 0) {
+      state.cursors.resize(values.size() / 2);
+      std::memcpy(state.cursors.data(), values.data(), 4 * values.size());
     }
   }
   if (static_cast<int64_t>(state.weights.size()) != layout.num_elements ||

@@ -173,20 +173,43 @@ void BoundaryEnd::CommitStep(uint32_t step) {
   changed_.NotifyAll();
 }
 
-absl::StatusOr<TensorRef> BoundaryEnd::Await(uint32_t step, uint32_t microbatch,
-                                             bool is_evaluation) {
+void BoundaryEnd::EndStep(uint32_t step, uint32_t microbatch) {
+  Outgoing item;
+  item.kind = Outgoing::Kind::kEnd;
+  item.step = step;
+  item.microbatch = microbatch;
+  PushOutgoing(std::move(item));
+  MutexLock lock(&mutex_);
+  expected_.erase(std::remove_if(expected_.begin(), expected_.end(),
+                                 [&](const Incoming& expected) {
+                                   return !expected.is_commit &&
+                                          expected.step == step &&
+                                          !expected.is_evaluation &&
+                                          expected.microbatch >= microbatch;
+                                 }),
+                  expected_.end());
+}
+
+absl::StatusOr<BoundaryEnd::Arrival> BoundaryEnd::Await(uint32_t step,
+                                                        uint32_t microbatch,
+                                                        bool is_evaluation) {
   const TensorKey key = {{is_evaluation, step}, microbatch};
   MutexLock lock(&mutex_);
+  const auto has_ended = [&]() {
+    return ended_.has_value() && !is_evaluation && ended_->first == step &&
+           microbatch >= ended_->second;
+  };
   const bool is_ready = changed_.WaitUntil(
       lock, Deadline::After(options_.max_wait),
-      [&] { return !error_.ok() || decoded_.count(key) != 0; });
+      [&] { return !error_.ok() || decoded_.count(key) != 0 || has_ended(); });
   const auto found = decoded_.find(key);
   if (found != decoded_.end()) {
-    TensorRef tensor = std::move(found->second);
+    Arrival arrival{std::move(found->second)};
     decoded_.erase(found);
-    return tensor;
+    return arrival;
   }
   if (!error_.ok()) return error_;
+  if (has_ended()) return Arrival{{}, /*has_ended=*/true};
   if (!is_ready) {
     return absl::DeadlineExceededError(absl::StrCat(
         "no tensor from ", options_.peer, " within ",
@@ -388,6 +411,9 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
       sent_state_bytes_ = encoder_->StateBytes();
       return absl::OkStatus();
     }
+    case Outgoing::Kind::kEnd:
+      header.flags |= kFrameEnd;
+      return channel_->Send(header, {}, Deadline::After(options_.max_wait));
     case Outgoing::Kind::kKeyframeRequest:
       header.kind = FrameKind::kKeyframeRequest;
       return channel_->Send(header, {AsBytes(item.keys)},
@@ -467,14 +493,26 @@ absl::Status BoundaryEnd::Route(Frame frame) {
 void BoundaryEnd::DecodeLoop() {
   while (true) {
     Incoming item;
+    Frame frame;
     {
       MutexLock lock(&mutex_);
-      changed_.Wait(lock, [&] { return !error_.ok() || !expected_.empty(); });
+      // An expectation stays where it can be withdrawn until its frame is here.
+      // No deadline: the compute thread's Await has it, and cancels.
+      changed_.Wait(lock, [&] {
+        return !error_.ok() ||
+               (!expected_.empty() &&
+                (expected_.front().is_commit || !data_frames_.empty()));
+      });
       if (!error_.ok()) return;
       item = std::move(expected_.front());
       expected_.pop_front();
+      if (!item.is_commit) {
+        frame = std::move(data_frames_.front());
+        data_frames_.pop_front();
+      }
     }
-    const absl::Status status = OrOutOfMemory([&] { return DecodeOne(item); });
+    const absl::Status status =
+        OrOutOfMemory([&] { return DecodeOne(item, std::move(frame)); });
     if (!status.ok()) {
       Fail(
           Annotate(status, absl::StrCat("decode from ", options_.peer, ", ",
@@ -482,6 +520,15 @@ void BoundaryEnd::DecodeLoop() {
       return;
     }
     changed_.NotifyAll();
+  }
+}
+
+void BoundaryEnd::TakeEnd(uint32_t step, uint32_t microbatch) {
+  MutexLock lock(&mutex_);
+  ended_ = {step, microbatch};
+  while (!expected_.empty() && !expected_.front().is_commit &&
+         expected_.front().step == step) {
+    expected_.pop_front();
   }
 }
 
@@ -497,12 +544,14 @@ absl::StatusOr<Frame> BoundaryEnd::NextFrame(std::deque<Frame>* frames) {
 
 absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
                                       const Incoming& item) const {
+  const bool is_end = (header.flags & kFrameEnd) != 0;
   if (header.step == item.step && header.microbatch == item.microbatch &&
       header.boundary == static_cast<uint32_t>(options_.boundary) &&
       header.plan_revision == options_.plan_revision &&
       header.tuning_revision == tuning_revision_ &&
       header.codec_hash == CodecHash(incoming_codec_) &&
-      header.num_rows == item.samples.size() &&
+      header.num_rows == (is_end ? 0 : item.samples.size()) &&
+      !(is_end && (options_.is_upstream || item.is_evaluation)) &&
       header.row_elements == options_.elements_per_sample &&
       ((header.flags & kFrameEvaluation) != 0) == item.is_evaluation) {
     return absl::OkStatus();
@@ -517,7 +566,7 @@ absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
       header.plan_revision, ", tuning ", header.tuning_revision));
 }
 
-absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
+absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
   if (item.is_commit) {
     decoder_->CommitStep(item.step);
     const uint64_t hash = decoder_->StateHash();
@@ -527,8 +576,11 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item) {
     received_state_bytes_ = decoder_->StateBytes();
     return absl::OkStatus();
   }
-  DP_ASSIGN_OR_RETURN(const Frame frame, NextFrame(&data_frames_));
   DP_RETURN_IF_ERROR(CheckHeader(frame.header, item));
+  if ((frame.header.flags & kFrameEnd) != 0) {
+    TakeEnd(item.step, item.microbatch);
+    return absl::OkStatus();
+  }
   auto values = std::make_shared<Buffer>(static_cast<int64_t>(
       item.samples.size() * sizeof(float) * options_.elements_per_sample));
   const absl::Span<float> floats(

@@ -16,6 +16,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,9 +68,18 @@ class BoundaryEnd {
   /// Announces the next tensor of the peer. Tensors come in this order.
   void Expect(uint32_t step, uint32_t microbatch,
               std::vector<BoundarySample> samples, bool is_evaluation);
+  struct Arrival {
+    TensorRef tensor;
+    /// The peer has ended the step before this micro-batch: no tensor comes.
+    bool has_ended = false;
+  };
   /// The tensor that was expected; each is taken once.
-  absl::StatusOr<TensorRef> Await(uint32_t step, uint32_t microbatch,
-                                  bool is_evaluation);
+  absl::StatusOr<Arrival> Await(uint32_t step, uint32_t microbatch,
+                                bool is_evaluation);
+  /// Upstream: ends the step before this micro-batch (END(k)): in its place,
+  /// and that of all later ones, no activation comes, and no gradient is
+  /// expected.
+  void EndStep(uint32_t step, uint32_t microbatch);
   /// Waits until at most `count` tensors wait to be sent.
   absl::Status WaitForQueue(size_t count);
   /// Makes the state of `step` permanent, after what was queued before.
@@ -112,7 +122,13 @@ class BoundaryEnd {
 
  private:
   struct Outgoing {
-    enum class Kind { kTensor, kCommit, kKeyframeRequest, kKeyframes } kind;
+    enum class Kind {
+      kTensor,
+      kEnd,
+      kCommit,
+      kKeyframeRequest,
+      kKeyframes
+    } kind;
     uint32_t step = 0;
     uint32_t microbatch = 0;
     std::vector<BoundarySample> samples;
@@ -143,7 +159,8 @@ class BoundaryEnd {
   void RouteLoop();
   absl::Status Route(Frame frame);
   void DecodeLoop();
-  absl::Status DecodeOne(const Incoming& item);
+  absl::Status DecodeOne(const Incoming& item, Frame frame);
+  void TakeEnd(uint32_t step, uint32_t microbatch);
   absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames);
   absl::Status CheckHeader(const FrameHeader& header,
                            const Incoming& item) const;
@@ -171,6 +188,8 @@ class BoundaryEnd {
   std::deque<Frame> data_frames_ DP_GUARDED_BY(mutex_);
   std::deque<Frame> keyframes_ DP_GUARDED_BY(mutex_);
   std::map<TensorKey, TensorRef> decoded_ DP_GUARDED_BY(mutex_);
+  // The last step that the peer has ended, and before which micro-batch.
+  std::optional<std::pair<uint32_t, uint32_t>> ended_ DP_GUARDED_BY(mutex_);
   std::map<uint32_t, uint64_t> sent_hashes_ DP_GUARDED_BY(mutex_);
   std::map<uint32_t, uint64_t> received_hashes_ DP_GUARDED_BY(mutex_);
   Counters counters_ DP_GUARDED_BY(mutex_);

@@ -87,6 +87,15 @@ absl::Status Training::Prepare() {
   learning_rate_.warmup_steps = rate.lr_warmup_steps();
   DP_ASSIGN_OR_RETURN(learning_rate_.decay,
                       ParseLearningRateDecay(rate.lr_schedule()));
+  DP_ASSIGN_OR_RETURN(
+      injected_,
+      LatencyModel::Parse(spec_.stragglers().inject(), spec_.seed()));
+  DP_RETURN_IF_ERROR(injected_.CheckReplicas(num_replicas_));
+  DP_RETURN_IF_ERROR(MakeStragglerControl(tuning_.straggler_policy()));
+  cursors_.emplace(
+      SlotCursorOptions{num_replicas_, plan_.num_microbatches(),
+                        /*may_leave_out=*/spec_.stragglers().policy() == "drop",
+                        /*comes_again=*/spec_.stragglers().requeue() == "on"});
   DP_RETURN_IF_ERROR(Connect());
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
@@ -231,7 +240,7 @@ v1::AssignmentReady Training::ready() const {
   ready.set_parameters(stage_->parameters().num_elements);
   ready.set_restored_step(restored_step_);
   ready.set_restored_generation(restored_generation_);
-  ready.set_restored_samples_dropped(skipped_steps_ * spec_.train().batch());
+  ready.set_restored_samples_dropped(samples_dropped_);
   for (const std::string& note : restore_notes_) ready.add_notes(note);
   return ready;
 }
@@ -242,6 +251,7 @@ void Training::Cancel(const absl::Status& reason) {
     if (is_cancelled_) return;
     cancel_reason_ = reason;
     is_cancelled_ = true;
+    cancelled_.Cancel();
     if (!is_connected_) return;  // Connect looks
   }
   if (previous_ != nullptr) previous_->Cancel(reason);

@@ -16,12 +16,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/checkpoint/manifest.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "worker/checkpoint/checkpoint_writer.h"
@@ -29,12 +31,15 @@
 #include "worker/collective/gradient_sync.h"
 #include "worker/collective/rank_group.h"
 #include "worker/data/batch_source.h"
+#include "worker/data/slot_cursors.h"
 #include "worker/engine/boundary_end.h"
 #include "worker/engine/gradient_norm.h"
 #include "worker/engine/mesh.h"
+#include "worker/engine/straggler_control.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/stage/stage.h"
+#include "worker/stragglers/latency_model.h"
 #include "worker/transport/shaped/link_shaper.h"
 
 namespace deltapipe {
@@ -119,6 +124,23 @@ class Training {
   absl::Status RunStep(int64_t step);
   absl::Status Execute(const v1::Instruction& instruction, StepState* state);
   absl::Status Reduce(StepState* state);
+
+  // training_stragglers.cc
+  absl::Status MakeStragglerControl(const std::string& policy);
+  /// Whether micro-batches may be left out with the knobs in force.
+  bool MayLeaveOut() const;
+  /// First stage: whether to begin this micro-batch.
+  bool Admit(int microbatch);
+  /// Ends the step before this micro-batch, here and in the stages after.
+  void EndBefore(int microbatch, StepState* state);
+  /// Exchanges what each replica has done, and weights this one's gradients by
+  /// it: their mean over the replicas is then that over the samples done.
+  absl::Status WeightByWork(absl::Span<float> gradients, StepState* state);
+  /// Makes a part of a micro-batch take as long as the spec's `inject` says.
+  void Delay(int microbatch, bool is_forward, double seconds,
+             const StepState& state);
+  void FinishWork(const StepState& state);
+
   absl::Status Apply(StepState* state);
   /// What every stage says, after it was seen that both ends of each boundary
   /// were in the same state after the last committed step.
@@ -195,8 +217,12 @@ class Training {
   std::unique_ptr<RankGroup> replicas_;
   std::unique_ptr<RankGroup> gradient_group_;
   std::unique_ptr<GradientSync> sync_;
-  std::unique_ptr<CheckpointWriter> writer_;  // null: nobody is told of it
-  int64_t skipped_steps_ = 0;                 // since the job's beginning
+  std::unique_ptr<CheckpointWriter> writer_;      // null: nobody is told of it
+  std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
+  LatencyModel injected_;
+  std::optional<SlotCursors> cursors_;
+  CancelToken cancelled_;        // wakes injected delays
+  int64_t samples_dropped_ = 0;  // by all replicas, since the job's beginning
   int64_t restored_step_ = 0;
   uint64_t restored_generation_ = 0;
   std::vector<std::string> restore_notes_;

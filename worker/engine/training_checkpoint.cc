@@ -92,7 +92,7 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
   part.begin = SteadyClock::now();
   Failpoint("checkpoint");
   part.step = done;
-  part.samples_dropped = skipped_steps_ * spec_.train().batch();
+  part.samples_dropped = samples_dropped_;
   part.samples_applied = done * spec_.train().batch() - part.samples_dropped;
   OwnState& own = part.own_state;
   DP_ASSIGN_OR_RETURN(own.residuals, sync_->TakeResiduals());
@@ -111,6 +111,7 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     stage.optimizer = optimizer_->ExportState();
     stage.norm_ratio = gradient_norm_.ratio();
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
+    stage.cursors = cursors_->positions();
     bytes += StateBytes(stage);
   }
   last_checkpoint_ = done;
@@ -318,6 +319,7 @@ absl::Status Training::Load(const Candidate& candidate,
   DP_RETURN_IF_ERROR(stage_->WeightsChanged());
   DP_RETURN_IF_ERROR(optimizer_->ImportState(state.optimizer));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
+  DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
 
   const std::string name =
       CheckpointFolderName(candidate.step, candidate.generation);
@@ -345,7 +347,7 @@ absl::Status Training::Load(const Candidate& candidate,
   }
   Failpoint("restored");
   step_ = candidate.step;
-  skipped_steps_ = candidate.samples_dropped / spec_.train().batch();
+  samples_dropped_ = candidate.samples_dropped;
   restored_step_ = candidate.step;
   restored_generation_ = candidate.generation;
   LOG_INFO << "goes on from checkpoint " << name;

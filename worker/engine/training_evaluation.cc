@@ -52,8 +52,9 @@ absl::Status Training::Validate(int64_t step) {
     const uint32_t mb = static_cast<uint32_t>(i);
     if (!is_first()) {
       previous_->Expect(wire_step, mb, batch.samples, true);
-      DP_ASSIGN_OR_RETURN(input.activation,
+      DP_ASSIGN_OR_RETURN(auto activation,
                           previous_->Await(wire_step, mb, true));
+      input.activation = std::move(activation.tensor);
     }
     StageOutput output;
     DP_RETURN_IF_ERROR(stage_->Forward(input, &output));

@@ -48,10 +48,19 @@ void Training::Report(const StepState& state) {
   report.set_step(state.step);
   report.set_steps(report.steps() + 1);
   report.set_has_loss(is_last());
-  report.set_loss(state.loss);
+  report.set_loss(state.loss_sum / state.end);
   int64_t tokens = 0;
-  for (const Microbatch& batch : state.batch) {
-    tokens += static_cast<int64_t>(batch.samples.size());
+  for (int mb = 0; mb < state.end; ++mb) {
+    tokens += static_cast<int64_t>(
+        state.batch[static_cast<size_t>(mb)].samples.size());
+  }
+  if (MayLeaveOut()) {
+    report.add_microbatches(state.end);
+    if (!state.is_skipped) {
+      report.set_dropped_samples(report.dropped_samples() +
+                                 (plan_.num_microbatches() - state.end) *
+                                     plan_.microbatch_samples());
+    }
   }
   report.set_tokens(report.tokens() + tokens * spec_.model().context());
   report.set_gradient_norm(state.gradient_norm);
@@ -70,6 +79,9 @@ void Training::Report(const StepState& state) {
   }
   report.set_tuning_revision(tuning_.revision());
   report.set_memory_bytes(ResidentBytes());
+  if (stragglers_ != nullptr) {
+    *report.mutable_stragglers() = stragglers_->report();
+  }
   AddLink(previous_.get(), stage_index_ - 1, /*is_gradient=*/true,
           &reported_gradients_, &report);
   AddLink(next_.get(), stage_index_, /*is_gradient=*/false,

@@ -55,6 +55,13 @@ int64_t WallNanos() {
       .count();
 }
 
+/// Whether the step ends before the instruction's micro-batch.
+bool IsLeftOut(const v1::Instruction& instruction, int end) {
+  return instruction.kind() != v1::Instruction::REDUCE &&
+         instruction.kind() != v1::Instruction::APPLY &&
+         instruction.microbatch() >= end;
+}
+
 // What each stage tells the others in a step: the hashes of the step before,
 // and the figures of this one.
 enum Gathered : size_t {
@@ -98,9 +105,14 @@ StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
 absl::Status Training::RunStep(int64_t step) {
   StepState state;
   state.step = step;
-  const int64_t first_slot = int64_t{replica_} * plan_.num_microbatches();
+  state.end = plan_.num_microbatches();
+  if (stragglers_ != nullptr) {
+    DP_RETURN_IF_ERROR(stragglers_->BeginStep(step, tuning_.revision()));
+  }
   for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
-    state.batch.push_back(source_->Train(step, first_slot + mb));
+    const int64_t slot = cursors_->Slot(step, replica_, mb);
+    state.positions.push_back(cursors_->Position(step, slot));
+    state.batch.push_back(source_->Train(state.positions.back(), slot));
   }
   const auto& instructions = plan_.stages(stage_index_).instructions();
   // Receivers learn at once what the whole step brings, in its order.
@@ -117,6 +129,7 @@ absl::Status Training::RunStep(int64_t step) {
   state.is_traced = options_.send && num_traces_wanted_ > 0;
   if (state.is_traced) --num_traces_wanted_;
   for (const v1::Instruction& instruction : instructions) {
+    if (IsLeftOut(instruction, state.end)) continue;
     const int64_t begin = state.is_traced ? WallNanos() : 0;
     const absl::Status status = Execute(instruction, &state);
     if (state.is_traced) {
@@ -134,6 +147,7 @@ absl::Status Training::RunStep(int64_t step) {
     }
   }
   Failpoint("step-done");
+  FinishWork(state);
   Report(state);
   Failpoint("step-told");
   if (state.is_traced) SendTrace(&state);
@@ -160,12 +174,21 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
     case v1::Instruction::LOAD:
       return absl::OkStatus();  // the whole step is loaded at once
     case v1::Instruction::RECEIVE_ACTIVATION: {
-      DP_ASSIGN_OR_RETURN(state->received_activations[mb],
+      DP_ASSIGN_OR_RETURN(auto activation,
                           previous_->Await(step, wire_mb, false));
       state->wait_seconds += SecondsSince(begin);
+      if (activation.has_ended) {
+        EndBefore(mb, state);
+      } else {
+        state->received_activations[mb] = std::move(activation.tensor);
+      }
       return absl::OkStatus();
     }
     case v1::Instruction::FORWARD: {
+      if (is_first() && !Admit(mb)) {
+        EndBefore(mb, state);
+        return absl::OkStatus();
+      }
       const Microbatch& batch = state->batch[static_cast<size_t>(mb)];
       std::vector<uint64_t> keys;
       for (const BoundarySample& sample : batch.samples) {
@@ -174,7 +197,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       StageInput input;
       input.microbatch = mb;
       input.step = state->step;
-      input.epoch = state->step / source_->steps_per_epoch();
+      input.epoch = state->positions[static_cast<size_t>(mb)] /
+                    source_->steps_per_epoch();
       input.num_samples = static_cast<int64_t>(batch.samples.size());
       input.sample_keys = keys;
       input.tokens = batch.tokens;
@@ -187,10 +211,11 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       StageOutput output;
       DP_RETURN_IF_ERROR(stage_->Forward(input, &output));
       if (is_last()) {
-        state->loss += output.loss / plan_.num_microbatches();
+        state->loss_sum += output.loss;
       } else {
         state->activations[mb] = std::move(output.activation);
       }
+      Delay(mb, /*is_forward=*/true, SecondsSince(begin), *state);
       state->compute_seconds += SecondsSince(begin);
       return absl::OkStatus();
     }
@@ -200,8 +225,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       state->activations.erase(mb);
       return absl::OkStatus();
     case v1::Instruction::RECEIVE_GRADIENT: {
-      DP_ASSIGN_OR_RETURN(state->received_gradients[mb],
-                          next_->Await(step, wire_mb, false));
+      DP_ASSIGN_OR_RETURN(auto gradient, next_->Await(step, wire_mb, false));
+      state->received_gradients[mb] = std::move(gradient.tensor);
       state->wait_seconds += SecondsSince(begin);
       return absl::OkStatus();
     }
@@ -214,6 +239,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       DP_ASSIGN_OR_RETURN(TensorRef input_gradient,
                           stage_->Backward(mb, gradient));
       if (!is_first()) state->gradients[mb] = std::move(input_gradient);
+      Delay(mb, /*is_forward=*/false, SecondsSince(begin), *state);
+      if (stragglers_ != nullptr) stragglers_->NoteDone(mb);
       state->compute_seconds += SecondsSince(begin);
       return absl::OkStatus();
     }
@@ -243,9 +270,10 @@ absl::Status Training::Reduce(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
   const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
+  DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
+  const double own = SquaredNorm(stage_->parameters(), gradients);
   const SyncRequest request = optimizer_->Prepare(
       state->step, LearningRateAt(state->step), stage_->weights(), gradients);
-  const double own = SquaredNorm(stage_->parameters(), gradients);
   state->format = request.format;
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
@@ -263,9 +291,22 @@ absl::Status Training::Reduce(StepState* state) {
   std::vector<double> figures = {own};
   const std::vector<double> wished = AsFigures(wishes);
   figures.insert(figures.end(), wished.begin(), wished.end());
+  const size_t num_own = figures.size();
+  if (stragglers_ != nullptr) {
+    const std::vector<double> observed = stragglers_->figures();
+    figures.insert(figures.end(), observed.begin(), observed.end());
+  }
   DP_ASSIGN_OR_RETURN(
-      const auto gathered,
-      replicas_->AllGather(step, kStopPhase, figures, deadline));
+      auto gathered, replicas_->AllGather(step, kStopPhase, figures, deadline));
+  if (stragglers_ != nullptr) {
+    std::vector<std::vector<double>> observed;
+    for (std::vector<double>& values : gathered) {
+      observed.emplace_back(values.begin() + static_cast<long>(num_own),
+                            values.end());
+      values.resize(num_own);
+    }
+    DP_RETURN_IF_ERROR(stragglers_->Observe(observed));
+  }
   for (const std::vector<double>& values : gathered) {
     state->own_squared_norm += values[0] / num_replicas_;
   }
@@ -305,7 +346,6 @@ absl::Status Training::Apply(StepState* state) {
       DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
     }
     optimizer_->Skip();
-    ++skipped_steps_;
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
   } else {

@@ -33,16 +33,20 @@ inline constexpr uint32_t kModelPhase = 5;
 inline constexpr uint32_t kValidatePhase = 6;
 inline constexpr uint32_t kPausePhase = 7;
 inline constexpr uint32_t kRestorePhase = 8;
+inline constexpr uint32_t kWorkPhase = 9;
 
 struct Training::StepState {
   int64_t step = 0;
   SteadyClock::time_point begin = SteadyClock::now();
-  std::vector<Microbatch> batch;  // by micro-batch of this replica
+  std::vector<Microbatch> batch;   // by micro-batch of this replica
+  std::vector<int64_t> positions;  // likewise: SlotCursors
+  int end = 0;                     // micro-batches from here on are left out
+  std::vector<int> executed;       // micro-batches by replica
   std::map<int, TensorRef> received_activations;
   std::map<int, TensorRef> received_gradients;
   std::map<int, TensorRef> activations;
   std::map<int, TensorRef> gradients;
-  double loss = 0;
+  double loss_sum = 0;  // over micro-batches
   double compute_seconds = 0;
   double wait_seconds = 0;
   double reduce_seconds = 0;

@@ -53,11 +53,21 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
         "is not; start a job with it"));
   }
   DP_RETURN_IF_ERROR(GradientSync::CheckCodec(gradients));
-  if (tuning.saved_activations() != "none" ||
-      tuning.straggler_policy() != "none") {
+  if (tuning.saved_activations() != "none") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("saved activations '", tuning.saved_activations(),
+                     "': this worker knows only 'none'"));
+  }
+  const std::string& policy = tuning.straggler_policy();
+  if (policy != "none" && policy != "detect" && policy != "drop") {
     return absl::FailedPreconditionError(absl::StrCat(
-        "saved activations '", tuning.saved_activations(), "', stragglers '",
-        tuning.straggler_policy(), "': this worker knows only 'none'"));
+        "stragglers '", policy, "': this worker knows none, detect and drop"));
+  }
+  if (policy == "drop" && spec_.stragglers().policy() != "drop") {
+    return absl::FailedPreconditionError(
+        "work can be left out only in a job that began so, because it fixes "
+        "the "
+        "order of the samples: start one with stragglers.policy: drop");
   }
   MutexLock lock(&mutex_);
   prepared_[tuning.revision()] = tuning;
@@ -100,6 +110,9 @@ absl::Status Training::ApplyTuning(int64_t done) {
   DP_RETURN_IF_ERROR(IsPlain(gradients)
                          ? sync_->SetCodecs("sign(block=0)", gradients)
                          : sync_->SetCodecs(gradients, "none"));
+  if (next.straggler_policy() != tuning_.straggler_policy()) {
+    DP_RETURN_IF_ERROR(MakeStragglerControl(next.straggler_policy()));
+  }
   DP_RETURN_IF_ERROR(ApplyRates(next));
   Failpoint("tuned");
   tuning_ = next;

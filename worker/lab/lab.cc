@@ -12,6 +12,7 @@
 #include "nlohmann/json.hpp"
 #include "worker/lab/codec_experiment.h"
 #include "worker/lab/optimizer_experiment.h"
+#include "worker/lab/stragglers_command.h"
 
 namespace deltapipe {
 namespace {
@@ -111,6 +112,7 @@ struct Flags {
   CodecExperiment experiment;
   OptimizerExperiment optimizer;
   bool json = false;
+  StragglerCommand stragglers;
 };
 
 void DeclareOptimizer(CLI::App& app, Flags& flags) {
@@ -172,6 +174,7 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
       "codecs", "List all codecs with parameters, ranges, defaults, papers");
   codecs->add_flag("--json", flags.json, "One JSON object a line");
   DeclareOptimizer(app, flags);
+  DeclareStragglers(app, &flags.stragglers);
 }
 
 std::string OneLine(std::string text) {
@@ -215,6 +218,9 @@ int RunLab(int argc, const char* const* argv, std::ostream& out,
       out << (flags.json ? CodecJson(info) : CodecText(info));
     }
     return 0;
+  }
+  if (app.got_subcommand("stragglers")) {
+    return RunStragglers(flags.stragglers, out, err);
   }
   const absl::Status status = app.got_subcommand("optimizer")
                                   ? RunOptimizer(flags, out)

@@ -159,12 +159,15 @@ class Simulation {
           job_, observation.step, r, counts_[r],
           [&](int m, double elapsed) { return admit(r, m, elapsed); }));
       const ReplicaObservation& replica = observation.replicas.back();
-      if (replica.executed > 0) {
-        step.seconds = std::max(step.seconds, replica.done_seconds.back());
-      }
+      const double done =
+          replica.executed > 0 ? replica.done_seconds.back() : 0;
+      step.seconds = std::max(step.seconds, done);
+      step.uncut_seconds = std::max(step.uncut_seconds,
+                                    replica.is_cut() ? UncutSeconds(r) : done);
       step.executed.push_back(replica.executed);
     }
     step.seconds += job_.rest_seconds;
+    step.uncut_seconds += job_.rest_seconds;
     for (ReplicaObservation& replica : observation.replicas) {
       replica.step_seconds = step.seconds;
     }
@@ -175,6 +178,14 @@ class Simulation {
   SimulatedRun& mutable_run() { return run_; }
 
  private:
+  /// When a replica is done with this step if it does all.
+  double UncutSeconds(int replica) const {
+    return SimulateReplica(job_, static_cast<int64_t>(run_.steps.size()),
+                           replica, counts_[replica],
+                           [](int, double) { return true; })
+        .done_seconds.back();
+  }
+
   const SimulatedJob& job_;
   std::vector<int> counts_;
   SimulatedRun run_;
@@ -200,6 +211,20 @@ SimulatedRun RunFixed(const SimulatedJob& job, double tau_seconds,
     simulation.RunStep([&](int /*replica*/, int m, double elapsed) {
       return m == 0 || elapsed <= tau_seconds;
     });
+  }
+  return simulation.Take();
+}
+
+/// A run without cuts; replaces `observations` by what was observed.
+SimulatedRun RunWhole(const SimulatedJob& job, const std::vector<int>& counts,
+                      int num_steps,
+                      std::vector<StepObservation>* observations) {
+  Simulation simulation(job);
+  simulation.set_counts(counts);
+  observations->clear();
+  for (int i = 0; i < num_steps; ++i) {
+    observations->push_back(
+        simulation.RunStep([](int, int, double) { return true; }));
   }
   return simulation.Take();
 }
@@ -256,19 +281,17 @@ double SimulatedRun::StepSecondsQuantile(double q, size_t first_step) const {
   return seconds[rank - 1];
 }
 
-PredictionCheck CheckPrediction(const SimulatedRun& run,
-                                const SimulatedRun& without) {
+PredictionCheck CheckPrediction(const SimulatedRun& run) {
   PredictionCheck check;
-  double planned = 0, executed = 0, seconds = 0, seconds_without = 0;
+  double planned = 0, executed = 0, seconds = 0, uncut_seconds = 0;
   double drop = 0, speedup = 0;
-  for (size_t i = 0; i < run.steps.size() && i < without.steps.size(); ++i) {
-    const SimulatedStep& step = run.steps[i];
+  for (const SimulatedStep& step : run.steps) {
     if (!step.is_tau_enforced) continue;
     ++check.num_steps;
     for (const int count : step.planned) planned += count;
     for (const int count : step.executed) executed += count;
     seconds += step.seconds;
-    seconds_without += without.steps[i].seconds;
+    uncut_seconds += step.uncut_seconds;
     drop += step.predicted_drop_share;
     speedup += step.predicted_speedup;
   }
@@ -276,7 +299,7 @@ PredictionCheck CheckPrediction(const SimulatedRun& run,
   check.predicted_drop_share = drop / check.num_steps;
   check.predicted_speedup = speedup / check.num_steps;
   check.realised_drop_share = 1 - executed / planned;
-  check.realised_speedup = executed / planned * seconds_without / seconds;
+  check.realised_speedup = executed / planned * uncut_seconds / seconds;
   return check;
 }
 
@@ -342,33 +365,34 @@ absl::StatusOr<SimulatedRun> SimulateOracle(const SimulatedJob& job,
                                             double max_drop_share,
                                             int num_steps) {
   DP_RETURN_IF_ERROR(CheckJob(job, num_steps));
-  Simulation whole(job);
+  std::vector<int> counts(job.num_replicas, job.num_microbatches);
   std::vector<StepObservation> observations;
-  for (int i = 0; i < num_steps; ++i) {
-    observations.push_back(
-        whole.RunStep([](int, int, double) { return true; }));
-  }
+  SimulatedRun best = RunWhole(job, counts, num_steps, &observations);
+  if (num_steps < 4) return best;
   SlownessOptions options;
   options.planner.max_drop_share = max_drop_share;
   options.planner.max_cut_share = 1;
   options.max_replica_cut_share = 1;
   options.min_shift = 0;
-  const std::vector<int> even = whole.counts();
-  SimulatedRun best = whole.Take();
-  if (num_steps < 4) return best;
-  DP_ASSIGN_OR_RETURN(const SlownessVerdict verdict,
-                      JitterOrPersistent(observations, options));
-  const auto try_run = [&](double tau_seconds, const std::vector<int>& counts) {
-    SimulatedRun run = RunFixed(job, tau_seconds, counts, num_steps);
+  const auto keep_better = [&](SimulatedRun run) {
     if (run.DropShare() <= max_drop_share &&
         run.ExecutedPerSecond() > best.ExecutedPerSecond()) {
       best = std::move(run);
     }
   };
-  try_run(std::numeric_limits<double>::infinity(), verdict.counts);
-  try_run(verdict.drop.tau_seconds, even);
-  if (job.num_stages > 1) {
-    for (const double tau : LateInjections(observations)) try_run(tau, even);
+  // First with even counts, then with balanced ones.
+  for (const bool is_balanced : {false, true}) {
+    DP_ASSIGN_OR_RETURN(const SlownessVerdict verdict,
+                        JitterOrPersistent(observations, options));
+    keep_better(RunFixed(job, verdict.drop.tau_seconds, counts, num_steps));
+    if (job.num_stages > 1) {
+      for (const double tau : LateInjections(observations)) {
+        keep_better(RunFixed(job, tau, counts, num_steps));
+      }
+    }
+    if (is_balanced || verdict.counts == counts) break;
+    counts = verdict.counts;
+    keep_better(RunWhole(job, counts, num_steps, &observations));
   }
   return best;
 }

@@ -41,6 +41,8 @@ struct SimulatedJob {
 /// A step of the simulated job.
 struct SimulatedStep {
   double seconds = 0;
+  /// Had nothing been cut.
+  double uncut_seconds = 0;
   std::vector<int> planned;   // by replica
   std::vector<int> executed;  // by replica
   /// tau was enforced; then the policy's prediction too.
@@ -66,7 +68,7 @@ struct SimulatedRun {
 };
 
 /// Predicted beside realised, over the steps in which tau was enforced. The
-/// realised speed-up compares with the same steps of a run without policy.
+/// realised speed-up compares with the same steps had nothing been cut.
 struct PredictionCheck {
   int num_steps = 0;
   double predicted_drop_share = 0;
@@ -74,8 +76,7 @@ struct PredictionCheck {
   double predicted_speedup = 1;
   double realised_speedup = 1;
 };
-PredictionCheck CheckPrediction(const SimulatedRun& run,
-                                const SimulatedRun& without);
+PredictionCheck CheckPrediction(const SimulatedRun& run);
 
 /// One replica's step on its own: `admit` is asked before each injection with
 /// the micro-batch and the seconds since the step began.
@@ -90,8 +91,8 @@ absl::StatusOr<SimulatedRun> SimulatePolicy(const SimulatedJob& job,
                                             const SyncPolicyOptions& options,
                                             int num_steps);
 
-/// With hindsight: the better of the best constant threshold that drops at most
-/// `max_drop_share`, and the counts balanced by the replicas' median speeds.
+/// With hindsight: the best of a constant threshold that drops at most
+/// `max_drop_share`, counts balanced by the replicas' median speeds, and both.
 absl::StatusOr<SimulatedRun> SimulateOracle(const SimulatedJob& job,
                                             double max_drop_share,
                                             int num_steps);

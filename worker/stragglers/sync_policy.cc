@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "worker/stragglers/adaptive_policy.h"
+#include "worker/stragglers/fixed_policy.h"
 #include "worker/stragglers/replay_list.h"
 
 namespace deltapipe {
@@ -66,6 +67,11 @@ absl::Status CheckOptions(const SyncPolicyOptions& options) {
         options.retune_steps,
         ": expected 40 or more, and decisions less often"));
   }
+  if (!(options.tau_seconds >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tau is ", options.tau_seconds,
+                     " s, expected more than 0, or 0 to find one"));
+  }
   if (options.rank < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("replica ", options.rank, " cannot be"));
@@ -100,6 +106,9 @@ absl::StatusOr<std::unique_ptr<SyncPolicy>> MakeSyncPolicy(
     return absl::InvalidArgumentError(
         absl::StrCat("unknown straggler policy '", name,
                      "'; known are none, detect, drop, rebalance, auto"));
+  }
+  if (name == "drop" && options.tau_seconds > 0) {
+    return {std::make_unique<FixedPolicy>(options)};
   }
   AdaptivePolicy::Remedies remedies;
   remedies.may_drop = name != "rebalance";

@@ -57,6 +57,8 @@ struct SyncPolicyOptions {
   int measured_steps = 40;
   /// A decision is made anew after so many steps; more than measured_steps.
   int retune_steps = 200;
+  /// "drop": on injection, instead of one that is found by measuring; 0: none.
+  double tau_seconds = 0;
   std::vector<ReplayedStep> replay;
 };
 

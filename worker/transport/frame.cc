@@ -34,7 +34,8 @@ const char* KindName(FrameKind kind) {
 std::string FrameHeader::ToString() const {
   return absl::StrCat(KindName(kind), ", step ", step + 1, ", mb ", microbatch,
                       ", boundary ", boundary,
-                      (flags & kFrameEvaluation) != 0 ? ", evaluation" : "");
+                      (flags & kFrameEvaluation) != 0 ? ", evaluation" : "",
+                      (flags & kFrameEnd) != 0 ? ", end of its step" : "");
 }
 
 }  // namespace deltapipe

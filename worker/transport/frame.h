@@ -47,6 +47,9 @@ struct FrameHeader {
 
 /// Set in FrameHeader::flags when the frame belongs to an evaluation pass.
 inline constexpr uint16_t kFrameEvaluation = 1;
+/// Set when the frame stands for an activation that does not come, nor any
+/// later one of its step.
+inline constexpr uint16_t kFrameEnd = 2;
 
 struct Frame {
   FrameHeader header;
