@@ -399,6 +399,31 @@ TEST_F(OptimizerExperimentTest, AStepThatIsNotFiniteIsSkippedOnAllRanks) {
   }
 }
 
+// Synchronisation points after steps 4, 8 and, but for the infinity, 12.
+TEST_F(OptimizerExperimentTest, ASkippedLastStepLeavesTheLastCommonWeights) {
+  const std::vector<std::string> settings = {"--set", "compress_after_step=3",
+                                             "local_step_scaler=1",
+                                             "local_step_clipper=4"};
+  WriteFiles(2);
+  gradients_["bias"][(11 * 2 + 1) * 17] =
+      std::numeric_limits<float>::infinity();
+  Write();
+  const Outcome outcome = Run("zero_one_adam", 2, settings);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json()["skipped_steps"], 1);
+  EXPECT_EQ(outcome.json()["steps_in_output"], 8);
+  const std::vector<float> weights = ReadOutput("bias");
+
+  for (auto& [name, shape] : gradient_shapes_) {
+    shape[0] = 8;
+    gradients_[name].resize(static_cast<size_t>(NumElements(shape)));
+  }
+  Write();
+  ASSERT_EQ(Run("zero_one_adam", 2, settings).exit_code, 0);
+
+  EXPECT_EQ(weights, ReadOutput("bias"));
+}
+
 TEST_F(OptimizerExperimentTest, AutoSaysWhatDecided) {
   WriteFiles(2, /*num_steps=*/60);
 
@@ -450,6 +475,8 @@ TEST_F(OptimizerExperimentTest, MistakesAreOneSentenceAndExitCode2) {
   expect(Run("adamw", 0), HasSubstr("--ranks: expected at least 1, got 0"));
   expect(Run("adamw", 2, {"--nodes", "3"}),
          HasSubstr("--nodes: expected a number that divides the 2 ranks"));
+  expect(Run("adamw", 2, {"--nodes", "4"}), HasSubstr("got 4"));
+  expect(Run("adamw", 2, {"--nodes", "0"}), HasSubstr("--nodes"));
   expect(Run("adamw", 2, {"--set", "beta1=2"}), HasSubstr("field beta1"));
   expect(Run("adamw", 2, {"--set", "betta1=0"}),
          HasSubstr("did you mean 'beta1'?"));
