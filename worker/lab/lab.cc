@@ -134,13 +134,13 @@ void DeclareOptimizer(CLI::App& app, Flags& flags) {
       ->required();
   optimizer->add_option("--ranks", experiment.ranks, "How many ranks G has")
       ->required();
-  optimizer->add_option("--nodes", experiment.nodes,
-                        "Nodes that the ranks share (default: one each)");
   optimizer
-      ->add_option("--set", experiment.settings,
-                   "field=value of train.optimizer, such as "
-                   "compress_after_step=100; once for each field")
-      ->allow_extra_args(false);
+      ->add_option("--nodes", experiment.nodes,
+                   "Nodes that the ranks share (default: one each)")
+      ->check(CLI::PositiveNumber);
+  optimizer->add_option("--set", experiment.settings,
+                        "field=value ... of train.optimizer, such as "
+                        "compress_after_step=100");
   optimizer->add_option("--codec", experiment.codec,
                         "Of compressed steps (default \"sign(block=0)\")");
   optimizer->add_option("--clip-norm", experiment.clip_norm,
@@ -205,7 +205,8 @@ absl::Status RunOptimizer(const Flags& flags, std::ostream& out) {
 int RunLab(int argc, const char* const* argv, std::ostream& out,
            std::ostream& err) {
   Flags flags;
-  CLI::App app("Tries codecs and optimizers on files", "deltapipe-lab");
+  CLI::App app("Tries codecs, optimizers and straggler policies on files",
+               "deltapipe-lab");
   DeclareCommands(app, flags);
   try {
     app.parse(argc, argv);

@@ -135,13 +135,17 @@ class VirtualRank {
   }
 
   absl::Status Synchronize(int64_t step, const SyncRequest& request) {
-    const int64_t before = sync_->counters().payload_bytes;
+    const GradientSyncCounters before = sync_->counters();
     DP_RETURN_IF_ERROR(sync_->Begin(static_cast<uint32_t>(step), request));
     DP_RETURN_IF_ERROR(sync_->Wait(Deadline::After(kPatience)));
     optimizer_->Wake(sync_->woken());
     if (request.format == SyncFormat::kCompressed) {
       ++num_compressed_steps_;
-      result_.compressed_sent_bytes += sync_->counters().payload_bytes - before;
+      const GradientSyncCounters after = sync_->counters();
+      result_.compressed_sent_bytes +=
+          after.payload_bytes - before.payload_bytes;
+      result_.compressed_off_node_bytes +=
+          after.off_node_bytes - before.off_node_bytes;
     }
     return absl::OkStatus();
   }
@@ -274,20 +278,26 @@ OptimizerResult Summarize(const RecordedGradients& recorded, int num_nodes,
   result.node_egress_bytes.resize(static_cast<size_t>(num_nodes));
   const size_t ranks_per_node = ranks.size() / static_cast<size_t>(num_nodes);
   int64_t largest = 0;
+  std::vector<int64_t> compressed_egress(result.node_egress_bytes.size());
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     RankResult own = ranks[rank]->result();
     own.node = static_cast<int>(rank / ranks_per_node);
     // One node is for GradientSync as if each rank had its own.
-    if (num_nodes == 1) own.off_node_bytes = 0;
+    if (num_nodes == 1) own.off_node_bytes = own.compressed_off_node_bytes = 0;
     largest = std::max(largest, own.compressed_sent_bytes);
-    result.node_egress_bytes[static_cast<size_t>(own.node)] +=
-        own.off_node_bytes;
+    const size_t node = static_cast<size_t>(own.node);
+    result.node_egress_bytes[node] += own.off_node_bytes;
+    compressed_egress[node] += own.compressed_off_node_bytes;
     result.ranks.push_back(own);
   }
   const double values = static_cast<double>(result.num_parameters) *
                         static_cast<double>(result.num_compressed_steps);
   if (values > 0) {
     result.bits_per_parameter = 8 * static_cast<double>(largest) / values;
+    result.node_bytes_per_parameter =
+        static_cast<double>(*std::max_element(compressed_egress.begin(),
+                                              compressed_egress.end())) /
+        values;
   }
   return result;
 }

@@ -42,7 +42,8 @@ struct RankResult {
   int node = 0;
   int64_t sent_bytes = 0;             // payload, without frame headers
   int64_t compressed_sent_bytes = 0;  // the part of it in compressed steps
-  int64_t off_node_bytes = 0;         // the part of it to ranks of other nodes
+  int64_t off_node_bytes = 0;         // the part of sent_bytes to other nodes
+  int64_t compressed_off_node_bytes = 0;
   double worker_residual_norm = 0;
   double server_residual_norm = 0;
 };
@@ -57,9 +58,11 @@ struct OptimizerResult {
   /// run ends between two synchronisation points of 0/1 Adam. Then it is the
   /// last such point, as replicas have no common weights after it.
   int64_t num_steps_in_output = 0;
-  /// Of the rank that sent most, per parameter and compressed step; 0 without
-  /// such steps.
+  /// Sent by the rank that sent most, per parameter and compressed step; what
+  /// stays inside its node counts. 0 without such steps.
   double bits_per_parameter = 0;
+  /// Out of the node that sent most, per parameter and compressed step.
+  double node_bytes_per_parameter = 0;
   /// ||w - w_u|| / ||w_u||, w_u being the weights of the same run with the
   /// compressor replaced by identity. 0 for optimizers that do not compress.
   double relative_distance = 0;

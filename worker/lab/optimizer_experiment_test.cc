@@ -243,8 +243,8 @@ TEST_F(OptimizerExperimentTest, OneBitLambEqualsItsTranscription) {
 
     const Outcome outcome =
         Run("onebit_lamb", num_ranks,
-            {"--set", "learning_rate=0.01", "--set", "compress_after_step=5",
-             "--set", "max_coefficient=0.5", "--clip-norm", "0.25"});
+            {"--set", "learning_rate=0.01", "compress_after_step=5", "--set",
+             "max_coefficient=0.5", "--clip-norm", "0.25"});
 
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     std::vector<float> got = ReadOutput("bias");
@@ -307,6 +307,7 @@ TEST_F(OptimizerExperimentTest, IdentityHasNeitherResidualNorDistance) {
 TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
   WriteFiles(4, kSteps, /*rows=*/1000);
   std::map<int, int64_t> egress;
+  std::map<int, double> per_parameter;
   for (const int num_nodes : {1, 2, 4}) {
     const Outcome outcome = Run(
         "onebit_adam", 4,
@@ -319,12 +320,46 @@ TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
     for (const Json& node : json["nodes"]) {
       egress[num_nodes] += node["egress_bytes"].get<int64_t>();
     }
+    per_parameter[num_nodes] = json["node_bytes_per_parameter"].get<double>();
   }
 
+  EXPECT_EQ(per_parameter[1], 0);
+  EXPECT_GT(per_parameter[2], 0.12);
+  EXPECT_LE(per_parameter[2], 0.26);
   EXPECT_EQ(egress[1], 0);
   EXPECT_GT(egress[2], 0);
   // Two nodes exchange what two ranks would; four ranks on their own more.
   EXPECT_LT(egress[2], 0.5 * static_cast<double>(egress[4]));
+}
+
+TEST_F(OptimizerExperimentTest, RowsWithoutGradientsStayAndWakeWithOne) {
+  WriteFiles(4);
+  // Rows 0 to 16 of 23 have no gradient; but row 2 one, on rank 3 in step 8.
+  std::vector<float>& gradients = gradients_["weight"];
+  for (int64_t step = 0; step < kSteps; ++step) {
+    for (int rank = 0; rank < 4; ++rank) {
+      const auto begin = gradients.begin() + (step * 4 + rank) * 23 * 11;
+      std::fill(begin, begin + 17 * 11, 0.0f);
+      if (step == 8 && rank == 3) std::fill_n(begin + 2 * 11, 11, 0.25f);
+    }
+  }
+  Write();
+  for (const char* algorithm :
+       {"onebit_adam", "onebit_lamb", "zero_one_adam"}) {
+    for (const char* nodes : {"2", "4"}) {
+      const Outcome outcome = Run(algorithm, 4,
+                                  {"--set", "compress_after_step=5",
+                                   "weight_decay=0", "--nodes", nodes});
+
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      const std::vector<float> weights = ReadOutput("weight");
+      for (size_t i = 0; i < 23 * 11; ++i) {
+        const bool rests = i < 17 * 11 && i / 11 != 2;
+        ASSERT_EQ(weights[i] == parameters_["weight"][i], rests)
+            << algorithm << ", " << nodes << " nodes, element " << i;
+      }
+    }
+  }
 }
 
 TEST_F(OptimizerExperimentTest, LocalStepsSendNothing) {
@@ -362,6 +397,31 @@ TEST_F(OptimizerExperimentTest, AStepThatIsNotFiniteIsSkippedOnAllRanks) {
     }
     gradients_["bias"] = intact;
   }
+}
+
+// Synchronisation points after steps 4, 8 and, but for the infinity, 12.
+TEST_F(OptimizerExperimentTest, ASkippedLastStepLeavesTheLastCommonWeights) {
+  const std::vector<std::string> settings = {"--set", "compress_after_step=3",
+                                             "local_step_scaler=1",
+                                             "local_step_clipper=4"};
+  WriteFiles(2);
+  gradients_["bias"][(11 * 2 + 1) * 17] =
+      std::numeric_limits<float>::infinity();
+  Write();
+  const Outcome outcome = Run("zero_one_adam", 2, settings);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json()["skipped_steps"], 1);
+  EXPECT_EQ(outcome.json()["steps_in_output"], 8);
+  const std::vector<float> weights = ReadOutput("bias");
+
+  for (auto& [name, shape] : gradient_shapes_) {
+    shape[0] = 8;
+    gradients_[name].resize(static_cast<size_t>(NumElements(shape)));
+  }
+  Write();
+  ASSERT_EQ(Run("zero_one_adam", 2, settings).exit_code, 0);
+
+  EXPECT_EQ(weights, ReadOutput("bias"));
 }
 
 TEST_F(OptimizerExperimentTest, AutoSaysWhatDecided) {
@@ -415,6 +475,8 @@ TEST_F(OptimizerExperimentTest, MistakesAreOneSentenceAndExitCode2) {
   expect(Run("adamw", 0), HasSubstr("--ranks: expected at least 1, got 0"));
   expect(Run("adamw", 2, {"--nodes", "3"}),
          HasSubstr("--nodes: expected a number that divides the 2 ranks"));
+  expect(Run("adamw", 2, {"--nodes", "4"}), HasSubstr("got 4"));
+  expect(Run("adamw", 2, {"--nodes", "0"}), HasSubstr("--nodes"));
   expect(Run("adamw", 2, {"--set", "beta1=2"}), HasSubstr("field beta1"));
   expect(Run("adamw", 2, {"--set", "betta1=0"}),
          HasSubstr("did you mean 'beta1'?"));

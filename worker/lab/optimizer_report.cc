@@ -18,12 +18,14 @@ std::string OptimizerResultText(const OptimizerExperiment& experiment,
       &text,
       "algorithm=%s codec=%s ranks=%d nodes=%d parameters=%d steps=%d "
       "compressed_steps=%d local_steps=%d skipped_steps=%d "
-      "steps_in_output=%d bits_per_parameter=%.4g relative_distance=%.4g\n",
+      "steps_in_output=%d bits_per_parameter=%.4g "
+      "node_bytes_per_parameter=%.4g relative_distance=%.4g\n",
       experiment.algorithm, experiment.codec, result.ranks.size(),
       result.node_egress_bytes.size(), result.num_parameters, result.num_steps,
       result.num_compressed_steps, result.num_local_steps,
       result.num_skipped_steps, result.num_steps_in_output,
-      result.bits_per_parameter, result.relative_distance);
+      result.bits_per_parameter, result.node_bytes_per_parameter,
+      result.relative_distance);
   for (size_t rank = 0; rank < result.ranks.size(); ++rank) {
     const RankResult& own = result.ranks[rank];
     absl::StrAppendFormat(
@@ -67,6 +69,7 @@ std::string OptimizerResultJson(const OptimizerExperiment& experiment,
   object["skipped_steps"] = result.num_skipped_steps;
   object["steps_in_output"] = result.num_steps_in_output;
   object["bits_per_parameter"] = result.bits_per_parameter;
+  object["node_bytes_per_parameter"] = result.node_bytes_per_parameter;
   object["relative_distance"] = finite(result.relative_distance);
   object["ranks"] = Json::array();
   for (size_t rank = 0; rank < result.ranks.size(); ++rank) {

@@ -318,6 +318,25 @@ TEST_F(OneBitLambTest, AllZeroMomentumAtTheFreezeHasSigmaOne) {
   for (const float weight : weights_) EXPECT_TRUE(std::isfinite(weight));
 }
 
+// Its coefficient from the warm-up, where it had no gradient, says nothing.
+TEST_F(OneBitLambTest, ATensorThatWakesHasCoefficientOne) {
+  OneBitLamb<float> optimizer(options_, layout_);
+  for (int64_t step = 0; step < 6; ++step) {
+    gradient_ = problem_.Gradient(0, step, weights_);
+    std::fill(gradient_.begin() + 40, gradient_.end(), 0.0f);
+    optimizer.Prepare(step, kRate, weights_, absl::MakeSpan(gradient_));
+    if (step == 5) optimizer.Wake({1});
+    optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights_));
+  }
+
+  const auto state = optimizer.ExportState();
+  EXPECT_EQ(state.at("coefficient")[1], 1.0f);
+  double sum = 0;
+  for (size_t i = 0; i < 40; ++i) sum += double{state.at("variance")[i]};
+  EXPECT_FLOAT_EQ(state.at("variance")[48], static_cast<float>(sum / 40));
+  EXPECT_EQ(state.at("fresh_variance")[48], state.at("variance")[48]);
+}
+
 TEST_F(OneBitLambTest, VanishingMomentumAtTheFreezeHasSigmaOne) {
   OneBitLamb<float> optimizer(options_, layout_);
   for (int64_t step = 0; step < 5; ++step) {

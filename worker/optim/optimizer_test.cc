@@ -382,6 +382,21 @@ TEST_P(EveryOptimizerTest, RefusesCallsOutOfOrderAndOfAnotherSize) {
   EXPECT_TRUE(optimizer->Apply(0, 0.1, 1, absl::MakeSpan(weights_)).ok());
 }
 
+TEST_P(EveryOptimizerTest, RefusesFlagsForOtherRowsThanItExcluded) {
+  auto optimizer = Make();
+  std::vector<float> gradient(weights_.size(), 1.0f);
+  const auto state = optimizer->ExportState();
+  optimizer->Prepare(0, 0.1, weights_, absl::MakeSpan(gradient));
+
+  optimizer->Wake({1});
+
+  const absl::Status status =
+      optimizer->Apply(0, 0.1, 1, absl::MakeSpan(weights_));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.ToString(), HasSubstr("Wake got 1 flags, expected one"));
+  EXPECT_EQ(optimizer->ExportState(), state);
+}
+
 TEST_P(EveryOptimizerTest, AnEmptyStageIsAllowed) {
   auto optimizer = Optimizer::Create(OptionsOf(GetParam()), LayoutOf({0}));
   ASSERT_TRUE(optimizer.ok());

@@ -26,8 +26,9 @@
 // factor. That factor scales the mean gradient since the last point, g^, which
 // S / L = a m0 + (1 - a) g^ defines, where a is the mean of b1^i over the i =
 // 1, 2, ... steps since then, weighted by their rates: m <- a m0 + (1 - a) clip
-// g^. MeanGradientSquaredNorm is that of g^ there; for h = 1 all of this is
-// 1-bit Adam's. In other steps of stage B it is the local gradient's.
+// g^. MeanGradientSquaredNorm is that of g^ there, in which the decay is; for h
+// = 1 all of this is 1-bit Adam's. In other steps of stage B it is the local
+// gradient's.
 //
 // Residuals are dropped when stage B begins, as they were of gradients.
 // Counters run over steps that were applied: a skipped synchronisation point is
