@@ -159,9 +159,20 @@ TEST(StragglerDetectorTest, AShortSpellIsNoStraggler) {
   int64_t step = 0;
   AddSamples(20, &source, &detector, &step);
   source.SlowCompute(2, 2, 5);
-  AddSamples(3, &source, &detector, &step);
+  AddSamples(5, &source, &detector, &step);
   source.Heal();
   for (int i = 0; i < 20; ++i) {
+    AddSamples(1, &source, &detector, &step);
+    EXPECT_THAT(detector.findings(), IsEmpty());
+  }
+}
+
+TEST(StragglerDetectorTest, ASmallShiftIsNotWorthANameHoweverLongItLasts) {
+  TimingsSource source({4, 4, 16, 0.02}, 14);
+  source.SlowCompute(2, 2, 1.07);
+  StragglerDetector detector = Detector();
+  int64_t step = 0;
+  for (int i = 0; i < 40; ++i) {
     AddSamples(1, &source, &detector, &step);
     EXPECT_THAT(detector.findings(), IsEmpty());
   }
