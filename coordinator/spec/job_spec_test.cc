@@ -256,6 +256,10 @@ TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {
               ElementsAre(HasSubstr("expected none, detect or drop")));
   EXPECT_THAT(errors("tau=auto", "32"),
               ElementsAre(HasSubstr("nothing to drop")));
+  EXPECT_THAT(errors("inject=\"slow:rank=0,x=1.5;lognormal:1\""), IsEmpty());
+  EXPECT_THAT(errors("inject=\"slow:rank=7,x=1.5\""),
+              ElementsAre(HasSubstr("stragglers.inject: ")));
+  EXPECT_THAT(errors("inject=sometimes"), ElementsAre(HasSubstr("sometimes")));
 }
 
 TEST(JobSpecTest, NcclNeedsGpus) {

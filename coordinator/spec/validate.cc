@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/latency_model.h"
 #include "base/units.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/synchronisation.h"
@@ -177,6 +178,15 @@ class MutualRules {
     if (AreUsable({tau}) && stragglers.tau() != "auto" &&
         ParseDuration(stragglers.tau())->count() <= 0) {
       Add(tau, "expected more than 0, or auto, got 0");
+    }
+    const auto injected =
+        LatencyModel::Parse(stragglers.inject(), spec_.seed());
+    const absl::Status usable =
+        injected.ok() && AreUsable({"parallel.replicas"})
+            ? injected->CheckReplicas(spec_.parallel().replicas())
+            : injected.status();
+    if (!usable.ok()) {
+      Add("stragglers.inject", std::string(usable.message()));
     }
     if (!AreUsable({"stragglers.policy", "train.batch", "train.microbatch",
                     "parallel.replicas"}) ||

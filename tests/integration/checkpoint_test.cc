@@ -131,6 +131,13 @@ INSTANTIATE_TEST_SUITE_P(
                  "train.optimizer.local_step_scaler=3",
                  "train.optimizer.local_step_clipper=4",
                  "compression.gradients=auto"}},
+        Setting{
+            "ByDecision",
+            2,
+            2,
+            {"train.optimizer.kind=onebit_lamb", "train.optimizer.beta2=0.8",
+             "train.optimizer.compress_after_step=auto",
+             "compression.gradients=auto"}},
         Setting{"Nodes",
                 1,
                 4,

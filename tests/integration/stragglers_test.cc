@@ -316,14 +316,27 @@ TEST(StragglersTest, WhatComesAgainIsRememberedByCheckpoints) {
   EXPECT_EQ(rest.ready.at(0).restored_samples_dropped(), dropped);
 }
 
-TEST(StragglersTest, InjectedDelaysOfAnUnknownReplicaAreRefused) {
+TEST(CompressionSwitchTest, AllWorkersBeginToCompressInTheSameStep) {
   const RunResult result =
-      Job(1, 2, {"stragglers.inject=\"slow:rank=2,x=1.5\""}).Run();
+      Job(2, 2,
+          {"train.steps=900", "train.optimizer.kind=onebit_adam",
+           "train.optimizer.learning_rate=1e-7", "train.optimizer.beta2=0.99",
+           "train.optimizer.compress_after_step=auto",
+           "compression.gradients=auto"})
+          .Run();
 
+  int64_t begin = -1;
   for (const auto& [rank, done] : result.done) {
-    EXPECT_THAT(done.error_message(), ::testing::HasSubstr("2"));
-    EXPECT_NE(done.error_code(), 0);
+    EXPECT_EQ(done.error_message(), "") << "rank " << rank;
+    int64_t first = 0;
+    for (const v1::StepReport& report : result.reports.at(rank)) {
+      if (!report.compressed()) ++first;
+    }
+    if (begin < 0) begin = first;
+    EXPECT_EQ(first, begin) << "rank " << rank;
   }
+  EXPECT_GE(begin, 200) << "two windows";
+  EXPECT_LT(begin, 900);
 }
 
 }  // namespace

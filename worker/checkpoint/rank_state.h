@@ -24,6 +24,8 @@ struct StageState {
   bool is_norm_ratio_known = false;
   /// Of SlotCursors.
   std::vector<int64_t> cursors;
+  /// Of CompressionSwitch.
+  std::vector<double> compression;
 };
 
 /// Of one rank.

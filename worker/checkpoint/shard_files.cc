@@ -18,6 +18,7 @@ constexpr char kWeights[] = "weights/";
 constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kCompression[] = "engine/compression";
 
 /// A file in the making: tensors whose bytes lie in pieces elsewhere.
 class ShardContents {
@@ -224,6 +225,10 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
   if (!state.cursors.empty()) {
     contents.AddVector<int64_t>(kCursors, DType::kInt64, state.cursors);
   }
+  if (!state.compression.empty()) {
+    contents.AddVector<double>(kCompression, DType::kFloat64,
+                               state.compression);
+  }
   return contents.WriteTo(folder, StageFileName(stage));
 }
 
@@ -294,6 +299,11 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
     DP_ASSIGN_OR_RETURN(
         state.cursors,
         ReadValues<int64_t>(reader, path, kCursors, DType::kInt64));
+  }
+  if (reader.Find(kCompression).ok()) {
+    DP_ASSIGN_OR_RETURN(
+        state.compression,
+        ReadValues<double>(reader, path, kCompression, DType::kFloat64));
   }
   return state;
 }

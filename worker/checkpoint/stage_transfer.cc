@@ -18,6 +18,7 @@ constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kCompression[] = "engine/compression";
 
 void Append(const std::string& name, absl::Span<const float> values,
             ModelShard* shard) {
@@ -29,6 +30,25 @@ void Append(const std::string& name, absl::Span<const float> values,
   shard->layout.num_elements += segment.num_elements;
   shard->layout.segments.push_back(std::move(segment));
   shard->weights.insert(shard->weights.end(), values.begin(), values.end());
+}
+
+/// Values of eight bytes, each as the bits of two floats; nothing for none.
+template <typename T>
+void AppendBits(const std::string& name, const std::vector<T>& values,
+                ModelShard* shard) {
+  if (values.empty()) return;
+  std::vector<float> bits(2 * values.size());
+  std::memcpy(bits.data(), values.data(), sizeof(T) * values.size());
+  Append(name, bits, shard);
+}
+
+template <typename T>
+std::vector<T> FromBits(const std::vector<float>& bits) {
+  std::vector<T> values(bits.size() / 2);
+  if (!values.empty()) {
+    std::memcpy(values.data(), bits.data(), sizeof(T) * values.size());
+  }
+  return values;
 }
 
 }  // namespace
@@ -44,12 +64,8 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   std::memcpy(ratio.data(), &state.norm_ratio, sizeof(double));
   ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
   Append(kNormRatio, ratio, &shard);
-  // Bits, in pairs of floats.
-  std::vector<float> cursors(2 * state.cursors.size());
-  if (!cursors.empty()) {
-    std::memcpy(cursors.data(), state.cursors.data(), 4 * cursors.size());
-    Append(kCursors, cursors, &shard);
-  }
+  AppendBits(kCursors, state.cursors, &shard);
+  AppendBits(kCompression, state.compression, &shard);
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
 }
 
@@ -71,9 +87,10 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       std::memcpy(&state.norm_ratio, values.data(), sizeof(double));
       state.is_norm_ratio_known = values[2] > 0;
       has_ratio = true;
-    } else if (segment.name == kCursors && values.size() % 2 == 0) {
-      state.cursors.resize(values.size() / 2);
-      std::memcpy(state.cursors.data(), values.data(), 4 * values.size());
+    } else if (segment.name == kCursors) {
+      state.cursors = FromBits<int64_t>(values);
+    } else if (segment.name == kCompression) {
+      state.compression = FromBits<double>(values);
     }
   }
   if (static_cast<int64_t>(state.weights.size()) != layout.num_elements ||

@@ -81,6 +81,11 @@ absl::Status Training::Prepare() {
                       MakeOptimizerOptions(spec_, plan_));
   DP_ASSIGN_OR_RETURN(optimizer_,
                       Optimizer::Create(optimizer, stage_->parameters()));
+  if (optimizer.compress_after_step == kCompressByDecision) {
+    CompressionSwitchOptions decision;
+    decision.beta2 = optimizer.beta2;
+    DP_ASSIGN_OR_RETURN(compression_, CompressionSwitch::Create(decision));
+  }
   const v1::OptimizerSpec& rate = spec_.train().optimizer();
   learning_rate_.rate = rate.learning_rate();
   learning_rate_.final_rate = rate.learning_rate() * rate.lr_final();

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "base/checkpoint/manifest.h"
 #include "base/clock.h"
+#include "base/latency_model.h"
 #include "base/mutex.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "worker/checkpoint/checkpoint_writer.h"
@@ -36,10 +37,10 @@
 #include "worker/engine/gradient_norm.h"
 #include "worker/engine/mesh.h"
 #include "worker/engine/straggler_control.h"
+#include "worker/optim/compression_switch.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/stage/stage.h"
-#include "worker/stragglers/latency_model.h"
 #include "worker/transport/shaped/link_shaper.h"
 
 namespace deltapipe {
@@ -142,6 +143,10 @@ class Training {
   void FinishWork(const StepState& state);
 
   absl::Status Apply(StepState* state);
+  /// Takes the evidence of all stages, which begins at element `at` of each,
+  /// for whether to compress from the next step on.
+  void DecideCompression(int64_t step, size_t at,
+                         std::vector<std::vector<double>>* by_stage);
   /// What every stage says, after it was seen that both ends of each boundary
   /// were in the same state after the last committed step.
   absl::StatusOr<std::vector<std::vector<double>>> GatherFromStages(
@@ -208,6 +213,7 @@ class Training {
   std::unique_ptr<BatchSource> source_;
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::optional<CompressionSwitch> compression_;  // compress_after_step: auto
   LearningRateOptions learning_rate_;
   ChannelUpgrade upgrade_;  // null: none
   Mesh mesh_;

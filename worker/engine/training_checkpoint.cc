@@ -112,6 +112,9 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     stage.norm_ratio = gradient_norm_.ratio();
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
     stage.cursors = cursors_->positions();
+    if (compression_.has_value()) {
+      stage.compression = compression_->ExportState();
+    }
     bytes += StateBytes(stage);
   }
   last_checkpoint_ = done;
@@ -320,6 +323,10 @@ absl::Status Training::Load(const Candidate& candidate,
   DP_RETURN_IF_ERROR(optimizer_->ImportState(state.optimizer));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
+  if (compression_.has_value()) {
+    DP_RETURN_IF_ERROR(compression_->ImportState(state.compression));
+    optimizer_->SetCompressing(compression_->is_on());
+  }
 
   const std::string name =
       CheckpointFolderName(candidate.step, candidate.generation);

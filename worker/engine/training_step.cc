@@ -83,6 +83,22 @@ std::vector<double> AsFigures(const StepAgreement& wishes) {
           -static_cast<double>(wishes.tuning_revision)};
 }
 
+std::vector<double> AsFigures(const CompressionEvidence& evidence) {
+  return {evidence.variance_sum, evidence.coefficient_spread_sum,
+          evidence.num_coefficients, evidence.num_factors,
+          evidence.num_factors_at_limit};
+}
+
+CompressionEvidence EvidenceOf(absl::Span<const double> figures) {
+  CompressionEvidence evidence;
+  evidence.variance_sum = figures[0];
+  evidence.coefficient_spread_sum = figures[1];
+  evidence.num_coefficients = figures[2];
+  evidence.num_factors = figures[3];
+  evidence.num_factors_at_limit = figures[4];
+  return evidence;
+}
+
 StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
                       size_t at) {
   std::vector<double> largest(gathered[0].begin() + static_cast<long>(at),
@@ -328,8 +344,17 @@ absl::Status Training::Apply(StepState* state) {
                                  state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
-  DP_ASSIGN_OR_RETURN(const auto gathered,
+  const size_t evidence_at = kNumHashFigures + figures.size();
+  // Of the state after the step before, which this one has not changed yet.
+  const bool decides = compression_.has_value() && state->step > 0 &&
+                       compression_->WantsEvidence(state->step - 1);
+  if (decides) {
+    const std::vector<double> evidence = AsFigures(optimizer_->Evidence());
+    figures.insert(figures.end(), evidence.begin(), evidence.end());
+  }
+  DP_ASSIGN_OR_RETURN(auto gathered,
                       GatherFromStages(step, kNormPhase, figures, deadline));
+  if (decides) DecideCompression(state->step - 1, evidence_at, &gathered);
   double squared_norm = 0;
   double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {
@@ -378,6 +403,21 @@ absl::Status Training::Apply(StepState* state) {
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
   }
   return absl::OkStatus();
+}
+
+void Training::DecideCompression(int64_t step, size_t at,
+                                 std::vector<std::vector<double>>* by_stage) {
+  CompressionEvidence sum;
+  for (std::vector<double>& figures : *by_stage) {
+    sum += EvidenceOf(absl::MakeConstSpan(figures).subspan(at));
+    figures.resize(at);
+  }
+  const std::string change = compression_->Update(step, sum);
+  if (change.empty()) return;
+  optimizer_->SetCompressing(compression_->is_on());
+  if (is_first() && replica_ == 0) {
+    LOG_INFO << change;
+  }
 }
 
 absl::StatusOr<std::vector<std::vector<double>>> Training::GatherFromStages(

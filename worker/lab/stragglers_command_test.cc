@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+#include "base/latency_model.h"
 #include "base/safetensors.h"
 #include "base/tensor_view.h"
 #include "nlohmann/json.hpp"
-#include "worker/stragglers/latency_model.h"
 
 namespace deltapipe {
 namespace {

@@ -7,11 +7,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "base/latency_model.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
 #include "base/tensor_view.h"
 #include "base/units.h"
-#include "worker/stragglers/latency_model.h"
 #include "worker/stragglers/step_simulator.h"
 #include "worker/stragglers/sync_policy.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/stragglers/latency_model.h"
+#include "base/latency_model.h"
 #include "worker/stragglers/step_simulator.h"
 
 namespace deltapipe {

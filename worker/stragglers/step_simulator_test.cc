@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "worker/stragglers/latency_model.h"
+#include "base/latency_model.h"
 
 namespace deltapipe {
 namespace {

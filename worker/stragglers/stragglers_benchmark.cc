@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/latency_model.h"
 #include "worker/stragglers/drop_planner.h"
-#include "worker/stragglers/latency_model.h"
 #include "worker/stragglers/step_simulator.h"
 #include "worker/stragglers/sync_policy.h"
 

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "worker/stragglers/latency_model.h"
+#include "base/latency_model.h"
 #include "worker/stragglers/step_simulator.h"
 
 namespace deltapipe {

@@ -1,4 +1,4 @@
-#include "worker/stragglers/latency_model.h"
+#include "base/latency_model.h"
 
 #include <algorithm>
 #include <array>

@@ -20,8 +20,8 @@
 //                       LatencyModel::Parse("lognormal:1;slow:rank=3,x=1.5",
 //                                           /*seed=*/17));
 //   clock->SleepUntil(now + extra of model.ExtraSeconds(...), cancel);
-#ifndef DELTAPIPE_WORKER_STRAGGLERS_LATENCY_MODEL_H_
-#define DELTAPIPE_WORKER_STRAGGLERS_LATENCY_MODEL_H_
+#ifndef DELTAPIPE_BASE_LATENCY_MODEL_H_
+#define DELTAPIPE_BASE_LATENCY_MODEL_H_
 
 #include <cstdint>
 #include <vector>
@@ -71,4 +71,4 @@ double DiscreteLognormal(double uniform);
 
 }  // namespace deltapipe
 
-#endif  // DELTAPIPE_WORKER_STRAGGLERS_LATENCY_MODEL_H_
+#endif  // DELTAPIPE_BASE_LATENCY_MODEL_H_
