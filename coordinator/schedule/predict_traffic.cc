@@ -119,7 +119,10 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
   const int replicas = spec.parallel().replicas();
   const bool is_one_bit =
       IsCompressingOptimizer(spec.train().optimizer().kind());
-  const bool is_half = !is_one_bit && absl::StartsWith(gradient_codec, "cast");
+  const std::string& plain = is_one_bit && !IsPlainGradientCodec(gradient_codec)
+                                 ? spec.compression().plain_gradients()
+                                 : gradient_codec;
+  const bool is_half = absl::StartsWith(plain, "cast");
   StageSync sync;
   sync.plain = PredictPlainSync(parameters, replicas, is_half ? 2 : 4, link);
   sync.compressed = sync.plain;

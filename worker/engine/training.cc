@@ -222,6 +222,7 @@ absl::Status Training::Connect() {
     sync.plain_codec = codec;
   } else {
     sync.compressed_codec = codec;
+    sync.plain_codec = spec_.compression().plain_gradients();
   }
   for (int other = 0; other < num_replicas_; ++other) {
     sync.nodes.push_back(NodeOf(other));

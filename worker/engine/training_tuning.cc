@@ -107,9 +107,10 @@ absl::Status Training::ApplyTuning(int64_t done) {
   DP_RETURN_IF_ERROR(set(previous_.get(), stage_index_ - 1));
   DP_RETURN_IF_ERROR(set(next_.get(), stage_index_));
   const std::string& gradients = next.gradients();
-  DP_RETURN_IF_ERROR(IsPlain(gradients)
-                         ? sync_->SetCodecs("sign(block=0)", gradients)
-                         : sync_->SetCodecs(gradients, "none"));
+  DP_RETURN_IF_ERROR(
+      IsPlain(gradients)
+          ? sync_->SetCodecs("sign(block=0)", gradients)
+          : sync_->SetCodecs(gradients, spec_.compression().plain_gradients()));
   if (next.straggler_policy() != tuning_.straggler_policy()) {
     DP_RETURN_IF_ERROR(MakeStragglerControl(next.straggler_policy()));
   }
