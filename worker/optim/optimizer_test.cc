@@ -29,8 +29,8 @@ OptimizerOptions OptionsOf(const std::string& kind) {
   options.kind = kind;
   options.weight_decay = 0.01;
   options.compress_after_step = 3;
-  // 0/1 Adam: steps 0 and 2 update the variance, step 1 does not; 3, 4, 6 and
-  // 10 are synchronisation points, those between them are local.
+  // 0/1 Adam: steps 0 and 1 update the variance, step 2 does not; 3, 4, 5, 7
+  // and 11 are synchronisation points, those between them are local.
   options.variance_update_scaler = 1;
   options.local_step_scaler = 2;
   options.local_step_clipper = 4;
