@@ -397,6 +397,28 @@ TEST_P(EveryOptimizerTest, RefusesFlagsForOtherRowsThanItExcluded) {
   EXPECT_EQ(optimizer->ExportState(), state);
 }
 
+TEST_P(EveryOptimizerTest, ADecisionDuringAStepWaitsForItsEnd) {
+  auto during = Make();
+  auto between = Make();
+  std::vector<float> weights[2] = {weights_, weights_};
+  for (int64_t step = 0; step < 5; ++step) {
+    Step(during.get(), step, &weights[0]);
+    Step(between.get(), step, &weights[1]);
+  }
+  std::vector<float> gradients[2] = {problem_.Gradient(0, 5, weights[0]),
+                                     problem_.Gradient(0, 5, weights[1])};
+
+  during->Prepare(5, 1e-3, weights[0], absl::MakeSpan(gradients[0]));
+  during->SetCompressing(false);
+  ASSERT_TRUE(during->Apply(5, 1e-3, 1, absl::MakeSpan(weights[0])).ok());
+  between->Prepare(5, 1e-3, weights[1], absl::MakeSpan(gradients[1]));
+  ASSERT_TRUE(between->Apply(5, 1e-3, 1, absl::MakeSpan(weights[1])).ok());
+  between->SetCompressing(false);
+
+  EXPECT_EQ(weights[0], weights[1]);
+  EXPECT_EQ(during->ExportState(), between->ExportState());
+}
+
 TEST_P(EveryOptimizerTest, AnEmptyStageIsAllowed) {
   auto optimizer = Optimizer::Create(OptionsOf(GetParam()), LayoutOf({0}));
   ASSERT_TRUE(optimizer.ok());
