@@ -75,7 +75,7 @@ TEST(MicrobatchBalanceTest, EqualReplicasShareEvenlyAndTheFirstTakeTheRest) {
 // One of N replicas s times slower, 16 micro-batches each, 2 micro-batches'
 // time for the rest of the step: s=1.5, N=8 gains 1.368; s=2, N=8 1.70; s=1.2,
 // N=4 1.12.
-TEST(MicrobatchBalanceTest, GainsOfOneSlowReplicaAreThePublishedOnes) {
+TEST(MicrobatchBalanceTest, GainsOfOneSlowReplicaAreThoseOfHandCounts) {
   const struct {
     double times;
     int replicas;

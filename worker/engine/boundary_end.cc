@@ -155,6 +155,7 @@ void BoundaryEnd::Expect(uint32_t step, uint32_t microbatch,
                          bool is_evaluation) {
   {
     MutexLock lock(&mutex_);
+    if (!is_evaluation && HasEnded(step, microbatch)) return;
     expected_.push_back(
         {false, step, microbatch, std::move(samples), is_evaluation});
   }
@@ -196,8 +197,7 @@ absl::StatusOr<BoundaryEnd::Arrival> BoundaryEnd::Await(uint32_t step,
   const TensorKey key = {{is_evaluation, step}, microbatch};
   MutexLock lock(&mutex_);
   const auto has_ended = [&]() {
-    return ended_.has_value() && !is_evaluation && ended_->first == step &&
-           microbatch >= ended_->second;
+    return !is_evaluation && HasEnded(step, microbatch);
   };
   const bool is_ready = changed_.WaitUntil(
       lock, Deadline::After(options_.max_wait),

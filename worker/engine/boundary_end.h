@@ -161,6 +161,11 @@ class BoundaryEnd {
   void DecodeLoop();
   absl::Status DecodeOne(const Incoming& item, Frame frame);
   void TakeEnd(uint32_t step, uint32_t microbatch);
+  /// Whether the peer has ended the step before this micro-batch.
+  bool HasEnded(uint32_t step, uint32_t microbatch) const DP_REQUIRES(mutex_) {
+    return ended_.has_value() && ended_->first == step &&
+           microbatch >= ended_->second;
+  }
   absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames);
   absl::Status CheckHeader(const FrameHeader& header,
                            const Incoming& item) const;

@@ -47,8 +47,8 @@ void Training::Report(const StepState& state) {
   report.set_generation(options_.assignment.generation());
   report.set_step(state.step);
   report.set_steps(report.steps() + 1);
-  report.set_has_loss(is_last());
-  report.set_loss(state.loss_sum / state.end);
+  report.set_has_loss(is_last() && state.end > 0);
+  if (report.has_loss()) report.set_loss(state.loss_sum / state.end);
   int64_t tokens = 0;
   for (int mb = 0; mb < state.end; ++mb) {
     tokens += static_cast<int64_t>(

@@ -137,6 +137,13 @@ absl::Status AdaptivePolicy::EndStep(const StepObservation& observation) {
                      observation.replicas.size(), " replicas, expected ",
                      begun.start.planned.size()));
   }
+  for (size_t r = 0; r < observation.replicas.size(); ++r) {
+    if (observation.replicas[r].planned == begun.start.planned[r]) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", observation.step, ": replica ", r, " planned ",
+                     observation.replicas[r].planned,
+                     " micro-batches, expected ", begun.start.planned[r]));
+  }
   const int num_dropped =
       observation.num_planned() - observation.num_executed();
   budget_.Record(observation.step, num_dropped);

@@ -88,7 +88,7 @@ TEST(JitterOrPersistentTest, ASlowReplicaOfAPipelineGivesWorkAway) {
   EXPECT_LT(verdict.counts[2], 14);
 }
 
-TEST(JitterOrPersistentTest, TheBestGainOfMovingIsThePublishedOne) {
+TEST(JitterOrPersistentTest, TheGainOfMovingIsExactWithoutJitter) {
   const SlownessVerdict verdict = Verdict("slow:rank=3,x=1.5", 1);
 
   EXPECT_NEAR(verdict.rebalance_gain, 0.368, 0.001);

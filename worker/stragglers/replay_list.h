@@ -4,6 +4,7 @@
 #ifndef DELTAPIPE_WORKER_STRAGGLERS_REPLAY_LIST_H_
 #define DELTAPIPE_WORKER_STRAGGLERS_REPLAY_LIST_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <utility>
@@ -30,13 +31,19 @@ class ReplayList {
     return found == executed_.end() ? nullptr : &found->second;
   }
 
-  /// INVALID_ARGUMENT if the start has no entry for `rank`, or the step is a
-  /// replay with another number of replicas.
+  /// INVALID_ARGUMENT if the start has no entry for `rank`, a replica has no
+  /// micro-batch, or the step is a replay with another number of replicas.
   absl::Status Check(const StepStart& start, int rank) const {
     if (rank >= static_cast<int>(start.planned.size())) {
       return absl::InvalidArgumentError(
           absl::StrCat("step ", start.step, " has ", start.planned.size(),
                        " replicas, this is replica ", rank));
+    }
+    for (size_t replica = 0; replica < start.planned.size(); ++replica) {
+      if (start.planned[replica] >= 1) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "step ", start.step, " plans ", start.planned[replica],
+          " micro-batches for replica ", replica, ", expected 1 or more"));
     }
     const std::vector<int>* executed = Find(start.step);
     if (executed != nullptr && executed->size() != start.planned.size()) {

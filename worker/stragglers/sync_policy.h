@@ -116,14 +116,15 @@ class SyncPolicy {
  public:
   virtual ~SyncPolicy() = default;
   virtual absl::string_view name() const = 0;
-  /// INVALID_ARGUMENT if `planned` has no entry for this rank, or a replay has
-  /// another number of replicas.
+  /// INVALID_ARGUMENT if `planned` has no entry for this rank or one below 1,
+  /// or a replay has another number of replicas.
   virtual absl::Status BeginStep(const StepStart& start) = 0;
   /// Whether to inject `microbatch` at `elapsed_seconds` after the step began.
   /// Once refused, all later ones of the step are.
   virtual bool Admit(int microbatch, double elapsed_seconds) = 0;
   /// All replicas' observations of a step that was begun, in the order of the
-  /// steps. INVALID_ARGUMENT if it was not begun or has other replicas.
+  /// steps. INVALID_ARGUMENT if it was not begun, or replicas or their planned
+  /// micro-batches are not those of BeginStep.
   virtual absl::Status EndStep(const StepObservation& observation) = 0;
   virtual const RebalanceAdvice& advice() const = 0;
   virtual StragglerGauges gauges() const = 0;

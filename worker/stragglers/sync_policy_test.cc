@@ -422,6 +422,8 @@ TEST(SyncPolicyTest, RefusesCallsThatCannotBe) {
               HasSubstr("step 0 has 2 replicas, this is replica 2"));
   EXPECT_THAT(std::string(policy->BeginStep({7, 0, 0, {4, 4, 4}}).message()),
               HasSubstr("had 2 when it was first done"));
+  EXPECT_THAT(std::string(policy->BeginStep({8, 0, 0, {4, 0, 4}}).message()),
+              HasSubstr("step 8 plans 0 micro-batches for replica 1"));
   ASSERT_TRUE(policy->BeginStep({8, 0, 0, {4, 4, 4}}).ok());
   StepObservation observation;
   observation.step = 9;
@@ -438,6 +440,14 @@ TEST(SyncPolicyTest, ObservationsOfOtherReplicasAreRefused) {
 
   EXPECT_THAT(std::string(policy->EndStep(observation).message()),
               HasSubstr("observations of 3 replicas, expected 2"));
+
+  ASSERT_TRUE(policy->BeginStep({9, 0, 0, {4, 4}}).ok());
+  observation.step = 9;
+  observation.replicas.resize(2);
+  observation.replicas[0].planned = 4;
+  observation.replicas[1].planned = 5;
+  EXPECT_THAT(std::string(policy->EndStep(observation).message()),
+              HasSubstr("replica 1 planned 5 micro-batches, expected 4"));
 }
 
 TEST(SyncPolicyTest, RefusesOptionsThatCannotBe) {
