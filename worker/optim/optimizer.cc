@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -195,18 +196,24 @@ class CheckedOptimizer : public Optimizer {
           " and ", clip_factor));
     }
     flat_->Apply(step, learning_rate, clip_factor, weights);
-    prepared_ = NotPrepared();
+    EndStep();
     return absl::OkStatus();
   }
 
   void Skip() override {
     if (prepared_.ok()) flat_->Skip();
-    prepared_ = NotPrepared();
+    EndStep();
   }
 
   bool AreReplicasEqual() const override { return flat_->AreReplicasEqual(); }
 
-  void SetCompressing(bool on) override { flat_->SetCompressing(on); }
+  void SetCompressing(bool on) override {
+    if (prepared_.ok()) {
+      decision_ = on;
+    } else {
+      flat_->SetCompressing(on);
+    }
+  }
 
   CompressionEvidence Evidence() const override { return flat_->Evidence(); }
 
@@ -231,11 +238,18 @@ class CheckedOptimizer : public Optimizer {
         "optimizer: Apply needs a Prepare before it");
   }
 
+  void EndStep() {
+    prepared_ = NotPrepared();
+    if (decision_.has_value()) flat_->SetCompressing(*decision_);
+    decision_.reset();
+  }
+
   const std::unique_ptr<FlatOptimizer<float>> flat_;
   const std::string kind_;
   absl::Status prepared_ = NotPrepared();
   double prepared_rate_ = 0;
   size_t num_excluded_ = 0;
+  std::optional<bool> decision_;  // that came during a step
 };
 
 }  // namespace

@@ -29,8 +29,8 @@ OptimizerOptions OptionsOf(const std::string& kind) {
   options.kind = kind;
   options.weight_decay = 0.01;
   options.compress_after_step = 3;
-  // 0/1 Adam: steps 0 and 2 update the variance, step 1 does not; 3, 4, 6 and
-  // 10 are synchronisation points, those between them are local.
+  // 0/1 Adam: steps 0 and 1 update the variance, step 2 does not; 3, 4, 5, 7
+  // and 11 are synchronisation points, those between them are local.
   options.variance_update_scaler = 1;
   options.local_step_scaler = 2;
   options.local_step_clipper = 4;
@@ -395,6 +395,28 @@ TEST_P(EveryOptimizerTest, RefusesFlagsForOtherRowsThanItExcluded) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.ToString(), HasSubstr("Wake got 1 flags, expected one"));
   EXPECT_EQ(optimizer->ExportState(), state);
+}
+
+TEST_P(EveryOptimizerTest, ADecisionDuringAStepWaitsForItsEnd) {
+  auto during = Make();
+  auto between = Make();
+  std::vector<float> weights[2] = {weights_, weights_};
+  for (int64_t step = 0; step < 5; ++step) {
+    Step(during.get(), step, &weights[0]);
+    Step(between.get(), step, &weights[1]);
+  }
+  std::vector<float> gradients[2] = {problem_.Gradient(0, 5, weights[0]),
+                                     problem_.Gradient(0, 5, weights[1])};
+
+  during->Prepare(5, 1e-3, weights[0], absl::MakeSpan(gradients[0]));
+  during->SetCompressing(false);
+  ASSERT_TRUE(during->Apply(5, 1e-3, 1, absl::MakeSpan(weights[0])).ok());
+  between->Prepare(5, 1e-3, weights[1], absl::MakeSpan(gradients[1]));
+  ASSERT_TRUE(between->Apply(5, 1e-3, 1, absl::MakeSpan(weights[1])).ok());
+  between->SetCompressing(false);
+
+  EXPECT_EQ(weights[0], weights[1]);
+  EXPECT_EQ(during->ExportState(), between->ExportState());
 }
 
 TEST_P(EveryOptimizerTest, AnEmptyStageIsAllowed) {

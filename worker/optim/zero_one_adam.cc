@@ -39,15 +39,19 @@ template <typename Real>
 typename ZeroOneAdam<Real>::StepKind ZeroOneAdam<Real>::KindOf(
     int64_t step) const {
   const bool was_stage_b = schedule_[kIsStageB] != 0;
+  const auto is_due = [&](Schedule interval, Schedule steps_since) {
+    const int64_t every = static_cast<int64_t>(schedule_[interval]);
+    return (step + 1) % every == 0 ||
+           schedule_[steps_since] + 1 >= schedule_[interval];
+  };
   if (start_.IsDue(step) || !AreReplicasEqual()) {
-    const Real interval = was_stage_b ? schedule_[kLocalInterval] : Real{1};
-    const bool is_last_step = step + 1 == this->options_.num_steps;
-    return is_last_step || schedule_[kStepsSinceSync] + 1 >= interval
+    const bool is_first = !was_stage_b;
+    const bool is_last = step + 1 == this->options_.num_steps;
+    return is_first || is_last || is_due(kLocalInterval, kStepsSinceSync)
                ? StepKind::kSynchronisation
                : StepKind::kLocal;
   }
-  return was_stage_b || schedule_[kStepsSinceVariance] + 1 >=
-                            schedule_[kVarianceInterval]
+  return was_stage_b || is_due(kVarianceInterval, kStepsSinceVariance)
              ? StepKind::kVariance
              : StepKind::kGradient;
 }

@@ -31,10 +31,12 @@
 // gradient's.
 //
 // Residuals are dropped when stage B begins, as they were of gradients.
-// Counters run over steps that were applied: a skipped synchronisation point is
-// made up for at the next step. Dead rows (dead_rows.h) are found when v has
-// changed before a compressed step; steps in full precision treat them as any
-// other.
+// "Every k-th" counts the steps of the run, as the reference does: steps k, 2
+// k,
+// ..., from 1. Those that are due but skipped are made up for at the next step;
+// other counters run over steps that were applied. Dead rows (dead_rows.h) are
+// found when v has changed before a compressed step; steps in full precision
+// treat them as any other.
 #ifndef DELTAPIPE_WORKER_OPTIM_ZERO_ONE_ADAM_H_
 #define DELTAPIPE_WORKER_OPTIM_ZERO_ONE_ADAM_H_
 

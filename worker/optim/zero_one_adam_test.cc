@@ -21,14 +21,14 @@ constexpr int64_t kSteps = 200;
 constexpr int64_t kVarianceFreeze = 100;
 constexpr double kRate = 1e-3;
 
-// k is 1, 2, 4, ... from steps 0, 8, 24, ...; h is 1, 2, 4 in stage B.
+// Intervals change at odd steps, too. In stage B h is 1, 2, 4.
 OptimizerOptions Options(double weight_decay) {
   OptimizerOptions options;
   options.kind = "zero_one_adam";
   options.weight_decay = weight_decay;
   options.compress_after_step = kVarianceFreeze;
-  options.variance_update_scaler = 8;
-  options.local_step_scaler = 24;
+  options.variance_update_scaler = 7;
+  options.local_step_scaler = 25;
   options.local_step_clipper = 4;
   options.num_steps = kSteps;
   return options;
@@ -169,8 +169,8 @@ TEST_F(ZeroOneAdamTest, StepsTravelAsTheIntervalsSay) {
   const int none = 0, plain = 1, bits = 2;
   EXPECT_THAT(formats,
               ElementsAre(plain, plain, bits, plain, bits, plain,  // stage A
-                          bits, bits, bits, none, bits, none,      // h = 1, 2
-                          none, none, bits, none, none, none));    // h = 4
+                          bits, bits, bits, bits, none, bits,      // h = 1, 2
+                          none, none, none, bits, none, none));    // h = 4
   EXPECT_THAT(resets, ElementsAre(6));
 }
 
@@ -204,16 +204,16 @@ TEST_F(ZeroOneAdamTest, ReplicasPartBetweenSynchronisationPointsAlone) {
 TEST_F(ZeroOneAdamTest, ClippingAtASynchronisationPointScalesTheMeanGradient) {
   options_.weight_decay = 0;
   OneBitReplicas<double> replicas(options_, layout_, 1, problem_.start());
-  for (int64_t step = 0; step < 9; ++step) {
+  for (int64_t step = 0; step < 10; ++step) {
     replicas.Step(
         step, GradientsOf<double>(problem_, step, 1, false, replicas.weights()),
         kRate, 0);
   }
   const auto before = replicas.optimizer(0).ExportState().at("momentum");
-  for (int64_t step = 9; step < 11; ++step) {  // a local step, then the point
+  for (int64_t step = 10; step < 12; ++step) {  // a local step, then the point
     replicas.Step(
         step, GradientsOf<double>(problem_, step, 1, false, replicas.weights()),
-        kRate, step == 10 ? 1.5 : 0);
+        kRate, step == 11 ? 1.5 : 0);
   }
 
   ASSERT_TRUE(replicas.optimizer(0).AreReplicasEqual());
@@ -227,6 +227,27 @@ TEST_F(ZeroOneAdamTest, ClippingAtASynchronisationPointScalesTheMeanGradient) {
   EXPECT_NEAR(std::sqrt(squares), 1.5, 1e-9);
 }
 
+TEST_F(ZeroOneAdamTest, ASkippedSynchronisationPointIsMadeUpFor) {
+  std::vector<float> weights(problem_.start().begin(), problem_.start().end());
+  ZeroOneAdam<float> optimizer(options_, layout_);
+  const auto prepare = [&](int64_t step, std::vector<float>* gradient) {
+    *gradient = problem_.Gradient(0, step, weights);
+    return optimizer.Prepare(step, kRate, weights, absl::MakeSpan(*gradient))
+        .format;
+  };
+  std::vector<float> gradient;
+  for (int64_t step = 0; step < 11; ++step) {
+    prepare(step, &gradient);
+    optimizer.Apply(step, kRate, 1.0, absl::MakeSpan(weights));
+  }
+  ASSERT_FALSE(optimizer.AreReplicasEqual());
+
+  ASSERT_EQ(prepare(11, &gradient), SyncFormat::kCompressed);
+  optimizer.Skip();
+
+  EXPECT_EQ(prepare(12, &gradient), SyncFormat::kCompressed);
+}
+
 TEST_F(ZeroOneAdamTest, ADecisionTakesEffectAtASynchronisationPoint) {
   options_.compress_after_step = kCompressByDecision;
   OneBitReplicas<float> replicas(options_, layout_, 2, problem_.start());
@@ -237,17 +258,19 @@ TEST_F(ZeroOneAdamTest, ADecisionTakesEffectAtASynchronisationPoint) {
   };
   for (int64_t step = 0; step < 4; ++step) Step(&replicas, step);
   decide(true);
-  for (int64_t step = 4; step < 8; ++step) Step(&replicas, step);
+  for (int64_t step = 4; step < 9; ++step) Step(&replicas, step);
   ASSERT_FALSE(replicas.optimizer(0).AreReplicasEqual());
 
   decide(false);
-  Step(&replicas, 8);
+  Step(&replicas, 9);
   EXPECT_EQ(replicas.last_format(), SyncFormat::kCompressed);
   EXPECT_TRUE(ReplicasAreEqual(replicas.weights()));
 
-  Step(&replicas, 9);
-  EXPECT_EQ(replicas.last_format(), SyncFormat::kPlain);
   Step(&replicas, 10);
+  EXPECT_EQ(replicas.last_format(), SyncFormat::kPlain);
+  Step(&replicas, 11);
+  EXPECT_EQ(replicas.last_format(), SyncFormat::kPlain);
+  Step(&replicas, 12);
   EXPECT_EQ(replicas.last_format(), SyncFormat::kCompressed);
   EXPECT_TRUE(replicas.last_reset_residuals());
 }

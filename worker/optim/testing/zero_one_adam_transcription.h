@@ -103,8 +103,7 @@ class ZeroOneAdamTranscription {
       }
     }
     ++steps_since_sync_;
-    const bool is_sync =
-        steps_since_sync_ >= local_interval_ || step_ == o_.num_steps;
+    const bool is_sync = step_ % local_interval_ == 0 || step_ == o_.num_steps;
     if (is_sync) Synchronize(replay);
     if (++local_steps_ % o_.local_step_scaler == 0) {
       local_interval_ = std::min(2 * local_interval_, o_.local_step_clipper);
