@@ -16,7 +16,8 @@ namespace deltapipe {
 namespace {
 
 /// The verbs of deltapipe-lab (worker/lab/lab.cc).
-constexpr absl::string_view kLabVerbs[] = {"codec", "codecs"};
+constexpr absl::string_view kLabVerbs[] = {"codec", "codecs", "optimizer",
+                                           "stragglers"};
 
 /// "" if `words` begin with a flag or a verb that deltapipe-lab has.
 std::string UnknownLabVerb(const std::vector<std::string>& words) {
@@ -33,14 +34,21 @@ std::string UnknownLabVerb(const std::vector<std::string>& words) {
 
 void AddLabVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb = app->add_subcommand(
-      "lab", "Try codecs and other parts on files (deltapipe-lab)");
+      "lab",
+      "Try codecs, optimizers and straggler policies on files (deltapipe-lab)");
   // Everything after it is deltapipe-lab's, --help too.
   verb->prefix_command();
   verb->set_help_flag();
   SetExamples(verb,
               "  deltapipe lab codecs\n"
               "  deltapipe lab codec --codec \"int(4)\" --in x.safetensors "
-              "--out y.safetensors");
+              "--out y.safetensors\n"
+              "  deltapipe lab optimizer --algorithm onebit_lamb --gradients "
+              "g.safetensors \\\n"
+              "      --parameters w.safetensors --ranks 4 --out "
+              "trained.safetensors\n"
+              "  deltapipe lab stragglers --inject lognormal:1.0 --replicas 8 "
+              "--microbatches 12");
   verb->callback([=] {
     *chosen = [verb]() -> int {
       const std::vector<std::string> words = verb->remaining();

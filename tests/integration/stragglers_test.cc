@@ -6,10 +6,10 @@
 #include <numeric>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
@@ -226,7 +226,8 @@ TEST(StragglersTest, StepsThatAreDoneAgainDoTheSame) {
   const auto slow = TheJob(2, overrides, {});
   slow->before_forward = [](int rank, ElementwiseStage*, int64_t step, int mb) {
     if (rank == 1 && step % 2 == 0) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(4));
+      Clock* const clock = Clock::Real();
+      clock->SleepUntil(clock->Now() + std::chrono::milliseconds(4), nullptr);
     }
     return absl::OkStatus();
   };
