@@ -140,6 +140,9 @@ class Training {
   /// Makes a part of a micro-batch take as long as the spec's `inject` says.
   void Delay(int microbatch, bool is_forward, double seconds,
              const StepState& state);
+  /// Takes in what all replicas measured in the last step.
+  absl::Status ObserveReplicas(
+      const std::vector<std::vector<double>>& by_replica);
   void FinishWork(const StepState& state);
 
   absl::Status Apply(StepState* state);
@@ -225,6 +228,7 @@ class Training {
   std::unique_ptr<GradientSync> sync_;
   std::unique_ptr<CheckpointWriter> writer_;      // null: nobody is told of it
   std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
+  std::string straggler_state_;                   // as it was last logged
   LatencyModel injected_;
   std::optional<SlotCursors> cursors_;
   CancelToken cancelled_;        // wakes injected delays

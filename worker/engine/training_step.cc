@@ -321,7 +321,7 @@ absl::Status Training::Reduce(StepState* state) {
                             values.end());
       values.resize(num_own);
     }
-    DP_RETURN_IF_ERROR(stragglers_->Observe(observed));
+    DP_RETURN_IF_ERROR(ObserveReplicas(observed));
   }
   for (const std::vector<double>& values : gathered) {
     state->own_squared_norm += values[0] / num_replicas_;

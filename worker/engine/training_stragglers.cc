@@ -70,6 +70,19 @@ void Training::Delay(int microbatch, bool is_forward, double seconds,
   clock->SleepUntil(clock->Now() + FromSeconds(extra), &cancelled_);
 }
 
+absl::Status Training::ObserveReplicas(
+    const std::vector<std::vector<double>>& by_replica) {
+  DP_RETURN_IF_ERROR(stragglers_->Observe(by_replica));
+  // All replicas come to the same; one says so.
+  if (replica_ != 0) return absl::OkStatus();
+  const std::string state = stragglers_->report().state();
+  if (state != straggler_state_) {
+    LOG_INFO << "stragglers: " << state;
+    straggler_state_ = state;
+  }
+  return absl::OkStatus();
+}
+
 void Training::FinishWork(const StepState& state) {
   if (stragglers_ != nullptr) stragglers_->EndStep(state.end);
   cursors_->Advance(state.step, state.executed);
