@@ -205,14 +205,14 @@ TEST(JobSpecTest, CompressionBeginsWithinTheRun) {
                    "compression.gradients=" + codec});
   };
 
-  EXPECT_THAT(errors("99"), IsEmpty());
+  EXPECT_THAT(errors("100"), IsEmpty()) << "never";
   EXPECT_THAT(errors("16.5%"), IsEmpty());
   EXPECT_THAT(errors("auto"), IsEmpty());
   EXPECT_THAT(
-      errors("100"),
+      errors("101"),
       ElementsAre(AllOf(HasSubstr("train.optimizer.compress_after_step: "
-                                  "expected less than train.steps (100)"),
-                        HasSubstr("got 100"))));
+                                  "expected at most train.steps (100)"),
+                        HasSubstr("got 101"))));
   EXPECT_THAT(errors("100%"),
               ElementsAre(HasSubstr("expected a number of steps such as")));
   EXPECT_THAT(errors("soon"),
@@ -220,7 +220,23 @@ TEST(JobSpecTest, CompressionBeginsWithinTheRun) {
   EXPECT_THAT(errors("auto", "zero_one_adam"),
               ElementsAre(HasSubstr("with zero_one_adam")));
   // Where nothing is ever compressed it does not matter.
-  EXPECT_THAT(errors("100", "onebit_lamb", "none"), IsEmpty());
+  EXPECT_THAT(errors("101", "onebit_lamb", "none"), IsEmpty());
+}
+
+TEST(JobSpecTest, ARunMadeShorterThanItsWarmUpIsNoMistake) {
+  const std::string text =
+      std::string(kGood) +
+      "train: {steps: 1000, optimizer: {kind: onebit_lamb, "
+      "compress_after_step: 200}}\n";
+
+  EXPECT_THAT(Errors(text, {"train.steps=100"}), IsEmpty());
+  const auto spec = ParseJobSpec(text, "t.yaml", {"train.steps=100"});
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->train().optimizer().compress_after_step(), "100");
+  EXPECT_THAT(Errors(std::string(kGood) +
+                     "train: {steps: 100, optimizer: {kind: onebit_lamb, "
+                     "compress_after_step: 200}}\n"),
+              ElementsAre(HasSubstr("expected at most train.steps (100)")));
 }
 
 TEST(JobSpecTest, NodesDivideTheReplicas) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/units.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/validate.h"
 #include "coordinator/spec/yaml_fields.h"
@@ -18,6 +19,22 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 constexpr int64_t kMaxSpecBytes = int64_t{1} << 20;
+
+/// A run that --set makes shorter than the warm-up of its file never
+/// compresses; that is no mistake of whoever tries a few steps. `plan` says so.
+void ShortenWarmup(SpecReading* reading) {
+  const char* field = "train.optimizer.compress_after_step";
+  v1::TrainSpec* train = reading->spec.mutable_train();
+  if (!reading->PlaceOf("train.steps").is_override ||
+      reading->PlaceOf(field).is_override) {
+    return;
+  }
+  const auto choice = ParseStepChoice(train->optimizer().compress_after_step());
+  if (choice.ok() && !choice->is_auto && choice->steps > train->steps()) {
+    train->mutable_optimizer()->set_compress_after_step(
+        absl::StrCat(train->steps()));
+  }
+}
 
 /// Complains about fields that were written but mean nothing beside the kind
 /// that was chosen in the same file. A kind chosen by --set leaves them be, so
@@ -63,6 +80,7 @@ SpecReading SpecReading::FromText(const std::string& text,
   }
   FillDefaults(&reading.spec);
   if (!is_readable) return reading;
+  ShortenWarmup(&reading);
   reading.Add(FindViolations(reading.spec, reading.refused_));
   const v1::JobSpec spec = reading.spec;
   CheckIdleFields("", spec, &reading);

@@ -27,6 +27,7 @@ std::string CompressionBegins(const v1::TrainSpec& train) {
   const auto choice = ParseStepChoice(text);
   if (choice.ok() && choice->is_auto) return "once it has settled (auto)";
   const int64_t step = CompressAfterStep(train);
+  if (step >= train.steps()) return "never in a run this short";
   if (choice.ok() && choice->is_share) {
     return absl::StrCat("from step ", step, " (", text, ") on");
   }

@@ -21,7 +21,8 @@ bool IsPlainGradientCodec(const std::string& codec);
 /// The steps before compression of a valid spec; INT64_MAX for auto.
 int64_t CompressAfterStep(const v1::TrainSpec& train);
 
-/// "from step 200 on", "from step 200 (20%) on", "once it has settled (auto)".
+/// "from step 200 on", "from step 200 (20%) on", "once it has settled (auto)",
+/// "never in a run this short".
 std::string CompressionBegins(const v1::TrainSpec& train);
 
 }  // namespace deltapipe

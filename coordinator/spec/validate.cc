@@ -150,12 +150,9 @@ class MutualRules {
       Add(field,
           "expected 1 or more: the variance has to be learned from gradients "
           "in full precision first, got 0");
-    } else if (!choice.is_share && choice.steps >= train.steps()) {
-      Add(field,
-          absl::StrCat("expected less than train.steps (", train.steps(),
-                       "), or gradients would never travel compressed, got ",
-                       choice.steps,
-                       "; compression.gradients: none says so plainly"));
+    } else if (choice.At(train.steps()) > train.steps()) {
+      Add(field, absl::StrCat("expected at most train.steps (", train.steps(),
+                              "), which is never, got ", choice.steps));
     }
   }
 
