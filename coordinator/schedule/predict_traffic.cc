@@ -112,11 +112,30 @@ absl::StatusOr<SyncTraffic> PredictCompressedSync(int64_t parameters,
       2 * (WireSeconds(message_bytes, link) + link.latency_seconds)};
 }
 
+namespace {
+
+/// What a rank sends inside its node: a slice to each of the others in fp32,
+/// and `gathered` bytes of its own slice's result.
+double InNodeBytes(int64_t parameters, int ranks_in_node, double gathered) {
+  const double others = ranks_in_node - 1;
+  const double slice = 4.0 * static_cast<double>(parameters) / ranks_in_node;
+  return others * (slice + gathered + 2 * kFrameBytes);
+}
+
+}  // namespace
+
 absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
                                       const std::string& gradient_codec,
                                       int64_t parameters) {
   DP_ASSIGN_OR_RETURN(const LinkFacts link, LinkFactsOf(spec.network()));
-  const int replicas = spec.parallel().replicas();
+  int replicas = spec.parallel().replicas();
+  // By nodes, a slice of the vector crosses the network, among as many ranks as
+  // there are nodes.
+  const int nodes = spec.parallel().nodes();
+  const int in_node = nodes > 1 && nodes < replicas ? replicas / nodes : 1;
+  const int64_t whole = parameters;
+  parameters = (parameters + in_node - 1) / in_node;
+  replicas /= in_node;
   const bool is_one_bit =
       IsCompressingOptimizer(spec.train().optimizer().kind());
   const std::string& plain = is_one_bit && !IsPlainGradientCodec(gradient_codec)
@@ -130,6 +149,19 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
     DP_ASSIGN_OR_RETURN(
         sync.compressed,
         PredictCompressedSync(parameters, replicas, gradient_codec, link));
+  }
+  if (in_node > 1 && replicas > 1) {
+    // A result comes in the messages of the second phase, half of what is sent
+    // among as many ranks less one.
+    const double half = replicas / (2.0 * (replicas - 1));
+    const double packed = half * sync.compressed.bytes;
+    sync.plain.bytes +=
+        InNodeBytes(whole, in_node,
+                    is_half ? half * sync.plain.bytes
+                            : 4.0 * static_cast<double>(parameters));
+    sync.compressed.bytes +=
+        is_one_bit ? InNodeBytes(whole, in_node, packed) : 0;
+    if (!is_one_bit) sync.compressed = sync.plain;
   }
   return sync;
 }

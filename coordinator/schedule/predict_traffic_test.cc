@@ -119,6 +119,23 @@ TEST(PredictCompressedSyncTest, IdentityCarriesTheWholeShards) {
   EXPECT_DOUBLE_EQ(sync->seconds, 0.02);
 }
 
+// 8 ranks on 2 nodes: a slice of a quarter crosses the network between two.
+TEST(PredictSyncTest, ByNodesASliceCrossesTheNetwork) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_parallel()->set_replicas(8);
+  const StageSync flat = PredictSync(spec, "sign(block=0)", 8'000'000).value();
+  spec.mutable_parallel()->set_nodes(2);
+  const StageSync nested =
+      PredictSync(spec, "sign(block=0)", 8'000'000).value();
+
+  // In the node: a quarter of the gradient in fp32 to each of three others, and
+  // the packed result of the own slice.
+  const double across = 2.0 * 2'000'000 / 2 / 8;
+  const double inside = 3 * (4.0 * 2'000'000 + 2'000'000 / 8.0);
+  EXPECT_NEAR(nested.compressed.bytes, across + inside, 0.01 * inside);
+  EXPECT_NEAR(flat.compressed.bytes, 2.0 * 7 / 8 * 8'000'000 / 8, 2000);
+}
+
 TEST(PredictSyncTest, OnlyOneBitLambChangesItsFormat) {
   v1::JobSpec spec = TestingTextSpec();
   StageSync sync = PredictSync(spec, "sign(block=0)", 1'000'000).value();

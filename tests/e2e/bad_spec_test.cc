@@ -58,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"CodecTypo", "compression.activations=delta(imt(4))", "int"},
         Mistake{"CodecRange", "compression.activations=int(9)", "1..8"},
         Mistake{"BareMbps", "network.emulate.bandwidth=100mbps", "Mbit/s"},
-        Mistake{"UnknownOptimizer", "train.optimizer.kind=adam", "adamw"},
+        Mistake{"UnknownOptimizer", "train.optimizer.kind=adamx", "adamw"},
         Mistake{"MissingCorpus", "data.path=nowhere.txt", "nowhere.txt"}),
     [](const testing::TestParamInfo<Mistake>& info) {
       return info.param.name;
