@@ -89,6 +89,8 @@ class StragglerDetector {
 
   /// What holds now, the most expensive first.
   const std::vector<StragglerFinding>& findings() const { return findings_; }
+  /// The last samples, at most 8, that the findings rest on.
+  const std::deque<StepTimings>& samples() const { return window_; }
 
  private:
   enum Signal { kCompute, kActivationSend, kGradientSend, kLoad, kNumSignals };
