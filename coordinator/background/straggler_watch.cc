@@ -64,19 +64,18 @@ std::string WhatText(const StragglerFinding& finding, int num_replicas) {
 
 }  // namespace
 
-std::string StragglerChangeText(const StragglerChange& change,
-                                int num_replicas, const std::string& worker) {
+std::string StragglerChangeText(const StragglerChange& change, int num_replicas,
+                                const std::string& worker) {
   const StragglerFinding& finding = change.finding;
   if (change.is_cleared) {
     return absl::StrCat(WhoText(finding, worker),
                         " slows the job down no longer; cause was: ",
                         StragglerCauseName(finding.cause));
   }
-  return absl::StrFormat("%s %s: %.2g s a step lost; cause: %s",
-                         WhoText(finding, worker),
-                         WhatText(finding, num_replicas),
-                         finding.seconds_lost_per_step,
-                         StragglerCauseName(finding.cause));
+  return absl::StrFormat(
+      "%s %s: %.2g s a step lost; cause: %s", WhoText(finding, worker),
+      WhatText(finding, num_replicas), finding.seconds_lost_per_step,
+      StragglerCauseName(finding.cause));
 }
 
 absl::Status StragglerWatch::Begin(const v1::Plan& plan) {
@@ -109,9 +108,8 @@ void StragglerWatch::AddReport(int rank, const v1::StepReport& report) {
   const auto advance = [&](double seconds, bool exists, Link* link) {
     // The first report may stand for steps that nobody saw.
     if (exists && worker.has_reported) {
-      link->seconds_per_step =
-          std::max(0.0, seconds - link->send_seconds) /
-          static_cast<double>(report.steps());
+      link->seconds_per_step = std::max(0.0, seconds - link->send_seconds) /
+                               static_cast<double>(report.steps());
     }
     link->send_seconds = seconds;
   };
@@ -119,6 +117,11 @@ void StragglerWatch::AddReport(int rank, const v1::StepReport& report) {
   advance(activation_seconds, stage + 1 < num_stages_, &worker.activation);
   advance(gradient_seconds, stage > 0, &worker.gradient);
   worker.has_reported = true;
+}
+
+int StragglerWatch::BeginSample() {
+  for (Worker& worker : workers_) worker.traces.clear();
+  return traced_steps_;
 }
 
 void StragglerWatch::AddTrace(int rank, const v1::StepTrace& trace) {

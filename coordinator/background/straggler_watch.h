@@ -1,18 +1,19 @@
 // StragglerWatch: gathers what workers trace of sampled steps and says what has
 // become of the job's stragglers.
 //
-// Its owner (JobActor) asks every worker for a trace of traced_steps() steps and
-// hands in what comes. Workers begin the step after the request reached them, and
-// may be a step apart: of those that all have traced the first one counts. What a
-// sample costs: that many StepTrace messages per worker (of a span for each
-// instruction, about 50 bytes), and a replay of the plan for each stage and each
-// replica.
+// Its owner (JobActor) asks every worker for a trace of as many steps as
+// BeginSample says and hands in what comes. Workers begin the step after the
+// request reached them, and may be a step apart: of those that all have traced
+// the first one counts. What a sample costs: that many StepTrace messages per
+// worker (of a span for each instruction, about 50 bytes), and a replay of the
+// plan for each stage and each replica.
 //
 // Of one job, on its thread; no clock, no I/O.
 //
 //   watch.Begin(plan);
 //   watch.AddReport(rank, report);     // each StepReport, for the links' times
-//   watch.AddTrace(rank, trace);       // of a sample
+//   AskAll(watch.BeginSample());
+//   watch.AddTrace(rank, trace);       // of each worker and step
 //   for (const StragglerChange& change : watch.EndSample()) ...
 #ifndef DELTAPIPE_COORDINATOR_BACKGROUND_STRAGGLER_WATCH_H_
 #define DELTAPIPE_COORDINATOR_BACKGROUND_STRAGGLER_WATCH_H_
@@ -41,8 +42,8 @@ struct StragglerChange {
 /// "stage 1, replica 2 (worker-5 on host-b) computes 1.52 x as long as its
 /// peers: 0.21 s a step lost; cause: compute". `worker` is what stands in the
 /// parentheses; none for scopes that are more than one worker.
-std::string StragglerChangeText(const StragglerChange& change,
-                                int num_replicas, const std::string& worker);
+std::string StragglerChangeText(const StragglerChange& change, int num_replicas,
+                                const std::string& worker);
 
 class StragglerWatch {
  public:
@@ -56,6 +57,10 @@ class StragglerWatch {
   absl::Status Begin(const v1::Plan& plan);
 
   void AddReport(int rank, const v1::StepReport& report);
+
+  /// Forgets what came of a sample that never ended. How many steps all workers
+  /// shall trace.
+  int BeginSample();
   void AddTrace(int rank, const v1::StepTrace& trace);
 
   /// Judges what has come of the sample, and forgets it. FAILED_PRECONDITION:
@@ -63,8 +68,6 @@ class StragglerWatch {
   /// INVALID_ARGUMENT: traces that do not fit the plan.
   absl::StatusOr<std::vector<StragglerChange>> EndSample();
 
-  /// How many steps a sample has to ask for.
-  int traced_steps() const { return traced_steps_; }
   /// The most expensive first.
   std::vector<StragglerFinding> findings() const;
   /// The last sampled step; -1: none yet.
