@@ -47,8 +47,9 @@ void JobActor::On(const TraceRequested& request) {
     return;
   }
   if (trace_turns_.owner() == TraceOwner::kSample) {
-    // A few steps later; whoever waits for the traces does not notice.
-    waiting_trace_steps_ = request.steps;
+    // A few steps later; whoever waits for the traces does not notice. Traces
+    // go to all users who wait, so that the longest request serves them.
+    waiting_trace_steps_ = std::max(waiting_trace_steps_, request.steps);
   } else {
     SendTraceRequest(TraceOwner::kUser, request.steps);
   }

@@ -74,7 +74,7 @@ class JobActorStragglersTest : public JobActorFixture {
       SendDueTrace(rank, timings);
       Listen(rank);
     }
-    clock_.Advance(std::chrono::milliseconds(50));
+    clock_.Advance(step_time_);
     ++step_;
   }
   void RunSteps(int count) {
@@ -112,6 +112,7 @@ class JobActorStragglersTest : public JobActorFixture {
   TraceSink sink_;
   TimingsSource source_;
   int64_t step_ = 0;
+  Nanos step_time_ = std::chrono::milliseconds(50);
   std::vector<int> due_ = std::vector<int>(4, 0);
   uint32_t num_tunings_ = 0;
   std::vector<int> asked_;  // steps, of each request that rank 0 got
@@ -128,6 +129,17 @@ TEST_F(JobActorStragglersTest, OneStepInTenIsSampledAndNoUserSeesIt) {
   EXPECT_THAT(sink_.analyses, SizeIs(::testing::Ge(8u)));
   EXPECT_THAT(sink_.traced, IsEmpty());
   EXPECT_THAT(EventTexts("warning"), IsEmpty());
+}
+
+TEST_F(JobActorStragglersTest, ShortStepsAreSampledLessOften) {
+  step_time_ = std::chrono::milliseconds(1);
+  StartTraining();
+
+  RunSteps(500);
+
+  // One in 100 ms, and a step or two until it begins.
+  EXPECT_THAT(asked_,
+              AllOf(SizeIs(::testing::Ge(4u)), SizeIs(::testing::Le(5u))));
 }
 
 TEST_F(JobActorStragglersTest, PolicyNoneSamplesNothing) {
@@ -183,6 +195,17 @@ TEST_F(JobActorStragglersTest, UserAsksDuringASampleAndGetsTheirOwnSteps) {
   ASSERT_THAT(asked_, SizeIs(::testing::Ge(2u)));
   EXPECT_EQ(asked_[1], 3);
   EXPECT_THAT(sink_.traced, SizeIs(3 * 4));
+}
+
+TEST_F(JobActorStragglersTest, OfTwoUsersWhoWaitNoneIsLeftWithTooFew) {
+  StartTraining();
+  while (asked_.empty()) RunStep();
+  EXPECT_TRUE(AskAsUser(5).ok());
+  EXPECT_TRUE(AskAsUser(1).ok());
+
+  RunSteps(12);
+
+  EXPECT_THAT(sink_.traced, SizeIs(5 * 4));
 }
 
 TEST_F(JobActorStragglersTest, NothingIsSampledWhileAUserTraces) {

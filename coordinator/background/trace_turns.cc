@@ -17,6 +17,7 @@ void TraceTurns::Ask(TraceOwner owner, int steps, int64_t step, Nanos now) {
 }
 
 TraceOwner TraceTurns::Take(int rank) {
+  if (static_cast<size_t>(rank) >= left_.size()) return TraceOwner::kNobody;
   int& left = left_[static_cast<size_t>(rank)];
   if (left == 0) return TraceOwner::kNobody;
   --left;

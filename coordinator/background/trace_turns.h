@@ -1,9 +1,9 @@
 // TraceTurns: whose the traces are that workers send.
 //
-// A StepTrace does not say who asked for it, and a worker remembers one request:
-// so users and the sampling of stragglers take turns. A turn ends when every
-// worker has sent what it was asked for; or, since a trace may get lost with a
-// connection, when all have long done steps after those asked for.
+// A StepTrace does not say who asked for it, and a worker remembers one
+// request: so users and the sampling of stragglers take turns. A turn ends when
+// every worker has sent what it was asked for; or, since a trace may get lost
+// with a connection, when all have long done steps after those asked for.
 //
 // Of one job, on its thread; no I/O.
 //

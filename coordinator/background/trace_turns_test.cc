@@ -31,6 +31,14 @@ TEST(TraceTurnsTest, TraceNobodyAskedForIsNobodys) {
   EXPECT_EQ(turns.owner(), TraceOwner::kUser);
 }
 
+TEST(TraceTurnsTest, TraceBeforeTrainingBeganIsNobodys) {
+  TraceTurns turns;
+
+  EXPECT_EQ(turns.Take(0), TraceOwner::kNobody);
+  turns.Begin(1);
+  EXPECT_EQ(turns.Take(1), TraceOwner::kNobody);
+}
+
 TEST(TraceTurnsTest, LostTracesEndTheTurnByStepsAndTime) {
   TraceTurns turns;
   turns.Begin(2);
