@@ -401,6 +401,7 @@ void JobActor::StartTraining() {
   }
   if (!running_since_.has_value()) running_since_ = services_.clock->Now();
   phase_ = Phase::kRunning;
+  BeginTraces();
   std::string text = absl::StrCat(
       "trains on ", Plural(static_cast<int64_t>(members_.size()), "worker"),
       " with schedule ", plan_.schedule());

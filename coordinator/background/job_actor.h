@@ -17,9 +17,10 @@
 //
 // Its owner (JobRunner; tests directly) calls from one thread. It sends to
 // workers through the roster, tells the world through the event log, and never
-// blocks but for the store's disk. The first real cause of a failure wins; an
-// error that a worker marks as the consequence of a peer's counts only if none
-// turns up within the detection budget.
+// blocks but for the store's disk. Under stragglers.policy detect and drop it
+// has the workers trace one step in ten. The first real cause of a failure
+// wins; an error that a worker marks as the consequence of a peer's counts only
+// if none turns up within the detection budget.
 #ifndef DELTAPIPE_COORDINATOR_BACKGROUND_JOB_ACTOR_H_
 #define DELTAPIPE_COORDINATOR_BACKGROUND_JOB_ACTOR_H_
 
@@ -42,6 +43,8 @@
 #include "coordinator/background/log_book.h"
 #include "coordinator/background/metric_sink.h"
 #include "coordinator/background/step_aggregator.h"
+#include "coordinator/background/straggler_watch.h"
+#include "coordinator/background/trace_turns.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
 #include "coordinator/tuning/link_meter.h"
@@ -89,6 +92,10 @@ class JobActor {
   static constexpr Nanos kConnectTime = kStartTime - std::chrono::seconds(30);
   /// Only after this is the lack of workers an event.
   static constexpr Nanos kQuietWait = std::chrono::seconds(3);
+  /// Stragglers are looked for in one step of so many, and no more often than
+  /// this: slowness that matters lasts.
+  static constexpr int64_t kSampleEverySteps = 10;
+  static constexpr Nanos kSampleInterval = std::chrono::milliseconds(100);
 
   /// `start_profile` begins to measure layer costs; the answer comes back as
   /// Profiled. Null: there is no profiler.
@@ -168,7 +175,6 @@ class JobActor {
   void OnStored(int rank, const v1::CheckpointStored& stored);
   void OnLog(const Member& member, const v1::LogRecord& log);
   void On(const CheckpointRequested& request);
-  void On(const TraceRequested& request);
   v1::CoordinatorMessage RequestCheckpointMessage() const;
   void SendCommit(const v1::CommitCheckpoint& commit);
   void NoteFailedCheckpoint();
@@ -197,6 +203,18 @@ class JobActor {
   void SaveDecidedTuning(v1::JobProgress* progress) const;
   void LoadDecidedTuning(const v1::JobProgress& progress);
   std::string TuningJson() const;
+
+  // job_actor_stragglers.cc: traces, for users and to find stragglers.
+  void On(const TraceRequested& request);
+  void OnTrace(int rank, const v1::StepTrace& trace);
+  void BeginTraces();
+  bool WatchesStragglers() const;
+  /// After each step: asks for the next sample, or for what a user waits for.
+  void AskForTraces();
+  void SendTraceRequest(TraceOwner owner, int steps);
+  void JudgeStragglers();
+  void PublishStragglers();
+  std::string StragglerText(const StragglerChange& change) const;
 
   // job_actor_recovery.cc
   void On(const WorkerGone& gone);
@@ -264,6 +282,13 @@ class JobActor {
   // Of before a pause or the coordinator's restart, until there are workers.
   std::optional<v1::JobProgress> former_progress_;
   LinkMeter meter_;
+  StragglerWatch straggler_watch_;
+  /// When those of straggler_watch_ were found, by text of scope and cause.
+  std::map<std::string, int64_t> straggler_millis_;
+  TraceTurns trace_turns_;
+  int waiting_trace_steps_ = 0;  // a user waits for; 0: none does
+  int64_t next_sample_step_ = 0;
+  Nanos sampled_{0};
   TunerState tuner_;
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};

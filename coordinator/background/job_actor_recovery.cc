@@ -85,6 +85,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   }
   back_until_ = services_.clock->Now() + detection_budget_;
   phase_ = Phase::kRunning;
+  BeginTraces();
   const int64_t num_away =
       std::count_if(members_.begin(), members_.end(),
                     [](const Member& member) { return member.is_away; });

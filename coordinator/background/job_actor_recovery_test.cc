@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "base/checkpoint/manifest.h"
+#include "base/sample_ledger.h"
 #include "coordinator/background/job_actor_fixture.h"
 #include "coordinator/tuning/tuning_state.h"
 
@@ -204,6 +206,134 @@ TEST_F(JobActorRecoveryTest, GettingFurtherEarnsFurtherTries) {
     EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING) << Job().reason();
     EXPECT_EQ(Job().restarts(), i + 1);
   }
+}
+
+/// Replicas do 2 micro-batches of 2 samples in a step, or leave some out.
+class LeavesWorkOutTest : public JobActorRecoveryTest {
+ protected:
+  LeavesWorkOutTest() { spec_.mutable_stragglers()->set_policy("drop"); }
+
+  /// A step in which replica r did microbatches[r], on the job's workers.
+  void ReportWork(int64_t step, const std::vector<int>& microbatches) {
+    const v1::Job job = Job();
+    for (int rank = 0; rank < 4; ++rank) {
+      const int executed = microbatches[static_cast<size_t>(rank % 2)];
+      v1::WorkerMessage message = StepOf(rank, step);
+      message.mutable_step()->set_steps(1);
+      message.mutable_step()->add_microbatches(executed);
+      message.mutable_step()->set_dropped_samples(2 * (2 - executed));
+      message.set_sequence(++sequence_);  // so that it is stored
+      SayAs(job.members(rank).worker_id(), message);
+    }
+  }
+  /// As GetReady; of a checkpoint before which so many were left out.
+  void GetReadyAfterDropping(int64_t restored_step, int64_t dropped) {
+    generation_ = Job().generation();
+    const v1::Job job = Job();
+    for (const v1::JobMember& member : job.members()) {
+      v1::WorkerMessage message = ReadyOf(99);
+      message.mutable_ready()->set_restored_step(restored_step);
+      message.mutable_ready()->set_restored_generation(1);
+      message.mutable_ready()->set_restored_samples_dropped(dropped);
+      SayAs(member.worker_id(), message);
+    }
+  }
+  /// As `deltapipe job audit` asks.
+  LedgerAudit Audit() {
+    const auto stored = store_.GetJob("text-1");
+    LedgerQuestion question;
+    question.order.num_samples = stored->progress->train_samples();
+    question.order.num_slots = 4;
+    question.order.microbatch = 2;
+    for (const v1::CommittedRange& told : stored->progress->ledger()) {
+      question.ranges.push_back({told.generation(), told.first_step(),
+                                 told.end_step(), told.samples_applied(),
+                                 told.samples_dropped(),
+                                 told.dropped_before()});
+      question.num_steps_begun =
+          std::max(question.num_steps_begun, told.end_step());
+    }
+    return AuditLedger(question);
+  }
+
+  int64_t sequence_ = 0;
+};
+
+TEST_F(LeavesWorkOutTest, TheNextGenerationIsToldWhatToDoAgain) {
+  StartTraining();
+  ReportWork(0, {2, 2});
+  ReportWork(1, {2, 1});
+  WriteCheckpoint(1);
+  ReportWork(2, {0, 2});
+
+  Lose(2);
+  StopAllThatAreLeft();
+  AddWorkers(1);
+
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_STARTING) << Job().reason();
+  const auto sent = SentTo(1, v1::CoordinatorMessage::kAssignment);
+  ASSERT_EQ(sent.size(), 1u);
+  std::vector<std::string> executed;
+  for (const v1::ExecutedStep& step : sent[0].assignment().executed()) {
+    executed.push_back(absl::StrCat(step.step(), ": ", step.microbatches(0),
+                                    " ", step.microbatches(1)));
+  }
+  EXPECT_THAT(executed, ElementsAre("0: 2 2", "1: 2 1", "2: 0 2"));
+}
+
+TEST_F(LeavesWorkOutTest, StepsBeforeTheOldestCheckpointAreForgotten) {
+  StartTraining();
+  for (int64_t step = 0; step < 4; ++step) {
+    ReportWork(step, {2, 1});
+    WriteCheckpoint(step + 1);
+  }
+
+  // The checkpoints of 3 and 4 steps are kept.
+  const auto progress = *store_.GetJob("text-1")->progress;
+  ASSERT_EQ(progress.executed_size(), 1);
+  EXPECT_EQ(progress.executed(0).step(), 3);
+}
+
+TEST_F(LeavesWorkOutTest, AppliedAndDroppedAddUpOverGenerations) {
+  StartTraining();
+  ReportWork(0, {2, 2});
+  ReportWork(1, {2, 1});  // 2 samples
+  WriteCheckpoint(2);
+  ReportWork(2, {0, 2});  // 4, to be done again
+  Lose(2);
+  StopAllThatAreLeft();
+  AddWorkers(1);
+  GetReadyAfterDropping(2, 2);
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_RUNNING) << Job().reason();
+  ReportWork(2, {0, 2});             // 4
+  ReportWork(3, {1, 1});             // 4
+  Advance(std::chrono::seconds(2));  // stores the progress
+
+  const LedgerAudit audit = Audit();
+
+  EXPECT_THAT(audit.findings, IsEmpty());
+  EXPECT_EQ(audit.num_steps, 4);
+  EXPECT_EQ(audit.samples_per_step, 8);
+  EXPECT_EQ(audit.consumed, 4 * 8);
+  EXPECT_EQ(audit.dropped, 2 + 4 + 4);
+  EXPECT_EQ(audit.applied, 4 * 8 - 10);
+  EXPECT_EQ(audit.replaced, 8);
+}
+
+TEST_F(LeavesWorkOutTest, AuditFindsDropsThatACheckpointDoesNotKnow) {
+  StartTraining();
+  ReportWork(0, {2, 1});
+  WriteCheckpoint(1);
+  Lose(2);
+  StopAllThatAreLeft();
+  AddWorkers(1);
+  GetReadyAfterDropping(1, 0);  // 2 were left out
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_RUNNING) << Job().reason();
+  ReportWork(1, {2, 2});
+  Advance(std::chrono::seconds(2));
+
+  EXPECT_THAT(Audit().findings,
+              Contains(HasSubstr("0 samples dropped, expected 2")));
 }
 
 TEST_F(JobActorRecoveryTest, PauseWritesACheckpointAndFreesTheWorkers) {

@@ -80,11 +80,7 @@ void JobActor::On(const WorkerSpoke& spoke) {
       On(WorkerLeaves{spoke.worker_id, message.leaving().reason()});
       return;
     case v1::WorkerMessage::kTrace:
-      if (is_ours(message.trace()) && services_.metrics != nullptr) {
-        const int num_replicas = job_.spec().parallel().replicas();
-        services_.metrics->Traced(job_.id(), rank / num_replicas,
-                                  rank % num_replicas, message.trace());
-      }
+      if (is_ours(message.trace())) OnTrace(rank, message.trace());
       return;
     case v1::WorkerMessage::kHello:
     case v1::WorkerMessage::MESSAGE_NOT_SET:
@@ -115,6 +111,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
                                       rank % num_replicas, report);
   }
   meter_.Add(rank, report);
+  straggler_watch_.AddReport(rank, report);
   absl::StatusOr<std::optional<v1::StepSummary>> added =
       aggregator_->Add(rank, report);
   if (!added.ok()) {
@@ -144,6 +141,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   *event.mutable_step() = summary;
   services_.events->Publish(job_.id(), std::move(event));
   TuneByMeasurement(summary);
+  AskForTraces();
 }
 
 void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {
@@ -266,21 +264,6 @@ v1::CoordinatorMessage JobActor::RequestCheckpointMessage() const {
   message.mutable_request_checkpoint()->set_generation(job_.generation());
   message.mutable_request_checkpoint()->set_after_step(*checkpoint_after_);
   return message;
-}
-
-void JobActor::On(const TraceRequested& request) {
-  if (phase_ != Phase::kRunning) {
-    request.reply(absl::FailedPreconditionError(
-        absl::StrCat("job '", job_.id(), "' is ", StateName(job_.state()),
-                     ": only one that trains can be traced")));
-    return;
-  }
-  v1::CoordinatorMessage message;
-  message.mutable_request_trace()->set_job_id(job_.id());
-  message.mutable_request_trace()->set_generation(job_.generation());
-  message.mutable_request_trace()->set_steps(request.steps);
-  SendToAll(message);
-  request.reply(absl::OkStatus());
 }
 
 void JobActor::On(const Tick&) {

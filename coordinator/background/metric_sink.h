@@ -36,6 +36,10 @@ class MetricSink {
   virtual void CheckpointCommitted(const std::string& job_id, int64_t step,
                                    int64_t bytes, double seconds,
                                    double stall_seconds) = 0;
+  /// Of the workers' timings, judged anew; empty: nothing is known any more.
+  virtual void StragglersJudged(const std::string& job_id,
+                                const v1::StragglerAnalysis& analysis) = 0;
+  /// Asked for by a user.
   virtual void Traced(const std::string& job_id, int stage, int replica,
                       const v1::StepTrace& trace) = 0;
 };

@@ -4,12 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace deltapipe {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 AggregatorShape TwoByTwo() {
   AggregatorShape shape;
@@ -291,6 +295,195 @@ TEST(StepAggregatorTest, ASuccessorGoesOnWhereItWasSaved) {
   }
   EXPECT_EQ(successor.Result().DebugString(), whole.Result().DebugString());
   EXPECT_TRUE(successor.AddValidation(3, validation).has_value());
+}
+
+/// Of a job whose replicas may leave out work: what a rank's replica did in the
+/// steps that end with `step`.
+v1::StepReport ReportOfWork(int rank, int64_t step,
+                            const std::vector<int>& microbatches) {
+  v1::StepReport report = ReportOf(rank, step);
+  report.set_steps(static_cast<int64_t>(microbatches.size()));
+  for (const int executed : microbatches) report.add_microbatches(executed);
+  return report;
+}
+
+/// One step in which replica r did microbatches[r].
+void AddWork(StepAggregator* aggregator, int64_t step,
+             const std::vector<int>& microbatches) {
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto added = aggregator->Add(
+        rank, ReportOfWork(rank, step, {microbatches[rank % 2]}));
+    ASSERT_TRUE(added.ok()) << added.status();
+  }
+}
+
+/// "3: 4 2" for each step.
+std::vector<std::string> ExecutedIn(const StepAggregator& aggregator) {
+  v1::Assignment assignment;
+  aggregator.ListExecuted(&assignment);
+  std::vector<std::string> steps;
+  for (const v1::ExecutedStep& step : assignment.executed()) {
+    std::string text = std::to_string(step.step()) + ":";
+    for (const int executed : step.microbatches()) {
+      text += " " + std::to_string(executed);
+    }
+    steps.push_back(text);
+  }
+  return steps;
+}
+
+TEST(StepAggregatorTest, LossIsTheMeanOverTheMicrobatchesThatWereDone) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::StepSummary summary;
+  for (int rank = 0; rank < 4; ++rank) {
+    // Ranks 2 and 3 have losses 2 and 3; what counts is the last step.
+    const auto added =
+        aggregator.Add(rank, ReportOfWork(rank, 1, {4, rank % 2 == 0 ? 1 : 3}));
+    ASSERT_TRUE(added.ok()) << added.status();
+    if (added->has_value()) summary = **added;
+  }
+
+  EXPECT_DOUBLE_EQ(summary.loss(), (1 * 2.0 + 3 * 3.0) / 4);
+}
+
+TEST(StepAggregatorTest, ReplicaThatDidNothingHasNoSayInTheLoss) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::StepSummary summary;
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto added =
+        aggregator.Add(rank, ReportOfWork(rank, 1, {rank % 2 == 0 ? 0 : 4}));
+    ASSERT_TRUE(added.ok()) << added.status();
+    if (added->has_value()) summary = **added;
+  }
+
+  EXPECT_DOUBLE_EQ(summary.loss(), 3);
+}
+
+TEST(StepAggregatorTest, SamplesLeftOutAreCountedOnceAndNotApplied) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOfWork(rank, 1, {4, rank % 2 == 0 ? 4 : 1});
+    // All stages of a replica leave out the same samples.
+    report.set_dropped_samples(rank % 2 == 0 ? 0 : 3);
+    ASSERT_TRUE(aggregator.Add(rank, report).ok());
+  }
+
+  EXPECT_EQ(aggregator.Result().samples_dropped(), 3);
+  EXPECT_EQ(aggregator.Result().samples_applied(), 2 * 8 - 3);
+}
+
+TEST(StepAggregatorTest, RemembersWhatEachReplicaDidInEachStep) {
+  StepAggregator aggregator(TwoByTwo());
+  AddWork(&aggregator, 0, {4, 4});
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto work =
+        rank % 2 == 0 ? std::vector<int>{4, 3, 4} : std::vector<int>{2, 4, 0};
+    ASSERT_TRUE(aggregator.Add(rank, ReportOfWork(rank, 3, work)).ok());
+  }
+
+  EXPECT_THAT(ExecutedIn(aggregator),
+              ElementsAre("0: 4 4", "1: 4 2", "2: 3 4", "3: 4 0"));
+}
+
+TEST(StepAggregatorTest, JobThatLeavesNothingOutHasNothingToRemember) {
+  StepAggregator aggregator(TwoByTwo());
+  AddAll(&aggregator, 0);
+  AddAll(&aggregator, 1);
+
+  EXPECT_THAT(ExecutedIn(aggregator), IsEmpty());
+}
+
+TEST(StepAggregatorTest, ForgetsStepsThatAreNeverDoneAgain) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int64_t step = 0; step < 5; ++step) AddWork(&aggregator, step, {4, 3});
+
+  aggregator.ForgetExecutedBefore(3);
+  EXPECT_THAT(ExecutedIn(aggregator), ElementsAre("3: 4 3", "4: 4 3"));
+  aggregator.ForgetExecutedBefore(3);
+  EXPECT_THAT(ExecutedIn(aggregator), SizeIs(2));
+}
+
+TEST(StepAggregatorTest, GoingBackKeepsWhatWasDoneAndRepeatsIt) {
+  StepAggregator aggregator(TwoByTwo());
+  AddWork(&aggregator, 0, {4, 4});
+  AddWork(&aggregator, 1, {4, 2});
+  AddWork(&aggregator, 2, {3, 4});
+
+  aggregator.GoBackTo(1, 5, TwoByTwo().worker_ids);
+  EXPECT_THAT(ExecutedIn(aggregator),
+              ElementsAre("0: 4 4", "1: 4 2", "2: 3 4"));
+  EXPECT_EQ(aggregator.Result().samples_dropped(), 5);
+  EXPECT_EQ(aggregator.Result().samples_applied(), 8 - 5);
+
+  AddWork(&aggregator, 1, {4, 2});
+  AddWork(&aggregator, 2, {3, 4});
+  AddWork(&aggregator, 3, {1, 1});
+  EXPECT_THAT(ExecutedIn(aggregator),
+              ElementsAre("0: 4 4", "1: 4 2", "2: 3 4", "3: 1 1"));
+}
+
+TEST(StepAggregatorTest, SuccessorKnowsWhatWasDoneAndLeftOut) {
+  StepAggregator aggregator(TwoByTwo());
+  AddWork(&aggregator, 0, {4, 4});
+  for (int rank = 0; rank < 4; ++rank) {
+    v1::StepReport report = ReportOfWork(rank, 1, {rank % 2 == 0 ? 4 : 2});
+    report.set_dropped_samples(rank % 2 == 0 ? 0 : 2);
+    ASSERT_TRUE(aggregator.Add(rank, report).ok());
+  }
+  v1::JobProgress progress;
+  aggregator.Save(&progress);
+  v1::JobProgress stored;
+  ASSERT_TRUE(stored.ParseFromString(progress.SerializeAsString()));
+
+  StepAggregator successor(TwoByTwo());
+  ASSERT_TRUE(successor.Load(stored).ok());
+
+  EXPECT_THAT(ExecutedIn(successor), ElementsAre("0: 4 4", "1: 4 2"));
+  EXPECT_EQ(successor.Result().samples_dropped(), 2);
+  EXPECT_EQ(successor.Result().samples_applied(), 2 * 8 - 2);
+}
+
+TEST(StepAggregatorTest, LoadingReplacesWhatItRemembered) {
+  StepAggregator aggregator(TwoByTwo());
+  AddWork(&aggregator, 7, {1, 1});
+  StepAggregator other(TwoByTwo());
+  AddWork(&other, 0, {4, 2});
+  v1::JobProgress progress;
+  other.Save(&progress);
+
+  ASSERT_TRUE(aggregator.Load(progress).ok());
+
+  EXPECT_THAT(ExecutedIn(aggregator), ElementsAre("0: 4 2"));
+}
+
+TEST(StepAggregatorTest, RemembersTheLastStepsOnly) {
+  StepAggregator aggregator(TwoByTwo());
+  const auto most = static_cast<int64_t>(StepAggregator::kMaxExecutedSteps);
+  const int64_t kSteps = 8192;
+  for (int64_t end = kSteps; end <= most + kSteps; end += kSteps) {
+    for (int rank = 0; rank < 4; ++rank) {
+      ASSERT_TRUE(aggregator
+                      .Add(rank, ReportOfWork(rank, end - 1,
+                                              std::vector<int>(kSteps, 4)))
+                      .ok());
+    }
+  }
+
+  const std::vector<std::string> executed = ExecutedIn(aggregator);
+  ASSERT_THAT(executed, SizeIs(StepAggregator::kMaxExecutedSteps));
+  EXPECT_EQ(executed.front(), std::to_string(kSteps) + ": 4 4");
+  EXPECT_EQ(executed.back(), std::to_string(most + kSteps - 1) + ": 4 4");
+}
+
+TEST(StepAggregatorTest, ReplicasThatTellOfOtherStepsAreNotBelieved) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto work =
+        rank % 2 == 0 ? std::vector<int>{4, 4} : std::vector<int>{4};
+    ASSERT_TRUE(aggregator.Add(rank, ReportOfWork(rank, 1, work)).ok());
+  }
+
+  EXPECT_THAT(ExecutedIn(aggregator), IsEmpty());
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ class ScriptedJobs : public v1::JobService::Service {
  public:
   grpc::Status refusal;
   std::string reason;
+  bool is_sampled = true;
 
   grpc::Status PauseJob(grpc::ServerContext*,
                         const v1::PauseJobRequest* request,
@@ -73,6 +74,15 @@ class ScriptedJobs : public v1::JobService::Service {
                           v1::JobMetrics* metrics) override {
     metrics->set_id(request->id());
     metrics->set_state(v1::JOB_STATE_RUNNING);
+    if (is_sampled) {
+      metrics->set_num_stages(1);
+      metrics->set_num_replicas(2);
+      metrics->mutable_stragglers()->set_step(19);
+      metrics->mutable_stragglers()->set_step_seconds(0.3);
+      metrics->mutable_stragglers()->set_ideal_seconds(0.2);
+      metrics->mutable_stragglers()->add_scores(1);
+      metrics->mutable_stragglers()->add_scores(1.5);
+    }
     return refusal;
   }
 
@@ -137,6 +147,7 @@ class AdminVerbsTest : public ::testing::Test {
     AddPauseVerb(&app, &action);
     AddResumeVerb(&app, &action);
     AddEventsVerb(&app, &action);
+    AddStragglersVerb(&app, &action);
     AddTopVerb(&app, &action);
     AddDoctorVerb(&app, &action);
     AddWorkerVerb(&app, &action);
@@ -252,6 +263,7 @@ TEST_F(AdminVerbsTest, WrongStateIsExitCodeFour) {
        std::vector<std::vector<std::string>>{{"pause", "text-1"},
                                              {"resume", "text-1"},
                                              {"top", "text-1"},
+                                             {"stragglers", "text-1"},
                                              {"worker", "drain", "worker-1"}}) {
     const Outcome outcome = Run(words);
     EXPECT_EQ(outcome.exit_code, kExitWrongState) << words[0];
@@ -277,6 +289,7 @@ TEST_F(AdminVerbsTest, JobThatThereIsNotIsExitCodeThree) {
 
   EXPECT_EQ(Run({"events", "text-9", "--since", "3"}).exit_code, kExitNotFound);
   EXPECT_EQ(Run({"top", "text-9"}).exit_code, kExitNotFound);
+  EXPECT_EQ(Run({"stragglers", "text-9"}).exit_code, kExitNotFound);
 }
 
 TEST_F(AdminVerbsTest, TopPrintsOneFrameWithoutATerminal) {
@@ -284,6 +297,25 @@ TEST_F(AdminVerbsTest, TopPrintsOneFrameWithoutATerminal) {
 
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_EQ(outcome.output, "text-1  RUNNING  no step has been made yet\n");
+}
+
+TEST_F(AdminVerbsTest, StragglersShowsScoresOfWhatWasSampled) {
+  const Outcome outcome = Run({"stragglers", "text-1"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, StartsWith("text-1, step 20: "));
+  EXPECT_THAT(outcome.output, HasSubstr("    0       1.00       1.50\n"));
+}
+
+TEST_F(AdminVerbsTest, StragglersOfAJobThatIsNotSampledIsAWrongState) {
+  jobs_.is_sampled = false;
+
+  const Outcome outcome = Run({"stragglers", "text-1"});
+
+  EXPECT_EQ(outcome.exit_code, kExitWrongState);
+  EXPECT_THAT(outcome.output, IsEmpty());
+  EXPECT_THAT(outcome.errors,
+              HasSubstr("deltapipe set text-1 straggler_policy=detect"));
 }
 
 TEST_F(AdminVerbsTest, DrainSaysWhenTheWorkerLeaves) {
@@ -300,6 +332,7 @@ TEST_F(AdminVerbsTest, EveryVerbHasJsonWithASchema) {
            {"resume", "text-1", "--json"},
            {"events", "text-1", "--since", "2", "--json"},
            {"top", "text-1", "--json"},
+           {"stragglers", "text-1", "--json"},
            {"worker", "drain", "worker-1", "--json"}}) {
     const Outcome outcome = Run(words);
     EXPECT_EQ(outcome.exit_code, 0) << words[0] << ": " << outcome.errors;
@@ -317,6 +350,7 @@ TEST_F(AdminVerbsTest, UnreachableCoordinatorIsExitCodeFive) {
                                              {"resume", "text-1"},
                                              {"events", "text-1"},
                                              {"top", "text-1"},
+                                             {"stragglers", "text-1"},
                                              {"worker", "drain", "w"}}) {
     std::vector<std::string> all = words;
     all.push_back("--coordinator=127.0.0.1:1");

@@ -13,6 +13,7 @@ void AddAllVerbs(CLI::App* app, VerbAction* chosen) {
   AddDescribeVerb(app, chosen);
   AddLogsVerb(app, chosen);
   AddMetricsVerb(app, chosen);
+  AddStragglersVerb(app, chosen);
   AddTraceVerb(app, chosen);
   AddEventsVerb(app, chosen);
   AddTopVerb(app, chosen);

@@ -55,11 +55,11 @@ Outcome Deltapipe(const std::string& arguments,
 
 TEST(CommandLineTest, HelpOfEveryVerbHasExamples) {
   for (const std::string verb :
-       {"run",          "compare",  "plan",   "sample",      "submit",
-        "ls",           "describe", "logs",   "cancel",      "worker ls",
-        "worker drain", "set",      "budget", "pause",       "resume",
-        "events",       "top",      "doctor", "coordinator", "version",
-        "completion"}) {
+       {"run",          "compare",   "plan",       "sample", "submit",
+        "ls",           "describe",  "logs",       "cancel", "worker ls",
+        "worker drain", "set",       "budget",     "pause",  "resume",
+        "events",       "top",       "stragglers", "doctor", "coordinator",
+        "version",      "completion"}) {
     const Outcome outcome = Deltapipe(verb + " --help");
     EXPECT_EQ(outcome.exit_code, 0) << verb;
     EXPECT_THAT(outcome.output,

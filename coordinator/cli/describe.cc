@@ -6,6 +6,7 @@
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_report.h"
+#include "coordinator/cli/straggler_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
@@ -57,6 +58,11 @@ int Describe(const DescribeOptions& options) {
     nameless.clear_name();
     PrintData(absl::StrCat("\n", RenderPlan(*plan, nameless)));
   }
+  // Nor has one that has not trained figures.
+  const auto metrics = client.GetMetrics(options.job);
+  const std::string stragglers =
+      metrics.ok() ? StragglerSummary(*metrics) : std::string();
+  if (!stragglers.empty()) PrintData(absl::StrCat("\n", stragglers));
   if (IsFinished(job->state()) && job->result().steps() > 0) {
     PrintData(absl::StrCat("\n", SummaryTable(*job)));
   }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "base/units.h"
 #include "coordinator/cli/progress.h"
+#include "coordinator/cli/straggler_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/store/job_state.h"
 
@@ -111,6 +112,8 @@ std::string JobMetricsTables(const v1::JobMetrics& metrics,
   if (metrics.links_size() > 0) {
     absl::StrAppend(&text, "\n", LinksTable(metrics));
   }
+  const std::string stragglers = StragglerSummary(metrics);
+  if (!stragglers.empty()) absl::StrAppend(&text, "\n", stragglers);
   return text;
 }
 

@@ -68,6 +68,15 @@ TEST(JobMetricsTableTest, HasARowForEachWorkerAndLink) {
                       "  125 kB/s  50 %      -\n"));
 }
 
+TEST(JobMetricsTableTest, EndsWithTheStragglers) {
+  v1::JobMetrics metrics = Metrics();
+  EXPECT_THAT(JobMetricsTables(metrics, 0), Not(HasSubstr("STRAGGLER")));
+
+  metrics.mutable_stragglers()->add_stragglers()->set_cause("input");
+  EXPECT_THAT(JobMetricsTables(metrics, 0),
+              HasSubstr("\n\nSTRAGGLER           CAUSE"));
+}
+
 TEST(JobMetricsTableTest, LeavesOutWhatIsNotKnownYet) {
   v1::JobMetrics metrics;
   metrics.set_id("text-1");

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "coordinator/cli/job_report.h"
 #include "coordinator/cli/progress.h"
+#include "coordinator/cli/straggler_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/store/job_state.h"
 
@@ -156,7 +157,12 @@ std::string TopFrame(const v1::JobMetrics& metrics, const TopSize& size) {
     sections.push_back({PipelineStrip(metrics), 1});
   }
   if (metrics.links_size() > 0) sections.push_back({Links(metrics), 2});
-  if (metrics.ranks_size() > 1) sections.push_back({Stragglers(metrics), 4});
+  // What was found, and else who is slowest.
+  const std::string summary = StragglerSummary(metrics);
+  if (!summary.empty()) sections.push_back({summary, 2});
+  if (metrics.ranks_size() > 1 && metrics.stragglers().stragglers().empty()) {
+    sections.push_back({Stragglers(metrics), 4});
+  }
   if (metrics.events_size() > 0) sections.push_back({Events(metrics), 3});
   const auto num_lines = [&] {
     size_t lines = sections.size() - 1;  // empty ones between

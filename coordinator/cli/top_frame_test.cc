@@ -63,6 +63,22 @@ TEST(TopFrameTest, BusiestLinkAndSlowestWorkerComeFirst) {
   EXPECT_LT(frame.find("worker-1  "), frame.rfind("worker-0"));
 }
 
+TEST(TopFrameTest, StragglersThatWereFoundReplaceTheSlowest) {
+  v1::JobMetrics metrics = Metrics();
+  v1::Straggler* found = metrics.mutable_stragglers()->add_stragglers();
+  found->set_stage(1);
+  found->set_worker_id("worker-1");
+  found->set_cause("compute");
+  found->set_slowdown(1.5);
+  metrics.set_samples_dropped(3);
+
+  const std::string frame = TopFrame(metrics, {120, 0});
+
+  EXPECT_THAT(frame, AllOf(ContainsRegex("stage 1, replica 0 +compute +1.50 x"),
+                           HasSubstr("left out: 3 samples\n"),
+                           Not(HasSubstr("SLOWEST"))));
+}
+
 TEST(TopFrameTest, NarrowAndLowTerminalsGetLess) {
   const std::string frame = TopFrame(Metrics(), {40, 9});
 

@@ -23,6 +23,7 @@ void AddListVerb(CLI::App* app, VerbAction* chosen);
 void AddDescribeVerb(CLI::App* app, VerbAction* chosen);
 void AddLogsVerb(CLI::App* app, VerbAction* chosen);
 void AddMetricsVerb(CLI::App* app, VerbAction* chosen);
+void AddStragglersVerb(CLI::App* app, VerbAction* chosen);
 void AddTraceVerb(CLI::App* app, VerbAction* chosen);
 void AddEventsVerb(CLI::App* app, VerbAction* chosen);
 void AddTopVerb(CLI::App* app, VerbAction* chosen);

@@ -41,6 +41,13 @@ void FanOutSink::CheckpointCommitted(const std::string& job_id, int64_t step,
   }
 }
 
+void FanOutSink::StragglersJudged(const std::string& job_id,
+                                  const v1::StragglerAnalysis& analysis) {
+  for (MetricSink* const sink : sinks_) {
+    sink->StragglersJudged(job_id, analysis);
+  }
+}
+
 void FanOutSink::Traced(const std::string& job_id, int stage, int replica,
                         const v1::StepTrace& trace) {
   for (MetricSink* const sink : sinks_) {

@@ -27,6 +27,8 @@ class FanOutSink : public MetricSink {
   void CheckpointCommitted(const std::string& job_id, int64_t step,
                            int64_t bytes, double seconds,
                            double stall_seconds) override;
+  void StragglersJudged(const std::string& job_id,
+                        const v1::StragglerAnalysis& analysis) override;
   void Traced(const std::string& job_id, int stage, int replica,
               const v1::StepTrace& trace) override;
 

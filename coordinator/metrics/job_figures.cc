@@ -78,6 +78,10 @@ void JobFigures::Start(const v1::Job& job, const v1::Plan& plan,
   metrics_.set_num_stages(plan.num_stages());
   metrics_.set_num_replicas(plan.num_replicas());
   batch_samples_ = job.spec().train().batch();
+  num_microbatches_ = plan.num_microbatches();
+  dropped_samples_ = 0;
+  metrics_.clear_stragglers();
+  metrics_.clear_dropping();
   if (paused_since_millis_ != 0) {
     paused_seconds_ += Seconds(paused_since_millis_, now_millis);
     paused_since_millis_ = 0;
@@ -176,6 +180,7 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
     return;
   }
   SetTotals(rank.base, report, &metrics);
+  ReportDropped(stage, report, &rank);
   ReportLinks(replica, report);
   const double steps =
       static_cast<double>(std::max<int64_t>(1, report.steps()));
@@ -209,6 +214,24 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
   if (stage == 0) metrics_.set_tokens(metrics_.tokens() + report.tokens());
   CompareWeights(stage, replica, report);
   rank.last = report;
+}
+
+void JobFigures::ReportDropped(int stage, const v1::StepReport& report,
+                               Rank* rank) {
+  int64_t dropped = 0;
+  for (const int executed : report.microbatches()) {
+    dropped += std::max(0, num_microbatches_ - executed);
+  }
+  rank->metrics.set_dropped_microbatches(rank->metrics.dropped_microbatches() +
+                                         dropped);
+  if (stage != 0) return;
+  dropped_samples_ += std::max<int64_t>(0, report.dropped_samples());
+  if (rank->metrics.replica() != 0) return;
+  if (report.has_stragglers()) {
+    *metrics_.mutable_dropping() = report.stragglers();
+  } else {
+    metrics_.clear_dropping();
+  }
 }
 
 void JobFigures::ReportLinks(int replica, const v1::StepReport& report) {
@@ -283,7 +306,11 @@ void JobFigures::Complete(const v1::StepSummary& summary, int64_t now_millis) {
   lost->set_recompute(lost->recompute() +
                       seconds * static_cast<double>(repeated));
   metrics_.set_steps(metrics_.steps() + steps);
-  metrics_.set_samples(metrics_.samples() + steps * batch_samples_);
+  // Ranks may have reported further; neither sum may ever fall.
+  const int64_t dropped = std::min(dropped_samples_, steps * batch_samples_);
+  dropped_samples_ -= dropped;
+  metrics_.set_samples(metrics_.samples() + steps * batch_samples_ - dropped);
+  metrics_.set_samples_dropped(metrics_.samples_dropped() + dropped);
   if (summary.skipped()) {
     metrics_.set_skipped_steps(metrics_.skipped_steps() + 1);
   }
@@ -313,6 +340,14 @@ void JobFigures::AddLoss(int64_t step, double loss) {
 void JobFigures::Validate(int64_t step, double loss) {
   metrics_.set_validation_step(step);
   metrics_.set_validation_loss(loss);
+}
+
+void JobFigures::SetStragglers(const v1::StragglerAnalysis& analysis) {
+  if (analysis.scores_size() == 0) {
+    metrics_.clear_stragglers();
+  } else {
+    *metrics_.mutable_stragglers() = analysis;
+  }
 }
 
 void JobFigures::Checkpoint(const v1::CheckpointMetrics& checkpoint) {

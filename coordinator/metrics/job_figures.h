@@ -45,6 +45,8 @@ class JobFigures {
   void Complete(const v1::StepSummary& summary, int64_t now_millis);
   void Validate(int64_t step, double loss);
   void Checkpoint(const v1::CheckpointMetrics& checkpoint);
+  /// Until the next generation; empty: nothing is known.
+  void SetStragglers(const v1::StragglerAnalysis& analysis);
   /// Events in order of their sequence; those that are here are ignored.
   void AddEvents(const std::vector<v1::JobEvent>& events);
   int64_t last_event_sequence() const { return last_event_sequence_; }
@@ -74,6 +76,7 @@ class JobFigures {
   using LinkKey = std::tuple<int, bool, int>;  // boundary, gradient, replica
 
   void StartRanks(const v1::Plan& plan);
+  void ReportDropped(int stage, const v1::StepReport& report, Rank* rank);
   void ReportLinks(int replica, const v1::StepReport& report);
   void CompareWeights(int stage, int replica, const v1::StepReport& report);
   void AddLoss(int64_t step, double loss);
@@ -81,6 +84,8 @@ class JobFigures {
 
   v1::JobMetrics metrics_;  // ranks, links and losses are added by Snapshot
   int64_t batch_samples_ = 0;
+  int num_microbatches_ = 0;     // of a replica, by the plan
+  int64_t dropped_samples_ = 0;  // reported, of steps that are not complete
   std::map<std::pair<int, int>, Rank> ranks_;  // by stage, replica
   std::map<LinkKey, Link> links_;
   std::deque<double> recent_step_seconds_;

@@ -310,5 +310,72 @@ TEST_F(JobFiguresTest, WorkersAreNamedByTheirRank) {
   EXPECT_DOUBLE_EQ(Snapshot().ranks(1).predicted_idle_ratio(), 0.4);
 }
 
+TEST_F(JobFiguresTest, SamplesLeftOutAreNotTrainedOnAndCountOnce) {
+  v1::StepReport first = Report(0);
+  first.add_microbatches(3);
+  first.set_dropped_samples(2);
+  v1::StepReport second = Report(1);
+  second.add_microbatches(0);
+  second.set_dropped_samples(8);
+  figures_.Report(0, 0, first, now_);
+  figures_.Report(1, 0, first, now_);
+  figures_.Report(0, 0, second, now_);  // its step is not complete
+  Complete(0);
+
+  const v1::JobMetrics early = Snapshot();
+  figures_.Report(1, 0, second, now_);
+  Complete(1);
+  const v1::JobMetrics late = Snapshot();
+
+  // A counter may be early by a step; it never falls.
+  EXPECT_LE(early.samples(), late.samples());
+  EXPECT_LE(early.samples_dropped(), late.samples_dropped());
+  EXPECT_EQ(late.samples_dropped(), 10);
+  EXPECT_EQ(late.samples(), 2 * 8 - 10);
+  EXPECT_EQ(late.ranks(0).dropped_microbatches(), 1 + 4);
+  EXPECT_EQ(late.ranks(1).dropped_microbatches(), 1 + 4);
+}
+
+TEST_F(JobFiguresTest, WhatWasLeftOutOfStepsThatAreDoneAgainIsForgotten) {
+  v1::StepReport report = Report(0);
+  report.add_microbatches(3);
+  report.set_dropped_samples(2);
+  figures_.Report(0, 0, report, now_);
+  Restart(0);
+
+  figures_.Report(0, 0, Report(0), now_);
+  Complete(0);
+
+  EXPECT_EQ(Snapshot().samples_dropped(), 0);
+  EXPECT_EQ(Snapshot().samples(), 8);
+  EXPECT_EQ(Snapshot().ranks(0).dropped_microbatches(), 1);  // it did
+}
+
+TEST_F(JobFiguresTest, DroppingIsReplicaZerosAndGoesWithThePolicy) {
+  v1::StepReport report = Report(0);
+  report.mutable_stragglers()->set_tau_seconds(0.5);
+  report.mutable_stragglers()->set_state("leaves out what is late");
+  figures_.Report(0, 0, report, now_);
+
+  EXPECT_DOUBLE_EQ(Snapshot().dropping().tau_seconds(), 0.5);
+  figures_.Report(0, 0, Report(1), now_);
+  EXPECT_FALSE(Snapshot().has_dropping());
+}
+
+TEST_F(JobFiguresTest, StragglersAreThoseOfTheGeneration) {
+  v1::StragglerAnalysis analysis;
+  analysis.set_step(80);
+  analysis.add_scores(1.5);
+  analysis.add_stragglers()->set_stage(1);
+  figures_.SetStragglers(analysis);
+  EXPECT_EQ(Snapshot().stragglers().stragglers_size(), 1);
+
+  figures_.SetStragglers(v1::StragglerAnalysis());
+  EXPECT_FALSE(Snapshot().has_stragglers());
+  figures_.SetStragglers(analysis);
+  Restart(0);
+  EXPECT_FALSE(Snapshot().has_stragglers());
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -113,4 +113,11 @@ void LiveFigures::CheckpointCommitted(const std::string& job_id, int64_t step,
   figures->Checkpoint(checkpoint);
 }
 
+void LiveFigures::StragglersJudged(const std::string& job_id,
+                                   const v1::StragglerAnalysis& analysis) {
+  MutexLock lock(&mutex_);
+  JobFigures* const figures = Find(job_id);
+  if (figures != nullptr) figures->SetStragglers(analysis);
+}
+
 }  // namespace deltapipe

@@ -90,13 +90,19 @@ TEST_F(LiveFiguresTest, EverySinkOfAFanOutGetsEveryCall) {
   DemoJob job("text-1", 2, 2, &sinks);
   job.Start();
   for (int i = 0; i < 100; ++i) job.Step(0.05);
+  job.FindStraggler();
+  job.Step(0.05);
   job.Checkpoint();
   job.Change(v1::JOB_STATE_SUCCEEDED, "done");
 
   const v1::JobMetrics metrics = *figures_.Get("text-1");
   EXPECT_EQ(metrics.SerializeAsString(),
             other.Get("text-1")->SerializeAsString());
-  EXPECT_EQ(metrics.steps(), 100);
+  EXPECT_EQ(metrics.steps(), 101);
+  EXPECT_EQ(metrics.stragglers().stragglers_size(), 1);
+  EXPECT_EQ(metrics.dropping().tau_seconds(), 0.045);
+  EXPECT_EQ(metrics.samples_dropped(), 4);
+  EXPECT_EQ(metrics.samples(), 101 * 32 - 4);
   EXPECT_NE(metrics.validation_loss(), 0);
 }
 

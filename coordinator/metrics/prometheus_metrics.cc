@@ -160,6 +160,34 @@ void AddJob(const v1::JobMetrics& job, Exposition* out) {
            UnixSeconds(job.checkpoint().time_millis()));
 }
 
+void AddStragglers(const v1::JobMetrics& job, Exposition* out) {
+  out->Add(k_samples_dropped_total, {job.id()}, Number(job.samples_dropped()));
+  if (job.has_dropping()) {
+    const v1::StragglerReport& dropping = job.dropping();
+    out->Add(k_drop_threshold_seconds, {job.id()}, dropping.tau_seconds());
+    out->Add(k_drop_ratio, {job.id(), "predicted"},
+             dropping.predicted_drop_share());
+    out->Add(k_drop_ratio, {job.id(), "realised"},
+             dropping.realised_drop_share());
+    out->Add(k_drop_speedup_ratio, {job.id(), "predicted"},
+             dropping.predicted_speedup());
+    out->Add(k_drop_speedup_ratio, {job.id(), "realised"},
+             dropping.realised_speedup());
+  }
+  if (!job.has_stragglers()) return;
+  const v1::StragglerAnalysis& analysis = job.stragglers();
+  if (analysis.ideal_seconds() > 0) {
+    out->Add(k_straggler_slowdown_ratio, {job.id()},
+             analysis.step_seconds() / analysis.ideal_seconds());
+  }
+  for (const v1::Straggler& straggler : analysis.stragglers()) {
+    out->Add(k_straggler_lost_seconds,
+             {job.id(), absl::StrCat(straggler.stage()),
+              absl::StrCat(straggler.replica()), straggler.cause()},
+             straggler.seconds_lost_per_step());
+  }
+}
+
 void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
              Exposition* out) {
   const Values place = {job_id, absl::StrCat(rank.stage()),
@@ -184,6 +212,8 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
   if (rank.straggler_score() > 0) {
     out->Add(k_straggler_score, place, rank.straggler_score());
   }
+  out->Add(k_dropped_microbatches_total, place,
+           Number(rank.dropped_microbatches()));
   out->Add(k_memory_bytes, with("resident"), Number(rank.memory_bytes()));
   out->Add(k_memory_bytes, with("codec_state"), Number(rank.state_bytes()));
   out->Add(k_gradient_raw_bytes_total, place,
@@ -241,6 +271,7 @@ std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
   Exposition exposition;
   for (const v1::JobMetrics& job : jobs) {
     AddJob(job, &exposition);
+    AddStragglers(job, &exposition);
     for (const v1::RankMetrics& rank : job.ranks()) {
       // One that has not reported yet has nothing to say.
       if (rank.report_time_millis() == 0) continue;

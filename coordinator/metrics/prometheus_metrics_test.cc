@@ -87,6 +87,49 @@ TEST(PrometheusMetricsTest, ALossThatIsNoNumberIsWritten) {
               HasSubstr("deltapipe_loss{job_id=\"text-1\"} Nan\n"));
 }
 
+TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
+  v1::JobMetrics job = Played(2, 1);
+  job.set_samples_dropped(7);
+  job.mutable_ranks(0)->set_dropped_microbatches(3);
+  job.mutable_dropping()->set_tau_seconds(0.5);
+  job.mutable_dropping()->set_predicted_drop_share(0.25);
+  job.mutable_dropping()->set_realised_speedup(1.5);
+  job.mutable_stragglers()->set_step_seconds(3);
+  job.mutable_stragglers()->set_ideal_seconds(2);
+  v1::Straggler* found = job.mutable_stragglers()->add_stragglers();
+  found->set_stage(1);
+  found->set_replica(-1);
+  found->set_cause("stage imbalance");
+  found->set_seconds_lost_per_step(0.75);
+
+  const std::string text = PrometheusText({job}, ClusterFigures());
+
+  EXPECT_THAT(text, HasSubstr("deltapipe_samples_dropped_total{job_id=\"text-1"
+                              "\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_dropped_microbatches_total{job_id=\""
+                              "text-1\",stage=\"0\",replica=\"0\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_drop_threshold_seconds{job_id=\"text-1"
+                              "\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_drop_ratio{job_id=\"text-1\",kind=\""
+                              "predicted\"} 0.25\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_drop_speedup_ratio{job_id=\"text-1\","
+                              "kind=\"realised\"} 1.5\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_straggler_slowdown_ratio{job_id=\""
+                              "text-1\"} 1.5\n"));
+  EXPECT_THAT(text,
+              HasSubstr("deltapipe_straggler_lost_seconds{job_id=\"text-1\","
+                        "stage=\"1\",replica=\"-1\",cause=\"stage imbalance"
+                        "\"} 0.75\n"));
+}
+
+TEST(PrometheusMetricsTest, JobThatIsNotSampledHasNoStragglerSeries) {
+  const std::string text = PrometheusText({Played(2, 1)}, ClusterFigures());
+
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_straggler_slowdown_ratio")));
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_straggler_lost_seconds")));
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_drop_")));
+}
+
 TEST(PrometheusMetricsTest, A128RankJobHasFewerThan5000Series) {
   for (const int replicas : {1, 8, 128}) {
     const std::string text =

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -40,6 +42,15 @@ double Median(std::vector<double> values) {
   const size_t half = values.size() / 2;
   return values.size() % 2 == 1 ? values[half]
                                 : (values[half - 1] + values[half]) / 2;
+}
+
+/// Of two values the lower one: one slow replica of two makes no slow stage.
+double LowerMedian(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle =
+      values.begin() + static_cast<ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 double MedianOf(const std::deque<double>& values) {
@@ -223,7 +234,7 @@ void StragglerDetector::AddShifts(const StepTimings& timings) {
                  ShiftOfWorker(timings, stage, replica, signal));
       }
     }
-    stage_seconds.push_back(Median(compute));
+    stage_seconds.push_back(LowerMedian(std::move(compute)));
   }
   for (int stage = 0; stage < timings.num_stages; ++stage) {
     double others = 0;

@@ -17,7 +17,8 @@
 // median is below 5 %. A link's shift is of its send times, an input's is what
 // loading takes longer, as a share of the worker's compute.
 //
-// Stages are compared with each other likewise: a last stage whose compute is
+// Stages are compared with each other likewise, by the median of their replicas
+// (of two the faster one): a last stage whose compute is
 // above the mean of the others is an imbalance of the plan, no slow machine.
 // Sequence length: where forward and backward times of the same micro-batch
 // correlate by 0.9 or more and spread by 10 % or more, the samples differ.
@@ -89,6 +90,8 @@ class StragglerDetector {
 
   /// What holds now, the most expensive first.
   const std::vector<StragglerFinding>& findings() const { return findings_; }
+  /// The last samples, at most 8, that the findings rest on.
+  const std::deque<StepTimings>& samples() const { return window_; }
 
  private:
   enum Signal { kCompute, kActivationSend, kGradientSend, kLoad, kNumSignals };

@@ -206,6 +206,21 @@ TEST(StragglerDetectorTest, AHeavyLastStageIsAnImbalanceOfThePlan) {
   EXPECT_NEAR(detector.findings()[0].shift, 0.5, 0.03);
 }
 
+TEST(StragglerDetectorTest, OneSlowReplicaOfTwoMakesNoSlowStage) {
+  NoisyJob job;
+  job.num_replicas = 2;
+  TimingsSource source(job, 5);
+  source.SlowCompute(1, 1, 1.6);
+  StragglerDetector detector = Detector();
+  int64_t step = 0;
+
+  AddSamples(10, &source, &detector, &step);
+
+  ASSERT_THAT(detector.findings(), SizeIs(1));
+  EXPECT_EQ(detector.findings()[0].scope, (WorkerScope{1, 1}));
+  EXPECT_EQ(detector.findings()[0].cause, StragglerCause::kCompute);
+}
+
 TEST(StragglerDetectorTest, SamplesOfDifferentLengthAreRecognised) {
   TimingsSource source({4, 4, 16, 0.05}, 10);
   source.set_sequence_spread(0.4);

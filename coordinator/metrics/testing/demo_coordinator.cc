@@ -34,7 +34,9 @@ void Play(DemoJob* job) {
   job->Checkpoint();
   for (int i = 0; i < 30; ++i) job->Step(0.052);
   job->Restart();
-  for (int i = 0; i < 130; ++i) job->Step(0.05 + 0.002 * (i % 5), 1.6);
+  for (int i = 0; i < 100; ++i) job->Step(0.05 + 0.002 * (i % 5), 1.6);
+  job->FindStraggler();
+  for (int i = 0; i < 30; ++i) job->Step(0.05 + 0.002 * (i % 5), 1.6);
   job->Checkpoint();
 }
 

@@ -79,6 +79,29 @@ void DemoJob::Restart() {
   Start();
 }
 
+void DemoJob::FindStraggler() {
+  leaves_out_ = true;
+  v1::StragglerAnalysis analysis;
+  analysis.set_step(step_ - 1);
+  analysis.set_step_seconds(0.052);
+  analysis.set_ideal_seconds(0.04);
+  for (int rank = 0; rank < stages_ * replicas_; ++rank) {
+    analysis.add_scores(rank + 1 < stages_ * replicas_ ? 1.02 : 1.28);
+  }
+  analysis.set_best_fix_stage(stages_ - 1);
+  analysis.set_best_fix_replica(replicas_ - 1);
+  analysis.set_best_fix_seconds(0.011);
+  v1::Straggler* found = analysis.add_stragglers();
+  found->set_stage(stages_ - 1);
+  found->set_replica(replicas_ - 1);
+  found->set_worker_id(absl::StrCat("worker-", stages_ * replicas_));
+  found->set_cause("compute");
+  found->set_slowdown(1.6);
+  found->set_seconds_lost_per_step(0.011);
+  found->set_since_step(step_ - 1);
+  sink_->StragglersJudged(job_.id(), analysis);
+}
+
 void DemoJob::Checkpoint() {
   job_.set_checkpoint_step(step_);
   AddEvent("checkpoint",
@@ -104,6 +127,15 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
   report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
+  if (leaves_out_) {
+    report.add_microbatches(replica == 0 ? 3 : 4);
+    report.set_dropped_samples(replica == 0 ? 32 / replicas_ / 4 : 0);
+    report.mutable_stragglers()->set_tau_seconds(0.045);
+    report.mutable_stragglers()->set_predicted_drop_share(0.12);
+    report.mutable_stragglers()->set_realised_drop_share(0.125);
+    report.mutable_stragglers()->set_predicted_speedup(1.07);
+    report.mutable_stragglers()->set_realised_speedup(1.06);
+  }
   const int64_t reports = generation_steps_ + 1;
   report.mutable_bytes()->set_gradient_raw(reports * 3500000);
   report.mutable_bytes()->set_gradient_wire(reports * 110000);

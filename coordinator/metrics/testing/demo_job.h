@@ -21,6 +21,9 @@ class DemoJob {
   /// One step of all workers, `seconds` long; the worker of the last stage's
   /// last replica takes `slowness` times as long to compute as the others.
   void Step(double seconds, double slowness = 1);
+  /// That worker is found to be a straggler, and from here on the first replica
+  /// leaves out one of its 4 micro-batches in each step.
+  void FindStraggler();
   void Checkpoint();
   void Change(v1::JobState state, const std::string& reason);
   void Restart();
@@ -40,6 +43,7 @@ class DemoJob {
   v1::Job job_;
   v1::Plan plan_;
   std::vector<v1::JobEvent> events_;
+  bool leaves_out_ = false;
   int64_t step_ = 0;              // done
   int64_t generation_steps_ = 0;  // done in this generation
 };
