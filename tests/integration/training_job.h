@@ -152,7 +152,11 @@ class Job {
       }
     }
     assignment_.clear_peers();
-    running_.clear();
+    {
+      // Their writers may still be telling of a checkpoint.
+      MutexLock lock(&book_mutex_);
+      running_.clear();
+    }
     trainings_.clear();
     return result;
   }
