@@ -1,7 +1,6 @@
 #include "worker/lab/lab.h"
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <string>
 
 #include "absl/status/status.h"
@@ -11,6 +10,7 @@
 #include "compression/codec_registry.h"
 #include "nlohmann/json.hpp"
 #include "worker/lab/codec_experiment.h"
+#include "worker/lab/json_line.h"
 #include "worker/lab/optimizer_experiment.h"
 #include "worker/lab/stragglers_command.h"
 
@@ -20,16 +20,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kBadUsage = 2;
-
-std::string Line(const Json& object) {
-  return object.dump(-1, ' ', /*ensure_ascii=*/false,
-                     Json::error_handler_t::replace) +
-         "\n";
-}
-
-Json FiniteOrNull(double value) {
-  return std::isfinite(value) ? Json(value) : Json(nullptr);
-}
 
 std::string ResultJson(const TensorResult& result) {
   Json object;
@@ -42,7 +32,7 @@ std::string ResultJson(const TensorResult& result) {
   object["mean_error"] = FiniteOrNull(result.mean_error);
   object["encode_gb_per_s"] = result.encode_gb_per_s;
   object["decode_gb_per_s"] = result.decode_gb_per_s;
-  return Line(object);
+  return JsonLine(object);
 }
 
 std::string ResultText(const TensorResult& result) {
@@ -91,7 +81,7 @@ std::string CodecJson(const CodecInfo& info) {
     entry["summary"] = std::string(parameter.summary);
     object["parameters"].push_back(std::move(entry));
   }
-  return Line(object);
+  return JsonLine(object);
 }
 
 std::string CodecText(const CodecInfo& info) {
@@ -222,12 +212,10 @@ int RunLab(int argc, const char* const* argv, std::ostream& out,
     }
     return 0;
   }
-  if (app.got_subcommand("stragglers")) {
-    return RunStragglers(flags.stragglers, out, err);
-  }
-  const absl::Status status = app.got_subcommand("optimizer")
-                                  ? RunOptimizer(flags, out)
-                                  : RunCodec(flags, out);
+  const absl::Status status =
+      app.got_subcommand("stragglers")  ? RunStragglers(flags.stragglers, out)
+      : app.got_subcommand("optimizer") ? RunOptimizer(flags, out)
+                                        : RunCodec(flags, out);
   if (status.ok()) return 0;
   err << "deltapipe-lab: " << OneLine(std::string(status.message())) << "\n";
   return kBadUsage;

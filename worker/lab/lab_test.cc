@@ -18,6 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "worker/lab/testing_lab.h"
 
 namespace deltapipe {
 namespace {
@@ -27,43 +28,8 @@ using ::testing::IsEmpty;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
 
-struct Outcome {
-  int exit_code = 0;
-  std::string out;
-  std::string err;
-  std::vector<Json> lines() const {
-    std::vector<Json> objects;
-    for (const absl::string_view line :
-         absl::StrSplit(out, '\n', absl::SkipEmpty())) {
-      objects.push_back(Json::parse(std::string(line), nullptr, false));
-    }
-    return objects;
-  }
-};
-
-Outcome RunProgram(const std::vector<std::string>& arguments) {
-  std::vector<const char*> argv = {"deltapipe-lab"};
-  for (const std::string& argument : arguments) {
-    argv.push_back(argument.c_str());
-  }
-  std::ostringstream out, err;
-  Outcome outcome;
-  outcome.exit_code =
-      RunLab(static_cast<int>(argv.size()), argv.data(), out, err);
-  outcome.out = out.str();
-  outcome.err = err.str();
-  return outcome;
-}
-
 class LabTest : public ::testing::Test {
  protected:
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(std::getenv("TEST_TMPDIR") != nullptr
-                            ? std::getenv("TEST_TMPDIR")
-                            : ::testing::TempDir(),
-                        "/", name);
-  }
-
   // "a" of 4x64, "b" of 100 elements, "ids" of integers.
   void WriteTensors(const std::string& name, uint32_t seed, float drift) {
     std::mt19937 generator(seed);
@@ -83,13 +49,13 @@ class LabTest : public ::testing::Test {
     writer.Add("a", a.view());
     writer.Add("b", b.view());
     writer.Add("ids", ids.view());
-    const absl::Status status = writer.WriteTo(Path(name), {{"step", "9"}});
+    const absl::Status status = writer.WriteTo(LabPath(name), {{"step", "9"}});
     ASSERT_TRUE(status.ok()) << status;
   }
 
   std::vector<float> ReadValues(const std::string& name,
                                 const std::string& tensor) {
-    auto file = SafetensorsFile::Read(Path(name));
+    auto file = SafetensorsFile::Read(LabPath(name));
     EXPECT_TRUE(file.ok()) << file.status();
     if (!file.ok()) return {};
     auto values = file->FloatValues(tensor);
@@ -101,13 +67,13 @@ class LabTest : public ::testing::Test {
 TEST_F(LabTest, CodecPrintsOneObjectATensorAndWritesWhatWasDecoded) {
   WriteTensors("x.safetensors", 1, 0);
 
-  const Outcome outcome =
-      RunProgram({"codec", "--codec", "int(4)", "--in", Path("x.safetensors"),
-                  "--out", Path("y.safetensors"), "--json"});
+  const LabOutcome outcome = RunLabProgram(
+      {"codec", "--codec", "int(4)", "--in", LabPath("x.safetensors"), "--out",
+       LabPath("y.safetensors"), "--json"});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, IsEmpty());
-  const std::vector<Json> lines = outcome.lines();
+  const std::vector<Json> lines = outcome.objects();
   ASSERT_EQ(lines.size(), 2);
   EXPECT_EQ(lines[0]["tensor"], "a");
   EXPECT_EQ(lines[0]["elements"], 256);
@@ -132,7 +98,7 @@ TEST_F(LabTest, CodecPrintsOneObjectATensorAndWritesWhatWasDecoded) {
   EXPECT_LT(lines[0]["relative_rms_error"].get<double>(), 0.12);
   EXPECT_EQ(lines[1]["tensor"], "b");
   // Other tensors are carried over.
-  auto written = SafetensorsFile::Read(Path("y.safetensors"));
+  auto written = SafetensorsFile::Read(LabPath("y.safetensors"));
   ASSERT_TRUE(written.ok());
   auto ids = written->Tensor("ids");
   ASSERT_TRUE(ids.ok()) << ids.status();
@@ -143,8 +109,8 @@ TEST_F(LabTest, CodecPrintsOneObjectATensorAndWritesWhatWasDecoded) {
 TEST_F(LabTest, CodecWithoutJsonPrintsOneLineATensor) {
   WriteTensors("x.safetensors", 1, 0);
 
-  const Outcome outcome =
-      RunProgram({"codec", "--codec", "none", "--in", Path("x.safetensors")});
+  const LabOutcome outcome = RunLabProgram(
+      {"codec", "--codec", "none", "--in", LabPath("x.safetensors")});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, StartsWith("tensor=a elements=256 "
@@ -157,20 +123,21 @@ TEST_F(LabTest, DeltaAgainstPreviousTensorsIsSentAsTheSmallChange) {
   WriteTensors("m.safetensors", 1, 0);
   WriteTensors("x.safetensors", 1, 0.1f);
 
-  const Outcome first = RunProgram(
+  const LabOutcome first =
+      RunLabProgram({"codec", "--codec", "delta(int(4),first=int(8))", "--in",
+                     LabPath("x.safetensors"), "--out",
+                     LabPath("first.safetensors"), "--json"});
+  const LabOutcome later = RunLabProgram(
       {"codec", "--codec", "delta(int(4),first=int(8))", "--in",
-       Path("x.safetensors"), "--out", Path("first.safetensors"), "--json"});
-  const Outcome later =
-      RunProgram({"codec", "--codec", "delta(int(4),first=int(8))", "--in",
-                  Path("x.safetensors"), "--out", Path("later.safetensors"),
-                  "--previous", Path("m.safetensors"), "--json"});
+       LabPath("x.safetensors"), "--out", LabPath("later.safetensors"),
+       "--previous", LabPath("m.safetensors"), "--json"});
 
   ASSERT_EQ(first.exit_code, 0) << first.err;
   ASSERT_EQ(later.exit_code, 0) << later.err;
-  EXPECT_EQ(first.lines()[0]["payload_bytes"], 1 + 4 + 256);
-  EXPECT_EQ(later.lines()[0]["payload_bytes"], 1 + 4 + 128);
+  EXPECT_EQ(first.objects()[0]["payload_bytes"], 1 + 4 + 256);
+  EXPECT_EQ(later.objects()[0]["payload_bytes"], 1 + 4 + 128);
   // 10 % change at 4 bits: about 1 % of error, bf16 storage included.
-  EXPECT_LT(later.lines()[0]["relative_rms_error"].get<double>(), 0.02);
+  EXPECT_LT(later.objects()[0]["relative_rms_error"].get<double>(), 0.02);
   // What is used is what is stored: bf16, on a first visit, too.
   for (const char* name : {"first.safetensors", "later.safetensors"}) {
     for (const float value : ReadValues(name, "a")) {
@@ -185,21 +152,22 @@ TEST_F(LabTest, DeltaThatDoesNotPayIsSentAsTheValue) {
   WriteTensors("m.safetensors", 1, 0);
   WriteTensors("x.safetensors", 2, 0);  // has nothing to do with m
 
-  const Outcome outcome = RunProgram(
-      {"codec", "--codec", "delta(int(4),first=int(8))", "--in",
-       Path("x.safetensors"), "--previous", Path("m.safetensors"), "--json"});
+  const LabOutcome outcome =
+      RunLabProgram({"codec", "--codec", "delta(int(4),first=int(8))", "--in",
+                     LabPath("x.safetensors"), "--previous",
+                     LabPath("m.safetensors"), "--json"});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.lines()[0]["payload_bytes"], 1 + 4 + 256);
-  EXPECT_LT(outcome.lines()[0]["relative_rms_error"].get<double>(), 0.02);
+  EXPECT_EQ(outcome.objects()[0]["payload_bytes"], 1 + 4 + 256);
+  EXPECT_LT(outcome.objects()[0]["relative_rms_error"].get<double>(), 0.02);
 }
 
 TEST_F(LabTest, RecordsInFp32AreNotRounded) {
   WriteTensors("x.safetensors", 1, 0);
   const auto decode = [&](const std::string& codec) {
-    const Outcome outcome =
-        RunProgram({"codec", "--codec", codec, "--in", Path("x.safetensors"),
-                    "--out", Path("y.safetensors")});
+    const LabOutcome outcome = RunLabProgram({"codec", "--codec", codec, "--in",
+                                              LabPath("x.safetensors"), "--out",
+                                              LabPath("y.safetensors")});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return ReadValues("y.safetensors", "a");
   };
@@ -211,16 +179,16 @@ TEST_F(LabTest, RecordsInFp32AreNotRounded) {
 TEST_F(LabTest, FirstErrorFeedbackIsTheCodecAlone) {
   WriteTensors("x.safetensors", 1, 0);
 
-  const Outcome plain =
-      RunProgram({"codec", "--codec", "int(4)", "--in", Path("x.safetensors"),
-                  "--out", Path("plain.safetensors"), "--json"});
-  const Outcome feedback = RunProgram({"codec", "--codec", "ef(int(4))", "--in",
-                                       Path("x.safetensors"), "--out",
-                                       Path("feedback.safetensors"), "--json"});
+  const LabOutcome plain = RunLabProgram(
+      {"codec", "--codec", "int(4)", "--in", LabPath("x.safetensors"), "--out",
+       LabPath("plain.safetensors"), "--json"});
+  const LabOutcome feedback = RunLabProgram(
+      {"codec", "--codec", "ef(int(4))", "--in", LabPath("x.safetensors"),
+       "--out", LabPath("feedback.safetensors"), "--json"});
 
   ASSERT_EQ(feedback.exit_code, 0) << feedback.err;
-  EXPECT_EQ(feedback.lines()[0]["payload_bytes"],
-            plain.lines()[0]["payload_bytes"]);
+  EXPECT_EQ(feedback.objects()[0]["payload_bytes"],
+            plain.objects()[0]["payload_bytes"]);
   EXPECT_EQ(ReadValues("feedback.safetensors", "a"),
             ReadValues("plain.safetensors", "a"));
 }
@@ -228,10 +196,10 @@ TEST_F(LabTest, FirstErrorFeedbackIsTheCodecAlone) {
 TEST_F(LabTest, StochasticRoundingFollowsTheSeed) {
   WriteTensors("x.safetensors", 1, 0);
   const auto decode = [&](const std::string& seed) {
-    const Outcome outcome =
-        RunProgram({"codec", "--codec", "int(4,round=stochastic)", "--in",
-                    Path("x.safetensors"), "--out", Path("s.safetensors"),
-                    "--seed", seed});
+    const LabOutcome outcome =
+        RunLabProgram({"codec", "--codec", "int(4,round=stochastic)", "--in",
+                       LabPath("x.safetensors"), "--out",
+                       LabPath("s.safetensors"), "--seed", seed});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     return ReadValues("s.safetensors", "a");
   };
@@ -243,11 +211,11 @@ TEST_F(LabTest, StochasticRoundingFollowsTheSeed) {
 }
 
 TEST_F(LabTest, CodecsListsEveryCodecWithParametersAndPaper) {
-  const Outcome outcome = RunProgram({"codecs", "--json"});
+  const LabOutcome outcome = RunLabProgram({"codecs", "--json"});
 
   ASSERT_EQ(outcome.exit_code, 0);
   std::set<std::string> names;
-  for (const Json& line : outcome.lines()) {
+  for (const Json& line : outcome.objects()) {
     names.insert(line["codec"]);
     EXPECT_FALSE(line["paper"].get<std::string>().empty()) << line;
     EXPECT_TRUE(line["parameters"].is_array()) << line;
@@ -259,16 +227,16 @@ TEST_F(LabTest, CodecsListsEveryCodecWithParametersAndPaper) {
   }
   EXPECT_EQ(names, (std::set<std::string>{"none", "cast", "int", "sign",
                                           "delta", "ef"}));
-  EXPECT_THAT(RunProgram({"codecs"}).out,
+  EXPECT_THAT(RunLabProgram({"codecs"}).out,
               HasSubstr("bits = 1..8 (required): bits per value"));
 }
 
 TEST_F(LabTest, MistakesAreOneSentenceAndExitCode2) {
   WriteTensors("x.safetensors", 1, 0);
-  std::ofstream(Path("bad.safetensors"), std::ios::binary) << "not a tensor";
+  std::ofstream(LabPath("bad.safetensors"), std::ios::binary) << "not a tensor";
   const auto expect = [&](const std::vector<std::string>& arguments,
                           const std::string& text) {
-    const Outcome outcome = RunProgram(arguments);
+    const LabOutcome outcome = RunLabProgram(arguments);
     EXPECT_EQ(outcome.exit_code, 2) << outcome.err;
     EXPECT_THAT(outcome.out, IsEmpty());
     EXPECT_THAT(outcome.err, StartsWith("deltapipe-lab: "));
@@ -278,27 +246,27 @@ TEST_F(LabTest, MistakesAreOneSentenceAndExitCode2) {
 
   expect({}, "--help");
   expect({"codek"}, "--help");
-  expect({"codec", "--in", Path("x.safetensors")}, "--codec");
-  expect({"codec", "--codec", "itn(4)", "--in", Path("x.safetensors")},
+  expect({"codec", "--in", LabPath("x.safetensors")}, "--codec");
+  expect({"codec", "--codec", "itn(4)", "--in", LabPath("x.safetensors")},
          "did you mean 'int'?");
-  expect({"codec", "--codec", "int(4)", "--in", Path("none.safetensors")},
+  expect({"codec", "--codec", "int(4)", "--in", LabPath("none.safetensors")},
          "none.safetensors");
-  expect({"codec", "--codec", "int(4)", "--in", Path("bad.safetensors")},
+  expect({"codec", "--codec", "int(4)", "--in", LabPath("bad.safetensors")},
          "bad.safetensors");
-  expect({"codec", "--codec", "int(4)", "--in", Path("x.safetensors"),
-          "--previous", Path("x.safetensors")},
+  expect({"codec", "--codec", "int(4)", "--in", LabPath("x.safetensors"),
+          "--previous", LabPath("x.safetensors")},
          "--previous needs a delta(...) codec");
-  expect({"codec", "--codec", "delta(int(4))", "--in", Path("x.safetensors"),
-          "--previous", Path("bad.safetensors")},
+  expect({"codec", "--codec", "delta(int(4))", "--in", LabPath("x.safetensors"),
+          "--previous", LabPath("bad.safetensors")},
          "bad.safetensors");
 }
 
 TEST_F(LabTest, AnUnwritableOutputIsExitCode2) {
   WriteTensors("x.safetensors", 1, 0);
 
-  const Outcome outcome =
-      RunProgram({"codec", "--codec", "int(4)", "--in", Path("x.safetensors"),
-                  "--out", Path("no/such/folder/y.safetensors")});
+  const LabOutcome outcome = RunLabProgram(
+      {"codec", "--codec", "int(4)", "--in", LabPath("x.safetensors"), "--out",
+       LabPath("no/such/folder/y.safetensors")});
 
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.err, HasSubstr("no/such/folder"));

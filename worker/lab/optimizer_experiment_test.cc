@@ -20,7 +20,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "worker/lab/lab.h"
+#include "worker/lab/testing_lab.h"
 #include "worker/optim/testing/onebit_lamb_transcription.h"
 
 namespace deltapipe {
@@ -34,23 +34,9 @@ using Json = nlohmann::json;
 constexpr uint32_t kSeed = 508;
 constexpr int64_t kSteps = 12;
 
-struct Outcome {
-  int exit_code = 0;
-  std::string out;
-  std::string err;
-  Json json() const { return Json::parse(out, nullptr, false); }
-};
-
 class OptimizerExperimentTest : public ::testing::Test {
  protected:
   OptimizerExperimentTest() { RecordProperty("seed", int{kSeed}); }
-
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(std::getenv("TEST_TMPDIR") != nullptr
-                            ? std::getenv("TEST_TMPDIR")
-                            : ::testing::TempDir(),
-                        "/", name);
-  }
 
   static std::vector<float> Normal(std::mt19937* random, int64_t count,
                                    float size) {
@@ -88,33 +74,30 @@ class OptimizerExperimentTest : public ::testing::Test {
       gradients.Add(name, TensorView(DType::kFloat32, gradient_shapes_[name],
                                      values.data()));
     }
-    ASSERT_TRUE(weights.WriteTo(Path("w.safetensors"), {}).ok());
-    ASSERT_TRUE(gradients.WriteTo(Path("g.safetensors"), {}).ok());
+    ASSERT_TRUE(weights.WriteTo(LabPath("w.safetensors"), {}).ok());
+    ASSERT_TRUE(gradients.WriteTo(LabPath("g.safetensors"), {}).ok());
   }
 
-  Outcome Run(const std::string& algorithm, int num_ranks,
-              const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words = {"deltapipe-lab", "optimizer",
-                                      "--algorithm",   algorithm,
-                                      "--ranks",       absl::StrCat(num_ranks),
-                                      "--gradients",   Path("g.safetensors"),
-                                      "--parameters",  Path("w.safetensors"),
-                                      "--out",         Path("out.safetensors"),
+  LabOutcome Run(const std::string& algorithm, int num_ranks,
+                 const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {"optimizer",
+                                      "--algorithm",
+                                      algorithm,
+                                      "--ranks",
+                                      absl::StrCat(num_ranks),
+                                      "--gradients",
+                                      LabPath("g.safetensors"),
+                                      "--parameters",
+                                      LabPath("w.safetensors"),
+                                      "--out",
+                                      LabPath("out.safetensors"),
                                       "--json"};
     words.insert(words.end(), more.begin(), more.end());
-    std::vector<const char*> argv;
-    for (const std::string& word : words) argv.push_back(word.c_str());
-    std::ostringstream out, err;
-    Outcome outcome;
-    outcome.exit_code =
-        RunLab(static_cast<int>(argv.size()), argv.data(), out, err);
-    outcome.out = out.str();
-    outcome.err = err.str();
-    return outcome;
+    return RunLabProgram(words);
   }
 
   std::vector<float> ReadOutput(const std::string& tensor) const {
-    auto file = SafetensorsFile::Read(Path("out.safetensors"));
+    auto file = SafetensorsFile::Read(LabPath("out.safetensors"));
     EXPECT_TRUE(file.ok()) << file.status();
     if (!file.ok()) return {};
     auto values = file->FloatValues(tensor);
@@ -183,9 +166,10 @@ TEST_F(OptimizerExperimentTest, PlainAlgorithmsEqualAStraightforwardLoop) {
        }},
   };
   for (const auto& [algorithm, loop] : loops) {
-    const Outcome outcome = Run(algorithm, 3,
-                                {"--set", "learning_rate=0.01", "--set",
-                                 "momentum=0.5", "--set", "weight_decay=0.02"});
+    const LabOutcome outcome =
+        Run(algorithm, 3,
+            {"--set", "learning_rate=0.01", "--set", "momentum=0.5", "--set",
+             "weight_decay=0.02"});
 
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     for (const auto& [name, start] : parameters_) {
@@ -241,7 +225,7 @@ TEST_F(OptimizerExperimentTest, OneBitLambEqualsItsTranscription) {
       oracle.Step(gradients, 0.01, 0.25);
     }
 
-    const Outcome outcome =
+    const LabOutcome outcome =
         Run("onebit_lamb", num_ranks,
             {"--set", "learning_rate=0.01", "compress_after_step=5", "--set",
              "max_coefficient=0.5", "--clip-norm", "0.25"});
@@ -265,7 +249,7 @@ TEST_F(OptimizerExperimentTest, CompressingKindsReportBytesResidualsDistance) {
   WriteFiles(4, kSteps, /*rows=*/1000);
   for (const char* algorithm :
        {"onebit_adam", "onebit_lamb", "zero_one_adam"}) {
-    const Outcome outcome =
+    const LabOutcome outcome =
         Run(algorithm, 4, {"--set", "compress_after_step=25%"});
 
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -294,7 +278,7 @@ TEST_F(OptimizerExperimentTest, CompressingKindsReportBytesResidualsDistance) {
 TEST_F(OptimizerExperimentTest, IdentityHasNeitherResidualNorDistance) {
   WriteFiles(2);
 
-  const Outcome outcome =
+  const LabOutcome outcome =
       Run("onebit_adam", 2,
           {"--set", "compress_after_step=4", "--codec", "identity"});
 
@@ -309,7 +293,7 @@ TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
   std::map<int, int64_t> egress;
   std::map<int, double> per_parameter;
   for (const int num_nodes : {1, 2, 4}) {
-    const Outcome outcome = Run(
+    const LabOutcome outcome = Run(
         "onebit_adam", 4,
         {"--set", "compress_after_step=2", "--nodes", absl::StrCat(num_nodes)});
 
@@ -347,9 +331,9 @@ TEST_F(OptimizerExperimentTest, RowsWithoutGradientsStayAndWakeWithOne) {
   for (const char* algorithm :
        {"onebit_adam", "onebit_lamb", "zero_one_adam"}) {
     for (const char* nodes : {"2", "4"}) {
-      const Outcome outcome = Run(algorithm, 4,
-                                  {"--set", "compress_after_step=5",
-                                   "weight_decay=0", "--nodes", nodes});
+      const LabOutcome outcome = Run(algorithm, 4,
+                                     {"--set", "compress_after_step=5",
+                                      "weight_decay=0", "--nodes", nodes});
 
       ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
       const std::vector<float> weights = ReadOutput("weight");
@@ -365,7 +349,7 @@ TEST_F(OptimizerExperimentTest, RowsWithoutGradientsStayAndWakeWithOne) {
 TEST_F(OptimizerExperimentTest, LocalStepsSendNothing) {
   WriteFiles(2);
 
-  const Outcome outcome =
+  const LabOutcome outcome =
       Run("zero_one_adam", 2,
           {"--set", "compress_after_step=3", "--set", "local_step_scaler=1",
            "--set", "local_step_clipper=4"});
@@ -386,7 +370,7 @@ TEST_F(OptimizerExperimentTest, AStepThatIsNotFiniteIsSkippedOnAllRanks) {
         std::numeric_limits<float>::infinity();
     Write();
 
-    const Outcome outcome =
+    const LabOutcome outcome =
         Run(algorithm, 2,
             {"--set", "compress_after_step=2", "--set", "local_step_scaler=1"});
 
@@ -408,7 +392,7 @@ TEST_F(OptimizerExperimentTest, ASkippedLastStepLeavesTheLastCommonWeights) {
   gradients_["bias"][(11 * 2 + 1) * 17] =
       std::numeric_limits<float>::infinity();
   Write();
-  const Outcome outcome = Run("zero_one_adam", 2, settings);
+  const LabOutcome outcome = Run("zero_one_adam", 2, settings);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.json()["skipped_steps"], 1);
   EXPECT_EQ(outcome.json()["steps_in_output"], 8);
@@ -427,9 +411,9 @@ TEST_F(OptimizerExperimentTest, ASkippedLastStepLeavesTheLastCommonWeights) {
 TEST_F(OptimizerExperimentTest, AutoSaysWhatDecided) {
   WriteFiles(2, /*num_steps=*/60);
 
-  const Outcome outcome = Run("onebit_adam", 2,
-                              {"--set", "compress_after_step=auto", "--set",
-                               "beta2=0.9", "--set", "learning_rate=1e-4"});
+  const LabOutcome outcome = Run("onebit_adam", 2,
+                                 {"--set", "compress_after_step=auto", "--set",
+                                  "beta2=0.9", "--set", "learning_rate=1e-4"});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   ASSERT_EQ(outcome.json()["decisions"].size(), 1) << outcome.out;
@@ -444,9 +428,9 @@ TEST_F(OptimizerExperimentTest, TextNamesRunRanksAndNodes) {
   experiment.algorithm = "onebit_adam";
   experiment.ranks = 2;
   experiment.settings = {"compress_after_step=4"};
-  experiment.parameters_path = Path("w.safetensors");
-  experiment.gradients_path = Path("g.safetensors");
-  experiment.output_path = Path("out.safetensors");
+  experiment.parameters_path = LabPath("w.safetensors");
+  experiment.gradients_path = LabPath("g.safetensors");
+  experiment.output_path = LabPath("out.safetensors");
 
   const auto result = RunOptimizerExperiment(experiment);
 
@@ -461,7 +445,7 @@ TEST_F(OptimizerExperimentTest, TextNamesRunRanksAndNodes) {
 
 TEST_F(OptimizerExperimentTest, MistakesAreOneSentenceAndExitCode2) {
   WriteFiles(2);
-  const auto expect = [&](const Outcome& outcome, const auto& matcher) {
+  const auto expect = [&](const LabOutcome& outcome, const auto& matcher) {
     EXPECT_EQ(outcome.exit_code, 2);
     EXPECT_THAT(outcome.out, IsEmpty());
     EXPECT_THAT(outcome.err, matcher);
@@ -494,7 +478,7 @@ TEST_F(OptimizerExperimentTest, FilesThatDoNotFitAreNamed) {
   WriteFiles(2);
   const auto error = [&] {
     Write();
-    const Outcome outcome = Run("adamw", 2);
+    const LabOutcome outcome = Run("adamw", 2);
     EXPECT_EQ(outcome.exit_code, 2);
     return outcome.err;
   };
@@ -524,7 +508,7 @@ TEST_F(OptimizerExperimentTest, OtherTypesAreNamed) {
   HostTensor half(DType::kFloat16, {17});
   SafetensorsWriter writer;
   writer.Add("bias", half.view());
-  ASSERT_TRUE(writer.WriteTo(Path("w.safetensors"), {}).ok());
+  ASSERT_TRUE(writer.WriteTo(LabPath("w.safetensors"), {}).ok());
 
   EXPECT_THAT(Run("adamw", 2).err,
               HasSubstr("tensor bias: expected dtype F32, got F16"));

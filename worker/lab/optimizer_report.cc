@@ -1,9 +1,8 @@
 // What an optimizer experiment prints.
-#include <cmath>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
+#include "worker/lab/json_line.h"
 #include "worker/lab/optimizer_experiment.h"
 
 namespace deltapipe {
@@ -53,9 +52,6 @@ std::string OptimizerResultText(const OptimizerExperiment& experiment,
 std::string OptimizerResultJson(const OptimizerExperiment& experiment,
                                 const OptimizerResult& result) {
   using Json = nlohmann::ordered_json;
-  const auto finite = [](double value) {
-    return std::isfinite(value) ? Json(value) : Json(nullptr);
-  };
   Json object;
   object["schema"] = "deltapipe.lab.OptimizerResult";
   object["algorithm"] = experiment.algorithm;
@@ -70,7 +66,7 @@ std::string OptimizerResultJson(const OptimizerExperiment& experiment,
   object["steps_in_output"] = result.num_steps_in_output;
   object["bits_per_parameter"] = result.bits_per_parameter;
   object["node_bytes_per_parameter"] = result.node_bytes_per_parameter;
-  object["relative_distance"] = finite(result.relative_distance);
+  object["relative_distance"] = FiniteOrNull(result.relative_distance);
   object["ranks"] = Json::array();
   for (size_t rank = 0; rank < result.ranks.size(); ++rank) {
     const RankResult& own = result.ranks[rank];
@@ -80,8 +76,8 @@ std::string OptimizerResultJson(const OptimizerExperiment& experiment,
     entry["sent_bytes"] = own.sent_bytes;
     entry["compressed_sent_bytes"] = own.compressed_sent_bytes;
     entry["off_node_bytes"] = own.off_node_bytes;
-    entry["worker_residual_norm"] = finite(own.worker_residual_norm);
-    entry["server_residual_norm"] = finite(own.server_residual_norm);
+    entry["worker_residual_norm"] = FiniteOrNull(own.worker_residual_norm);
+    entry["server_residual_norm"] = FiniteOrNull(own.server_residual_norm);
     object["ranks"].push_back(std::move(entry));
   }
   object["nodes"] = Json::array();
@@ -92,9 +88,7 @@ std::string OptimizerResultJson(const OptimizerExperiment& experiment,
     object["nodes"].push_back(std::move(entry));
   }
   object["decisions"] = result.decisions;
-  return object.dump(-1, ' ', /*ensure_ascii=*/false,
-                     Json::error_handler_t::replace) +
-         "\n";
+  return JsonLine(object);
 }
 
 }  // namespace deltapipe

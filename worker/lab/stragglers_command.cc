@@ -5,13 +5,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
+#include "worker/lab/json_line.h"
 
 namespace deltapipe {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr int kBadUsage = 2;
 
 std::string ResultJson(const StragglerResult& result) {
   const bool has_prediction = result.enforced_steps > 0;
@@ -34,9 +33,7 @@ std::string ResultJson(const StragglerResult& result) {
   object["realised_speedup"] = if_predicted(result.realised_speedup);
   object["state"] = result.state.empty() ? Json(nullptr) : Json(result.state);
   object["why"] = result.why.empty() ? Json(nullptr) : Json(result.why);
-  return object.dump(-1, ' ', /*ensure_ascii=*/false,
-                     Json::error_handler_t::replace) +
-         "\n";
+  return JsonLine(object);
 }
 
 // Predicted and realised are of the steps in which a threshold was enforced,
@@ -99,23 +96,15 @@ void DeclareStragglers(CLI::App& app, StragglerCommand* command) {
   stragglers->add_flag("--json", command->json, "One JSON object a line");
 }
 
-int RunStragglers(const StragglerCommand& command, std::ostream& out,
-                  std::ostream& err) {
+absl::Status RunStragglers(const StragglerCommand& command, std::ostream& out) {
   bool has_head = command.json;
-  const absl::Status status = RunStragglerExperiment(
+  return RunStragglerExperiment(
       command.experiment, [&](const StragglerResult& result) {
         if (!has_head) out << TableHead();
         has_head = true;
         out << (command.json ? ResultJson(result) : TableRow(result))
             << std::flush;
       });
-  if (status.ok()) return 0;
-  std::string sentence(status.message());
-  for (char& c : sentence) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  err << "deltapipe-lab: " << sentence << "\n";
-  return kBadUsage;
 }
 
 }  // namespace deltapipe

@@ -3,15 +3,14 @@
 //   StragglerCommand command;
 //   DeclareStragglers(app, &command);
 //   ... app.parse(...) ...
-//   if (app.got_subcommand("stragglers")) {
-//     return RunStragglers(command, out, err);
-//   }
+//   DP_RETURN_IF_ERROR(RunStragglers(command, out));
 #ifndef DELTAPIPE_WORKER_LAB_STRAGGLERS_COMMAND_H_
 #define DELTAPIPE_WORKER_LAB_STRAGGLERS_COMMAND_H_
 
 #include <CLI/CLI.hpp>
 #include <ostream>
 
+#include "absl/status/status.h"
 #include "worker/lab/stragglers_experiment.h"
 
 namespace deltapipe {
@@ -24,10 +23,9 @@ struct StragglerCommand {
 /// Adds the subcommand to `app`; `command` must outlive parsing.
 void DeclareStragglers(CLI::App& app, StragglerCommand* command);
 
-/// Prints a table, or one JSON object a policy. Returns the exit code: 2, after
-/// one sentence on `err`, for input that cannot be simulated.
-int RunStragglers(const StragglerCommand& command, std::ostream& out,
-                  std::ostream& err);
+/// Prints a table, or one JSON object a policy. Errors: the input cannot be
+/// simulated.
+absl::Status RunStragglers(const StragglerCommand& command, std::ostream& out);
 
 }  // namespace deltapipe
 

@@ -1,21 +1,17 @@
-#include "worker/lab/stragglers_command.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_split.h"
 #include "base/latency_model.h"
 #include "base/safetensors.h"
 #include "base/tensor_view.h"
 #include "nlohmann/json.hpp"
+#include "worker/lab/testing_lab.h"
 
 namespace deltapipe {
 namespace {
@@ -30,52 +26,24 @@ using testing::Le;
 using testing::StartsWith;
 using Json = nlohmann::json;
 
-struct Outcome {
-  int exit_code = 0;
-  std::string out;
-  std::string err;
-  std::vector<std::string> lines() const {
-    return absl::StrSplit(out, '\n', absl::SkipEmpty());
+/// What was printed with --json, by policy.
+std::map<std::string, Json> ByPolicy(const LabOutcome& outcome) {
+  std::map<std::string, Json> found;
+  for (const Json& object : outcome.objects()) {
+    found[object.value("policy", "")] = object;
   }
-  /// By policy.
-  std::map<std::string, Json> objects() const {
-    std::map<std::string, Json> found;
-    for (const std::string& line : lines()) {
-      const Json object = Json::parse(line, nullptr, false);
-      found[object.value("policy", "")] = object;
-    }
-    return found;
-  }
-};
+  return found;
+}
 
-Outcome RunCommand(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), {"deltapipe-lab", "stragglers"});
-  std::vector<const char*> argv;
-  for (const std::string& argument : arguments) {
-    argv.push_back(argument.c_str());
-  }
-  StragglerCommand command;
-  CLI::App app;
-  DeclareStragglers(app, &command);
-  Outcome outcome;
-  std::ostringstream out, err;
-  try {
-    app.parse(static_cast<int>(argv.size()), argv.data());
-  } catch (const CLI::ParseError& error) {
-    outcome.exit_code = 2;
-    outcome.err = error.what();
-    return outcome;
-  }
-  outcome.exit_code = RunStragglers(command, out, err);
-  outcome.out = out.str();
-  outcome.err = err.str();
-  return outcome;
+LabOutcome RunCommand(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "stragglers");
+  return RunLabProgram(arguments);
 }
 
 /// Writes a recording and returns its path.
 std::string Recorded(const std::string& name, std::vector<int64_t> shape,
                      std::vector<float> values) {
-  const std::string path = testing::TempDir() + "/" + name + ".safetensors";
+  const std::string path = LabPath(name + ".safetensors");
   SafetensorsWriter writer;
   writer.Add("seconds", TensorView(DType::kFloat32, shape, values.data()));
   EXPECT_TRUE(writer.WriteTo(path, {}).ok());
@@ -83,7 +51,7 @@ std::string Recorded(const std::string& name, std::vector<int64_t> shape,
 }
 
 TEST(StragglersCommandTest, ATableNamesEveryPolicyAndTheOracle) {
-  const Outcome outcome = RunCommand(
+  const LabOutcome outcome = RunCommand(
       {"--inject", "lognormal:1.0", "--steps", "100", "--replicas", "4"});
 
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -97,11 +65,11 @@ TEST(StragglersCommandTest, ATableNamesEveryPolicyAndTheOracle) {
 }
 
 TEST(StragglersCommandTest, ThePublishedNoiseGainsWhatItShould) {
-  const Outcome outcome = RunCommand(
+  const LabOutcome outcome = RunCommand(
       {"--inject", "lognormal:1.0", "--replicas", "8", "--microbatches", "12",
        "--rest", "90ms", "--steps", "1000", "--seed", "3", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const std::map<std::string, Json> objects = outcome.objects();
+  const std::map<std::string, Json> objects = ByPolicy(outcome);
   const Json& drop = objects.at("drop");
 
   EXPECT_EQ(drop["schema"], "deltapipe.lab.StragglerResult");
@@ -123,11 +91,11 @@ TEST(StragglersCommandTest, AutoMovesMicrobatchesOfARecordedSlowReplica) {
       for (int m = 0; m < 16; ++m) seconds.push_back(r == 3 ? 1.5F : 1.0F);
     }
   }
-  const Outcome outcome =
+  const LabOutcome outcome =
       RunCommand({"--latencies", Recorded("slow", {120, 8, 16}, seconds),
                   "--rest", "2s", "--json"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  const std::map<std::string, Json> objects = outcome.objects();
+  const std::map<std::string, Json> objects = ByPolicy(outcome);
 
   EXPECT_EQ(objects.at("auto")["rebalances"], 1);
   EXPECT_EQ(objects.at("auto")["drop_share"], 0);
@@ -149,15 +117,12 @@ TEST(StragglersCommandTest, ARecordingIsReplayedAsItWasGenerated) {
     }
   }
 
-  const std::map<std::string, Json> recorded =
-      RunCommand(
-          {"--latencies", Recorded("noise", {100, 3, 5}, seconds), "--json"})
-          .objects();
-  const std::map<std::string, Json> generated =
+  const std::map<std::string, Json> recorded = ByPolicy(RunCommand(
+      {"--latencies", Recorded("noise", {100, 3, 5}, seconds), "--json"}));
+  const std::map<std::string, Json> generated = ByPolicy(
       RunCommand({"--inject", "lognormal:1.0", "--seed", "7", "--replicas", "3",
                   "--microbatches", "5", "--forward", "1s", "--backward", "1s",
-                  "--steps", "100", "--json"})
-          .objects();
+                  "--steps", "100", "--json"}));
 
   for (const char* policy : {"none", "drop", "oracle"}) {
     EXPECT_NEAR(recorded.at(policy)["step_seconds_p99"].get<double>(),
@@ -166,10 +131,9 @@ TEST(StragglersCommandTest, ARecordingIsReplayedAsItWasGenerated) {
 }
 
 TEST(StragglersCommandTest, APipelineIsSimulatedStageByStage) {
-  const std::map<std::string, Json> objects =
+  const std::map<std::string, Json> objects = ByPolicy(
       RunCommand({"--inject", "slow:rank=0,x=1", "--stages", "4", "--replicas",
-                  "2", "--microbatches", "16", "--steps", "10", "--json"})
-          .objects();
+                  "2", "--microbatches", "16", "--steps", "10", "--json"}));
 
   // (16 + 4 - 1) forwards and backwards of 45 and 135 ms.
   EXPECT_NEAR(objects.at("none")["step_seconds_p50"].get<double>(), 19 * 0.18,
@@ -214,7 +178,7 @@ TEST(StragglersCommandTest, BadInputIsOneSentenceAndExitCodeTwo) {
       {{"--latencies", good, "--replicas", "2"}, "excludes"},
   };
   for (const auto& one : cases) {
-    const Outcome outcome = RunCommand(one.arguments);
+    const LabOutcome outcome = RunCommand(one.arguments);
     EXPECT_EQ(outcome.exit_code, 2) << one.why;
     EXPECT_THAT(outcome.err, HasSubstr(one.why));
     EXPECT_THAT(outcome.out, IsEmpty());
