@@ -53,8 +53,7 @@ AdaptivePolicy::AdaptivePolicy(std::string name, Remedies remedies,
     : name_(std::move(name)),
       remedies_(remedies),
       options_(options),
-      replay_(options.replay),
-      budget_(options.max_drop_share) {
+      admission_(options) {
   slowness_.planner.max_drop_share = kPlannedPartOfCap * options.max_drop_share;
   slowness_.may_drop = remedies.may_drop;
   slowness_.may_rebalance = remedies.may_rebalance;
@@ -76,7 +75,7 @@ void AdaptivePolicy::NoteChange(const StepStart& start) {
 }
 
 absl::Status AdaptivePolicy::BeginStep(const StepStart& start) {
-  DP_RETURN_IF_ERROR(replay_.Check(start, options_.rank));
+  DP_RETURN_IF_ERROR(admission_.BeginStep(start));
   NoteChange(start);
   // Going back: what was begun will not be observed.
   while (!begun_.empty() && begun_.back().start.step >= start.step) {
@@ -84,21 +83,8 @@ absl::Status AdaptivePolicy::BeginStep(const StepStart& start) {
   }
   Bucket& bucket = buckets_[start.bucket];
   last_bucket_ = start.bucket;
-  planned_here_ = start.planned[options_.rank];
-  forced_ = replay_.Find(start.step);
-  has_ended_ = false;
-  const int num_planned =
-      std::accumulate(start.planned.begin(), start.planned.end(), 0);
-  may_drop_here_ =
-      budget_.Begin(start.step, num_planned,
-                    static_cast<int>(start.planned.size()), options_.rank);
-  if (forced_ != nullptr) {
-    budget_.Record(
-        start.step,
-        num_planned - std::accumulate(forced_->begin(), forced_->end(), 0));
-  }
   Use use = Use::kWhole;
-  if (bucket.num_begun < kIgnoredSteps || forced_ != nullptr) {
+  if (bucket.num_begun < kIgnoredSteps || admission_.is_replay()) {
     use = Use::kIgnored;
   } else if (bucket.state == StragglerState::kDropping &&
              bucket.num_begun % kProbeEvery != 0) {
@@ -111,14 +97,7 @@ absl::Status AdaptivePolicy::BeginStep(const StepStart& start) {
 }
 
 bool AdaptivePolicy::Admit(int microbatch, double elapsed_seconds) {
-  if (forced_ != nullptr) return microbatch < (*forced_)[options_.rank];
-  if (has_ended_ || microbatch >= planned_here_) return false;
-  if (microbatch == 0 || elapsed_seconds <= tau_seconds_ ||
-      planned_here_ - microbatch > may_drop_here_) {
-    return true;
-  }
-  has_ended_ = true;
-  return false;
+  return admission_.Admit(microbatch, elapsed_seconds, tau_seconds_);
 }
 
 absl::Status AdaptivePolicy::EndStep(const StepObservation& observation) {
@@ -146,7 +125,7 @@ absl::Status AdaptivePolicy::EndStep(const StepObservation& observation) {
   }
   const int num_dropped =
       observation.num_planned() - observation.num_executed();
-  budget_.Record(observation.step, num_dropped);
+  admission_.Record(observation.step, num_dropped);
   num_dropped_ += num_dropped;
   const auto found = buckets_.find(begun.start.bucket);
   if (begun.num_decisions < 0 || found == buckets_.end()) {

@@ -25,9 +25,8 @@
 #include <string>
 #include <vector>
 
-#include "worker/stragglers/drop_budget.h"
+#include "worker/stragglers/admission.h"
 #include "worker/stragglers/jitter_or_persistent.h"
-#include "worker/stragglers/replay_list.h"
 #include "worker/stragglers/sync_policy.h"
 
 namespace deltapipe {
@@ -93,10 +92,9 @@ class AdaptivePolicy : public SyncPolicy {
   const std::string name_;
   const Remedies remedies_;
   const SyncPolicyOptions options_;
-  const ReplayList replay_;
   SlownessOptions slowness_;
 
-  DropBudget budget_;
+  Admission admission_;
   std::map<int64_t, Bucket> buckets_;
   std::deque<Begun> begun_;
   /// By replica, of the last observed steps: was it cut?
@@ -113,11 +111,7 @@ class AdaptivePolicy : public SyncPolicy {
   bool has_outlier_ = false;
 
   // The step in progress.
-  int planned_here_ = 0;
-  const std::vector<int>* forced_ = nullptr;
   double tau_seconds_ = std::numeric_limits<double>::infinity();
-  int64_t may_drop_here_ = 0;
-  bool has_ended_ = false;
 };
 
 }  // namespace deltapipe

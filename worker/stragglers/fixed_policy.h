@@ -1,14 +1,12 @@
 // FixedPolicy: "drop" with a threshold that the user has chosen: no micro-batch
 // begins later than tau_seconds after its step did. Measures nothing; budget,
-// first micro-batch and replays are as for every policy (sync_policy.h).
+// first micro-batch and replays are as for every policy (admission.h).
 #ifndef DELTAPIPE_WORKER_STRAGGLERS_FIXED_POLICY_H_
 #define DELTAPIPE_WORKER_STRAGGLERS_FIXED_POLICY_H_
 
 #include <cstdint>
-#include <vector>
 
-#include "worker/stragglers/drop_budget.h"
-#include "worker/stragglers/replay_list.h"
+#include "worker/stragglers/admission.h"
 #include "worker/stragglers/sync_policy.h"
 
 namespace deltapipe {
@@ -26,17 +24,11 @@ class FixedPolicy : public SyncPolicy {
   StragglerGauges gauges() const override;
 
  private:
-  const int rank_;
   const double tau_seconds_;
-  const ReplayList replay_;
   const RebalanceAdvice advice_;
-  DropBudget budget_;
+  Admission admission_;
   int64_t num_planned_ = 0;  // of observed steps
   int64_t num_dropped_ = 0;
-  // The step in progress.
-  const std::vector<int>* forced_ = nullptr;
-  int64_t least_ = 1;  // that it must do
-  bool has_ended_ = false;
 };
 
 }  // namespace deltapipe
