@@ -29,6 +29,16 @@ double FlatOptimizer<Real>::MeanGradientSquaredNorm() {
 }
 
 template <typename Real>
+CompressionEvidence FlatOptimizer<Real>::EvidenceOfVariance(
+    absl::Span<const Real> variance) {
+  LaneSum sum;
+  sum.Add(variance.data(), static_cast<int64_t>(variance.size()));
+  CompressionEvidence evidence;
+  evidence.variance_sum = sum.Sum();
+  return evidence;
+}
+
+template <typename Real>
 typename FlatOptimizer<Real>::State FlatOptimizer<Real>::ExportState() const {
   State state;
   for (const auto& [name, values] : state_) state[name] = *values;

@@ -71,6 +71,10 @@ class FlatOptimizer {
   /// Called when the members named in AddState have been replaced.
   virtual void StateImported() {}
 
+  /// Evidence of what ||v||_1 says, `variance` being v.
+  static CompressionEvidence EvidenceOfVariance(
+      absl::Span<const Real> variance);
+
   /// The weight decay of a segment.
   double WeightDecay(const ParameterSegment& segment) const {
     return segment.has_weight_decay ? options_.weight_decay : 0.0;

@@ -176,11 +176,7 @@ void OneBitOptimizer<Real>::SetCompressing(bool on) {
 
 template <typename Real>
 CompressionEvidence OneBitOptimizer<Real>::Evidence() const {
-  CompressionEvidence evidence;
-  LaneSum sum;
-  sum.Add(variance_.data(), this->layout_.num_elements);
-  evidence.variance_sum = sum.Sum();
-  return evidence;
+  return this->EvidenceOfVariance(variance_);
 }
 
 template class OneBitOptimizer<float>;

@@ -368,11 +368,7 @@ bool ZeroOneAdam<Real>::AreReplicasEqual() const {
 
 template <typename Real>
 CompressionEvidence ZeroOneAdam<Real>::Evidence() const {
-  CompressionEvidence evidence;
-  LaneSum sum;
-  sum.Add(variance_.data(), this->layout_.num_elements);
-  evidence.variance_sum = sum.Sum();
-  return evidence;
+  return this->EvidenceOfVariance(variance_);
 }
 
 template class ZeroOneAdam<float>;
