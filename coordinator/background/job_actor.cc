@@ -320,7 +320,9 @@ void JobActor::Assign() {
     assignments[rank].set_start_seconds(
         std::chrono::duration<double>(kConnectTime).count());
     *assignments[rank].mutable_tuning() = tuning_;
-    if (aggregator_ != nullptr) aggregator_->ListExecuted(&assignments[rank]);
+    if (aggregator_ != nullptr) {
+      aggregator_->ListExecuted(assignments[rank].mutable_executed());
+    }
     v1::CoordinatorMessage message;
     *message.mutable_assignment() = std::move(assignments[rank]);
     members_[rank].is_assigned = true;

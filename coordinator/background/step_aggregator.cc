@@ -147,11 +147,7 @@ void StepAggregator::Save(v1::JobProgress* progress) const {
   progress->set_num_complete(num_complete_);
   progress->set_last_complete(last_complete_);
   progress->set_samples_dropped(samples_dropped_);
-  for (const auto& [number, microbatches] : executed_) {
-    v1::ExecutedStep* saved = progress->add_executed();
-    saved->set_step(number);
-    *saved->mutable_microbatches() = {microbatches.begin(), microbatches.end()};
-  }
+  ListExecuted(progress->mutable_executed());
   progress->set_total_tokens(total_tokens_);
   progress->set_total_seconds(total_seconds_);
   progress->set_train_loss(train_loss_);
@@ -207,9 +203,10 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
   return absl::OkStatus();
 }
 
-void StepAggregator::ListExecuted(v1::Assignment* assignment) const {
+void StepAggregator::ListExecuted(
+    google::protobuf::RepeatedPtrField<v1::ExecutedStep>* steps) const {
   for (const auto& [number, microbatches] : executed_) {
-    v1::ExecutedStep* step = assignment->add_executed();
+    v1::ExecutedStep* step = steps->Add();
     step->set_step(number);
     *step->mutable_microbatches() = {microbatches.begin(), microbatches.end()};
   }

@@ -68,7 +68,8 @@ class StepAggregator {
 
   /// What each replica did in steps that may be done again; of jobs that may
   /// leave out work only. Done again, they shall do the same.
-  void ListExecuted(v1::Assignment* assignment) const;
+  void ListExecuted(
+      google::protobuf::RepeatedPtrField<v1::ExecutedStep>* steps) const;
   /// Steps before this one are never done again.
   void ForgetExecutedBefore(int64_t step);
 

@@ -320,7 +320,7 @@ void AddWork(StepAggregator* aggregator, int64_t step,
 /// "3: 4 2" for each step.
 std::vector<std::string> ExecutedIn(const StepAggregator& aggregator) {
   v1::Assignment assignment;
-  aggregator.ListExecuted(&assignment);
+  aggregator.ListExecuted(assignment.mutable_executed());
   std::vector<std::string> steps;
   for (const v1::ExecutedStep& step : assignment.executed()) {
     std::string text = std::to_string(step.step()) + ":";

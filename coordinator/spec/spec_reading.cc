@@ -82,8 +82,7 @@ SpecReading SpecReading::FromText(const std::string& text,
   if (!is_readable) return reading;
   ShortenWarmup(&reading);
   reading.Add(FindViolations(reading.spec, reading.refused_));
-  const v1::JobSpec spec = reading.spec;
-  CheckIdleFields("", spec, &reading);
+  CheckIdleFields("", reading.spec, &reading);
   return reading;
 }
 

@@ -61,10 +61,8 @@ class ThreadedGradientSync : public GradientSync {
         seed_(options.seed),
         layout_(hierarchy == nullptr
                     ? ""
-                    : absl::StrCat(
-                          " in nodes of ",
-                          group->size() / hierarchy->across()->group()->size(),
-                          ", ", options.node_codec)),
+                    : absl::StrCat(" in nodes of ", hierarchy->ranks_in_node(),
+                                   ", ", options.node_codec)),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
         exchange_(hierarchy_ == nullptr ? &flat_ : hierarchy_->across()),
@@ -315,8 +313,7 @@ class ThreadedGradientSync : public GradientSync {
     }
     DP_RETURN_IF_ERROR(hierarchy_->ReduceInNode(request_.values));
     const absl::Span<float> slice = hierarchy_->slice();
-    const float ranks_in_node = static_cast<float>(
-        group_->size() / hierarchy_->across()->group()->size());
+    const float ranks_in_node = static_cast<float>(hierarchy_->ranks_in_node());
     for (float& value : slice) value /= ranks_in_node;
     const ElementRange range = hierarchy_->slice_range();
     const ExcludedPart part = PartOf(excluded, range.begin, range.end);
@@ -360,9 +357,10 @@ class ThreadedGradientSync : public GradientSync {
         counters_.payload_bytes =
             exchange_->payload_bytes() +
             (hierarchy_ == nullptr ? 0 : hierarchy_->in_node_bytes());
-        if (task_ == Task::kMean)
+        if (task_ == Task::kMean) {
           counters_.raw_bytes +=
               2 * (group_->size() - 1) * 4 * num_elements_ / group_->size();
+        }
       }
       changed_.NotifyAll();
     }

@@ -99,6 +99,12 @@ class GradientSync {
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
 
+  /// Whether gradients of a job whose codec is `codec` travel without feedback
+  /// in every step: it is the plain_codec then, else the compressed_codec.
+  static bool IsPlainCodec(const std::string& codec) {
+    return codec == "none" || codec == "cast(bf16)";
+  }
+
   /// Whether `codec` can be compressed_codec or plain_codec.
   static absl::Status CheckCodec(const std::string& codec);
 

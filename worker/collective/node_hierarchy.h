@@ -56,6 +56,8 @@ class NodeHierarchy {
   NodeHierarchy(const Options& options, const NodePlace& place,
                 RankGroup* group, std::unique_ptr<ShardCompressor> compressor);
 
+  int ranks_in_node() const { return slices_.num_ranks; }
+
   /// Starts a transaction, as GroupExchange::Begin.
   void Begin(uint32_t step, uint32_t codec_hash);
   /// Sums this rank's slice over its node.

@@ -532,13 +532,13 @@ void BoundaryEnd::TakeEnd(uint32_t step, uint32_t microbatch) {
   }
 }
 
-absl::StatusOr<Frame> BoundaryEnd::NextFrame(std::deque<Frame>* frames) {
+absl::StatusOr<Frame> BoundaryEnd::NextKeyframe() {
   MutexLock lock(&mutex_);
-  // No deadline here: the compute thread's Await has it, and cancels.
-  changed_.Wait(lock, [&] { return !error_.ok() || !frames->empty(); });
+  // No deadline, as for data.
+  changed_.Wait(lock, [&] { return !error_.ok() || !keyframes_.empty(); });
   if (!error_.ok()) return error_;
-  Frame frame = std::move(frames->front());
-  frames->pop_front();
+  Frame frame = std::move(keyframes_.front());
+  keyframes_.pop_front();
   return frame;
 }
 
@@ -600,7 +600,7 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
       counters_.keyframes_requested += static_cast<int64_t>(missing.size());
     }
     PushOutgoing(std::move(request));
-    DP_ASSIGN_OR_RETURN(const Frame answer, NextFrame(&keyframes_));
+    DP_ASSIGN_OR_RETURN(const Frame answer, NextKeyframe());
     DP_RETURN_IF_ERROR(decoder_->ApplyKeyframes(
         item.step, item.samples, frame.payload(), answer.payload(), floats));
   }

@@ -166,7 +166,7 @@ class BoundaryEnd {
     return ended_.has_value() && ended_->first == step &&
            microbatch >= ended_->second;
   }
-  absl::StatusOr<Frame> NextFrame(std::deque<Frame>* frames);
+  absl::StatusOr<Frame> NextKeyframe();
   absl::Status CheckHeader(const FrameHeader& header,
                            const Incoming& item) const;
   void PushOutgoing(Outgoing item);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -37,8 +38,7 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
                       ParseStepChoice(from.compress_after_step()));
   options.compress_after_step =
       begin.is_auto ? kCompressByDecision : begin.At(spec.train().steps());
-  if (plan.gradient_codec() == "none" ||
-      plan.gradient_codec() == "cast(bf16)") {
+  if (GradientSync::IsPlainCodec(plan.gradient_codec())) {
     // 1-bit LAMB that never compresses is LAMB.
     options.compress_after_step = std::numeric_limits<int64_t>::max();
   }
@@ -104,6 +104,14 @@ absl::Status Training::Prepare() {
   DP_RETURN_IF_ERROR(Connect());
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
+}
+
+std::pair<std::string, std::string> Training::SyncCodecs(
+    const std::string& gradients) const {
+  if (GradientSync::IsPlainCodec(gradients)) {
+    return {GradientSyncOptions().compressed_codec, gradients};
+  }
+  return {gradients, spec_.compression().plain_gradients()};
 }
 
 int Training::NodeOf(int replica) const {
@@ -218,12 +226,7 @@ absl::Status Training::Connect() {
   const std::string& codec = tuning_.gradients().empty()
                                  ? plan_.gradient_codec()
                                  : tuning_.gradients();
-  if (codec == "none" || codec == "cast(bf16)") {
-    sync.plain_codec = codec;
-  } else {
-    sync.compressed_codec = codec;
-    sync.plain_codec = spec_.compression().plain_gradients();
-  }
+  std::tie(sync.compressed_codec, sync.plain_codec) = SyncCodecs(codec);
   for (int other = 0; other < num_replicas_; ++other) {
     sync.nodes.push_back(NodeOf(other));
   }

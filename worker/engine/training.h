@@ -117,6 +117,10 @@ class Training {
   struct StepState;
 
   absl::Status MakeUpgrade();
+  /// The compressed_codec and plain_codec of GradientSyncOptions for a codec of
+  /// the plan or of a tuning.
+  std::pair<std::string, std::string> SyncCodecs(
+      const std::string& gradients) const;
   /// The node of a replica of this stage (parallel.nodes).
   int NodeOf(int replica) const;
   absl::Status Connect();

@@ -15,10 +15,6 @@
 namespace deltapipe {
 namespace {
 
-bool IsPlain(const std::string& gradient_codec) {
-  return gradient_codec == "none" || gradient_codec == "cast(bf16)";
-}
-
 /// 0: unlimited.
 absl::StatusOr<double> RateOf(const v1::BoundaryTuning& boundary) {
   if (boundary.rate_limit().empty()) return 0.0;
@@ -45,7 +41,8 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
     DP_RETURN_IF_ERROR(RateOf(*tuned).status());
   }
   const std::string& gradients = tuning.gradients();
-  if (IsPlain(gradients) != IsPlain(plan_.gradient_codec())) {
+  if (GradientSync::IsPlainCodec(gradients) !=
+      GradientSync::IsPlainCodec(plan_.gradient_codec())) {
     return absl::FailedPreconditionError(absl::StrCat(
         "gradients cannot change from ", plan_.gradient_codec(), " to ",
         gradients,
@@ -106,11 +103,8 @@ absl::Status Training::ApplyTuning(int64_t done) {
   };
   DP_RETURN_IF_ERROR(set(previous_.get(), stage_index_ - 1));
   DP_RETURN_IF_ERROR(set(next_.get(), stage_index_));
-  const std::string& gradients = next.gradients();
-  DP_RETURN_IF_ERROR(
-      IsPlain(gradients)
-          ? sync_->SetCodecs("sign(block=0)", gradients)
-          : sync_->SetCodecs(gradients, spec_.compression().plain_gradients()));
+  const auto [compressed_codec, plain_codec] = SyncCodecs(next.gradients());
+  DP_RETURN_IF_ERROR(sync_->SetCodecs(compressed_codec, plain_codec));
   if (next.straggler_policy() != tuning_.straggler_policy()) {
     DP_RETURN_IF_ERROR(MakeStragglerControl(next.straggler_policy()));
   }
