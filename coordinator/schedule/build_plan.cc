@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/delay_stability.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/schedule/check_plan.h"
@@ -58,13 +59,18 @@ class Planner {
   absl::Status LimitInFlight();
   absl::Status ChooseSchedule();
   absl::Status ChooseDepth(Schedule* schedule);
+  void NoteDelay();
   void FillStages();
   absl::Status DoesNotFit(size_t stage, int64_t in_flight) const;
 
   int64_t FixedBytes(size_t stage) const {
-    return ParameterBytes(spec_.train().optimizer(), stages_[stage].parameters,
-                          spec_.parallel().replicas());
+    const int64_t parameters = stages_[stage].parameters;
+    const int64_t bytes = ParameterBytes(spec_.train().optimizer(), parameters,
+                                         spec_.parallel().replicas());
+    // A second version of weights and gradients.
+    return is_continuous() ? bytes + 2 * 4 * parameters : bytes;
   }
+  bool is_continuous() const { return spec_.parallel().schedule() == "2bw"; }
   /// Of the codecs at both ends of the stage.
   int64_t StateBytes(size_t stage) const {
     double bytes = 0;
@@ -248,7 +254,8 @@ absl::Status Planner::ChooseSchedule() {
   const bool is_auto = asked.empty() || asked == "auto";
   DP_ASSIGN_OR_RETURN(Schedule schedule,
                       ParseSchedule(is_auto ? "1f1b" : asked));
-  if (is_auto) DP_RETURN_IF_ERROR(ChooseDepth(&schedule));
+  if (is_auto || is_continuous()) DP_RETURN_IF_ERROR(ChooseDepth(&schedule));
+  if (is_continuous()) NoteDelay();
   const std::vector<Program> programs = ProgramsOf(schedule, shape_);
   for (size_t r = 0; r < programs.size(); ++r) {
     const int in_flight = PeakInFlight(programs[r]);
@@ -266,11 +273,14 @@ absl::Status Planner::ChooseSchedule() {
 }
 
 absl::Status Planner::ChooseDepth(Schedule* schedule) {
-  DP_ASSIGN_OR_RETURN(const DepthChoice choice,
-                      ChooseWarmupDepth(shape_, model_, in_flight_limits_));
+  DP_ASSIGN_OR_RETURN(
+      const DepthChoice choice,
+      ChooseWarmupDepth(*schedule, shape_, model_, in_flight_limits_));
   schedule->warmup_depth = choice.warmup_depth;
   if (shape_.num_stages == 1) return absl::OkStatus();
-  std::string note = absl::StrCat("schedule: auto is ", schedule->text(), ": ");
+  std::string note =
+      absl::StrCat("schedule: ", is_continuous() ? "2bw" : "auto", " is ",
+                   schedule->text(), ": ");
   if (choice.warmup_depth == 0) {
     absl::StrAppend(&note, "a deeper warm-up would not pay");
   } else if (choice.warmup_depth < 0) {
@@ -280,14 +290,46 @@ absl::Status Planner::ChooseDepth(Schedule* schedule) {
         "%.3g s a step instead of %.3g s",
         choice.step_seconds, choice.plain_step_seconds);
   } else {
-    absl::StrAppendFormat(&note, "%.3g s a step, plain 1F1B %.3g s",
-                          choice.step_seconds, choice.plain_step_seconds);
+    absl::StrAppendFormat(&note, "%.3g s a step, plain %s %.3g s",
+                          choice.step_seconds, is_continuous() ? "2bw" : "1F1B",
+                          choice.plain_step_seconds);
   }
   if (choice.is_limited) {
     absl::StrAppend(&note, "; memory forbids deeper ones");
   }
   job_.notes.push_back(note);
   return absl::OkStatus();
+}
+
+void Planner::NoteDelay() {
+  constexpr int kDelay = 1;
+  job_.plan.set_weight_delay(kDelay);
+  const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
+  const double factor =
+      optimizer.delay_rule() == "none" ? 1 : DelayRateFactor(kDelay);
+  std::string note = absl::StrFormat(
+      "schedule: 2bw: gradients are of weights one update old, so the learning "
+      "rate is %.3g x %.3g (train.optimizer.delay_rule: %s); ",
+      optimizer.learning_rate(), factor, optimizer.delay_rule());
+  if (optimizer.kind() == "sgd") {
+    const bool is_shifted = optimizer.momentum_delay() == "shifted";
+    absl::StrAppendFormat(
+        &note,
+        "with %s momentum %.3g it is stable below %.3g / lambda (without delay "
+        "below %.3g / lambda), lambda being the Hessian's largest eigenvalue",
+        optimizer.momentum_delay(), optimizer.momentum(),
+        LargestStableRate(
+            kDelay, optimizer.momentum(),
+            is_shifted ? MomentumDelay::kShifted : MomentumDelay::kStandard),
+        LargestStableRate(0, optimizer.momentum(), MomentumDelay::kStandard));
+  } else {
+    absl::StrAppendFormat(
+        &note,
+        "it is stable below %.3g / lambda, lambda being the largest eigenvalue "
+        "of the Hessian as the optimizer scales it",
+        LargestStableRate(kDelay, 0, MomentumDelay::kStandard));
+  }
+  job_.notes.push_back(note);
 }
 
 }  // namespace

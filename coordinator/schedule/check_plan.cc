@@ -63,18 +63,26 @@ absl::Status CheckShape(const v1::Plan& plan) {
   return absl::OkStatus();
 }
 
-/// Follows one stage's program and refuses the first instruction that breaks
-/// it.
+/// As many steps of a continuous plan show all that can happen: each begins
+/// early, meets the one before, and ends late.
+constexpr int kCheckedSteps = 4;
+
+/// Follows one stage's program, of one step or of several unrolled ones, and
+/// refuses the first instruction that breaks it.
 class StageChecker {
  public:
-  StageChecker(const v1::Plan& plan, size_t stage, const Program& program)
-      : num_microbatches_(plan.num_microbatches()),
+  StageChecker(const v1::Plan& plan, size_t stage, const Program& program,
+               int num_steps)
+      : num_steps_(num_steps),
+        step_microbatches_(plan.num_microbatches()),
+        num_microbatches_(plan.num_microbatches() * num_steps),
         max_in_flight_(plan.stages(static_cast<int>(stage)).max_in_flight()),
         is_first_(stage == 0),
         is_last_(stage + 1 == static_cast<size_t>(plan.num_stages())),
         stage_(stage),
         program_(program),
-        done_(static_cast<size_t>(plan.num_microbatches())) {}
+        done_(static_cast<size_t>(num_microbatches_)),
+        num_backward_(static_cast<size_t>(num_steps)) {}
 
   absl::Status Check() {
     for (size_t i = 0; i < program_.size(); ++i) {
@@ -86,8 +94,8 @@ class StageChecker {
         if (Belongs(kind) && !Done(kind, mb)) return Missing({kind, mb});
       }
     }
-    if (!has_reduced_) return Missing({Instruction::REDUCE, 0});
-    if (!has_applied_) return Missing({Instruction::APPLY, 0});
+    if (num_reduced_ < num_steps_) return Missing({Instruction::REDUCE, 0});
+    if (num_applied_ < num_steps_) return Missing({Instruction::APPLY, 0});
     return absl::OkStatus();
   }
 
@@ -141,7 +149,7 @@ class StageChecker {
                                                 : "neither first nor last",
                           " has no such instruction");
     }
-    if (has_applied_) return "follows APPLY, which ends the step";
+    if (num_applied_ == num_steps_) return "follows APPLY, which ends the step";
     if (step.kind == Instruction::REDUCE || step.kind == Instruction::APPLY) {
       return RunClosing(step);
     }
@@ -159,18 +167,25 @@ class StageChecker {
   }
 
   std::string RunClosing(const Step& step) {
-    if (step.microbatch != 0) return "expected micro-batch 0";
-    if (step.kind == Instruction::REDUCE) {
-      if (has_reduced_) return "is there for the second time";
-      if (num_backward_ < num_microbatches_) {
-        return absl::StrCat("runs after ", num_backward_, " of ",
-                            num_microbatches_, " BACKWARDs");
-      }
-      has_reduced_ = true;
-      return "";
+    int* const num_done =
+        step.kind == Instruction::REDUCE ? &num_reduced_ : &num_applied_;
+    if (num_steps_ == 1 && step.microbatch != 0) {
+      return "expected micro-batch 0";
     }
-    if (!has_reduced_) return "runs before REDUCE";
-    has_applied_ = true;
+    if (step.microbatch < *num_done) return "is there for the second time";
+    if (step.microbatch > *num_done) return "is not that of the next step";
+    if (step.kind == Instruction::REDUCE) {
+      const int done = num_backward_[static_cast<size_t>(step.microbatch)];
+      if (done < step_microbatches_) {
+        return absl::StrCat("runs after ", done, " of ", step_microbatches_,
+                            " BACKWARDs");
+      }
+      // Of two gradient buffers, that of this step must come back free.
+      if (num_applied_ < num_reduced_) return "runs before the last APPLY";
+    } else if (num_reduced_ <= num_applied_) {
+      return "runs before REDUCE";
+    }
+    ++*num_done;
     return "";
   }
 
@@ -183,6 +198,9 @@ class StageChecker {
         }
         if (!is_first_ && !Done(Instruction::RECEIVE_ACTIVATION, mb)) {
           return "runs before its RECEIVE_ACTIVATION";
+        }
+        if (num_applied_ < mb / step_microbatches_ - 1) {
+          return "runs before the update that made its weights";
         }
         if (++in_flight_ > max_in_flight_) {
           return absl::StrCat("holds ", in_flight_,
@@ -198,7 +216,7 @@ class StageChecker {
           return "runs before its RECEIVE_GRADIENT";
         }
         --in_flight_;
-        ++num_backward_;
+        ++num_backward_[static_cast<size_t>(mb / step_microbatches_)];
         return "";
       case Instruction::SEND_GRADIENT:
         return Done(Instruction::BACKWARD, mb) ? ""
@@ -208,7 +226,9 @@ class StageChecker {
     }
   }
 
-  const int num_microbatches_;
+  const int num_steps_;
+  const int step_microbatches_;
+  const int num_microbatches_;  // of all steps
   const int max_in_flight_;
   const bool is_first_;
   const bool is_last_;
@@ -216,12 +236,31 @@ class StageChecker {
   const Program& program_;
   std::vector<std::array<bool, kNumKinds>> done_;
   int in_flight_ = 0;
-  int num_backward_ = 0;
-  bool has_reduced_ = false;
-  bool has_applied_ = false;
+  std::vector<int> num_backward_;  // by step
+  int num_reduced_ = 0;
+  int num_applied_ = 0;
 };
 
 constexpr std::array<InstructionKind, 7> StageChecker::kMicrobatchKinds;
+
+/// Refuses what is neither of the step, nor early, nor late.
+absl::Status CheckOffsets(const std::vector<Program>& programs) {
+  for (size_t stage = 0; stage < programs.size(); ++stage) {
+    for (size_t i = 0; i < programs[stage].size(); ++i) {
+      const Step& step = programs[stage][i];
+      const bool is_late = step.kind == Instruction::APPLY;
+      const bool may_be_early = !is_late && step.kind != Instruction::REDUCE;
+      if (step.step_offset == (is_late ? -1 : 0) ||
+          (may_be_early && step.step_offset == 1)) {
+        continue;
+      }
+      return RefuseAt(
+          stage, i, step,
+          absl::StrCat("cannot be of the step at distance ", step.step_offset));
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CheckMemory(const v1::Plan& plan, const PlanLimits& limits) {
   for (size_t r = 0; r < limits.saved_bytes.size(); ++r) {
@@ -275,7 +314,8 @@ class AbstractRun {
         capacity_(capacity),
         position_(programs.size(), 0),
         activations_(programs.size(), 0),
-        gradients_(programs.size(), 0) {}
+        gradients_(programs.size(), 0),
+        num_reduced_(programs.size(), 0) {}
 
   absl::Status Run() {
     bool has_moved = true;
@@ -305,9 +345,23 @@ class AbstractRun {
         return Put(&gradients_[stage - 1]);
       case Instruction::RECEIVE_GRADIENT:
         return Take(&gradients_[stage]);
+      case Instruction::REDUCE:
+        ++num_reduced_[stage];
+        return true;
+      case Instruction::APPLY:
+        return Laggard(stage) == programs_.size();
       default:
         return true;
     }
+  }
+  /// A stage whose REDUCE this one's APPLY waits for; their number: none.
+  size_t Laggard(size_t stage) const {
+    const Step& apply = programs_[stage][position_[stage]];
+    size_t other = 0;
+    while (other < programs_.size() && num_reduced_[other] > apply.microbatch) {
+      ++other;
+    }
+    return other;
   }
   bool Put(int64_t* messages) const {
     if (*messages >= capacity_) return false;
@@ -323,17 +377,22 @@ class AbstractRun {
   /// Who the stage waits for: every stuck instruction has a peer.
   size_t Peer(size_t stage) const {
     const InstructionKind kind = programs_[stage][position_[stage]].kind;
+    if (kind == Instruction::APPLY) return Laggard(stage);
     return kind == Instruction::SEND_ACTIVATION ||
                    kind == Instruction::RECEIVE_GRADIENT
                ? stage + 1
                : stage - 1;
   }
 
-  /// Follows the waits from `stage` until two stages wait for each other; a
-  /// peer that has ended cannot occur, as all messages are sent and received.
+  /// Follows the waits from `stage` until two stages wait for each other, or
+  /// all have been seen; a peer that has ended cannot occur, as all messages
+  /// are sent and received.
   absl::Status Deadlock(size_t stage) const {
     size_t peer = Peer(stage);
-    while (position_[peer] < programs_[peer].size() && Peer(peer) != stage) {
+    for (size_t i = 0; i < programs_.size(); ++i) {
+      if (position_[peer] >= programs_[peer].size() || Peer(peer) == stage) {
+        break;
+      }
       stage = peer;
       peer = Peer(stage);
     }
@@ -358,6 +417,7 @@ class AbstractRun {
   /// Messages under way over boundary b.
   std::vector<int64_t> activations_;
   std::vector<int64_t> gradients_;
+  std::vector<int> num_reduced_;
 };
 
 /// Refuses a stage that touches a micro-batch before one that may be the last.
@@ -433,9 +493,20 @@ absl::Status CheckPlan(const v1::Plan& plan, const PlanLimits& limits) {
         absl::StrCat("check plan: expected saved bytes of ", plan.num_stages(),
                      " stages, got ", limits.saved_bytes.size()));
   }
-  const std::vector<Program> programs = ProgramsOf(plan);
+  std::vector<Program> programs = ProgramsOf(plan);
+  const bool is_continuous =
+      std::any_of(programs.begin(), programs.end(), IsContinuous);
+  if (is_continuous) DP_RETURN_IF_ERROR(CheckOffsets(programs));
+  if (is_continuous && limits.may_end_early) {
+    return absl::InvalidArgumentError(
+        "plan refused: steps that follow each other without a flush cannot end "
+        "early");
+  }
+  const int num_steps = is_continuous ? kCheckedSteps : 1;
   for (size_t stage = 0; stage < programs.size(); ++stage) {
-    DP_RETURN_IF_ERROR(StageChecker(plan, stage, programs[stage]).Check());
+    if (is_continuous) programs[stage] = Unroll(programs[stage], num_steps);
+    DP_RETURN_IF_ERROR(
+        StageChecker(plan, stage, programs[stage], num_steps).Check());
   }
   DP_RETURN_IF_ERROR(CheckMemory(plan, limits));
   for (size_t b = 0; b + 1 < programs.size(); ++b) {

@@ -18,6 +18,11 @@
 // - the stages never wait for each other in a circle, with channels of the
 // given capacity;
 //
+// - where steps follow each other without a flush (2bw): all this for four
+// steps in a row, in whose errors instructions and micro-batches are numbered
+// on; and each FORWARD follows the update that made its weights, each REDUCE
+// the APPLY before it;
+//
 // - if a replica may end its step early (may_end_early): the same for every
 // number k of micro-batches that it may have done. Each stage then begins its
 // micro-batches in their order, and in place of micro-batch k the word of the

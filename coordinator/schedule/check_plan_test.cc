@@ -59,10 +59,11 @@ TEST(CheckPlanTest, TenThousandRandomPlansAreAccepted) {
     const PipelineShape shape = {
         1 + static_cast<int>(random() % (1 + random() % 16)),
         1 + static_cast<int>(random() % (1 + random() % 64))};
-    const std::string schedule = RandomSchedule(shape, &random);
+    std::string schedule = RandomSchedule(shape, &random);
     PlanLimits limits;
     if (i % 2 == 0) limits.channel_capacity = shape.num_microbatches;
     limits.may_end_early = i % 5 == 0;  // for every number of micro-batches
+    if (i % 5 == 1 && schedule != "gpipe") schedule.replace(0, 4, "2bw");
 
     MakeTestingPlan(schedule, shape, &plan);
 
@@ -295,6 +296,47 @@ TEST(CheckPlanTest, APlanThatMayEndEarlyBeginsItsMicrobatchesInOrder) {
   EXPECT_THAT(Message(CheckPlan(plan, limits)),
               AllOf(HasSubstr("stage 0"), HasSubstr("expected micro-batch 0"),
                     HasSubstr("begin in their order")));
+}
+
+TEST(CheckPlanTest, ContinuousPlansAreCheckedAcrossTheirSteps) {
+  const auto refusal = [](int stage, const auto& change) {
+    v1::Plan plan = TestingPlan("2bw", {2, 2});
+    EXPECT_TRUE(CheckPlan(plan).ok()) << CheckPlan(plan);
+    auto* instructions = plan.mutable_stages(stage)->mutable_instructions();
+    change(instructions);
+    return Message(CheckPlan(plan));
+  };
+  const v1::Plan plan = TestingPlan("2bw", {2, 2});
+  const int apply = Find(plan.stages(0), Instruction::APPLY, 0);
+
+  EXPECT_THAT(refusal(0,
+                      [&](auto* instructions) {
+                        for (int i = apply; i + 2 < instructions->size(); ++i) {
+                          instructions->SwapElements(i, i + 1);
+                        }
+                      }),
+              HasSubstr("FORWARD of micro-batch 4): runs before the update "
+                        "that made its weights"));
+  EXPECT_THAT(refusal(1,
+                      [&](auto* instructions) {
+                        const int last = instructions->size() - 1;
+                        instructions->SwapElements(last, last - 1);
+                      }),
+              HasSubstr("runs before the last APPLY"));
+  EXPECT_THAT(refusal(0,
+                      [&](auto* instructions) {
+                        instructions->Mutable(apply)->set_step_offset(0);
+                      }),
+              HasSubstr("cannot be of the step at distance 0"));
+  EXPECT_THAT(refusal(0,
+                      [&](auto* instructions) {
+                        instructions->Mutable(0)->set_step_offset(2);
+                      }),
+              HasSubstr("cannot be of the step at distance 2"));
+
+  PlanLimits limits;
+  limits.may_end_early = true;
+  EXPECT_THAT(Message(CheckPlan(plan, limits)), HasSubstr("cannot end early"));
 }
 
 TEST(CheckPlanTest, DroppedInstructionIsNamed) {

@@ -14,6 +14,9 @@ Program OneForwardOneBackwardOrder(const PipelineShape& shape, int stage,
 int OneForwardOneBackwardInFlight(const PipelineShape& shape, int stage,
                                   int warmup_depth);
 
+Program TwoBufferedWeightsOrder(const PipelineShape& shape, int stage,
+                                int warmup_depth);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_SCHEDULE_ORDERS_H_

@@ -51,23 +51,30 @@ Program ProgramOf(const Schedule& schedule, const PipelineShape& shape,
       schedule.row->order(shape, stage, schedule.warmup_depth);
   Program program;
   program.reserve(4 * order.size() + 2);
+  bool has_applied = false;
   for (const Step& step : order) {
-    const int mb = step.microbatch;
-    if (step.kind == v1::Instruction::FORWARD) {
-      if (is_first || is_last) program.push_back({v1::Instruction::LOAD, mb});
-      if (!is_first) {
-        program.push_back({v1::Instruction::RECEIVE_ACTIVATION, mb});
-      }
-      program.push_back(step);
-      if (!is_last) program.push_back({v1::Instruction::SEND_ACTIVATION, mb});
-    } else {
-      if (!is_last) program.push_back({v1::Instruction::RECEIVE_GRADIENT, mb});
-      program.push_back(step);
-      if (!is_first) program.push_back({v1::Instruction::SEND_GRADIENT, mb});
+    const auto add = [&](InstructionKind kind) {
+      program.push_back({kind, step.microbatch, step.step_offset});
+    };
+    switch (step.kind) {
+      case v1::Instruction::FORWARD:
+        if (is_first || is_last) add(v1::Instruction::LOAD);
+        if (!is_first) add(v1::Instruction::RECEIVE_ACTIVATION);
+        program.push_back(step);
+        if (!is_last) add(v1::Instruction::SEND_ACTIVATION);
+        break;
+      case v1::Instruction::BACKWARD:
+        if (!is_last) add(v1::Instruction::RECEIVE_GRADIENT);
+        program.push_back(step);
+        if (!is_first) add(v1::Instruction::SEND_GRADIENT);
+        break;
+      default:
+        program.push_back(step);
+        has_applied = true;
     }
   }
   program.push_back({v1::Instruction::REDUCE, 0});
-  program.push_back({v1::Instruction::APPLY, 0});
+  if (!has_applied) program.push_back({v1::Instruction::APPLY, 0});
   return program;
 }
 
@@ -81,6 +88,45 @@ std::vector<Program> ProgramsOf(const Schedule& schedule,
   return programs;
 }
 
+bool IsContinuous(const Program& program) {
+  for (const Step& step : program) {
+    if (step.step_offset != 0) return true;
+  }
+  return false;
+}
+
+Program Unroll(const Program& program, int num_steps) {
+  int num_microbatches = 0;
+  for (const Step& step : program) {
+    if (step.kind == v1::Instruction::FORWARD) ++num_microbatches;
+  }
+  Program unrolled;
+  unrolled.reserve(program.size() * static_cast<size_t>(num_steps));
+  std::vector<Step> late;
+  for (int at = -1; at < num_steps; ++at) {
+    for (Step step : program) {
+      const int of = at + step.step_offset;
+      const bool is_late = step.step_offset < 0;
+      step.step_offset = 0;
+      if (step.kind == v1::Instruction::REDUCE ||
+          step.kind == v1::Instruction::APPLY) {
+        step.microbatch = of;
+      } else {
+        step.microbatch += of * num_microbatches;
+      }
+      if (is_late && at + 1 == num_steps) late.push_back(step);
+      if (of < 0 || of >= num_steps) continue;
+      unrolled.push_back(step);
+    }
+  }
+  // What the program after the last would have ended.
+  for (Step step : late) {
+    ++step.microbatch;
+    unrolled.push_back(step);
+  }
+  return unrolled;
+}
+
 std::vector<Program> ProgramsOf(const v1::Plan& plan) {
   std::vector<Program> programs;
   programs.reserve(static_cast<size_t>(plan.stages_size()));
@@ -88,7 +134,8 @@ std::vector<Program> ProgramsOf(const v1::Plan& plan) {
     Program program;
     program.reserve(static_cast<size_t>(stage.instructions_size()));
     for (const v1::Instruction& instruction : stage.instructions()) {
-      program.push_back({instruction.kind(), instruction.microbatch()});
+      program.push_back({instruction.kind(), instruction.microbatch(),
+                         instruction.step_offset()});
     }
     programs.push_back(std::move(program));
   }
@@ -102,13 +149,16 @@ void SetInstructions(const Program& program, v1::StagePlan* stage) {
     v1::Instruction* instruction = stage->add_instructions();
     instruction->set_kind(step.kind);
     instruction->set_microbatch(step.microbatch);
+    instruction->set_step_offset(step.step_offset);
   }
 }
 
 int PeakInFlight(const Program& program) {
+  // Two steps show what a continuous program reaches.
+  const Program steps = IsContinuous(program) ? Unroll(program, 2) : program;
   int in_flight = 0;
   int peak = 0;
-  for (const Step& step : program) {
+  for (const Step& step : steps) {
     if (step.kind == v1::Instruction::FORWARD)
       peak = std::max(peak, ++in_flight);
     if (step.kind == v1::Instruction::BACKWARD) --in_flight;

@@ -28,12 +28,16 @@ using InstructionKind = v1::Instruction::Kind;
 struct Step {
   InstructionKind kind = v1::Instruction::KIND_UNSPECIFIED;
   int microbatch = 0;
+  int step_offset = 0;
 };
 inline bool operator==(const Step& a, const Step& b) {
-  return a.kind == b.kind && a.microbatch == b.microbatch;
+  return a.kind == b.kind && a.microbatch == b.microbatch &&
+         a.step_offset == b.step_offset;
 }
 
-/// What one stage does in a step, in order.
+/// What one stage does in a step, in order. It may begin the next step early
+/// and end the last one late (step_offset): then steps follow each other
+/// without a flush.
 using Program = std::vector<Step>;
 
 struct PipelineShape {
@@ -42,7 +46,8 @@ struct PipelineShape {
   int num_microbatches = 1;
 };
 
-/// FORWARDs and BACKWARDs of `stage`, each micro-batch once in both.
+/// FORWARDs and BACKWARDs of `stage`, each micro-batch once in both; where
+/// steps follow each other without a flush, APPLY of the last one, too.
 using ComputeOrder = Program (*)(const PipelineShape& shape, int stage,
                                  int warmup_depth);
 
@@ -76,6 +81,15 @@ Program ProgramOf(const Schedule& schedule, const PipelineShape& shape,
                   int stage);
 std::vector<Program> ProgramsOf(const Schedule& schedule,
                                 const PipelineShape& shape);
+
+/// Whether steps follow each other without a flush.
+bool IsContinuous(const Program& program);
+
+/// `num_steps` steps in a row, as the engine runs them between two moments at
+/// which nothing is under way: what is ahead of the first step runs before it,
+/// what is ahead of the last is left out. Micro-batches are numbered on from
+/// step to step; REDUCE and APPLY carry their step.
+Program Unroll(const Program& program, int num_steps);
 
 /// The programs of a plan's stages.
 std::vector<Program> ProgramsOf(const v1::Plan& plan);

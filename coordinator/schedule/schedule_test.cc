@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "coordinator/schedule/orders.h"
 
 namespace deltapipe {
@@ -99,8 +100,58 @@ TEST(ScheduleTest, DeclaredInFlightIsThePrograms) {
   }
 }
 
+TEST(ScheduleTest, TwoBufferedWeightsBeginTheNextStepWhere1F1BDrains) {
+  const Schedule schedule = ParseSchedule("2bw").value();
+
+  EXPECT_THAT(
+      ProgramOf(schedule, {2, 2}, 0),
+      ElementsAre(
+          Step{Instruction::LOAD, 1}, Step{Instruction::FORWARD, 1},
+          Step{Instruction::SEND_ACTIVATION, 1},
+          Step{Instruction::RECEIVE_GRADIENT, 0},
+          Step{Instruction::BACKWARD, 0}, Step{Instruction::APPLY, 0, -1},
+          Step{Instruction::LOAD, 0, 1}, Step{Instruction::FORWARD, 0, 1},
+          Step{Instruction::SEND_ACTIVATION, 0, 1},
+          Step{Instruction::RECEIVE_GRADIENT, 1},
+          Step{Instruction::BACKWARD, 1}, Step{Instruction::REDUCE, 0}));
+  EXPECT_THAT(
+      ProgramOf(schedule, {1, 1}, 0),
+      ElementsAre(Step{Instruction::LOAD, 0}, Step{Instruction::FORWARD, 0},
+                  Step{Instruction::BACKWARD, 0},
+                  Step{Instruction::APPLY, 0, -1},
+                  Step{Instruction::REDUCE, 0}));
+}
+
+TEST(ScheduleTest, UnrolledStepsAreNumberedOn) {
+  const Program program =
+      Unroll(ProgramOf(ParseSchedule("2bw").value(), {2, 2}, 0), 2);
+
+  std::vector<int> forwards;
+  std::vector<Step> closing;
+  for (const Step& step : program) {
+    if (step.kind == Instruction::FORWARD) forwards.push_back(step.microbatch);
+    if (step.kind == Instruction::REDUCE || step.kind == Instruction::APPLY) {
+      closing.push_back(step);
+    }
+  }
+  EXPECT_THAT(forwards, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(
+      closing,
+      ElementsAre(Step{Instruction::REDUCE, 0}, Step{Instruction::APPLY, 0},
+                  Step{Instruction::REDUCE, 1}, Step{Instruction::APPLY, 1}));
+}
+
+TEST(ScheduleTest, TwoBufferedWeightsHoldAsManyAs1F1B) {
+  for (const char* depth : {"", "+3", "-2"}) {
+    EXPECT_EQ(InFlight(absl::StrCat("2bw", depth), {4, 32}),
+              InFlight(absl::StrCat("1f1b", depth), {4, 32}))
+        << depth;
+  }
+}
+
 TEST(ScheduleTest, TextIsReadBack) {
-  for (const char* text : {"gpipe", "1f1b", "1f1b+3", "1f1b-2"}) {
+  for (const char* text :
+       {"gpipe", "1f1b", "1f1b+3", "1f1b-2", "2bw", "2bw+1"}) {
     EXPECT_EQ(ParseSchedule(text).value().text(), text);
   }
 }
@@ -111,17 +162,20 @@ TEST(ScheduleTest, UnknownTextsAreRefusedWithWhatIsKnown) {
     const auto schedule = ParseSchedule(text);
     ASSERT_FALSE(schedule.ok()) << text;
     EXPECT_EQ(schedule.status().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_THAT(std::string(schedule.status().message()),
-                HasSubstr("expected one of gpipe, 1f1b, 1f1b+N, got"));
+    EXPECT_THAT(
+        std::string(schedule.status().message()),
+        HasSubstr("expected one of gpipe, 1f1b, 1f1b+N, 2bw, 2bw+N, got"));
   }
 }
 
 TEST(ScheduleTest, InstructionsSurviveThePlan) {
   v1::Plan plan;
   const Program program = ProgramOf(ParseSchedule("1f1b+1").value(), {3, 5}, 1);
+  const Program continuous = ProgramOf(ParseSchedule("2bw").value(), {3, 5}, 1);
   SetInstructions(program, plan.add_stages());
+  SetInstructions(continuous, plan.add_stages());
 
-  EXPECT_THAT(ProgramsOf(plan), ElementsAre(program));
+  EXPECT_THAT(ProgramsOf(plan), ElementsAre(program, continuous));
 }
 
 }  // namespace

@@ -10,6 +10,12 @@
 namespace deltapipe {
 namespace {
 
+// Steps without a flush that are simulated, and those of them by which the
+// others are measured: both well away from the ends.
+constexpr int kSimulatedSteps = 10;
+constexpr int kFirstMeasured = 3;
+constexpr int kLastMeasured = 8;
+
 /// One boundary and direction: encoder, link and decoder in a row.
 class Lane {
  public:
@@ -59,9 +65,17 @@ class Simulator {
       : programs_(programs),
         model_(model),
         keep_spans_(keep_spans),
+        is_continuous_(
+            std::any_of(programs.begin(), programs.end(), IsContinuous)),
         clocks_(programs.size()),
         in_flight_(programs.size()) {
     result_.stages.resize(programs.size());
+    if (is_continuous_) {
+      for (Program& program : programs_) {
+        program = Unroll(program, kSimulatedSteps);
+      }
+      reduced_.resize(programs.size());
+    }
     for (const LinkModel& link : model.links) {
       activations_.emplace_back(link, link.activation);
       gradients_.emplace_back(link, link.gradient);
@@ -69,6 +83,10 @@ class Simulator {
   }
 
   absl::StatusOr<Simulation> Run() {
+    if (is_continuous_) {
+      DP_RETURN_IF_ERROR(RunUntil(v1::Instruction::KIND_UNSPECIFIED));
+      return FinishContinuous();
+    }
     DP_RETURN_IF_ERROR(RunUntil(v1::Instruction::APPLY));
     // APPLY needs the verdict of all stages.
     double verdict = model_.verdict_seconds;
@@ -128,9 +146,17 @@ class Simulator {
         Compute(stage, step, costs.backward_seconds, true);
         return true;
       case v1::Instruction::REDUCE:
+        if (is_continuous_) {
+          reduced_[stage].push_back(
+              {clocks_[stage], clocks_[stage] + costs.reduce_seconds});
+          return true;
+        }
         Compute(stage, step, costs.reduce_seconds, false);
         return true;
       case v1::Instruction::APPLY:
+        if (is_continuous_) {
+          return AwaitUpdate(stage, static_cast<size_t>(step.microbatch));
+        }
         Compute(stage, step, costs.apply_seconds, true);
         return true;
       case v1::Instruction::SEND_ACTIVATION:
@@ -160,6 +186,20 @@ class Simulator {
     if (is_busy) result_.stages[stage].busy_seconds += seconds;
   }
 
+  /// False as long as some stage has not come to the step's REDUCE.
+  bool AwaitUpdate(size_t stage, size_t step) {
+    double verdict = 0;
+    for (const std::vector<Reduced>& of_stage : reduced_) {
+      if (of_stage.size() <= step) return false;
+      verdict = std::max(verdict, of_stage[step].end_seconds);
+    }
+    const double apply_seconds = model_.stages[stage].apply_seconds;
+    clocks_[stage] = std::max(clocks_[stage],
+                              verdict + model_.verdict_seconds + apply_seconds);
+    result_.stages[stage].busy_seconds += apply_seconds;
+    return true;
+  }
+
   absl::StatusOr<bool> Send(size_t stage, const Step& step, Lane* lane) {
     if (lane == nullptr) return NoBoundary(stage, step);
     lane->Send(step.microbatch, clocks_[stage]);
@@ -185,10 +225,43 @@ class Simulator {
         absl::StrCat("stage ", stage, " has no boundary for ", StepText(step)));
   }
 
+  Simulation FinishContinuous() {
+    const std::vector<Reduced>& first = reduced_.front();
+    result_.step_seconds = (first[kLastMeasured].begin_seconds -
+                            first[kFirstMeasured].begin_seconds) /
+                           (kLastMeasured - kFirstMeasured);
+    const double begin = first[kFirstMeasured].begin_seconds;
+    for (StageSimulation& stage : result_.stages) {
+      stage.busy_seconds /= kSimulatedSteps;
+      // One step's length of what they do, from stage 0's point of view.
+      std::vector<ComputeSpan> spans;
+      for (ComputeSpan span : stage.spans) {
+        span.begin_seconds -= begin;
+        span.end_seconds -= begin;
+        if (span.end_seconds <= 0 || span.begin_seconds >= result_.step_seconds)
+          continue;
+        span.begin_seconds = std::max(span.begin_seconds, 0.0);
+        span.end_seconds = std::min(span.end_seconds, result_.step_seconds);
+        spans.push_back(span);
+      }
+      stage.spans = std::move(spans);
+    }
+    Simulation simulation = FinishFigures();
+    for (LinkSimulation& link : simulation.links) {
+      link.activation_busy_seconds /= kSimulatedSteps;
+      link.gradient_busy_seconds /= kSimulatedSteps;
+    }
+    return simulation;
+  }
+
   Simulation Finish() {
     for (const double clock : clocks_) {
       result_.step_seconds = std::max(result_.step_seconds, clock);
     }
+    return FinishFigures();
+  }
+
+  Simulation FinishFigures() {
     for (StageSimulation& stage : result_.stages) {
       stage.idle_seconds = result_.step_seconds - stage.busy_seconds;
       if (result_.step_seconds > 0) {
@@ -203,14 +276,22 @@ class Simulator {
     return std::move(result_);
   }
 
-  const std::vector<Program>& programs_;
+  /// When a stage came to a step's REDUCE, and when its gradients are there.
+  struct Reduced {
+    double begin_seconds = 0;
+    double end_seconds = 0;
+  };
+
+  std::vector<Program> programs_;
   const PipelineModel& model_;
   const bool keep_spans_;
+  const bool is_continuous_;
   std::vector<Lane> activations_;
   std::vector<Lane> gradients_;
   std::vector<double> clocks_;
   std::vector<int> in_flight_;
   std::vector<size_t> position_;
+  std::vector<std::vector<Reduced>> reduced_;  // by stage and step
   Simulation result_;
 };
 

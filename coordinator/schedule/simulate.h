@@ -7,6 +7,10 @@
 // waits until its tensor is decoded. After its REDUCE a stage waits for the
 // slowest stage's (the verdict over the global norm), then applies.
 //
+// Where steps follow each other without a flush, REDUCE and what follows it
+// run beside compute, APPLY waits for their end, and the figures are those of
+// one step of many.
+//
 // Pure and deterministic; time is linear in the number of instructions.
 #ifndef DELTAPIPE_COORDINATOR_SCHEDULE_SIMULATE_H_
 #define DELTAPIPE_COORDINATOR_SCHEDULE_SIMULATE_H_

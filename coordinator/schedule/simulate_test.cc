@@ -49,6 +49,32 @@ INSTANTIATE_TEST_SUITE_P(SimulateTest, FreeLinks,
                                                          : "Deep";
                          });
 
+TEST(SimulateTest, WithoutAFlushFreeLinksLeaveNoBubble) {
+  for (int p = 1; p <= 12; ++p) {
+    for (int m = p; m <= 40; m += 3) {
+      const Simulation simulation =
+          SimulateText("2bw", {p, m}, EvenModel(p, 0.25, 0.75));
+
+      EXPECT_NEAR(simulation.step_seconds, m, 1e-9)
+          << p << " stages, " << m << " micro-batches";
+      EXPECT_NEAR(simulation.bubble, 0, 1e-12);
+    }
+  }
+}
+
+TEST(SimulateTest, WithoutAFlushTheUpdateHidesBehindTheNextStep) {
+  PipelineModel model = EvenModel(4, 0.25, 0.75);
+  for (StageModel& stage : model.stages) stage.reduce_seconds = 3;
+  const double hidden = SimulateText("2bw", {4, 8}, model).step_seconds;
+  for (StageModel& stage : model.stages) stage.reduce_seconds = 9;
+  const double exposed = SimulateText("2bw", {4, 8}, model).step_seconds;
+
+  EXPECT_NEAR(hidden, 8, 1e-9);
+  // Stage 0 is the last to reduce, and needs the update for its next FORWARD
+  // after 5 of the 8 micro-batches: 4 of 9 seconds are waited for.
+  EXPECT_NEAR(exposed, 12, 1e-9);
+}
+
 // GPT2-XL on 8 stages with 32 micro-batches of 1024 x 1600 activations, 45 ms
 // forward, 135 ms backward, full-duplex FIFO links: sequences per second that
 // an independent simulation gave. `deep_in_flight` is the warm-up that hides

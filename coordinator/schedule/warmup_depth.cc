@@ -66,9 +66,8 @@ const Tried* Smallest(const std::vector<Tried>& tried, bool beyond_half) {
 }  // namespace
 
 absl::StatusOr<DepthChoice> ChooseWarmupDepth(
-    const PipelineShape& shape, const PipelineModel& model,
+    Schedule schedule, const PipelineShape& shape, const PipelineModel& model,
     const std::vector<int64_t>& in_flight_limits) {
-  DP_ASSIGN_OR_RETURN(Schedule schedule, ParseSchedule("1f1b"));
   if (in_flight_limits.size() != static_cast<size_t>(shape.num_stages) ||
       !Fits(shape, 1 - shape.num_stages, in_flight_limits)) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -1,4 +1,4 @@
-// The warm-up depth of 1F1B that `schedule: auto` stands for.
+// The warm-up depth of 1F1B (and 2BW) that `schedule: auto` stands for.
 //
 // On slow links plain 1F1B waits for gradients even while its links are idle; a
 // deeper warm-up hides the round trip at the price of saved activations. The
@@ -28,9 +28,9 @@ struct DepthChoice {
 };
 
 /// `in_flight_limits`: the most micro-batches each stage may hold, at least 1
-/// each. Deterministic.
+/// each. `schedule` is a row that takes a depth. Deterministic.
 absl::StatusOr<DepthChoice> ChooseWarmupDepth(
-    const PipelineShape& shape, const PipelineModel& model,
+    Schedule schedule, const PipelineShape& shape, const PipelineModel& model,
     const std::vector<int64_t>& in_flight_limits);
 
 }  // namespace deltapipe

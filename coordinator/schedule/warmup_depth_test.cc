@@ -36,9 +36,11 @@ std::vector<int64_t> Limits(int64_t limit) {
 
 constexpr PipelineShape kShape = {8, 32};
 
+Schedule Plain() { return ParseSchedule("1f1b").value(); }
+
 TEST(ChooseWarmupDepthTest, FreeLinksNeedNoDepth) {
-  const auto choice =
-      ChooseWarmupDepth(kShape, Gpt2Xl(0, 0, 4.125, 8.125), Limits(32));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape,
+                                        Gpt2Xl(0, 0, 4.125, 8.125), Limits(32));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_EQ(choice->warmup_depth, 0);
@@ -49,7 +51,7 @@ TEST(ChooseWarmupDepthTest, FreeLinksNeedNoDepth) {
 TEST(ChooseWarmupDepthTest, SlowLinksAreHiddenByHalfOfTheMicrobatches) {
   const PipelineModel model = Gpt2Xl(100e6, 0, 4.125, 8.125);
 
-  const auto choice = ChooseWarmupDepth(kShape, model, Limits(32));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape, model, Limits(32));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_LE(8 + choice->warmup_depth, 16);
@@ -60,7 +62,7 @@ TEST(ChooseWarmupDepthTest, SlowLinksAreHiddenByHalfOfTheMicrobatches) {
 TEST(ChooseWarmupDepthTest, SmallestDepthWithinHalfAPercentOfTheBest) {
   const PipelineModel model = Gpt2Xl(300e6, 0, 4.125, 8.125);
 
-  const auto choice = ChooseWarmupDepth(kShape, model, Limits(32));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape, model, Limits(32));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   double best = choice->step_seconds;
@@ -75,7 +77,7 @@ TEST(ChooseWarmupDepthTest, SmallestDepthWithinHalfAPercentOfTheBest) {
 TEST(ChooseWarmupDepthTest, GoesBeyondHalfWhereThatPaysWell) {
   const PipelineModel model = Gpt2Xl(100e6, 0.05, 4.125, 8.125);
 
-  const auto choice = ChooseWarmupDepth(kShape, model, Limits(32));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape, model, Limits(32));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_GT(8 + choice->warmup_depth, 16);
@@ -85,7 +87,7 @@ TEST(ChooseWarmupDepthTest, GoesBeyondHalfWhereThatPaysWell) {
 TEST(ChooseWarmupDepthTest, MemoryBoundsTheDepth) {
   const PipelineModel model = Gpt2Xl(100e6, 0, 4.125, 8.125);
 
-  const auto choice = ChooseWarmupDepth(kShape, model, Limits(11));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape, model, Limits(11));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_EQ(choice->warmup_depth, 3);
@@ -95,7 +97,7 @@ TEST(ChooseWarmupDepthTest, MemoryBoundsTheDepth) {
 TEST(ChooseWarmupDepthTest, LittleMemoryMeansFewerInFlightThanPlain) {
   const PipelineModel model = Gpt2Xl(100e6, 0, 4.125, 8.125);
 
-  const auto choice = ChooseWarmupDepth(kShape, model, Limits(3));
+  const auto choice = ChooseWarmupDepth(Plain(), kShape, model, Limits(3));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_EQ(choice->warmup_depth, -5);
@@ -106,11 +108,13 @@ TEST(ChooseWarmupDepthTest, LittleMemoryMeansFewerInFlightThanPlain) {
 TEST(ChooseWarmupDepthTest, OneStageOrOneMicrobatchHasNoChoice) {
   PipelineModel alone;
   alone.stages.assign(1, {1, 2, 0, 0});
-  EXPECT_EQ(ChooseWarmupDepth({1, 4}, alone, {1}).value().warmup_depth, 0);
-  EXPECT_EQ(ChooseWarmupDepth({8, 1}, Gpt2Xl(1e6, 1, 32, 32), Limits(1))
-                .value()
-                .warmup_depth,
+  EXPECT_EQ(ChooseWarmupDepth(Plain(), {1, 4}, alone, {1}).value().warmup_depth,
             0);
+  EXPECT_EQ(
+      ChooseWarmupDepth(Plain(), {8, 1}, Gpt2Xl(1e6, 1, 32, 32), Limits(1))
+          .value()
+          .warmup_depth,
+      0);
 }
 
 TEST(ChooseWarmupDepthTest, LongPipelinesAreSearchedInStrides) {
@@ -118,17 +122,18 @@ TEST(ChooseWarmupDepthTest, LongPipelinesAreSearchedInStrides) {
   model.stages.assign(32, model.stages[0]);
   model.links.assign(31, model.links[0]);
 
-  const auto choice =
-      ChooseWarmupDepth({32, 512}, model, std::vector<int64_t>(32, 512));
+  const auto choice = ChooseWarmupDepth(Plain(), {32, 512}, model,
+                                        std::vector<int64_t>(32, 512));
 
   ASSERT_TRUE(choice.ok()) << choice.status();
   EXPECT_GT(choice->plain_step_seconds, 1.5 * choice->step_seconds);
 }
 
 TEST(ChooseWarmupDepthTest, NoRoomForOneMicrobatchIsRefused) {
-  EXPECT_EQ(
-      ChooseWarmupDepth(kShape, Gpt2Xl(0, 0, 4, 8), Limits(0)).status().code(),
-      absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ChooseWarmupDepth(Plain(), kShape, Gpt2Xl(0, 0, 4, 8), Limits(0))
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

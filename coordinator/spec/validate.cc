@@ -41,6 +41,7 @@ class MutualRules {
     CheckTrain();
     CheckOptimizer();
     CheckParallel();
+    CheckSchedule();
     CheckNodes();
     CheckStragglers();
     CheckNetwork();
@@ -207,6 +208,38 @@ class MutualRules {
         absl::StrCat("expected at most one stage per layer (model.layers: ",
                      spec_.model().layers(), "), got ",
                      spec_.parallel().stages()));
+  }
+
+  void CheckSchedule() {
+    const char* field = "parallel.schedule";
+    if (!AreUsable({field}) || spec_.parallel().schedule() != "2bw") return;
+    if (AreUsable({"train.batch", "train.microbatch", "parallel.replicas",
+                   "parallel.stages"})) {
+      const int stages = spec_.parallel().stages();
+      const int64_t microbatches =
+          spec_.train().batch() /
+          (int64_t{spec_.train().microbatch()} * spec_.parallel().replicas());
+      if (microbatches < stages) {
+        Add(field,
+            absl::StrCat("expected at least as many micro-batches a step as "
+                         "stages (",
+                         stages, ") with 2bw, got ", microbatches,
+                         "; a smaller train.microbatch makes more of them"));
+      }
+    }
+    if (spec_.train().optimizer().kind() == "zero_one_adam") {
+      Add(field,
+          "expected gpipe or 1f1b with zero_one_adam, whose replicas differ "
+          "between synchronisations, got 2bw");
+    }
+    const std::string& policy = spec_.stragglers().policy();
+    if (AreUsable({"stragglers.policy"}) && policy != "none" &&
+        policy != "detect") {
+      Add("stragglers.policy",
+          absl::StrCat("expected none or detect with parallel.schedule: 2bw, "
+                       "whose steps overlap, got ",
+                       policy));
+    }
   }
 
   void CheckNetwork() {
