@@ -17,6 +17,8 @@ namespace deltapipe {
 /// Equal on all replicas of a stage.
 struct StageState {
   std::vector<float> weights;  // in the order of the stage's ParameterLayout
+  /// Where two versions are alive (schedule 2bw): the older one. Else empty.
+  std::vector<float> former_weights;
   /// As Optimizer::ExportState names it.
   std::map<std::string, std::vector<float>> optimizer;
   /// Of GradientNorm.

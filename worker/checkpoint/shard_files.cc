@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/safetensors_stream.h"
@@ -15,6 +16,7 @@ namespace deltapipe {
 namespace {
 
 constexpr char kWeights[] = "weights/";
+constexpr char kFormerWeights[] = "former_weights/";
 constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kCursors[] = "engine/cursors";
@@ -180,7 +182,7 @@ std::string RankFileName(int rank) {
 }
 
 int64_t StateBytes(const StageState& state) {
-  int64_t bytes = Bytes(state.weights);
+  int64_t bytes = Bytes(state.weights) + Bytes(state.former_weights);
   for (const auto& [name, values] : state.optimizer) bytes += Bytes(values);
   return bytes;
 }
@@ -212,6 +214,9 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
     }
   };
   add_segments(kWeights, state.weights);
+  if (!state.former_weights.empty()) {
+    add_segments(kFormerWeights, state.former_weights);
+  }
   for (const auto& [name, values] : state.optimizer) {
     if (static_cast<int64_t>(values.size()) == layout.num_elements) {
       add_segments(absl::StrCat(kOptimizer, name, "/"), values);
@@ -274,6 +279,13 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
   };
   StageState state;
   DP_ASSIGN_OR_RETURN(state.weights, read_segments(kWeights));
+  const bool has_former = std::any_of(
+      reader.entries().begin(), reader.entries().end(), [](const auto& entry) {
+        return absl::StartsWith(entry.name, kFormerWeights);
+      });
+  if (has_former) {
+    DP_ASSIGN_OR_RETURN(state.former_weights, read_segments(kFormerWeights));
+  }
   for (const auto& entry : reader.entries()) {
     absl::string_view name = entry.name;
     if (!absl::ConsumePrefix(&name, kOptimizer)) continue;

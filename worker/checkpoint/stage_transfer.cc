@@ -14,6 +14,7 @@ namespace deltapipe {
 namespace {
 
 constexpr char kWeights[] = "weights";
+constexpr char kFormerWeights[] = "former_weights";
 constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
@@ -57,6 +58,9 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
                             const StageState& state, Deadline deadline) {
   ModelShard shard;
   Append(kWeights, state.weights, &shard);
+  if (!state.former_weights.empty()) {
+    Append(kFormerWeights, state.former_weights, &shard);
+  }
   for (const auto& [name, values] : state.optimizer) {
     Append(kOptimizer + name, values, &shard);
   }
@@ -80,6 +84,8 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
     std::vector<float> values(begin, begin + segment.num_elements);
     if (segment.name == kWeights) {
       state.weights = std::move(values);
+    } else if (segment.name == kFormerWeights) {
+      state.former_weights = std::move(values);
     } else if (absl::StartsWith(segment.name, kOptimizer)) {
       state.optimizer[segment.name.substr(sizeof(kOptimizer) - 1)] =
           std::move(values);

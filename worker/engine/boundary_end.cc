@@ -162,11 +162,14 @@ void BoundaryEnd::Expect(uint32_t step, uint32_t microbatch,
   changed_.NotifyAll();
 }
 
-void BoundaryEnd::CommitStep(uint32_t step) {
+void BoundaryEnd::CommitSent(uint32_t step) {
   Outgoing item;
   item.kind = Outgoing::Kind::kCommit;
   item.step = step;
   PushOutgoing(std::move(item));
+}
+
+void BoundaryEnd::CommitReceived(uint32_t step) {
   {
     MutexLock lock(&mutex_);
     expected_.push_back({true, step, 0, {}, false});

@@ -6,7 +6,8 @@
 // where it is a delta, this end holds half of a replicated state machine, and a
 // record that is missing or stale is asked for as a keyframe.
 //
-// Thread rule: the public methods are called by one thread, Cancel by any.
+// Thread rule: the public methods are called by one thread, Cancel by any,
+// AwaitHashes by one that may be another.
 // After an error every call returns it; it names the peer, the step and the
 // micro-batch.
 #ifndef DELTAPIPE_WORKER_ENGINE_BOUNDARY_END_H_
@@ -83,8 +84,15 @@ class BoundaryEnd {
   /// Waits until at most `count` tensors wait to be sent.
   absl::Status WaitForQueue(size_t count);
   /// Makes the state of `step` permanent, after what was queued before.
-  void CommitStep(uint32_t step);
-  /// The hashes after CommitStep(step), once both directions are there.
+  void CommitStep(uint32_t step) {
+    CommitSent(step);
+    CommitReceived(step);
+  }
+  /// The same for one direction each, where the next step begins before this
+  /// one has ended: after the last Send, or Expect, of the step in it.
+  void CommitSent(uint32_t step);
+  void CommitReceived(uint32_t step);
+  /// The hashes after the commits of `step`, once both directions are there.
   absl::StatusOr<BoundaryHashes> AwaitHashes(uint32_t step);
 
   void Cancel(const absl::Status& reason);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/delay_stability.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "worker/engine/training_step.h"
@@ -76,11 +77,14 @@ absl::Status Training::Prepare() {
   data.seed = spec_.seed();
   DP_ASSIGN_OR_RETURN(source_, BatchSource::Create(data));
 
-  DP_ASSIGN_OR_RETURN(stage_, options_.make_stage(options_.assignment));
+  DP_ASSIGN_OR_RETURN(
+      versions_, WeightVersions::Create(
+                     [&] { return options_.make_stage(options_.assignment); },
+                     plan_.weight_delay()));
+  const ParameterLayout& layout = versions_->newest()->parameters();
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
                       MakeOptimizerOptions(spec_, plan_));
-  DP_ASSIGN_OR_RETURN(optimizer_,
-                      Optimizer::Create(optimizer, stage_->parameters()));
+  DP_ASSIGN_OR_RETURN(optimizer_, Optimizer::Create(optimizer, layout));
   if (optimizer.compress_after_step == kCompressByDecision) {
     CompressionSwitchOptions decision;
     decision.beta2 = optimizer.beta2;
@@ -88,7 +92,10 @@ absl::Status Training::Prepare() {
   }
   const v1::OptimizerSpec& rate = spec_.train().optimizer();
   learning_rate_.rate = rate.learning_rate();
-  learning_rate_.final_rate = rate.learning_rate() * rate.lr_final();
+  if (rate.delay_rule() != "none") {
+    learning_rate_.rate *= DelayRateFactor(plan_.weight_delay());
+  }
+  learning_rate_.final_rate = learning_rate_.rate * rate.lr_final();
   learning_rate_.warmup_steps = rate.lr_warmup_steps();
   DP_ASSIGN_OR_RETURN(learning_rate_.decay,
                       ParseLearningRateDecay(rate.lr_schedule()));
@@ -147,9 +154,10 @@ absl::Status Training::Connect() {
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
   // Room for a micro-batch's keyframes, in two versions of each sample.
-  frames.max_payload_bytes = std::max(
-      frames.max_payload_bytes,
-      2 * plan_.microbatch_samples() * (4 * stage_->boundary_elements() + 64));
+  frames.max_payload_bytes =
+      std::max(frames.max_payload_bytes,
+               2 * plan_.microbatch_samples() *
+                   (4 * versions_->newest()->boundary_elements() + 64));
   DP_ASSIGN_OR_RETURN(emulated_, EmulatedLink(spec_));
   // The links to the neighbouring stages may change their rates.
   std::map<int, std::shared_ptr<LinkShaper>> links;
@@ -180,7 +188,7 @@ absl::Status Training::Connect() {
                            Deadline::After(max_start)));
 
   BoundaryEndOptions boundary;
-  boundary.elements_per_sample = stage_->boundary_elements();
+  boundary.elements_per_sample = versions_->newest()->boundary_elements();
   boundary.tuning_revision = tuning_.revision();
   boundary.seed = spec_.seed();
   boundary.generation = assignment.generation();
@@ -232,9 +240,10 @@ absl::Status Training::Connect() {
   }
   sync.seed = spec_.seed();
   sync.generation = assignment.generation();
-  DP_ASSIGN_OR_RETURN(sync_,
-                      GradientSync::Create(sync, gradient_group_.get(),
-                                           stage_->parameters().num_elements));
+  DP_ASSIGN_OR_RETURN(
+      sync_,
+      GradientSync::Create(sync, gradient_group_.get(),
+                           versions_->newest()->parameters().num_elements));
   MutexLock lock(&mutex_);
   is_connected_ = true;
   return is_cancelled_ ? cancel_reason_ : absl::OkStatus();
@@ -246,7 +255,7 @@ v1::AssignmentReady Training::ready() const {
   ready.set_generation(options_.assignment.generation());
   ready.set_data_hash(source_->data_hash());
   ready.set_train_samples(source_->num_train_samples());
-  ready.set_parameters(stage_->parameters().num_elements);
+  ready.set_parameters(versions_->newest()->parameters().num_elements);
   ready.set_restored_step(restored_step_);
   ready.set_restored_generation(restored_generation_);
   ready.set_restored_samples_dropped(samples_dropped_);
@@ -298,10 +307,14 @@ absl::Status Training::RunSteps() {
   const int64_t steps = spec_.train().steps();
   const int64_t validate_every = spec_.train().validate_every();
   while (step_ < steps && !agreed_.stops && !agreed_.pauses) {
-    const int64_t step = step_;
-    DP_RETURN_IF_ERROR(RunStep(step));
-    step_ = step + 1;
-    DP_RETURN_IF_ERROR(AfterStep(step + 1));
+    if (is_continuous()) {
+      DP_RETURN_IF_ERROR(RunSpan());
+    } else {
+      const int64_t step = step_;
+      DP_RETURN_IF_ERROR(RunStep(step));
+      step_ = step + 1;
+    }
+    DP_RETURN_IF_ERROR(AfterStep(step_));
   }
   if (paused_step_ == 0) {
     const bool is_validated =

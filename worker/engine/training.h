@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/latency_model.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "worker/checkpoint/checkpoint_writer.h"
 #include "worker/checkpoint/rank_state.h"
@@ -37,6 +38,7 @@
 #include "worker/engine/gradient_norm.h"
 #include "worker/engine/mesh.h"
 #include "worker/engine/straggler_control.h"
+#include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
@@ -109,7 +111,7 @@ class Training {
   void Cancel(const absl::Status& reason);
   int64_t step() const { return step_.load(); }
   /// The stage's weights, for tests, after Run.
-  absl::Span<const float> weights() { return stage_->weights(); }
+  absl::Span<const float> weights() { return versions_->newest()->weights(); }
   /// The records of the activations received; for tests, from on_step.
   StateStore* received_records() { return previous_->received_records(); }
 
@@ -127,8 +129,32 @@ class Training {
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
   absl::Status RunStep(int64_t step);
-  absl::Status Execute(const v1::Instruction& instruction, StepState* state);
+  /// Draws the step's samples.
+  std::unique_ptr<StepState> BeginStep(int64_t step);
+  /// Announces what the instruction receives, if it receives something.
+  void Expect(const v1::Instruction& instruction, const StepState& state);
+  /// `program` is the step whose program the instruction is of.
+  absl::Status Execute(const v1::Instruction& instruction, StepState* state,
+                       StepState* program);
+  absl::Status ExecuteUntraced(const v1::Instruction& instruction,
+                               StepState* state, StepState* program);
   absl::Status Reduce(StepState* state);
+  /// What is left of a step once it is applied: counts, reports.
+  void TellOfStep(StepState* state);
+
+  // training_continuous.cc
+  bool is_continuous() const { return versions_->delay() > 0; }
+  /// Steps without a flush between them, up to one after which something is to
+  /// be done that needs all of them ended.
+  absl::Status RunSpan();
+  absl::Status RunContinuousSteps();
+  bool EndsSpan(int64_t step) const;
+  /// Synchronises the gradients of a step whose backwards are done, and applies
+  /// them, on a thread of its own.
+  void StartUpdate(StepState* state);
+  /// Waits for it, if there is one, and tells of its step. The time that it
+  /// took is exposed in `program`.
+  absl::Status FinishUpdate(StepState* program);
 
   // training_stragglers.cc
   absl::Status MakeStragglerControl(const std::string& policy);
@@ -218,7 +244,7 @@ class Training {
   const int replica_;
 
   std::unique_ptr<BatchSource> source_;
-  std::unique_ptr<Stage> stage_;
+  std::unique_ptr<WeightVersions> versions_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<CompressionSwitch> compression_;  // compress_after_step: auto
   LearningRateOptions learning_rate_;
@@ -251,6 +277,16 @@ class Training {
   std::atomic<int> num_traces_wanted_{0};
   std::atomic<bool> is_cancelled_{false};
   StepAgreement agreed_;  // after the last step
+  // Of steps without a flush: those begun and not told of; and the one update
+  // that may be under way. Its thread shares with that of the computation what
+  // it joins before use: agreed_, due_.verification, the hashes and the scalar
+  // groups.
+  std::map<int64_t, std::unique_ptr<StepState>> states_;
+  Thread update_;
+  StepState* updating_ = nullptr;
+  absl::Status updated_;
+  int64_t span_ends_after_ = 0;
+  std::chrono::steady_clock::time_point last_told_;
   // Due, but put off until the replicas are equal again.
   struct {
     bool validation = false;

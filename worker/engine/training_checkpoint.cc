@@ -61,7 +61,7 @@ absl::Status Training::MakeCheckpointWriter() {
   writer.generation = options_.assignment.generation();
   writer.stage = stage_index_;
   writer.rank = options_.assignment.rank();
-  writer.layout = stage_->parameters();
+  writer.layout = versions_->newest()->parameters();
   writer.place = Place();
   if (!spec_.checkpoint().staging().empty()) {
     DP_ASSIGN_OR_RETURN(writer.staging_bytes,
@@ -76,7 +76,7 @@ OwnPlace Training::Place() const {
   OwnPlace place;
   place.previous_boundary = is_first() ? -1 : stage_index_ - 1;
   place.next_boundary = is_last() ? -1 : stage_index_;
-  place.elements_per_sample = stage_->boundary_elements();
+  place.elements_per_sample = versions_->newest()->boundary_elements();
   return place;
 }
 
@@ -107,7 +107,10 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
   int64_t bytes = StateBytes(own);
   if (replica_ == 0) {
     StageState& stage = part.stage_state.emplace();
-    stage.weights.assign(stage_->weights().begin(), stage_->weights().end());
+    const absl::Span<const float> weights = versions_->newest()->weights();
+    stage.weights.assign(weights.begin(), weights.end());
+    const absl::Span<const float> former = versions_->former();
+    stage.former_weights.assign(former.begin(), former.end());
     stage.optimizer = optimizer_->ExportState();
     stage.norm_ratio = gradient_norm_.ratio();
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
@@ -292,15 +295,15 @@ absl::StatusOr<StageState> Training::ShareStageState(
   if (!candidate.has_stage) {
     auto received = ReceiveStageState(
         mesh_.replica_scalars[static_cast<size_t>(source)].get(),
-        stage_->parameters(), deadline);
+        versions_->newest()->parameters(), deadline);
     if (received.ok()) return received;
     return Annotate(
         received.status(),
         absl::StrCat("take the stage's state from replica ", source));
   }
-  DP_ASSIGN_OR_RETURN(
-      StageState state,
-      ReadStageFile(candidate.path, stage_index_, stage_->parameters()));
+  DP_ASSIGN_OR_RETURN(StageState state,
+                      ReadStageFile(candidate.path, stage_index_,
+                                    versions_->newest()->parameters()));
   if (replica_ != source) return state;
   for (int other = 0; other < num_replicas_; ++other) {
     if (replicas_have_stage[static_cast<size_t>(other)]) continue;
@@ -317,9 +320,8 @@ absl::Status Training::Load(const Candidate& candidate,
                             const std::vector<bool>& replicas_have_stage) {
   DP_ASSIGN_OR_RETURN(const StageState state,
                       ShareStageState(candidate, replicas_have_stage));
-  const absl::Span<float> weights = stage_->weights();
-  std::copy(state.weights.begin(), state.weights.end(), weights.begin());
-  DP_RETURN_IF_ERROR(stage_->WeightsChanged());
+  DP_RETURN_IF_ERROR(
+      versions_->Restore(candidate.step, state.weights, state.former_weights));
   DP_RETURN_IF_ERROR(optimizer_->ImportState(state.optimizer));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));

@@ -57,7 +57,7 @@ absl::Status Training::Validate(int64_t step) {
       input.activation = std::move(activation.tensor);
     }
     StageOutput output;
-    DP_RETURN_IF_ERROR(stage_->Forward(input, &output));
+    DP_RETURN_IF_ERROR(versions_->newest()->Forward(input, &output));
     if (is_last()) {
       weighted_loss += output.loss * static_cast<double>(batch.targets.size());
       report.set_tokens(report.tokens() +
@@ -95,14 +95,15 @@ absl::Status Training::WriteShards(int64_t step, Deadline deadline) {
     FrameHeader header;
     header.generation = options_.assignment.generation();
     header.step = static_cast<uint32_t>(step);
-    return Annotate(
-        SendShard(mesh_.stage_scalars[0].get(), header, stage_->parameters(),
-                  stage_->weights(), deadline),
-        "send the weights to the writer");
+    return Annotate(SendShard(mesh_.stage_scalars[0].get(), header,
+                              versions_->newest()->parameters(),
+                              versions_->newest()->weights(), deadline),
+                    "send the weights to the writer");
   }
   std::vector<ModelShard> shards(1);
-  shards[0].layout = stage_->parameters();
-  shards[0].weights.assign(stage_->weights().begin(), stage_->weights().end());
+  shards[0].layout = versions_->newest()->parameters();
+  shards[0].weights.assign(versions_->newest()->weights().begin(),
+                           versions_->newest()->weights().end());
   for (int stage = 1; stage < num_stages_; ++stage) {
     auto shard = ReceiveShard(
         mesh_.stage_scalars[static_cast<size_t>(stage)].get(), deadline);
@@ -126,11 +127,11 @@ absl::Status Training::WriteShards(int64_t step, Deadline deadline) {
 }
 
 absl::Status Training::Verify(int64_t step, uint64_t* hash) {
-  const absl::Span<const float> weights = stage_->weights();
+  const absl::Span<const float> weights = versions_->newest()->weights();
   *hash = Checksum(absl::MakeConstSpan(
       reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * 4));
   return CheckReplicas(replicas_.get(), static_cast<uint32_t>(step),
-                       kVerifyPhase, stage_->parameters(), weights,
+                       kVerifyPhase, versions_->newest()->parameters(), weights,
                        WaitDeadline());
 }
 

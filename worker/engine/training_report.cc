@@ -70,6 +70,12 @@ void Training::Report(const StepState& state) {
   report.set_wait_seconds(report.wait_seconds() + state.wait_seconds);
   report.set_reduce_seconds(report.reduce_seconds() + state.reduce_seconds);
   report.set_skipped_steps(report.skipped_steps() + (state.is_skipped ? 1 : 0));
+  const int delay = static_cast<int>(state.weight_delay);
+  while (report.microbatches_by_delay_size() <= delay) {
+    report.add_microbatches_by_delay(0);
+  }
+  report.set_microbatches_by_delay(
+      delay, report.microbatches_by_delay(delay) + state.end);
   report.set_compressed(state.format != SyncFormat::kPlain);
   if (state.weights_hash != 0) report.set_weights_hash(state.weights_hash);
   const int64_t done = state.step + 1;

@@ -119,55 +119,57 @@ StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
 }  // namespace
 
 absl::Status Training::RunStep(int64_t step) {
-  StepState state;
-  state.step = step;
-  state.end = plan_.num_microbatches();
   if (stragglers_ != nullptr) {
     DP_RETURN_IF_ERROR(stragglers_->BeginStep(step, tuning_.revision()));
   }
-  for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
-    const int64_t slot = cursors_->Slot(step, replica_, mb);
-    state.positions.push_back(cursors_->Position(step, slot));
-    state.batch.push_back(source_->Train(state.positions.back(), slot));
-  }
+  const std::unique_ptr<StepState> state = BeginStep(step);
   const auto& instructions = plan_.stages(stage_index_).instructions();
   // Receivers learn at once what the whole step brings, in its order.
   for (const v1::Instruction& instruction : instructions) {
-    const int mb = instruction.microbatch();
-    if (instruction.kind() == v1::Instruction::RECEIVE_ACTIVATION) {
-      previous_->Expect(static_cast<uint32_t>(step), static_cast<uint32_t>(mb),
-                        state.batch[static_cast<size_t>(mb)].samples, false);
-    } else if (instruction.kind() == v1::Instruction::RECEIVE_GRADIENT) {
-      next_->Expect(static_cast<uint32_t>(step), static_cast<uint32_t>(mb),
-                    state.batch[static_cast<size_t>(mb)].samples, false);
-    }
+    Expect(instruction, *state);
   }
-  state.is_traced = options_.send && num_traces_wanted_ > 0;
-  if (state.is_traced) --num_traces_wanted_;
   for (const v1::Instruction& instruction : instructions) {
-    if (IsLeftOut(instruction, state.end)) continue;
-    const int64_t begin = state.is_traced ? WallNanos() : 0;
-    const absl::Status status = Execute(instruction, &state);
-    if (state.is_traced) {
-      v1::TraceSpan* span = state.trace.add_spans();
-      span->set_name(v1::Instruction::Kind_Name(instruction.kind()));
-      span->set_microbatch(instruction.microbatch());
-      span->set_thread("compute");
-      span->set_begin_nanos(begin);
-      span->set_end_nanos(WallNanos());
-    }
-    if (!status.ok()) {
-      return Annotate(
-          status, absl::StrCat(v1::Instruction::Kind_Name(instruction.kind()),
-                               " of micro-batch ", instruction.microbatch()));
-    }
+    if (IsLeftOut(instruction, state->end)) continue;
+    DP_RETURN_IF_ERROR(Execute(instruction, state.get(), state.get()));
   }
-  Failpoint("step-done");
-  FinishWork(state);
-  Report(state);
-  Failpoint("step-told");
-  if (state.is_traced) SendTrace(&state);
+  TellOfStep(state.get());
   return absl::OkStatus();
+}
+
+std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
+  auto state = std::make_unique<StepState>();
+  state->step = step;
+  state->end = plan_.num_microbatches();
+  for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
+    const int64_t slot = cursors_->Slot(step, replica_, mb);
+    state->positions.push_back(cursors_->Position(step, slot));
+    state->batch.push_back(source_->Train(state->positions.back(), slot));
+  }
+  state->is_traced = options_.send && num_traces_wanted_ > 0;
+  if (state->is_traced) --num_traces_wanted_;
+  return state;
+}
+
+void Training::Expect(const v1::Instruction& instruction,
+                      const StepState& state) {
+  const bool is_activation =
+      instruction.kind() == v1::Instruction::RECEIVE_ACTIVATION;
+  if (!is_activation &&
+      instruction.kind() != v1::Instruction::RECEIVE_GRADIENT) {
+    return;
+  }
+  const int mb = instruction.microbatch();
+  (is_activation ? previous_ : next_)
+      ->Expect(static_cast<uint32_t>(state.step), static_cast<uint32_t>(mb),
+               state.batch[static_cast<size_t>(mb)].samples, false);
+}
+
+void Training::TellOfStep(StepState* state) {
+  Failpoint("step-done");
+  FinishWork(*state);
+  Report(*state);
+  Failpoint("step-told");
+  if (state->is_traced) SendTrace(state);
 }
 
 void Training::SendTrace(StepState* state) {
@@ -180,7 +182,28 @@ void Training::SendTrace(StepState* state) {
 }
 
 absl::Status Training::Execute(const v1::Instruction& instruction,
-                               StepState* state) {
+                               StepState* state, StepState* program) {
+  const int64_t begin = program->is_traced ? WallNanos() : 0;
+  const absl::Status status = ExecuteUntraced(instruction, state, program);
+  if (program->is_traced) {
+    v1::TraceSpan* span = program->trace.add_spans();
+    span->set_name(v1::Instruction::Kind_Name(instruction.kind()));
+    span->set_microbatch(instruction.microbatch());
+    span->set_thread("compute");
+    span->set_begin_nanos(begin);
+    span->set_end_nanos(WallNanos());
+  }
+  if (status.ok()) return status;
+  std::string what =
+      absl::StrCat(v1::Instruction::Kind_Name(instruction.kind()),
+                   " of micro-batch ", instruction.microbatch());
+  // Two steps are under way.
+  if (is_continuous()) absl::StrAppend(&what, " of step ", state->step + 1);
+  return Annotate(status, what);
+}
+
+absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
+                                       StepState* state, StepState* program) {
   const int mb = instruction.microbatch();
   const uint32_t step = static_cast<uint32_t>(state->step);
   const uint32_t wire_mb = static_cast<uint32_t>(mb);
@@ -225,7 +248,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
         state->received_activations.erase(mb);
       }
       StageOutput output;
-      DP_RETURN_IF_ERROR(stage_->Forward(input, &output));
+      DP_RETURN_IF_ERROR(versions_->Of(state->step)->Forward(input, &output));
+      state->weight_delay = versions_->DelayOf(state->step);
       if (is_last()) {
         state->loss_sum += output.loss;
       } else {
@@ -253,7 +277,7 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
         state->received_gradients.erase(mb);
       }
       DP_ASSIGN_OR_RETURN(TensorRef input_gradient,
-                          stage_->Backward(mb, gradient));
+                          versions_->Of(state->step)->Backward(mb, gradient));
       if (!is_first()) state->gradients[mb] = std::move(input_gradient);
       Delay(mb, /*is_forward=*/false, SecondsSince(begin), *state);
       if (stragglers_ != nullptr) stragglers_->NoteDone(mb);
@@ -267,11 +291,16 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       state->gradients.erase(mb);
       return absl::OkStatus();
     case v1::Instruction::REDUCE: {
+      if (is_continuous()) {
+        StartUpdate(state);
+        return absl::OkStatus();
+      }
       const absl::Status status = Reduce(state);
       state->reduce_seconds += SecondsSince(begin);
       return status;
     }
     case v1::Instruction::APPLY: {
+      if (is_continuous()) return FinishUpdate(program);
       const absl::Status status = Apply(state);
       state->reduce_seconds += SecondsSince(begin);
       return status;
@@ -285,11 +314,13 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
 absl::Status Training::Reduce(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
-  const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
+  Stage* const stage = versions_->Of(state->step);
+  const absl::Span<float> gradients = stage->gradients();  // a copy on GPUs
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
-  const double own = SquaredNorm(stage_->parameters(), gradients);
-  const SyncRequest request = optimizer_->Prepare(
-      state->step, LearningRateAt(state->step), stage_->weights(), gradients);
+  const double own = SquaredNorm(stage->parameters(), gradients);
+  const SyncRequest request =
+      optimizer_->Prepare(state->step, LearningRateAt(state->step),
+                          versions_->newest()->weights(), gradients);
   state->format = request.format;
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
@@ -366,6 +397,7 @@ absl::Status Training::Apply(StepState* state) {
       /*is_exact=*/state->format == SyncFormat::kPlain, squared_norm,
       own_squared_norm);
   state->is_skipped = !std::isfinite(state->gradient_norm);
+  const absl::Span<float> weights = versions_->BeginUpdate(state->step);
   if (state->is_skipped) {
     if (is_synchronised) {
       DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
@@ -382,18 +414,18 @@ absl::Status Training::Apply(StepState* state) {
                             ? limit / state->gradient_norm
                             : 1.0;
     DP_RETURN_IF_ERROR(optimizer_->Apply(
-        state->step, LearningRateAt(state->step), clip, stage_->weights()));
+        state->step, LearningRateAt(state->step), clip, weights));
   }
-  DP_RETURN_IF_ERROR(stage_->WeightsChanged());
+  DP_RETURN_IF_ERROR(versions_->EndUpdate(state->step));
   Failpoint("weights-changed");
   // The delta state advances with what was sent, whether or not the step was
   // applied: both ends have it.
   if (previous_ != nullptr) {
-    previous_->CommitStep(step);
+    if (!is_continuous()) previous_->CommitStep(step);
     DP_ASSIGN_OR_RETURN(previous_hashes_, previous_->AwaitHashes(step));
   }
   if (next_ != nullptr) {
-    next_->CommitStep(step);
+    if (!is_continuous()) next_->CommitStep(step);
     DP_ASSIGN_OR_RETURN(next_hashes_, next_->AwaitHashes(step));
   }
   const int64_t every = spec_.train().verify_every();

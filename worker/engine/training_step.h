@@ -52,6 +52,7 @@ struct Training::StepState {
   double reduce_seconds = 0;
   double own_squared_norm = 0;  // mean over the replicas of this stage
   double gradient_norm = 0;
+  int64_t weight_delay = 0;  // of what its micro-batches were computed on
   bool is_skipped = false;
   SyncFormat format = SyncFormat::kPlain;
   uint64_t weights_hash = 0;
