@@ -180,6 +180,14 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
     return;
   }
   SetTotals(rank.base, report, &metrics);
+  for (int delay = 0; delay < report.microbatches_by_delay_size(); ++delay) {
+    if (delay == metrics.microbatches_by_delay_size()) {
+      metrics.add_microbatches_by_delay(0);
+    }
+    metrics.set_microbatches_by_delay(delay,
+                                      metrics.microbatches_by_delay(delay) +
+                                          report.microbatches_by_delay(delay));
+  }
   ReportDropped(stage, report, &rank);
   ReportLinks(replica, report);
   const double steps =

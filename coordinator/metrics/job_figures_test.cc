@@ -310,6 +310,19 @@ TEST_F(JobFiguresTest, WorkersAreNamedByTheirRank) {
   EXPECT_DOUBLE_EQ(Snapshot().ranks(1).predicted_idle_ratio(), 0.4);
 }
 
+TEST_F(JobFiguresTest, MicrobatchesAreCountedByTheDelayOfTheirWeights) {
+  v1::StepReport first = Report(0);
+  first.add_microbatches_by_delay(4);
+  v1::StepReport later = Report(1);
+  later.add_microbatches_by_delay(0);
+  later.add_microbatches_by_delay(8);
+  figures_.Report(0, 0, first, now_);
+  figures_.Report(0, 0, later, now_);
+
+  EXPECT_THAT(Snapshot().ranks(0).microbatches_by_delay(),
+              testing::ElementsAre(4, 8));
+}
+
 TEST_F(JobFiguresTest, SamplesLeftOutAreNotTrainedOnAndCountOnce) {
   v1::StepReport first = Report(0);
   first.add_microbatches(3);

@@ -192,7 +192,7 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
              Exposition* out) {
   const Values place = {job_id, absl::StrCat(rank.stage()),
                         absl::StrCat(rank.replica())};
-  const auto with = [&place](const char* last) {
+  const auto with = [&place](const std::string& last) {
     Values values = place;
     values.push_back(last);
     return values;
@@ -214,6 +214,10 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
   }
   out->Add(k_dropped_microbatches_total, place,
            Number(rank.dropped_microbatches()));
+  for (int delay = 0; delay < rank.microbatches_by_delay_size(); ++delay) {
+    out->Add(k_microbatches_total, with(absl::StrCat(delay)),
+             Number(rank.microbatches_by_delay(delay)));
+  }
   out->Add(k_memory_bytes, with("resident"), Number(rank.memory_bytes()));
   out->Add(k_memory_bytes, with("codec_state"), Number(rank.state_bytes()));
   out->Add(k_gradient_raw_bytes_total, place,

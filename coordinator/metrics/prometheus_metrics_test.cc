@@ -91,6 +91,9 @@ TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
   v1::JobMetrics job = Played(2, 1);
   job.set_samples_dropped(7);
   job.mutable_ranks(0)->set_dropped_microbatches(3);
+  job.mutable_ranks(0)->clear_microbatches_by_delay();
+  job.mutable_ranks(0)->add_microbatches_by_delay(8);
+  job.mutable_ranks(0)->add_microbatches_by_delay(72);
   job.mutable_dropping()->set_tau_seconds(0.5);
   job.mutable_dropping()->set_predicted_drop_share(0.25);
   job.mutable_dropping()->set_realised_speedup(1.5);
@@ -108,6 +111,8 @@ TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
                               "\"} 7\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_dropped_microbatches_total{job_id=\""
                               "text-1\",stage=\"0\",replica=\"0\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_microbatches_total{job_id=\"text-1\","
+                              "stage=\"0\",replica=\"0\",delay=\"1\"} 72\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_drop_threshold_seconds{job_id=\"text-1"
                               "\"} 0.5\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_drop_ratio{job_id=\"text-1\",kind=\""

@@ -21,6 +21,9 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   OptimizerOptions options;
   options.kind = from.kind();
   options.momentum = from.momentum();
+  if (from.momentum_delay() != "standard") {
+    options.momentum_shift = plan.weight_delay();
+  }
   options.beta1 = from.beta1();
   options.beta2 = from.beta2();
   options.epsilon = from.epsilon();

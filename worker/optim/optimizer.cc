@@ -85,6 +85,8 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
   if (kind == "sgd") {
     errors.Require(IsDecay(options.momentum), "momentum", "0 <= momentum < 1",
                    options.momentum);
+    errors.Require(options.momentum_shift == 0 || options.momentum_shift == 1,
+                   "momentum_shift", "0 or 1", options.momentum_shift);
   } else {
     errors.Require(IsDecay(options.beta1), "beta1", "0 <= beta1 < 1",
                    options.beta1);

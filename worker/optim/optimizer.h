@@ -41,6 +41,9 @@ struct OptimizerOptions {
   /// sgd | adam | adamw | lamb | onebit_adam | onebit_lamb | zero_one_adam
   std::string kind = "adamw";
   double momentum = 0.9;  // sgd
+  /// sgd: this many steps lie between those that share a momentum; 0 or 1, as
+  /// the delay of the gradients.
+  int momentum_shift = 0;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;

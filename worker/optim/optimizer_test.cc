@@ -59,6 +59,16 @@ void SgdRule(const OptimizerOptions& o, int64_t t, double lr,
   }
 }
 
+void ShiftedSgdRule(const OptimizerOptions& o, int64_t t, double lr,
+                    const std::vector<double>& g, ReferenceTensor* tensor) {
+  std::vector<double>& momentum = t % 2 == 0 ? tensor->v : tensor->m;
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double gradient = g[i] + tensor->decay * tensor->w[i];
+    momentum[i] = o.momentum * momentum[i] + gradient;
+    tensor->w[i] = tensor->w[i] - lr * momentum[i];
+  }
+}
+
 void AdamWRule(const OptimizerOptions& o, int64_t t, double lr,
                const std::vector<double>& g, ReferenceTensor* tensor) {
   for (size_t i = 0; i < g.size(); ++i) {
@@ -154,6 +164,18 @@ TEST(OptimizerTest, SgdFollowsItsReferenceStepByStep) {
 
   EXPECT_LE(LargestDifference<double>(&in_double, options, SgdRule), 1e-12);
   EXPECT_LE(LargestDifference<float>(&in_float, options, SgdRule), 2e-5);
+}
+
+TEST(OptimizerTest, SgdWithShiftedMomentumFollowsItsReferenceStepByStep) {
+  OptimizerOptions options = OptionsOf("sgd");
+  options.momentum_shift = 1;
+  Sgd<double> in_double(options, TestLayout());
+  Sgd<float> in_float(options, TestLayout());
+
+  EXPECT_LE(LargestDifference<double>(&in_double, options, ShiftedSgdRule),
+            1e-12);
+  EXPECT_LE(LargestDifference<float>(&in_float, options, ShiftedSgdRule), 2e-5);
+  EXPECT_EQ(in_double.ExportState().size(), 2u);
 }
 
 TEST(OptimizerTest, AdamWFollowsItsReferenceStepByStep) {

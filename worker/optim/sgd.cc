@@ -1,24 +1,32 @@
 #include "worker/optim/sgd.h"
 
+#include "absl/strings/str_cat.h"
+
 namespace deltapipe {
 
 template <typename Real>
 Sgd<Real>::Sgd(const OptimizerOptions& options, const ParameterLayout& layout)
     : FlatOptimizer<Real>(options, layout),
-      momentum_(static_cast<size_t>(layout.num_elements)) {
-  this->AddState("momentum", &momentum_);
+      momenta_(static_cast<size_t>(options.momentum_shift) + 1) {
+  for (size_t i = 0; i < momenta_.size(); ++i) {
+    momenta_[i].resize(static_cast<size_t>(layout.num_elements));
+    this->AddState(i == 0 ? "momentum" : absl::StrCat("momentum_", i),
+                   &momenta_[i]);
+  }
 }
 
 template <typename Real>
 void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
                       absl::Span<Real> weights) {
+  std::vector<Real>& turn =
+      momenta_[static_cast<size_t>(step) % momenta_.size()];
   const Real momentum = static_cast<Real>(this->options_.momentum);
   const Real rate = static_cast<Real>(learning_rate);
   const Real clip = static_cast<Real>(clip_factor);
   for (const ParameterSegment& segment : this->layout_.segments) {
     const Real decay = static_cast<Real>(this->WeightDecay(segment));
     const Real* __restrict gradient = this->gradient_.data() + segment.offset;
-    Real* __restrict m = momentum_.data() + segment.offset;
+    Real* __restrict m = turn.data() + segment.offset;
     Real* __restrict w = weights.data() + segment.offset;
     for (int64_t i = 0; i < segment.num_elements; ++i) {
       const Real g = clip * gradient[i] + decay * w[i];

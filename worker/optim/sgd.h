@@ -2,6 +2,9 @@
 // it: weight decay is added to the gradient, and the momentum is not damped.
 //
 //   g <- clip * g + decay * w ; m <- momentum * m + g ; w <- w - rate * m
+//
+// With shifted momentum steps use delay + 1 momenta in turn, so that each holds
+// gradients of weights of its own (arXiv 1909.12340, base/delay_stability.h).
 #ifndef DELTAPIPE_WORKER_OPTIM_SGD_H_
 #define DELTAPIPE_WORKER_OPTIM_SGD_H_
 
@@ -19,7 +22,7 @@ class Sgd : public FlatOptimizer<Real> {
              absl::Span<Real> weights) override;
 
  private:
-  std::vector<Real> momentum_;
+  std::vector<std::vector<Real>> momenta_;  // used in turn
 };
 
 extern template class Sgd<float>;
