@@ -45,6 +45,16 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   return options;
 }
 
+std::vector<ParameterGroup> GroupsOf(const v1::JobSpec& spec) {
+  std::vector<ParameterGroup> groups;
+  for (const v1::ParameterGroupSpec& from : spec.train().optimizer().groups()) {
+    ParameterGroup group{from.match(), from.learning_rate_scale(), {}};
+    if (from.has_weight_decay()) group.weight_decay = from.weight_decay();
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
 }  // namespace
 
 Training::Training(TrainingOptions options)
@@ -79,8 +89,10 @@ absl::Status Training::Prepare() {
   DP_ASSIGN_OR_RETURN(stage_, options_.make_stage(options_.assignment));
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
                       MakeOptimizerOptions(spec_, plan_));
-  DP_ASSIGN_OR_RETURN(optimizer_,
-                      Optimizer::Create(optimizer, stage_->parameters()));
+  ParameterLayout layout = stage_->parameters();
+  const std::vector<GroupUse> group_use =
+      AssignParameterGroups(GroupsOf(spec_), &layout);
+  DP_ASSIGN_OR_RETURN(optimizer_, Optimizer::Create(optimizer, layout));
   if (optimizer.compress_after_step == kCompressByDecision) {
     CompressionSwitchOptions decision;
     decision.beta2 = optimizer.beta2;
@@ -102,8 +114,26 @@ absl::Status Training::Prepare() {
                         /*may_leave_out=*/spec_.stragglers().policy() == "drop",
                         /*comes_again=*/spec_.stragglers().requeue() == "on"});
   DP_RETURN_IF_ERROR(Connect());
+  DP_RETURN_IF_ERROR(CheckGroups(group_use));
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
+}
+
+absl::Status Training::CheckGroups(std::vector<GroupUse> use) {
+  if (use.empty()) return absl::OkStatus();
+  // A stage knows its own parameters only; the least of the negatives is what
+  // any of them has.
+  std::vector<double> mine;
+  for (const GroupUse& group : use) {
+    mine.push_back(group.matches ? -1 : 0);
+    mine.push_back(group.counts ? -1 : 0);
+  }
+  DP_ASSIGN_OR_RETURN(const std::vector<double> least,
+                      LeastOfAll(0, kGroupsPhase, mine, ModelDeadline()));
+  for (size_t i = 0; i < use.size(); ++i) {
+    use[i] = {least[2 * i] < 0, least[2 * i + 1] < 0};
+  }
+  return CheckGroupsAreUsed(GroupsOf(spec_), use, stage_->parameters());
 }
 
 std::pair<std::string, std::string> Training::SyncCodecs(

@@ -40,6 +40,7 @@
 #include "worker/optim/compression_switch.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
+#include "worker/optim/parameter_groups.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/shaped/link_shaper.h"
 
@@ -117,6 +118,9 @@ class Training {
   struct StepState;
 
   absl::Status MakeUpgrade();
+  /// Whether every group of train.optimizer.groups counts for a parameter of
+  /// some stage; `use` is this stage's.
+  absl::Status CheckGroups(std::vector<GroupUse> use);
   /// The compressed_codec and plain_codec of GradientSyncOptions for a codec of
   /// the plan or of a tuning.
   std::pair<std::string, std::string> SyncCodecs(

@@ -34,6 +34,7 @@ inline constexpr uint32_t kValidatePhase = 6;
 inline constexpr uint32_t kPausePhase = 7;
 inline constexpr uint32_t kRestorePhase = 8;
 inline constexpr uint32_t kWorkPhase = 9;
+inline constexpr uint32_t kGroupsPhase = 20;
 
 struct Training::StepState {
   int64_t step = 0;
