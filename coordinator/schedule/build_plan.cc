@@ -63,7 +63,8 @@ class Planner {
 
   int64_t FixedBytes(size_t stage) const {
     return ParameterBytes(spec_.train().optimizer(), stages_[stage].parameters,
-                          spec_.parallel().replicas());
+                          spec_.parallel().replicas()) +
+           WorkingCopyBytes(spec_.train(), stages_[stage].parameters);
   }
   /// Of the codecs at both ends of the stage.
   int64_t StateBytes(size_t stage) const {
@@ -194,6 +195,12 @@ void Planner::FillStages() {
     stage->set_parameters(cost.parameters);
     stage->set_forward_seconds(cost.forward_seconds);
     stage->set_backward_seconds(cost.backward_seconds);
+    const OptimizerBytes optimizer =
+        PredictOptimizerBytes(spec_.train().optimizer(), cost.parameters,
+                              spec_.parallel().replicas());
+    stage->set_optimizer_bytes(optimizer.kept);
+    stage->set_optimizer_replicated_bytes(optimizer.replicated);
+    stage->set_optimizer_sharded_bytes(optimizer.sharded);
   }
 }
 

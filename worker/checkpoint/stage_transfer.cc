@@ -102,4 +102,24 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
   return state;
 }
 
+absl::Status SendOptimizerState(FrameChannel* channel,
+                                const FrameHeader& header,
+                                const OptimizerState& state,
+                                Deadline deadline) {
+  ModelShard shard;
+  for (const auto& [name, values] : state) Append(name, values, &shard);
+  return SendShard(channel, header, shard.layout, shard.weights, deadline);
+}
+
+absl::StatusOr<OptimizerState> ReceiveOptimizerState(FrameChannel* channel,
+                                                     Deadline deadline) {
+  DP_ASSIGN_OR_RETURN(const ModelShard shard, ReceiveShard(channel, deadline));
+  OptimizerState state;
+  for (const ParameterSegment& segment : shard.layout.segments) {
+    const auto begin = shard.weights.begin() + segment.offset;
+    state[segment.name].assign(begin, begin + segment.num_elements);
+  }
+  return state;
+}
+
 }  // namespace deltapipe

@@ -34,6 +34,11 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   options.local_step_scaler = from.local_step_scaler();
   options.local_step_clipper = from.local_step_clipper();
   options.num_steps = spec.train().steps();
+  if (from.shard_state() == "on" && !CanShardState(from.kind())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "train.optimizer.shard_state: replicas cannot share out the state of ",
+        from.kind()));
+  }
   DP_ASSIGN_OR_RETURN(const StepChoice begin,
                       ParseStepChoice(from.compress_after_step()));
   options.compress_after_step =
@@ -92,7 +97,6 @@ absl::Status Training::Prepare() {
   ParameterLayout layout = stage_->parameters();
   const std::vector<GroupUse> group_use =
       AssignParameterGroups(GroupsOf(spec_), &layout);
-  DP_ASSIGN_OR_RETURN(optimizer_, Optimizer::Create(optimizer, layout));
   if (optimizer.compress_after_step == kCompressByDecision) {
     CompressionSwitchOptions decision;
     decision.beta2 = optimizer.beta2;
@@ -113,8 +117,13 @@ absl::Status Training::Prepare() {
       SlotCursorOptions{num_replicas_, plan_.num_microbatches(),
                         /*may_leave_out=*/spec_.stragglers().policy() == "drop",
                         /*comes_again=*/spec_.stragglers().requeue() == "on"});
+  shards_state_ =
+      spec_.train().optimizer().shard_state() == "on" && num_replicas_ > 1;
   DP_RETURN_IF_ERROR(Connect());
   DP_RETURN_IF_ERROR(CheckGroups(group_use));
+  owned_ = sync_->owned_by(replica_);
+  DP_ASSIGN_OR_RETURN(
+      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(layout, owned_)));
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
 }
@@ -260,6 +269,7 @@ absl::Status Training::Connect() {
   for (int other = 0; other < num_replicas_; ++other) {
     sync.nodes.push_back(NodeOf(other));
   }
+  sync.keeps_shard = shards_state_;
   sync.seed = spec_.seed();
   sync.generation = assignment.generation();
   DP_ASSIGN_OR_RETURN(sync_,

@@ -41,6 +41,7 @@
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/parameter_groups.h"
+#include "worker/optim/sharded_state.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/shaped/link_shaper.h"
 
@@ -154,6 +155,14 @@ class Training {
   void FinishWork(const StepState& state);
 
   absl::Status Apply(StepState* state);
+  /// The optimizer's part of a vector over the stage's parameters.
+  template <typename T>
+  absl::Span<T> Owned(absl::Span<T> values) const {
+    return values.subspan(static_cast<size_t>(owned_.begin),
+                          static_cast<size_t>(owned_.end - owned_.begin));
+  }
+  /// Of the mean gradient of this stage, once it is synchronised.
+  absl::StatusOr<double> MeanSquaredNorm(uint32_t step, Deadline deadline);
   /// Takes the evidence of all stages, which begins at element `at` of each,
   /// for whether to compress from the next step on.
   void DecideCompression(int64_t step, size_t at,
@@ -183,6 +192,8 @@ class Training {
   OwnPlace Place() const;
   absl::Status MakeCheckpointWriter();
   absl::Status WriteCheckpoint(int64_t done);
+  /// On replica 0, to which the others send their shares; elsewhere empty.
+  absl::StatusOr<OptimizerState> WholeOptimizerState(int64_t done);
   /// Before the end, so that no files without a manifest are left.
   void AwaitLastCheckpoint();
   absl::Status Pause(int64_t done);
@@ -234,6 +245,9 @@ class Training {
   std::unique_ptr<RankGroup> replicas_;
   std::unique_ptr<RankGroup> gradient_group_;
   std::unique_ptr<GradientSync> sync_;
+  /// Whether optimizer_ is of owned_ alone (train.optimizer.shard_state).
+  bool shards_state_ = false;
+  ElementRange owned_;                            // of the stage's parameters
   std::unique_ptr<CheckpointWriter> writer_;      // null: nobody is told of it
   std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
   std::string straggler_state_;                   // as it was last logged

@@ -288,8 +288,11 @@ absl::Status Training::Reduce(StepState* state) {
   const absl::Span<float> gradients = stage_->gradients();  // a copy on GPUs
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
   const double own = SquaredNorm(stage_->parameters(), gradients);
-  const SyncRequest request = optimizer_->Prepare(
-      state->step, LearningRateAt(state->step), stage_->weights(), gradients);
+  SyncRequest request =
+      optimizer_->Prepare(state->step, LearningRateAt(state->step),
+                          Owned(stage_->weights()), Owned(gradients));
+  // Everybody's share is in it.
+  if (shards_state_) request.values = gradients;
   state->format = request.format;
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
@@ -338,10 +341,11 @@ absl::Status Training::Apply(StepState* state) {
   const Deadline deadline = WaitDeadline();
   // Where nothing was synchronised the replicas' own norms are all there is.
   const bool is_synchronised = state->format != SyncFormat::kNone;
-  std::vector<double> figures = {is_synchronised
-                                     ? optimizer_->MeanGradientSquaredNorm()
-                                     : state->own_squared_norm,
-                                 state->own_squared_norm};
+  double stage_squared_norm = state->own_squared_norm;
+  if (is_synchronised) {
+    DP_ASSIGN_OR_RETURN(stage_squared_norm, MeanSquaredNorm(step, deadline));
+  }
+  std::vector<double> figures = {stage_squared_norm, state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
   const size_t evidence_at = kNumHashFigures + figures.size();
@@ -381,8 +385,12 @@ absl::Status Training::Apply(StepState* state) {
     const double clip = limit > 0 && state->gradient_norm > limit
                             ? limit / state->gradient_norm
                             : 1.0;
-    DP_RETURN_IF_ERROR(optimizer_->Apply(
-        state->step, LearningRateAt(state->step), clip, stage_->weights()));
+    DP_RETURN_IF_ERROR(optimizer_->Apply(state->step,
+                                         LearningRateAt(state->step), clip,
+                                         Owned(stage_->weights())));
+    if (shards_state_) {
+      DP_RETURN_IF_ERROR(sync_->Gather(step, stage_->weights(), deadline));
+    }
   }
   DP_RETURN_IF_ERROR(stage_->WeightsChanged());
   Failpoint("weights-changed");
@@ -403,6 +411,18 @@ absl::Status Training::Apply(StepState* state) {
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<double> Training::MeanSquaredNorm(uint32_t step,
+                                                 Deadline deadline) {
+  const double mine = optimizer_->MeanGradientSquaredNorm();
+  if (!shards_state_) return mine;
+  DP_ASSIGN_OR_RETURN(
+      const auto by_replica,
+      replicas_->AllGather(step, kShardNormPhase, {mine}, deadline));
+  double sum = 0;
+  for (const std::vector<double>& share : by_replica) sum += share[0];
+  return sum;
 }
 
 void Training::DecideCompression(int64_t step, size_t at,

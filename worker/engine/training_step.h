@@ -35,6 +35,7 @@ inline constexpr uint32_t kPausePhase = 7;
 inline constexpr uint32_t kRestorePhase = 8;
 inline constexpr uint32_t kWorkPhase = 9;
 inline constexpr uint32_t kGroupsPhase = 20;
+inline constexpr uint32_t kShardNormPhase = 21;
 
 struct Training::StepState {
   int64_t step = 0;
