@@ -17,6 +17,7 @@ constexpr char kWeights[] = "weights";
 constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
+constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
 constexpr char kCompression[] = "engine/compression";
 
@@ -64,6 +65,7 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   std::memcpy(ratio.data(), &state.norm_ratio, sizeof(double));
   ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
   Append(kNormRatio, ratio, &shard);
+  AppendBits(kLossScale, state.loss_scale, &shard);
   AppendBits(kCursors, state.cursors, &shard);
   AppendBits(kCompression, state.compression, &shard);
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
@@ -87,6 +89,8 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       std::memcpy(&state.norm_ratio, values.data(), sizeof(double));
       state.is_norm_ratio_known = values[2] > 0;
       has_ratio = true;
+    } else if (segment.name == kLossScale) {
+      state.loss_scale = FromBits<double>(values);
     } else if (segment.name == kCursors) {
       state.cursors = FromBits<int64_t>(values);
     } else if (segment.name == kCompression) {

@@ -102,6 +102,9 @@ absl::Status Training::Prepare() {
     decision.beta2 = optimizer.beta2;
     DP_ASSIGN_OR_RETURN(compression_, CompressionSwitch::Create(decision));
   }
+  DP_ASSIGN_OR_RETURN(
+      loss_scale_,
+      LossScale::Create(spec_.train().precision(), spec_.train().loss_scale()));
   const v1::OptimizerSpec& rate = spec_.train().optimizer();
   learning_rate_.rate = rate.learning_rate();
   learning_rate_.final_rate = rate.learning_rate() * rate.lr_final();

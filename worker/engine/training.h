@@ -35,6 +35,7 @@
 #include "worker/data/slot_cursors.h"
 #include "worker/engine/boundary_end.h"
 #include "worker/engine/gradient_norm.h"
+#include "worker/engine/loss_scale.h"
 #include "worker/engine/mesh.h"
 #include "worker/engine/straggler_control.h"
 #include "worker/optim/compression_switch.h"
@@ -163,6 +164,8 @@ class Training {
   }
   /// Of the mean gradient of this stage, once it is synchronised.
   absl::StatusOr<double> MeanSquaredNorm(uint32_t step, Deadline deadline);
+  /// Halves or doubles the loss scale where that is due.
+  void UpdateLossScale(const StepState& state);
   /// Takes the evidence of all stages, which begins at element `at` of each,
   /// for whether to compress from the next step on.
   void DecideCompression(int64_t step, size_t at,
@@ -276,6 +279,7 @@ class Training {
     bool verification = false;
   } due_;
   GradientNorm gradient_norm_;
+  LossScale loss_scale_;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent

@@ -112,6 +112,7 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     stage.optimizer = std::move(optimizer);
     stage.norm_ratio = gradient_norm_.ratio();
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
+    stage.loss_scale = loss_scale_.ExportState();
     stage.cursors = cursors_->positions();
     if (compression_.has_value()) {
       stage.compression = compression_->ExportState();
@@ -358,6 +359,7 @@ absl::Status Training::Load(const Candidate& candidate,
                     : state.optimizer);
   DP_RETURN_IF_ERROR(optimizer_->ImportState(own_state));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
+  DP_RETURN_IF_ERROR(loss_scale_.ImportState(state.loss_scale));
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
   if (compression_.has_value()) {
     DP_RETURN_IF_ERROR(compression_->ImportState(state.compression));

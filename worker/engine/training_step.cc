@@ -220,6 +220,7 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
       input.tokens = batch.tokens;
       input.targets = batch.targets;
       input.loss_scale = 1.0f / static_cast<float>(plan_.num_microbatches());
+      input.gradient_scale = static_cast<float>(loss_scale_.scale());
       if (!is_first()) {
         input.activation = std::move(state->received_activations[mb]);
         state->received_activations.erase(mb);
@@ -392,6 +393,8 @@ absl::Status Training::Apply(StepState* state) {
       DP_RETURN_IF_ERROR(sync_->Gather(step, stage_->weights(), deadline));
     }
   }
+  state->loss_scale = loss_scale_.is_used() ? loss_scale_.scale() : 0;
+  UpdateLossScale(*state);
   DP_RETURN_IF_ERROR(stage_->WeightsChanged());
   Failpoint("weights-changed");
   // The delta state advances with what was sent, whether or not the step was
@@ -411,6 +414,18 @@ absl::Status Training::Apply(StepState* state) {
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
   }
   return absl::OkStatus();
+}
+
+void Training::UpdateLossScale(const StepState& state) {
+  const double before = loss_scale_.scale();
+  if (!loss_scale_.Update(!state.is_skipped)) return;
+  if (is_first() && replica_ == 0) {
+    LOG_INFO << "step " << state.step + 1 << ": loss scale " << before << " -> "
+             << loss_scale_.scale()
+             << (state.is_skipped
+                     ? ", since a gradient has overflowed"
+                     : ", after as many steps without an overflow");
+  }
 }
 
 absl::StatusOr<double> Training::MeanSquaredNorm(uint32_t step,

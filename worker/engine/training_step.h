@@ -55,6 +55,7 @@ struct Training::StepState {
   double own_squared_norm = 0;  // mean over the replicas of this stage
   double gradient_norm = 0;
   bool is_skipped = false;
+  double loss_scale = 0;  // 0: there is none
   SyncFormat format = SyncFormat::kPlain;
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it
