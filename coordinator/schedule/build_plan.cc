@@ -66,9 +66,12 @@ class Planner {
   int64_t FixedBytes(size_t stage) const {
     const int64_t parameters = stages_[stage].parameters;
     const int64_t bytes = ParameterBytes(spec_.train().optimizer(), parameters,
-                                         spec_.parallel().replicas());
+                                         spec_.parallel().replicas()) +
+                          WorkingCopyBytes(spec_.train(), parameters);
+    if (!is_continuous()) return bytes;
     // A second version of weights and gradients.
-    return is_continuous() ? bytes + 2 * 4 * parameters : bytes;
+    return bytes + 2 * 4 * parameters +
+           WorkingCopyBytes(spec_.train(), parameters);
   }
   bool is_continuous() const { return spec_.parallel().schedule() == "2bw"; }
   /// Of the codecs at both ends of the stage.
@@ -200,6 +203,12 @@ void Planner::FillStages() {
     stage->set_parameters(cost.parameters);
     stage->set_forward_seconds(cost.forward_seconds);
     stage->set_backward_seconds(cost.backward_seconds);
+    const OptimizerBytes optimizer =
+        PredictOptimizerBytes(spec_.train().optimizer(), cost.parameters,
+                              spec_.parallel().replicas());
+    stage->set_optimizer_bytes(optimizer.kept);
+    stage->set_optimizer_replicated_bytes(optimizer.replicated);
+    stage->set_optimizer_sharded_bytes(optimizer.sharded);
   }
 }
 

@@ -75,6 +75,27 @@ TEST(BuildPlanTest, MemoryIsWeightsStateAndSavedActivations) {
             vectors + state + 8'500'000 * stage.max_in_flight());
 }
 
+TEST(BuildPlanTest, MemoryCountsSharedStateAndWorkingCopies) {
+  PlanInputs inputs = TextInputs();
+  v1::TrainSpec* train = inputs.spec.mutable_train();
+  train->mutable_optimizer()->set_kind("adamw");
+  inputs.spec.mutable_compression()->set_gradients("none");
+  const auto whole = BuildPlan(inputs);
+  train->mutable_optimizer()->set_shard_state("on");
+  const auto sharded = BuildPlan(inputs);
+  train->set_precision("bf16");
+  const auto half = BuildPlan(inputs);
+
+  ASSERT_TRUE(half.ok()) << half.status();
+  const auto memory = [](const auto& job) {
+    return job->plan.stages(0).memory_bytes();
+  };
+  // Two moments, of which a half is kept; two working copies of two bytes.
+  EXPECT_EQ(memory(whole) - memory(sharded), 440'000 * 8 / 2);
+  EXPECT_EQ(sharded->plan.stages(0).optimizer_bytes(), 440'000 * 8 / 2);
+  EXPECT_EQ(memory(half) - memory(sharded), 440'000 * 4);
+}
+
 TEST(BuildPlanTest, StateOfGradientCodecsIsInThePlanAndInTheMemory) {
   PlanInputs inputs = TextInputs();
   inputs.spec.mutable_compression()->set_activations("int(4)");

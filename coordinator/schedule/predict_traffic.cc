@@ -143,7 +143,11 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
                                  : gradient_codec;
   const bool is_half = absl::StartsWith(plain, "cast");
   StageSync sync;
-  sync.plain = PredictPlainSync(parameters, replicas, is_half ? 2 : 4, link);
+  // Where state is shared out, weights come back in fp32 in place of gradients.
+  const bool is_sharded = spec.train().optimizer().shard_state() == "on";
+  const double bytes_per_parameter = !is_half ? 4 : is_sharded ? 3 : 2;
+  sync.plain =
+      PredictPlainSync(parameters, replicas, bytes_per_parameter, link);
   sync.compressed = sync.plain;
   if (is_one_bit) {
     DP_ASSIGN_OR_RETURN(

@@ -149,6 +149,20 @@ TEST(PredictSyncTest, OnlyOneBitLambChangesItsFormat) {
   EXPECT_NEAR(half.plain.bytes, sync.plain.bytes / 2, 2 * kFrameBytes);
 }
 
+// Of the two halves of a ring, the second one carries weights.
+TEST(PredictSyncTest, SharedOutStateSendsWeightsInFullPrecision) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_train()->mutable_optimizer()->set_kind("adamw");
+  const StageSync whole = PredictSync(spec, "none", 1'000'000).value();
+  spec.mutable_train()->mutable_optimizer()->set_shard_state("on");
+
+  const StageSync sharded = PredictSync(spec, "none", 1'000'000).value();
+  const StageSync half = PredictSync(spec, "cast(bf16)", 1'000'000).value();
+
+  EXPECT_EQ(sharded.plain.bytes, whole.plain.bytes);
+  EXPECT_NEAR(half.plain.bytes, 0.75 * whole.plain.bytes, 2 * kFrameBytes);
+}
+
 TEST(PredictCodecSecondsTest, DeltasCostMoreThanTheirCodecAndCastsLess) {
   const CodecSeconds none = PredictCodecSeconds("none", 1e6);
   const CodecSeconds cast = PredictCodecSeconds("cast(bf16)", 1e6);

@@ -65,6 +65,31 @@ std::string StageTable(const v1::Plan& plan) {
   return Table(rows, {});
 }
 
+/// Of the stage with most of it, with and without train.optimizer.shard_state.
+std::string OptimizerLine(const v1::Plan& plan) {
+  const v1::StagePlan* most = &plan.stages(0);
+  for (const v1::StagePlan& stage : plan.stages()) {
+    if (stage.optimizer_bytes() > most->optimizer_bytes()) most = &stage;
+  }
+  const auto bytes = [](int64_t count) {
+    return FormatBytes(static_cast<double>(count));
+  };
+  std::string text =
+      absl::StrCat("optimizer state: ", bytes(most->optimizer_bytes()),
+                   " of a worker's memory");
+  const int64_t replicated = most->optimizer_replicated_bytes();
+  const int64_t sharded = most->optimizer_sharded_bytes();
+  if (plan.num_replicas() == 1 || sharded == 0) return text + "\n";
+  if (most->optimizer_bytes() == sharded) {
+    absl::StrAppend(&text, ", shared out; ", bytes(replicated),
+                    " if each replica kept it all\n");
+  } else {
+    absl::StrAppend(&text, "; ", bytes(sharded),
+                    " with train.optimizer.shard_state: on\n");
+  }
+  return text;
+}
+
 /// "210 MB -> 27.1 MB (7.75x)".
 std::string Shrunk(double raw, double wire) {
   std::string text = absl::StrCat(FormatBytes(raw), " -> ", FormatBytes(wire));
@@ -188,6 +213,9 @@ std::string RenderPlan(const v1::Plan& plan, const v1::JobSpec& spec) {
                   ", their gradients ", plan.activation_gradient_codec(),
                   "\n           parameter gradients ", plan.gradient_codec(),
                   "\n\n", StageTable(plan));
+  if (plan.stages_size() > 0 && plan.stages(0).optimizer_bytes() > 0) {
+    absl::StrAppend(&text, "\n", OptimizerLine(plan));
+  }
   if (plan.links_size() > 0) {
     absl::StrAppend(&text, "\nbytes per step and replica; state at each end\n",
                     LinkTable(plan));

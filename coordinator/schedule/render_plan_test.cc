@@ -47,6 +47,25 @@ TEST(RenderPlanTest, TellsWhatRunsWhereAndWhatTravels) {
   EXPECT_THAT(text, HasSubstr("busiest    compute of stage "));
 }
 
+TEST(RenderPlanTest, OptimizerStateIsToldWithAndWithoutSharing) {
+  PlanInputs inputs = TextInputs();
+  EXPECT_THAT(Render(inputs),
+              HasSubstr("optimizer state: 3.52 MB of a worker's memory\n"));
+
+  v1::OptimizerSpec* optimizer =
+      inputs.spec.mutable_train()->mutable_optimizer();
+  optimizer->set_kind("adamw");
+  inputs.spec.mutable_compression()->set_gradients("none");
+  EXPECT_THAT(Render(inputs),
+              HasSubstr("optimizer state: 3.52 MB of a worker's memory; 1.76 "
+                        "MB with train.optimizer.shard_state: on\n"));
+
+  optimizer->set_shard_state("on");
+  EXPECT_THAT(Render(inputs),
+              HasSubstr("optimizer state: 1.76 MB of a worker's memory, shared "
+                        "out; 3.52 MB if each replica kept it all\n"));
+}
+
 TEST(RenderPlanTest, SlowLinkIsNamedAsTheBusiest) {
   PlanInputs inputs;
   inputs.spec = TestingGpt2XlSpec();

@@ -80,19 +80,35 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
 
 int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
                        int num_replicas) {
-  int64_t vectors = 2;  // weights and gradients
-  if (optimizer.kind() == "sgd") {
-    vectors += 1;  // momentum, also where it is 0
-  } else {
-    vectors += 2;  // both moments
-  }
-  int64_t bytes = vectors * kFloatBytes * parameters;
+  int64_t bytes =
+      2 * kFloatBytes * parameters +  // weights and gradients
+      PredictOptimizerBytes(optimizer, parameters, num_replicas).kept;
   if (IsCompressingOptimizer(optimizer.kind())) {
     // A second variance or update, what is synchronised, both residuals and
     // their journal.
     bytes += kFloatBytes * (4 * parameters + 2 * parameters / num_replicas);
   }
   return bytes;
+}
+
+OptimizerBytes PredictOptimizerBytes(const v1::OptimizerSpec& optimizer,
+                                     int64_t parameters, int num_replicas) {
+  // Momentum, also where it is 0; but for sgd both moments.
+  const int64_t vectors = optimizer.kind() == "sgd" ? 1 : 2;
+  OptimizerBytes bytes;
+  bytes.replicated = vectors * kFloatBytes * parameters;
+  if (CanShardState(optimizer.kind())) {
+    bytes.sharded = (bytes.replicated + num_replicas - 1) / num_replicas;
+  }
+  bytes.kept =
+      optimizer.shard_state() == "on" ? bytes.sharded : bytes.replicated;
+  return bytes;
+}
+
+int64_t WorkingCopyBytes(const v1::TrainSpec& train, int64_t parameters) {
+  const bool is_half =
+      train.precision() == "bf16" || train.precision() == "fp16";
+  return is_half ? 2 * 2 * parameters : 0;
 }
 
 }  // namespace deltapipe

@@ -36,6 +36,20 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
 int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
                        int num_replicas);
 
+/// Bytes of optimizer state per worker of a stage, weights and gradients not
+/// counted.
+struct OptimizerBytes {
+  int64_t kept = 0;  // as the spec says
+  int64_t replicated = 0;
+  int64_t sharded = 0;  // 0: this kind's cannot be shared out
+};
+OptimizerBytes PredictOptimizerBytes(const v1::OptimizerSpec& optimizer,
+                                     int64_t parameters, int num_replicas);
+
+/// Bytes of the copies of weights and gradients that layers compute with where
+/// that is not in fp32 (train.precision).
+int64_t WorkingCopyBytes(const v1::TrainSpec& train, int64_t parameters);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_SCHEDULE_STAGE_COSTS_H_

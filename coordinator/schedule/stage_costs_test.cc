@@ -92,5 +92,28 @@ TEST(ParameterBytesTest, CountsTheOptimizersVectors) {
   EXPECT_EQ(ParameterBytes(optimizer, 1000, 2), 16'000 + 16'000 + 4'000);
 }
 
+TEST(PredictOptimizerBytesTest, StateThatIsSharedOutIsAShare) {
+  v1::OptimizerSpec optimizer;
+  optimizer.set_kind("adamw");
+  EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).kept, 8'000);
+  EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).sharded, 2'000);
+
+  optimizer.set_shard_state("on");
+  EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).kept, 2'000);
+  EXPECT_EQ(ParameterBytes(optimizer, 1000, 4), 8'000 + 2'000);
+
+  optimizer.set_kind("lamb");
+  EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).sharded, 0);
+}
+
+TEST(WorkingCopyBytesTest, HalfPrecisionHasWeightsAndGradientsOnceMore) {
+  v1::TrainSpec train;
+  EXPECT_EQ(WorkingCopyBytes(train, 1000), 0);
+  train.set_precision("fp32");
+  EXPECT_EQ(WorkingCopyBytes(train, 1000), 0);
+  train.set_precision("bf16");
+  EXPECT_EQ(WorkingCopyBytes(train, 1000), 4'000);
+}
+
 }  // namespace
 }  // namespace deltapipe

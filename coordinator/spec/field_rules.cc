@@ -210,6 +210,29 @@ std::string JoinPath(const std::string& parent, absl::string_view name) {
   return parent.empty() ? std::string(name) : absl::StrCat(parent, ".", name);
 }
 
+std::string ElementPath(const std::string& list, int index) {
+  return absl::StrCat(list, "[", index, "]");
+}
+
+bool HoldsMessages(const FieldDescriptor& field) {
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+}
+
+void ForEachMessageIn(
+    const std::string& path, const FieldDescriptor& field,
+    const Message& message,
+    const std::function<void(const std::string&, const Message&)>& visit) {
+  const auto& reflection = *message.GetReflection();
+  if (!field.is_repeated()) {
+    visit(path, reflection.GetMessage(message, &field));
+    return;
+  }
+  for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+    visit(ElementPath(path, i),
+          reflection.GetRepeatedMessage(message, &field, i));
+  }
+}
+
 std::string ShortestNumber(double value) {
   char text[40];
   for (const int digits : {6, 15, 16, 17}) {
@@ -282,9 +305,11 @@ void VisitScalars(
   for (int i = 0; i < descriptor.field_count(); ++i) {
     const FieldDescriptor& field = *descriptor.field(i);
     const std::string field_path = JoinPath(path, field.name());
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      VisitScalars(field_path,
-                   message.GetReflection()->GetMessage(message, &field), visit);
+    if (HoldsMessages(field)) {
+      ForEachMessageIn(field_path, field, message,
+                       [&](const std::string& held_path, const Message& held) {
+                         VisitScalars(held_path, held, visit);
+                       });
     } else {
       visit(field_path, field, message);
     }

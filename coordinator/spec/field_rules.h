@@ -2,7 +2,8 @@
 // (options.proto) by reflection.
 //
 // Called by the YAML reader and by the validation, from any thread; nothing
-// here keeps state. Field paths are dotted names: "train.optimizer.kind".
+// here keeps state. Field paths are dotted names: "train.optimizer.kind",
+// "train.optimizer.groups[0].match".
 #ifndef DELTAPIPE_COORDINATOR_SPEC_FIELD_RULES_H_
 #define DELTAPIPE_COORDINATOR_SPEC_FIELD_RULES_H_
 
@@ -52,6 +53,21 @@ std::string UnknownFieldMessage(absl::string_view name,
 
 /// "train" and "steps" as "train.steps"; "" and "train" as "train".
 std::string JoinPath(const std::string& parent, absl::string_view name);
+
+/// "groups" and 0 as "groups[0]": the path of an element of a list.
+std::string ElementPath(const std::string& list, int index);
+
+/// Whether `field` holds messages, one or a list of them.
+bool HoldsMessages(const google::protobuf::FieldDescriptor& field);
+
+/// Calls `visit(path, held)` for each message that `field` of `message` holds,
+/// `path` being the field's: for each element of a list, or for the one, set or
+/// not.
+void ForEachMessageIn(
+    const std::string& path, const google::protobuf::FieldDescriptor& field,
+    const google::protobuf::Message& message,
+    const std::function<void(const std::string& path,
+                             const google::protobuf::Message& held)>& visit);
 
 /// The shortest decimal text that reads back as `value`.
 std::string ShortestNumber(double value);

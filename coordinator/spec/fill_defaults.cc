@@ -15,7 +15,13 @@ void FillMessage(Message* message) {
   const auto& reflection = *message->GetReflection();
   for (int i = 0; i < descriptor.field_count(); ++i) {
     const FieldDescriptor& field = *descriptor.field(i);
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+    if (HoldsMessages(field) && field.is_repeated()) {
+      for (int e = 0; e < reflection.FieldSize(*message, &field); ++e) {
+        FillMessage(reflection.MutableRepeatedMessage(message, &field, e));
+      }
+      continue;
+    }
+    if (HoldsMessages(field)) {
       FillMessage(reflection.MutableMessage(message, &field));
       continue;
     }

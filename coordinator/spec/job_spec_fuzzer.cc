@@ -23,9 +23,12 @@ void ClearIdleFields(google::protobuf::Message* message) {
     const auto& field = *message->GetDescriptor()->field(i);
     if (!deltapipe::KindThatIgnores(field, *message).empty()) {
       reflection.ClearField(message, &field);
+    } else if (field.is_repeated()) {
+      for (int e = 0; e < reflection.FieldSize(*message, &field); ++e) {
+        ClearIdleFields(reflection.MutableRepeatedMessage(message, &field, e));
+      }
     } else if (reflection.HasField(*message, &field) &&
-               field.cpp_type() ==
-                   google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+               deltapipe::HoldsMessages(field)) {
       ClearIdleFields(reflection.MutableMessage(message, &field));
     }
   }

@@ -142,6 +142,155 @@ TEST(JobSpecTest, FieldsMustFitEachOther) {
           "onebit_lamb and zero_one_adam compress), got 'identity'"));
 }
 
+TEST(JobSpecTest, AListOfGroupsIsReadWithItsDefaults) {
+  const auto spec = ParseJobSpec(std::string(kGood) + R"yaml(train:
+  optimizer:
+    groups:
+      - {match: "*.bias", weight_decay: 0}
+      - match: blocks.0.*
+        learning_rate_scale: 0
+)yaml",
+                                 "t.yaml", {});
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto& groups = spec->train().optimizer().groups();
+  ASSERT_EQ(groups.size(), 2);
+  EXPECT_EQ(groups[0].match(), "*.bias");
+  EXPECT_EQ(groups[0].learning_rate_scale(), 1);
+  EXPECT_TRUE(groups[0].has_weight_decay());
+  EXPECT_EQ(groups[1].match(), "blocks.0.*");
+  EXPECT_EQ(groups[1].learning_rate_scale(), 0);
+  EXPECT_FALSE(groups[1].has_weight_decay());
+}
+
+TEST(JobSpecTest, ListsSurviveYaml) {
+  const v1::JobSpec spec = *ParseJobSpec(
+      kGood, "t.yaml",
+      {"train.optimizer.groups=[{match: \"*.bias\", weight_decay: 0}, "
+       "{match: 'a: b', learning_rate_scale: 2}]"});
+
+  const auto again = ParseJobSpec(JobSpecYaml(spec), "again", {});
+
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(spec.train().optimizer().groups_size(), 2);
+  EXPECT_TRUE(MessageDifferencer::Equals(spec, *again)) << JobSpecYaml(spec);
+}
+
+TEST(JobSpecTest, MistakesInListsHaveTheirPlace) {
+  EXPECT_THAT(
+      Errors(std::string(kGood) + R"yaml(train:
+  optimizer:
+    groups:
+      - {match: a, learning_rate_scale: -1}
+      - {mach: a}
+      - b
+      - {weight_decay: 0}
+)yaml"),
+      ElementsAre(
+          "t.yaml:6:41: error: train.optimizer.groups[0].learning_rate_scale: "
+          "expected 0..1000, got -1",
+          StartsWith("t.yaml:7:9: error: train.optimizer.groups[1].match: "
+                     "expected the names of parameters"),
+          "t.yaml:7:10: error: train.optimizer.groups[1].mach: unknown field "
+          "(did you mean 'match'?)",
+          "t.yaml:8:9: error: train.optimizer.groups[2]: expected fields, such "
+          "as {match: ...}, got 'b'",
+          StartsWith("t.yaml:9:9: error: train.optimizer.groups[3].match: ")));
+  EXPECT_THAT(Errors(std::string(kGood) + "train: {optimizer: {groups: 3}}\n"),
+              ElementsAre("t.yaml:3:29: error: train.optimizer.groups: "
+                          "expected a list, such as [{match: ...}], got '3'"));
+}
+
+TEST(JobSpecTest, ElementsOfListsAreSetAndAdded) {
+  const std::string text =
+      std::string(kGood) + "train: {optimizer: {groups: [{match: a}]}}\n";
+
+  const auto spec =
+      ParseJobSpec(text, "t.yaml",
+                   {"train.optimizer.groups[0].match=*.bias",
+                    "train.optimizer.groups[1]={match: b, weight_decay: 0.5}",
+                    "train.optimizer.groups[1].learning_rate_scale=3"});
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto& groups = spec->train().optimizer().groups();
+  ASSERT_EQ(groups.size(), 2);
+  EXPECT_EQ(groups[0].match(), "*.bias");
+  EXPECT_EQ(groups[1].match(), "b");
+  EXPECT_EQ(groups[1].weight_decay(), 0.5);
+  EXPECT_EQ(groups[1].learning_rate_scale(), 3);
+  EXPECT_EQ(ParseJobSpec(text, "t.yaml", {"train.optimizer.groups="})
+                ->train()
+                .optimizer()
+                .groups_size(),
+            0);
+}
+
+TEST(JobSpecTest, PathsIntoListsThatLeadNowhereAreNamed) {
+  const auto error = [](const std::string& set) {
+    const auto errors = Errors(kGood, {set});
+    return errors.size() == 1 ? errors[0] : "not one error";
+  };
+
+  EXPECT_THAT(error("train.optimizer.groups[1].match=a"),
+              HasSubstr("train.optimizer.groups: has 0 elements: expected [0] "
+                        "to [0]"));
+  EXPECT_THAT(error("train.optimizer.groups.match=a"),
+              HasSubstr("is a list: expected an element of it, such as "
+                        "groups[0].match"));
+  EXPECT_THAT(error("train[0].steps=1"), HasSubstr("train: is no list"));
+  EXPECT_THAT(error("train.optimizer.groups[x].match=a"),
+              HasSubstr("unknown field"));
+  EXPECT_THAT(error("train.optimizer.groups[0]=3"),
+              HasSubstr("expected fields, such as {match: ...}, got '3'"));
+}
+
+TEST(JobSpecTest, StateIsSharedOutWhereElementsAreUpdatedByThemselves) {
+  const auto errors = [](const std::string& kind, int nodes) {
+    return Errors(
+        std::string(kGood) + "train: {optimizer: {shard_state: on}}\n",
+        {"train.optimizer.kind=" + kind, "parallel.replicas=4",
+         "parallel.nodes=" + std::to_string(nodes)});
+  };
+  for (const char* kind : {"sgd", "adam", "adamw"}) {
+    EXPECT_THAT(errors(kind, 0), IsEmpty()) << kind;
+  }
+  EXPECT_THAT(errors("lamb", 0),
+              ElementsAre(HasSubstr("the norm of each whole tensor")));
+  EXPECT_THAT(errors("adamw", 2),
+              ElementsAre(HasSubstr("expected off with parallel.nodes")));
+  // 3/4 (4 + 1/8) and 3/4 2/8 bytes.
+  for (const char* kind : {"onebit_adam", "onebit_lamb", "zero_one_adam"}) {
+    EXPECT_THAT(errors(kind, 0),
+                ElementsAre(HasSubstr("3.09 bytes per parameter and step (4 "
+                                      "replicas), since weights travel "
+                                      "exactly, in place of 0.188")))
+        << kind;
+  }
+}
+
+TEST(JobSpecTest, PrecisionsFitModelAndLossScale) {
+  const auto errors = [](const std::string& train) {
+    return Errors(std::string(kGood) + "train: {" + train + "}\n");
+  };
+  EXPECT_THAT(errors("precision: bf16"), IsEmpty());
+  EXPECT_THAT(errors("precision: fp16, loss_scale: auto"), IsEmpty());
+  EXPECT_THAT(errors("precision: fp16, loss_scale: 1024"), IsEmpty());
+  EXPECT_THAT(errors("precision: fp16, loss_scale: 0.5"),
+              ElementsAre(HasSubstr("train.loss_scale: expected auto, or a "
+                                    "number from 1 to 16777216, got '0.5'")));
+  EXPECT_THAT(errors("precision: fp16, loss_scale: big"),
+              ElementsAre(HasSubstr("got 'big'")));
+  EXPECT_THAT(
+      errors("precision: bf16, loss_scale: 1024"),
+      ElementsAre(HasSubstr("expected auto with train.precision bf16")));
+  EXPECT_THAT(errors("precision: bf32"),
+              ElementsAre(HasSubstr("expected fp32, bf16 or fp16")));
+  EXPECT_THAT(Errors("name: a\nmodel: {kind: synthetic}\n"
+                     "train: {precision: bf16}\n"),
+              ElementsAre(HasSubstr("train.precision: expected fp32 with "
+                                    "model.kind synthetic")));
+}
+
 // They were accepted and trained in fp32 without a word.
 TEST(JobSpecTest, OptimizersThatDoNotCompressRefuseGradientCodecs) {
   for (const char* kind : {"sgd", "adamw", "lamb"}) {

@@ -53,10 +53,11 @@ void CheckIdleFields(const std::string& path, const Message& message,
           {{"", field_path,
             absl::StrCat("expected only with ", kind_path, ": ",
                          KindsThatUse(field), ", got it with ", kind)}});
-    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      CheckIdleFields(field_path,
-                      message.GetReflection()->GetMessage(message, &field),
-                      reading);
+    } else if (HoldsMessages(field)) {
+      ForEachMessageIn(field_path, field, message,
+                       [&](const std::string& held_path, const Message& held) {
+                         CheckIdleFields(held_path, held, reading);
+                       });
     }
   }
 }
@@ -126,9 +127,10 @@ SpecPlace SpecReading::PlaceOf(const std::string& field) const {
   while (true) {
     const auto found = places_.find(path);
     if (found != places_.end()) return found->second;
-    const size_t dot = path.rfind('.');
-    if (dot == std::string::npos) break;
-    path.resize(dot);
+    // Around "a.list[0].b" there are "a.list[0]", "a.list" and "a".
+    const size_t end = path.find_last_of(".[");
+    if (end == std::string::npos) break;
+    path.resize(end);
   }
   return {absl::StrCat(origin_, ":1:1"), false, 1, 1};
 }

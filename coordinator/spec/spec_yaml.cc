@@ -67,14 +67,22 @@ void EmitMessage(const v1::JobSpec& spec, const std::string& path,
   for (int i = 0; i < descriptor.field_count(); ++i) {
     const FieldDescriptor& field = *descriptor.field(i);
     const std::string field_path = JoinPath(path, field.name());
-    if (!message.GetReflection()->HasField(message, &field)) continue;
+    const bool is_set =
+        field.is_repeated()
+            ? message.GetReflection()->FieldSize(message, &field) > 0
+            : message.GetReflection()->HasField(message, &field);
+    if (!is_set) continue;
     if (IsIdle(spec, field_path) || !KindThatIgnores(field, message).empty()) {
       continue;
     }
     *out << YAML::Key << field.name() << YAML::Value;
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      EmitMessage(spec, field_path,
-                  message.GetReflection()->GetMessage(message, &field), out);
+    if (HoldsMessages(field)) {
+      if (field.is_repeated()) *out << YAML::BeginSeq;
+      ForEachMessageIn(field_path, field, message,
+                       [&](const std::string& held_path, const Message& held) {
+                         EmitMessage(spec, held_path, held, out);
+                       });
+      if (field.is_repeated()) *out << YAML::EndSeq;
       continue;
     }
     const std::string text = ScalarText(message, field);

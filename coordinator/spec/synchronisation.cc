@@ -16,6 +16,10 @@ bool IsPlainGradientCodec(const std::string& codec) {
   return codec == "none" || codec == "cast(bf16)";
 }
 
+bool CanShardState(const std::string& kind) {
+  return kind == "sgd" || kind == "adam" || kind == "adamw";
+}
+
 int64_t CompressAfterStep(const v1::TrainSpec& train) {
   const auto choice = ParseStepChoice(train.optimizer().compress_after_step());
   return choice.ok() ? choice->At(train.steps())

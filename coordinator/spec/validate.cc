@@ -4,7 +4,9 @@
 #include <initializer_list>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/latency_model.h"
 #include "base/units.h"
 #include "coordinator/spec/field_rules.h"
@@ -40,6 +42,9 @@ class MutualRules {
     CheckData();
     CheckTrain();
     CheckOptimizer();
+    CheckGroups();
+    CheckShardState();
+    CheckPrecision();
     CheckParallel();
     CheckSchedule();
     CheckNodes();
@@ -154,6 +159,78 @@ class MutualRules {
     } else if (choice.At(train.steps()) > train.steps()) {
       Add(field, absl::StrCat("expected at most train.steps (", train.steps(),
                               "), which is never, got ", choice.steps));
+    }
+  }
+
+  void CheckGroups() {
+    const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
+    for (int i = 0; i < optimizer.groups_size(); ++i) {
+      const std::string group = ElementPath("train.optimizer.groups", i);
+      const std::string field = JoinPath(group, "match");
+      if (unusable_.count(group) > 0 || unusable_.count(field) > 0) continue;
+      if (!optimizer.groups(i).match().empty()) continue;
+      Add(field,
+          "expected the names of parameters, with * for any characters, such "
+          "as \"*.bias\", got nothing");
+    }
+  }
+
+  void CheckShardState() {
+    const char* field = "train.optimizer.shard_state";
+    if (!AreUsable({field, "train.optimizer.kind", "parallel.replicas"}) ||
+        spec_.train().optimizer().shard_state() != "on") {
+      return;
+    }
+    const std::string& kind = spec_.train().optimizer().kind();
+    if (IsCompressingOptimizer(kind)) {
+      // Two phases of one bit, against one of them and weights in fp32.
+      const double replicas = spec_.parallel().replicas();
+      const double share = (replicas - 1) / replicas;
+      Add(field,
+          absl::StrFormat(
+              "expected off with train.optimizer.kind %s, whose ranks all need "
+              "the whole momentum: with a share of it each, a rank would send "
+              "%.3g bytes per parameter and step (%d replicas), since weights "
+              "travel exactly, in place of %.3g; take adamw to save memory, or "
+              "off to save bytes",
+              kind, share * (4 + 1.0 / 8), spec_.parallel().replicas(),
+              share * 2 / 8));
+    } else if (!CanShardState(kind)) {
+      Add(field,
+          absl::StrCat("expected off with train.optimizer.kind ", kind,
+                       ", which needs the norm of each whole tensor, got on; "
+                       "sgd, adam and adamw can share their state out"));
+    } else if (AreUsable({"parallel.nodes"}) && spec_.parallel().nodes() > 0) {
+      Add(field,
+          "expected off with parallel.nodes, which sums gradients node by "
+          "node, got on");
+    }
+  }
+
+  void CheckPrecision() {
+    const v1::TrainSpec& train = spec_.train();
+    if (!AreUsable({"train.precision"})) return;
+    if (AreUsable({"model.kind"}) && spec_.model().kind() == "synthetic" &&
+        train.precision() != "fp32") {
+      Add("train.precision",
+          absl::StrCat("expected fp32 with model.kind synthetic, which "
+                       "computes nothing, got ",
+                       train.precision()));
+    }
+    const char* field = "train.loss_scale";
+    if (!AreUsable({field}) || train.loss_scale() == "auto") return;
+    double scale = 0;
+    constexpr double kMaxLossScale = 1 << 24;
+    if (!absl::SimpleAtod(train.loss_scale(), &scale) ||
+        !(scale >= 1 && scale <= kMaxLossScale)) {
+      Add(field, absl::StrCat("expected auto, or a number from 1 to ",
+                              ShortestNumber(kMaxLossScale), ", got '",
+                              train.loss_scale(), "'"));
+    } else if (train.precision() != "fp16") {
+      Add(field,
+          absl::StrCat("expected auto with train.precision ", train.precision(),
+                       ", whose gradients do not vanish (fp16's do), got ",
+                       train.loss_scale()));
     }
   }
 

@@ -3,10 +3,12 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <set>
 #include <sstream>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -158,29 +160,64 @@ class NodeReader {
   void ReadField(const YAML::Node& node, const SpecPlace& key_place,
                  const std::string& path, const FieldDescriptor& field,
                  Message* message) {
-    const bool is_message =
-        field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
     const SpecPlace place = node.IsNull() ? key_place : PlaceAt(node.Mark());
-    reading_->SetPlace(path, is_message ? key_place : place);
-    if (is_message) {
-      if (node.IsNull()) return;
-      if (!node.IsMap()) {
-        reading_->AddAt(
-            place, path,
-            absl::StrCat("expected fields, such as {",
-                         field.message_type()->field(0)->name(), ": ...}, got ",
-                         node.IsScalar() ? absl::StrCat("'", node.Scalar(), "'")
-                                         : KindOf(node)));
-        return;
-      }
-      ReadMapping(node, path,
+    reading_->SetPlace(path, HoldsMessages(field) ? key_place : place);
+    if (!HoldsMessages(field)) {
+      ReadScalar(node, place, path, field, message);
+    } else if (field.is_repeated()) {
+      ReadList(node, place, path, field, message);
+    } else if (!node.IsNull()) {
+      ReadMessage(node, place, path,
                   message->GetReflection()->MutableMessage(message, &field));
+    }
+  }
+
+  /// `place` is where complaints about `node` as a whole go.
+  void ReadMessage(const YAML::Node& node, const SpecPlace& place,
+                   const std::string& path, Message* message) {
+    if (!node.IsMap()) {
+      reading_->AddAt(place, path,
+                      absl::StrCat("expected ", ExampleOf(*message), ", got ",
+                                   Shown(node)));
       return;
     }
-    ReadScalar(node, place, path, field, message);
+    ReadMapping(node, path, message);
   }
 
  private:
+  static std::string ExampleOf(const Message& message) {
+    return absl::StrCat("fields, such as {",
+                        message.GetDescriptor()->field(0)->name(), ": ...}");
+  }
+
+  static std::string Shown(const YAML::Node& node) {
+    return node.IsScalar() ? absl::StrCat("'", node.Scalar(), "'")
+                           : KindOf(node);
+  }
+
+  /// What was in the list before is gone.
+  void ReadList(const YAML::Node& node, const SpecPlace& place,
+                const std::string& path, const FieldDescriptor& field,
+                Message* message) {
+    message->GetReflection()->ClearField(message, &field);
+    if (node.IsNull()) return;
+    if (!node.IsSequence()) {
+      reading_->AddAt(place, path,
+                      absl::StrCat("expected a list, such as [{",
+                                   field.message_type()->field(0)->name(),
+                                   ": ...}], got ", Shown(node)));
+      return;
+    }
+    int index = 0;
+    for (const YAML::Node& element : node) {
+      const std::string element_path = ElementPath(path, index++);
+      const SpecPlace element_place = PlaceAt(element.Mark());
+      reading_->SetPlace(element_path, element_place);
+      ReadMessage(element, element_place, element_path,
+                  message->GetReflection()->AddMessage(message, &field));
+    }
+  }
+
   void ReadScalar(const YAML::Node& node, const SpecPlace& place,
                   const std::string& path, const FieldDescriptor& field,
                   Message* message) {
@@ -213,6 +250,53 @@ class NodeReader {
   const SpecPlace* const override_place_;
   SpecReading* const reading_;
 };
+
+/// One step of the path of a --set: a field, or an element of a list.
+struct ListPlace {
+  std::string field;
+  int index = -1;  // -1: no element was named
+};
+
+/// "groups[1]" as {"groups", 1}; what does not read so is a field's name.
+ListPlace ParseListPlace(const std::string& name) {
+  ListPlace place{name, -1};
+  const size_t open = name.find('[');
+  if (open == std::string::npos || name.back() != ']') return place;
+  const std::string digits = name.substr(open + 1, name.size() - open - 2);
+  constexpr size_t kMaxDigits = 4;
+  if (digits.empty() || digits.size() > kMaxDigits ||
+      !std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit)) {
+    return place;
+  }
+  place.field = name.substr(0, open);
+  place.index = std::stoi(digits);
+  return place;
+}
+
+/// What is wrong with `at`, which found `field` in `message`, or "".
+std::string ProblemOfPlace(const ListPlace& at, bool is_last,
+                           const FieldDescriptor& field, const Message& message,
+                           const std::string& next_name) {
+  if (at.index >= 0 && !field.is_repeated()) {
+    return absl::StrCat("is no list, and has no element [", at.index, "]");
+  }
+  if (at.index >= 0) {
+    const int size = message.GetReflection()->FieldSize(message, &field);
+    return at.index <= size
+               ? std::string()
+               : absl::StrCat("has ", size, " elements: expected [0] to [",
+                              size, "], the last of which adds one, got [",
+                              at.index, "]");
+  }
+  if (is_last) return "";
+  if (field.is_repeated()) {
+    return absl::StrCat("is a list: expected an element of it, such as ",
+                        field.name(), "[0].", next_name);
+  }
+  return HoldsMessages(field)
+             ? std::string()
+             : absl::StrCat("holds a value, not a field '", next_name, "'");
+}
 
 }  // namespace
 
@@ -269,21 +353,32 @@ void ReadOverride(const std::string& assignment, int index,
   Message* message = &reading->spec;
   std::string walked;
   for (size_t i = 0; i < names.size(); ++i) {
+    const bool is_last = i + 1 == names.size();
+    const ListPlace at = ParseListPlace(names[i]);
     const FieldDescriptor* field =
-        FindField(*message->GetDescriptor(), names[i]);
-    walked = JoinPath(walked, field == nullptr ? names[i] : field->name());
+        FindField(*message->GetDescriptor(), at.field);
+    walked = JoinPath(walked, field == nullptr ? at.field : field->name());
     if (field == nullptr) {
       reading->AddAt(place, walked,
-                     UnknownFieldMessage(names[i], *message->GetDescriptor()));
+                     UnknownFieldMessage(at.field, *message->GetDescriptor()));
       return;
     }
-    if (i + 1 < names.size()) {
-      if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
-        reading->AddAt(
-            place, walked,
-            absl::StrCat("holds a value, not a field '", names[i + 1], "'"));
-        return;
-      }
+    const std::string problem = ProblemOfPlace(
+        at, is_last, *field, *message, is_last ? std::string() : names[i + 1]);
+    if (!problem.empty()) {
+      reading->AddAt(place, walked, problem);
+      return;
+    }
+    if (at.index >= 0) {
+      walked = ElementPath(walked, at.index);
+      reading->SetPlace(walked, place);
+      const auto& reflection = *message->GetReflection();
+      message =
+          at.index == reflection.FieldSize(*message, field)
+              ? reflection.AddMessage(message, field)
+              : reflection.MutableRepeatedMessage(message, field, at.index);
+      if (!is_last) continue;
+    } else if (!is_last) {
       message = message->GetReflection()->MutableMessage(message, field);
       continue;
     }
@@ -301,7 +396,11 @@ void ReadOverride(const std::string& assignment, int index,
         return;
       }
     }
-    reader.ReadField(node, place, walked, *field, message);
+    if (at.index >= 0) {
+      reader.ReadMessage(node, place, walked, message);
+    } else {
+      reader.ReadField(node, place, walked, *field, message);
+    }
   }
 }
 

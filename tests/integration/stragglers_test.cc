@@ -192,6 +192,10 @@ INSTANTIATE_TEST_SUITE_P(
     Optimizers, SubsetTest,
     ::testing::Values(Case{"sgd", "sgd", 1, {}}, Case{"sgd", "sgd", 4, {}},
                       Case{"adamw", "adamw", 2, {}},
+                      Case{"adamw",
+                           "adamw",
+                           4,
+                           {"train.optimizer.shard_state=on"}},
                       Case{"lamb", "lamb", 2, {}},
                       // Of momenta, too.
                       Case{"onebit_lamb",

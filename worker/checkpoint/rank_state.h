@@ -26,6 +26,8 @@ struct StageState {
   bool is_norm_ratio_known = false;
   /// Of SlotCursors.
   std::vector<int64_t> cursors;
+  /// Of LossScale.
+  std::vector<double> loss_scale;
   /// Of CompressionSwitch.
   std::vector<double> compression;
 };

@@ -19,6 +19,7 @@ constexpr char kWeights[] = "weights/";
 constexpr char kFormerWeights[] = "former_weights/";
 constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
+constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
 constexpr char kCompression[] = "engine/compression";
 
@@ -227,6 +228,9 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
   const double ratio[] = {state.norm_ratio,
                           state.is_norm_ratio_known ? 1.0 : 0.0};
   contents.AddVector<double>(kNormRatio, DType::kFloat64, ratio);
+  if (!state.loss_scale.empty()) {
+    contents.AddVector<double>(kLossScale, DType::kFloat64, state.loss_scale);
+  }
   if (!state.cursors.empty()) {
     contents.AddVector<int64_t>(kCursors, DType::kInt64, state.cursors);
   }
@@ -307,6 +311,11 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
       ReadValues<double>(reader, path, kNormRatio, DType::kFloat64, 2));
   state.norm_ratio = ratio[0];
   state.is_norm_ratio_known = ratio[1] != 0;
+  if (reader.Find(kLossScale).ok()) {
+    DP_ASSIGN_OR_RETURN(
+        state.loss_scale,
+        ReadValues<double>(reader, path, kLossScale, DType::kFloat64));
+  }
   if (reader.Find(kCursors).ok()) {
     DP_ASSIGN_OR_RETURN(
         state.cursors,

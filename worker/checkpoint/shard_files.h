@@ -2,7 +2,9 @@
 //
 //   stage-S.safetensors  weights/NAME, and per optimizer state
 //                        optimizer/STATE/NAME (a value per parameter) or
-//                        optimizer/STATE (another number), engine/norm_ratio
+//                        optimizer/STATE (another number), engine/norm_ratio,
+//                        and what the job has of engine/{loss_scale,cursors,
+//                        compression}
 //   rank-R.safetensors   residuals/{worker,server}, and per boundary and
 //                        direction boundary-B/{sent,received}/{keys,versions,
 //                        records,last_version}

@@ -18,6 +18,7 @@ constexpr char kFormerWeights[] = "former_weights";
 constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
+constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
 constexpr char kCompression[] = "engine/compression";
 
@@ -68,6 +69,7 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   std::memcpy(ratio.data(), &state.norm_ratio, sizeof(double));
   ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
   Append(kNormRatio, ratio, &shard);
+  AppendBits(kLossScale, state.loss_scale, &shard);
   AppendBits(kCursors, state.cursors, &shard);
   AppendBits(kCompression, state.compression, &shard);
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
@@ -93,6 +95,8 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       std::memcpy(&state.norm_ratio, values.data(), sizeof(double));
       state.is_norm_ratio_known = values[2] > 0;
       has_ratio = true;
+    } else if (segment.name == kLossScale) {
+      state.loss_scale = FromBits<double>(values);
     } else if (segment.name == kCursors) {
       state.cursors = FromBits<int64_t>(values);
     } else if (segment.name == kCompression) {
@@ -104,6 +108,26 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
     return absl::DataLossError(absl::StrCat(
         "the stage's state from ", channel->peer(), " has ",
         state.weights.size(), " weights, expected ", layout.num_elements));
+  }
+  return state;
+}
+
+absl::Status SendOptimizerState(FrameChannel* channel,
+                                const FrameHeader& header,
+                                const OptimizerState& state,
+                                Deadline deadline) {
+  ModelShard shard;
+  for (const auto& [name, values] : state) Append(name, values, &shard);
+  return SendShard(channel, header, shard.layout, shard.weights, deadline);
+}
+
+absl::StatusOr<OptimizerState> ReceiveOptimizerState(FrameChannel* channel,
+                                                     Deadline deadline) {
+  DP_ASSIGN_OR_RETURN(const ModelShard shard, ReceiveShard(channel, deadline));
+  OptimizerState state;
+  for (const ParameterSegment& segment : shard.layout.segments) {
+    const auto begin = shard.weights.begin() + segment.offset;
+    state[segment.name].assign(begin, begin + segment.num_elements);
   }
   return state;
 }

@@ -7,6 +7,7 @@
 #include "base/deadline.h"
 #include "worker/checkpoint/rank_state.h"
 #include "worker/optim/parameter_layout.h"
+#include "worker/optim/sharded_state.h"
 #include "worker/transport/frame_channel.h"
 
 namespace deltapipe {
@@ -17,6 +18,13 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
 absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
                                              const ParameterLayout& layout,
                                              Deadline deadline);
+
+/// The optimizer's state alone, of a share of the stage.
+absl::Status SendOptimizerState(FrameChannel* channel,
+                                const FrameHeader& header,
+                                const OptimizerState& state, Deadline deadline);
+absl::StatusOr<OptimizerState> ReceiveOptimizerState(FrameChannel* channel,
+                                                     Deadline deadline);
 
 }  // namespace deltapipe
 

@@ -8,11 +8,13 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "worker/collective/codec_reduce_scatter.h"
 #include "worker/collective/excluded_ranges.h"
 #include "worker/collective/group_exchange.h"
 #include "worker/collective/node_hierarchy.h"
 #include "worker/collective/ring_all_reduce.h"
 #include "worker/collective/shard_compressor.h"
+#include "worker/collective/shards.h"
 #include "worker/collective/two_phase_all_reduce.h"
 
 namespace deltapipe {
@@ -59,10 +61,8 @@ class ThreadedGradientSync : public GradientSync {
       : group_(group),
         num_elements_(num_elements),
         seed_(options.seed),
-        layout_(hierarchy == nullptr
-                    ? ""
-                    : absl::StrCat(" in nodes of ", hierarchy->ranks_in_node(),
-                                   ", ", options.node_codec)),
+        keeps_shard_(options.keeps_shard),
+        layout_(LayoutText(options, hierarchy.get())),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
         exchange_(hierarchy_ == nullptr ? &flat_ : hierarchy_->across()),
@@ -98,19 +98,42 @@ class ThreadedGradientSync : public GradientSync {
           absl::StrCat("gradient sync of step ", step + 1,
                        ": nothing is to be synchronised"));
     }
+    if (keeps_shard_ && request.format != SyncFormat::kPlain) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("gradient sync of step ", step + 1,
+                       ": what is compressed is needed whole on every rank, "
+                       "which keeps a shard only"));
+    }
     DP_RETURN_IF_ERROR(CheckExcluded(step, request));
     return Start(step, request, Task::kMean);
+  }
+
+  ElementRange owned_by(int rank) const override {
+    if (!keeps_shard_) return {0, num_elements_};
+    const Shards shards{num_elements_, group_->size()};
+    const int shard = shards.after_ring(rank);
+    return {shards.offset(shard), shards.offset(shard + 1)};
+  }
+
+  absl::Status Gather(uint32_t step, absl::Span<float> values,
+                      Deadline deadline) override {
+    if (!keeps_shard_ || static_cast<int64_t>(values.size()) != num_elements_) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "gather of step ", step + 1, ": ", values.size(),
+          " values, expected ", num_elements_, " of ranks that keep shards"));
+    }
+    SyncRequest request;
+    request.values = values;
+    DP_RETURN_IF_ERROR(Start(step, request, Task::kGather));
+    return RunToItsEnd(deadline);
   }
 
   absl::Status Flush(uint32_t step, Deadline deadline) override {
     SyncRequest request;
     request.format = SyncFormat::kPlain;
     DP_RETURN_IF_ERROR(Start(step, request, Task::kFlush));
-    const absl::Status status = Wait(deadline);
+    const absl::Status status = RunToItsEnd(deadline);
     if (status.ok()) compressed_.MoveToServers(owed_);
-    // The verdict is the status; nothing is left to be committed.
-    Finish(status.ok() ? SyncVerdict::kCommit : SyncVerdict::kAbort)
-        .IgnoreError();
     return status;
   }
 
@@ -191,7 +214,25 @@ class ThreadedGradientSync : public GradientSync {
 
  private:
   enum class State { kIdle, kRunning, kRan, kWaited };
-  enum class Task { kMean, kFlush };
+  enum class Task { kMean, kFlush, kGather };
+
+  static std::string LayoutText(const GradientSyncOptions& options,
+                                const NodeHierarchy* hierarchy) {
+    if (options.keeps_shard) return " by shards";
+    return hierarchy == nullptr
+               ? ""
+               : absl::StrCat(" in nodes of ", hierarchy->ranks_in_node(), ", ",
+                              options.node_codec);
+  }
+
+  /// Of a transaction whose verdict is its status.
+  absl::Status RunToItsEnd(Deadline deadline) {
+    const absl::Status status = Wait(deadline);
+    // Nothing is left to be committed.
+    Finish(status.ok() ? SyncVerdict::kCommit : SyncVerdict::kAbort)
+        .IgnoreError();
+    return status;
+  }
 
   absl::Status CheckIdle() const {
     MutexLock lock(&mutex_);
@@ -243,6 +284,13 @@ class ThreadedGradientSync : public GradientSync {
   }
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
+    plain_.reset();
+    scatter_.reset();
+    if (keeps_shard_ && plain != nullptr) {
+      scatter_ = std::make_unique<CodecReduceScatter>(std::move(plain), seed_,
+                                                      exchange_);
+      return;
+    }
     plain_ = plain == nullptr
                  ? nullptr
                  : std::make_unique<TwoPhaseAllReduce>(
@@ -277,6 +325,11 @@ class ThreadedGradientSync : public GradientSync {
   absl::Status Synchronize() {
     woken_.clear();
     if (task_ == Task::kFlush) return SumWhatIsOwed();
+    if (task_ == Task::kGather) {
+      BeginExchange("gather");
+      return RingAllGather(exchange_, request_.values);
+    }
+    if (keeps_shard_) return ReduceToShards();
     if (request_.format == SyncFormat::kCompressed) {
       BeginExchange(compressed_.codec_text());
       return Reduce(&compressed_, request_.excluded, request_.resets_residuals);
@@ -289,6 +342,16 @@ class ThreadedGradientSync : public GradientSync {
     // A single rank has nobody to send to, and keeps what it has.
     if (group_->size() == 1) return absl::OkStatus();
     return Reduce(plain_.get(), {}, false);
+  }
+
+  absl::Status ReduceToShards() {
+    if (scatter_ == nullptr) {
+      BeginExchange("none");
+      return RingReduceScatter(exchange_, group_->size(), request_.values);
+    }
+    BeginExchange(scatter_->codec_text());
+    if (group_->size() == 1) return absl::OkStatus();
+    return scatter_->Run(step_, request_.values);
   }
 
   absl::Status ReducePlain() {
@@ -369,13 +432,15 @@ class ThreadedGradientSync : public GradientSync {
   RankGroup* const group_;
   const int64_t num_elements_;
   const uint64_t seed_;
-  const std::string layout_;  // of nodes, for the codec's hash
+  const bool keeps_shard_;
+  const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;
   const std::unique_ptr<NodeHierarchy> hierarchy_;
   GroupExchange* const exchange_;  // flat, or between the nodes
   TwoPhaseAllReduce compressed_;
-  std::unique_ptr<TwoPhaseAllReduce> plain_;  // null: the fp32 ring
+  std::unique_ptr<TwoPhaseAllReduce> plain_;     // null: the fp32 ring
+  std::unique_ptr<CodecReduceScatter> scatter_;  // likewise, with keeps_shard
   uint32_t step_ = 0;
   SyncRequest request_;
   Task task_ = Task::kMean;
@@ -415,6 +480,10 @@ absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
         ShardCompressor::Create(
             options.node_codec == "none" ? "identity" : options.node_codec,
             /*has_feedback=*/false));
+    if (place.is_nested() && options.keeps_shard) {
+      return absl::InvalidArgumentError(
+          "gradient sync: expected one rank on each node with keeps_shard");
+    }
     if (place.is_nested()) {
       hierarchy = std::make_unique<NodeHierarchy>(
           NodeHierarchy::Options{options.generation, options.max_message_bytes,

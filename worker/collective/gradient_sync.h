@@ -21,6 +21,11 @@
 // leaves a node is then independent of the number of its ranks, and a rank
 // keeps residuals of its slice alone.
 //
+// Where replicas share out the optimizer's state (keeps_shard), a plain
+// transaction ends with each rank's shard of the mean: the first half of the
+// ring, with its bits, or of the two phases. Gather sends what the ranks made
+// of their shards, such as weights, around the other half.
+//
 // A weighted mean, of replicas that did more or less work, is had by weights in
 // the values: a rank that did w of the work brings n w times its values. The
 // residual stays in the same units, so that a rank that did nothing (w = 0)
@@ -28,8 +33,8 @@
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; the calls are not thread-safe, but for counters(). A value that is not
-// finite on any rank becomes a result that is not finite on all of them: the
-// caller must then abort.
+// finite on any rank becomes a result that is not finite on all of them (by
+// shards: on some): the caller must then abort.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 
@@ -64,6 +69,9 @@ struct GradientSyncOptions {
   std::vector<int> nodes;
   /// How values are summed inside a node: "none" (fp32) or "cast(bf16)".
   std::string node_codec = "none";
+  /// After Wait a rank's values are defined where it owns them (owned_by).
+  /// Plain transactions only.
+  bool keeps_shard = false;
   uint64_t seed = 0;
   uint64_t generation = 1;
   /// Larger messages are split; at most the channels' max_payload_bytes.
@@ -94,7 +102,8 @@ class GradientSync {
 
   /// `group` is borrowed, and cancelled if a transaction is still under way
   /// when the object is destroyed. INVALID_ARGUMENT for an unknown codec, nodes
-  /// of different sizes or a number out of range.
+  /// of different sizes, keeps_shard with nodes that hold several ranks, or a
+  /// number out of range.
   static absl::StatusOr<std::unique_ptr<GradientSync>> Create(
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
@@ -111,7 +120,7 @@ class GradientSync {
   /// Starts the transaction of `step` on request.values, num_elements of them,
   /// which nobody else may touch before Wait returns; request.excluded must
   /// stay as long. FAILED_PRECONDITION if one is under way, INVALID_ARGUMENT
-  /// for SyncFormat::kNone.
+  /// for SyncFormat::kNone, and for kCompressed with keeps_shard.
   virtual absl::Status Begin(uint32_t step, const SyncRequest& request) = 0;
 
   /// Waits until `values` hold the mean. After an error they hold anything; it
@@ -129,7 +138,16 @@ class GradientSync {
   /// kAbort does.
   virtual absl::Status Finish(SyncVerdict verdict) = 0;
 
+  /// The elements whose mean `rank` gets: all, but with keeps_shard.
+  virtual ElementRange owned_by(int rank) const = 0;
+
   // Between two transactions only (FAILED_PRECONDITION otherwise):
+
+  /// With keeps_shard: replaces `values` (num_elements of them) by what each
+  /// rank has in the range that it owns, to the bit. All ranks take part. After
+  /// an error they hold anything, and the group is cancelled.
+  virtual absl::Status Gather(uint32_t step, absl::Span<float> values,
+                              Deadline deadline) = 0;
 
   /// Moves what all workers owe to the servers, by one all-reduce in fp32 that
   /// all ranks take part in: then the servers' shards alone hold the sum of

@@ -24,12 +24,18 @@ struct Chunk {
   int hop = 0;
 };
 
+/// Of the 2 (n - 1) hops of an all-reduce.
+struct Hops {
+  int first = 0;
+  int end = 0;
+};
+
 /// The chunks of shard (first_shard - hop), hop by hop.
-std::vector<Chunk> ChunksFrom(const Shards& shards, int first_shard,
-                              int64_t chunk_elements) {
+std::vector<Chunk> ChunksFrom(const Shards& shards, const Hops& hops,
+                              int first_shard, int64_t chunk_elements) {
   std::vector<Chunk> chunks;
   const int n = shards.num_ranks;
-  for (int hop = 0; hop < 2 * (n - 1); ++hop) {
+  for (int hop = hops.first; hop < hops.end; ++hop) {
     const int shard = (first_shard - hop + 2 * n) % n;
     const int64_t end = shards.offset(shard + 1);
     uint32_t piece = 0;
@@ -71,31 +77,24 @@ absl::Status TakeChunk(const Chunk& chunk, int num_ranks, float divisor,
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
-                           absl::Span<float> values) {
+absl::Status RunHops(GroupExchange* exchange, const Hops& hops, int divisor,
+                     absl::Span<float> values) {
   const RankGroup& group = *exchange->group();
   const int n = group.size();
-  if (n == 1) {
-    if (divisor == 1) return absl::OkStatus();
-    for (float& value : values) value /= static_cast<float>(divisor);
-    return absl::OkStatus();
-  }
   const Shards shards{static_cast<int64_t>(values.size()), n};
   const int64_t chunk_elements = std::max<int64_t>(
       1, std::min(kChunkBytes, exchange->max_message_bytes()) / 4);
   const int next = (group.rank() + 1) % n;
   const int previous = (group.rank() + n - 1) % n;
   const std::vector<Chunk> to_send =
-      ChunksFrom(shards, group.rank(), chunk_elements);
+      ChunksFrom(shards, hops, group.rank(), chunk_elements);
   const std::vector<Chunk> to_receive =
-      ChunksFrom(shards, previous, chunk_elements);
+      ChunksFrom(shards, hops, previous, chunk_elements);
   // The chunks of the first hop are this rank's own; later ones are those that
   // were received, in the same order.
-  const size_t num_own = static_cast<size_t>(
-      std::count_if(to_send.begin(), to_send.end(),
-                    [](const Chunk& chunk) { return chunk.hop == 0; }));
+  const size_t num_own = static_cast<size_t>(std::count_if(
+      to_send.begin(), to_send.end(),
+      [&](const Chunk& chunk) { return chunk.hop == hops.first; }));
 
   size_t sent = 0;
   size_t received = 0;
@@ -118,6 +117,32 @@ absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
                                  frame.payload(), values));
   }
   return absl::OkStatus();
+}
+
+void DivideAll(int divisor, absl::Span<float> values) {
+  if (divisor == 1) return;
+  for (float& value : values) value /= static_cast<float>(divisor);
+}
+
+}  // namespace
+
+absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
+                           absl::Span<float> values) {
+  const int n = exchange->group()->size();
+  if (n == 1) DivideAll(divisor, values);
+  return RunHops(exchange, {0, 2 * (n - 1)}, divisor, values);
+}
+
+absl::Status RingReduceScatter(GroupExchange* exchange, int divisor,
+                               absl::Span<float> values) {
+  const int n = exchange->group()->size();
+  if (n == 1) DivideAll(divisor, values);
+  return RunHops(exchange, {0, n - 1}, divisor, values);
+}
+
+absl::Status RingAllGather(GroupExchange* exchange, absl::Span<float> values) {
+  const int n = exchange->group()->size();
+  return RunHops(exchange, {n - 1, 2 * (n - 1)}, 1, values);
 }
 
 }  // namespace deltapipe

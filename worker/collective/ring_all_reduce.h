@@ -24,6 +24,14 @@ namespace deltapipe {
 absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
                            absl::Span<float> values);
 
+/// Its first n - 1 hops: this rank's shard (Shards::after_ring) of `values`
+/// holds the same bits as after RingAllReduce, all else anything.
+absl::Status RingReduceScatter(GroupExchange* exchange, int divisor,
+                               absl::Span<float> values);
+/// Its last n - 1 hops: every rank's own shard of `values` replaces it on all
+/// of them, to the bit.
+absl::Status RingAllGather(GroupExchange* exchange, absl::Span<float> values);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_WORKER_COLLECTIVE_RING_ALL_REDUCE_H_

@@ -23,6 +23,9 @@ struct Shards {
     return std::min(stride() * rank, num_elements);
   }
   int64_t size(int rank) const { return offset(rank + 1) - offset(rank); }
+  /// The shard that `rank` owns where results stay with owners: the one whose
+  /// sum a ring (ring_all_reduce.h) completes there.
+  int after_ring(int rank) const { return (rank + 1) % num_ranks; }
 
   /// The part of `values` (num_elements of them) that is `rank`'s.
   template <typename T>

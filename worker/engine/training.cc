@@ -38,6 +38,11 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   options.local_step_scaler = from.local_step_scaler();
   options.local_step_clipper = from.local_step_clipper();
   options.num_steps = spec.train().steps();
+  if (from.shard_state() == "on" && !CanShardState(from.kind())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "train.optimizer.shard_state: replicas cannot share out the state of ",
+        from.kind()));
+  }
   DP_ASSIGN_OR_RETURN(const StepChoice begin,
                       ParseStepChoice(from.compress_after_step()));
   options.compress_after_step =
@@ -47,6 +52,16 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
     options.compress_after_step = std::numeric_limits<int64_t>::max();
   }
   return options;
+}
+
+std::vector<ParameterGroup> GroupsOf(const v1::JobSpec& spec) {
+  std::vector<ParameterGroup> groups;
+  for (const v1::ParameterGroupSpec& from : spec.train().optimizer().groups()) {
+    ParameterGroup group{from.match(), from.learning_rate_scale(), {}};
+    if (from.has_weight_decay()) group.weight_decay = from.weight_decay();
+    groups.push_back(std::move(group));
+  }
+  return groups;
 }
 
 }  // namespace
@@ -84,15 +99,19 @@ absl::Status Training::Prepare() {
       versions_, WeightVersions::Create(
                      [&] { return options_.make_stage(options_.assignment); },
                      plan_.weight_delay()));
-  const ParameterLayout& layout = versions_->newest()->parameters();
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
                       MakeOptimizerOptions(spec_, plan_));
-  DP_ASSIGN_OR_RETURN(optimizer_, Optimizer::Create(optimizer, layout));
+  ParameterLayout layout = versions_->newest()->parameters();
+  const std::vector<GroupUse> group_use =
+      AssignParameterGroups(GroupsOf(spec_), &layout);
   if (optimizer.compress_after_step == kCompressByDecision) {
     CompressionSwitchOptions decision;
     decision.beta2 = optimizer.beta2;
     DP_ASSIGN_OR_RETURN(compression_, CompressionSwitch::Create(decision));
   }
+  DP_ASSIGN_OR_RETURN(
+      loss_scale_,
+      LossScale::Create(spec_.train().precision(), spec_.train().loss_scale()));
   const v1::OptimizerSpec& rate = spec_.train().optimizer();
   learning_rate_.rate = rate.learning_rate();
   if (rate.delay_rule() != "none") {
@@ -111,9 +130,33 @@ absl::Status Training::Prepare() {
       SlotCursorOptions{num_replicas_, plan_.num_microbatches(),
                         /*may_leave_out=*/spec_.stragglers().policy() == "drop",
                         /*comes_again=*/spec_.stragglers().requeue() == "on"});
+  shards_state_ =
+      spec_.train().optimizer().shard_state() == "on" && num_replicas_ > 1;
   DP_RETURN_IF_ERROR(Connect());
+  DP_RETURN_IF_ERROR(CheckGroups(group_use));
+  owned_ = sync_->owned_by(replica_);
+  DP_ASSIGN_OR_RETURN(
+      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(layout, owned_)));
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   return options_.assignment.resume() ? Restore() : absl::OkStatus();
+}
+
+absl::Status Training::CheckGroups(std::vector<GroupUse> use) {
+  if (use.empty()) return absl::OkStatus();
+  // A stage knows its own parameters only; the least of the negatives is what
+  // any of them has.
+  std::vector<double> mine;
+  for (const GroupUse& group : use) {
+    mine.push_back(group.matches ? -1 : 0);
+    mine.push_back(group.counts ? -1 : 0);
+  }
+  DP_ASSIGN_OR_RETURN(const std::vector<double> least,
+                      LeastOfAll(0, kGroupsPhase, mine, ModelDeadline()));
+  for (size_t i = 0; i < use.size(); ++i) {
+    use[i] = {least[2 * i] < 0, least[2 * i + 1] < 0};
+  }
+  return CheckGroupsAreUsed(GroupsOf(spec_), use,
+                            versions_->newest()->parameters());
 }
 
 std::pair<std::string, std::string> Training::SyncCodecs(
@@ -241,6 +284,7 @@ absl::Status Training::Connect() {
   for (int other = 0; other < num_replicas_; ++other) {
     sync.nodes.push_back(NodeOf(other));
   }
+  sync.keeps_shard = shards_state_;
   sync.seed = spec_.seed();
   sync.generation = assignment.generation();
   DP_ASSIGN_OR_RETURN(

@@ -36,12 +36,15 @@
 #include "worker/data/slot_cursors.h"
 #include "worker/engine/boundary_end.h"
 #include "worker/engine/gradient_norm.h"
+#include "worker/engine/loss_scale.h"
 #include "worker/engine/mesh.h"
 #include "worker/engine/straggler_control.h"
 #include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
+#include "worker/optim/parameter_groups.h"
+#include "worker/optim/sharded_state.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/shaped/link_shaper.h"
 
@@ -119,6 +122,9 @@ class Training {
   struct StepState;
 
   absl::Status MakeUpgrade();
+  /// Whether every group of train.optimizer.groups counts for a parameter of
+  /// some stage; `use` is this stage's.
+  absl::Status CheckGroups(std::vector<GroupUse> use);
   /// The compressed_codec and plain_codec of GradientSyncOptions for a codec of
   /// the plan or of a tuning.
   std::pair<std::string, std::string> SyncCodecs(
@@ -176,6 +182,16 @@ class Training {
   void FinishWork(const StepState& state);
 
   absl::Status Apply(StepState* state);
+  /// The optimizer's part of a vector over the stage's parameters.
+  template <typename T>
+  absl::Span<T> Owned(absl::Span<T> values) const {
+    return values.subspan(static_cast<size_t>(owned_.begin),
+                          static_cast<size_t>(owned_.end - owned_.begin));
+  }
+  /// Of the mean gradient of this stage, once it is synchronised.
+  absl::StatusOr<double> MeanSquaredNorm(uint32_t step, Deadline deadline);
+  /// Halves or doubles the loss scale where that is due.
+  void UpdateLossScale(const StepState& state);
   /// Takes the evidence of all stages, which begins at element `at` of each,
   /// for whether to compress from the next step on.
   void DecideCompression(int64_t step, size_t at,
@@ -205,6 +221,8 @@ class Training {
   OwnPlace Place() const;
   absl::Status MakeCheckpointWriter();
   absl::Status WriteCheckpoint(int64_t done);
+  /// On replica 0, to which the others send their shares; elsewhere empty.
+  absl::StatusOr<OptimizerState> WholeOptimizerState(int64_t done);
   /// Before the end, so that no files without a manifest are left.
   void AwaitLastCheckpoint();
   absl::Status Pause(int64_t done);
@@ -256,6 +274,9 @@ class Training {
   std::unique_ptr<RankGroup> replicas_;
   std::unique_ptr<RankGroup> gradient_group_;
   std::unique_ptr<GradientSync> sync_;
+  /// Whether optimizer_ is of owned_ alone (train.optimizer.shard_state).
+  bool shards_state_ = false;
+  ElementRange owned_;                            // of the stage's parameters
   std::unique_ptr<CheckpointWriter> writer_;      // null: nobody is told of it
   std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
   std::string straggler_state_;                   // as it was last logged
@@ -294,6 +315,7 @@ class Training {
     bool verification = false;
   } due_;
   GradientNorm gradient_norm_;
+  LossScale loss_scale_;
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent

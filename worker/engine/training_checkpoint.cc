@@ -105,15 +105,17 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     }
   }
   int64_t bytes = StateBytes(own);
+  DP_ASSIGN_OR_RETURN(OptimizerState optimizer, WholeOptimizerState(done));
   if (replica_ == 0) {
     StageState& stage = part.stage_state.emplace();
     const absl::Span<const float> weights = versions_->newest()->weights();
     stage.weights.assign(weights.begin(), weights.end());
     const absl::Span<const float> former = versions_->former();
     stage.former_weights.assign(former.begin(), former.end());
-    stage.optimizer = optimizer_->ExportState();
+    stage.optimizer = std::move(optimizer);
     stage.norm_ratio = gradient_norm_.ratio();
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
+    stage.loss_scale = loss_scale_.ExportState();
     stage.cursors = cursors_->positions();
     if (compression_.has_value()) {
       stage.compression = compression_->ExportState();
@@ -123,6 +125,36 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
   last_checkpoint_ = done;
   return Annotate(writer_->Write(std::move(part), DiskDeadline(bytes)),
                   "write a checkpoint");
+}
+
+absl::StatusOr<OptimizerState> Training::WholeOptimizerState(int64_t done) {
+  if (replica_ != 0 && !shards_state_) return OptimizerState();
+  OptimizerState own = optimizer_->ExportState();
+  if (!shards_state_) return own;
+  const Deadline deadline = ModelDeadline();
+  FrameHeader header;
+  header.generation = options_.assignment.generation();
+  header.step = static_cast<uint32_t>(done);
+  if (replica_ != 0) {
+    DP_RETURN_IF_ERROR(
+        Annotate(SendOptimizerState(mesh_.replica_scalars[0].get(), header, own,
+                                    deadline),
+                 "send a share of the optimizer's state to replica 0"));
+    return OptimizerState();
+  }
+  const int64_t num_elements = versions_->newest()->parameters().num_elements;
+  OptimizerState whole;
+  DP_RETURN_IF_ERROR(PutStateOfRange(own, num_elements, owned_, &whole));
+  for (int other = 1; other < num_replicas_; ++other) {
+    FrameChannel* channel =
+        mesh_.replica_scalars[static_cast<size_t>(other)].get();
+    DP_ASSIGN_OR_RETURN(const OptimizerState share,
+                        ReceiveOptimizerState(channel, deadline));
+    DP_RETURN_IF_ERROR(Annotate(
+        PutStateOfRange(share, num_elements, sync_->owned_by(other), &whole),
+        absl::StrCat("take the share of replica ", other)));
+  }
+  return whole;
 }
 
 void Training::AwaitLastCheckpoint() {
@@ -322,8 +354,15 @@ absl::Status Training::Load(const Candidate& candidate,
                       ShareStageState(candidate, replicas_have_stage));
   DP_RETURN_IF_ERROR(
       versions_->Restore(candidate.step, state.weights, state.former_weights));
-  DP_RETURN_IF_ERROR(optimizer_->ImportState(state.optimizer));
+  DP_ASSIGN_OR_RETURN(
+      const OptimizerState own_state,
+      shards_state_
+          ? StateOfRange(state.optimizer,
+                         versions_->newest()->parameters().num_elements, owned_)
+          : state.optimizer);
+  DP_RETURN_IF_ERROR(optimizer_->ImportState(own_state));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
+  DP_RETURN_IF_ERROR(loss_scale_.ImportState(state.loss_scale));
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
   if (compression_.has_value()) {
     DP_RETURN_IF_ERROR(compression_->ImportState(state.compression));

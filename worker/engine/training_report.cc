@@ -65,6 +65,7 @@ void Training::Report(const StepState& state) {
   report.set_tokens(report.tokens() + tokens * spec_.model().context());
   report.set_gradient_norm(state.gradient_norm);
   report.set_learning_rate(LearningRateAt(state.step));
+  if (loss_scale_.is_used()) report.set_loss_scale(state.gradient_scale);
   report.set_step_seconds(report.step_seconds() + SecondsSince(state.begin));
   report.set_compute_seconds(report.compute_seconds() + state.compute_seconds);
   report.set_wait_seconds(report.wait_seconds() + state.wait_seconds);

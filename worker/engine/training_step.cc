@@ -140,6 +140,7 @@ std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
   auto state = std::make_unique<StepState>();
   state->step = step;
   state->end = plan_.num_microbatches();
+  state->gradient_scale = loss_scale_.scale();
   for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
     const int64_t slot = cursors_->Slot(step, replica_, mb);
     state->positions.push_back(cursors_->Position(step, slot));
@@ -167,6 +168,7 @@ void Training::Expect(const v1::Instruction& instruction,
 void Training::TellOfStep(StepState* state) {
   Failpoint("step-done");
   FinishWork(*state);
+  UpdateLossScale(*state);
   Report(*state);
   Failpoint("step-told");
   if (state->is_traced) SendTrace(state);
@@ -243,6 +245,7 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
       input.tokens = batch.tokens;
       input.targets = batch.targets;
       input.loss_scale = 1.0f / static_cast<float>(plan_.num_microbatches());
+      input.gradient_scale = static_cast<float>(state->gradient_scale);
       if (!is_first()) {
         input.activation = std::move(state->received_activations[mb]);
         state->received_activations.erase(mb);
@@ -318,9 +321,11 @@ absl::Status Training::Reduce(StepState* state) {
   const absl::Span<float> gradients = stage->gradients();  // a copy on GPUs
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
   const double own = SquaredNorm(stage->parameters(), gradients);
-  const SyncRequest request =
-      optimizer_->Prepare(state->step, LearningRateAt(state->step),
-                          versions_->newest()->weights(), gradients);
+  SyncRequest request = optimizer_->Prepare(
+      state->step, LearningRateAt(state->step),
+      Owned(versions_->newest()->weights()), Owned(gradients));
+  // Everybody's share is in it.
+  if (shards_state_) request.values = gradients;
   state->format = request.format;
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
@@ -369,10 +374,11 @@ absl::Status Training::Apply(StepState* state) {
   const Deadline deadline = WaitDeadline();
   // Where nothing was synchronised the replicas' own norms are all there is.
   const bool is_synchronised = state->format != SyncFormat::kNone;
-  std::vector<double> figures = {is_synchronised
-                                     ? optimizer_->MeanGradientSquaredNorm()
-                                     : state->own_squared_norm,
-                                 state->own_squared_norm};
+  double stage_squared_norm = state->own_squared_norm;
+  if (is_synchronised) {
+    DP_ASSIGN_OR_RETURN(stage_squared_norm, MeanSquaredNorm(step, deadline));
+  }
+  std::vector<double> figures = {stage_squared_norm, state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
   const size_t evidence_at = kNumHashFigures + figures.size();
@@ -414,7 +420,10 @@ absl::Status Training::Apply(StepState* state) {
                             ? limit / state->gradient_norm
                             : 1.0;
     DP_RETURN_IF_ERROR(optimizer_->Apply(
-        state->step, LearningRateAt(state->step), clip, weights));
+        state->step, LearningRateAt(state->step), clip, Owned(weights)));
+    if (shards_state_) {
+      DP_RETURN_IF_ERROR(sync_->Gather(step, weights, deadline));
+    }
   }
   DP_RETURN_IF_ERROR(versions_->EndUpdate(state->step));
   Failpoint("weights-changed");
@@ -435,6 +444,30 @@ absl::Status Training::Apply(StepState* state) {
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
   }
   return absl::OkStatus();
+}
+
+void Training::UpdateLossScale(const StepState& state) {
+  const double before = loss_scale_.scale();
+  if (!loss_scale_.Update(!state.is_skipped)) return;
+  if (is_first() && replica_ == 0) {
+    LOG_INFO << "step " << state.step + 1 << ": loss scale " << before << " -> "
+             << loss_scale_.scale()
+             << (state.is_skipped
+                     ? ", since a gradient has overflowed"
+                     : ", after as many steps without an overflow");
+  }
+}
+
+absl::StatusOr<double> Training::MeanSquaredNorm(uint32_t step,
+                                                 Deadline deadline) {
+  const double mine = optimizer_->MeanGradientSquaredNorm();
+  if (!shards_state_) return mine;
+  DP_ASSIGN_OR_RETURN(
+      const auto by_replica,
+      replicas_->AllGather(step, kShardNormPhase, {mine}, deadline));
+  double sum = 0;
+  for (const std::vector<double>& share : by_replica) sum += share[0];
+  return sum;
 }
 
 void Training::DecideCompression(int64_t step, size_t at,

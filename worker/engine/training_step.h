@@ -34,6 +34,8 @@ inline constexpr uint32_t kValidatePhase = 6;
 inline constexpr uint32_t kPausePhase = 7;
 inline constexpr uint32_t kRestorePhase = 8;
 inline constexpr uint32_t kWorkPhase = 9;
+inline constexpr uint32_t kGroupsPhase = 20;
+inline constexpr uint32_t kShardNormPhase = 21;
 
 struct Training::StepState {
   int64_t step = 0;
@@ -54,6 +56,7 @@ struct Training::StepState {
   double gradient_norm = 0;
   int64_t weight_delay = 0;  // of what its micro-batches were computed on
   bool is_skipped = false;
+  double gradient_scale = 1;  // LossScale, as the step began
   SyncFormat format = SyncFormat::kPlain;
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it

@@ -32,9 +32,10 @@ void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   const Real new1 = static_cast<Real>(1.0 - options.beta1);
   const Real new2 = static_cast<Real>(1.0 - options.beta2);
   const Real epsilon = static_cast<Real>(options.epsilon);
-  const Real rate = static_cast<Real>(learning_rate);
   const Real clip = static_cast<Real>(clip_factor);
   for (const ParameterSegment& segment : this->layout_.segments) {
+    const Real rate =
+        static_cast<Real>(learning_rate * segment.learning_rate_scale);
     const Real all_decay = static_cast<Real>(this->WeightDecay(segment));
     const Real decay = has_decoupled_decay_ ? all_decay : Real{0};
     const Real l2 = has_decoupled_decay_ ? Real{0} : all_decay;

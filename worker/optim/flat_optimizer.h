@@ -77,7 +77,8 @@ class FlatOptimizer {
 
   /// The weight decay of a segment.
   double WeightDecay(const ParameterSegment& segment) const {
-    return segment.has_weight_decay ? options_.weight_decay : 0.0;
+    return segment.weight_decay.value_or(
+        segment.has_weight_decay ? options_.weight_decay : 0.0);
   }
 
   const OptimizerOptions options_;

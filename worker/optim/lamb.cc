@@ -69,8 +69,8 @@ void Lamb<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     const size_t offset = static_cast<size_t>(segment.offset);
     const size_t size = static_cast<size_t>(segment.num_elements);
     LambSegmentStep<Real>(this->options_, this->WeightDecay(segment),
-                          learning_rate, clip_factor,
-                          this->gradient_.subspan(offset, size),
+                          learning_rate * segment.learning_rate_scale,
+                          clip_factor, this->gradient_.subspan(offset, size),
                           absl::MakeSpan(momentum_).subspan(offset, size),
                           absl::MakeSpan(variance_).subspan(offset, size),
                           weights.subspan(offset, size));

@@ -107,6 +107,30 @@ INSTANTIATE_TEST_SUITE_P(
                           std::get<3>(info.param) ? "Dropped" : "Whole");
     });
 
+TEST(OneBitAdamTest, GroupsEqualTheTranscription) {
+  const ParameterLayout layout = WithGroups(LayoutOf({7, 143, 1, 257, 33}));
+  const ToyProblem problem(layout, kSeed);
+  for (int num_ranks = 1; num_ranks <= 4; ++num_ranks) {
+    OneBitAdamTranscription oracle(Options(0.01), layout, num_ranks,
+                                   problem.start());
+    OneBitReplicas<double> replicas(Options(0.01), layout, num_ranks,
+                                    problem.start());
+
+    for (int64_t step = 0; step < kSteps; ++step) {
+      replicas.Step(step,
+                    GradientsOf<double>(problem, step, num_ranks, false,
+                                        {replicas.weights()[0]}),
+                    kRate, 10);
+      oracle.Step(
+          GradientsOf<double>(problem, step, num_ranks, false, {oracle.w}),
+          kRate, 10);
+      ASSERT_LE(RelativeDifference(replicas.weights()[0], oracle.w), 1e-12)
+          << "step " << step << " of " << num_ranks << " ranks";
+    }
+    EXPECT_EQ(replicas.weights()[0][150], problem.start()[150]) << "frozen";
+  }
+}
+
 TEST(OneBitAdamTest, FullPrecisionGoesOnWithTheFrozenVariance) {
   const ParameterLayout layout = LayoutOf({40, 9});
   const ToyProblem problem(layout, kSeed);

@@ -85,7 +85,8 @@ void OneBitLamb<Real>::Warm(double learning_rate, double clip_factor,
     const size_t offset = static_cast<size_t>(segment.offset);
     const size_t size = static_cast<size_t>(segment.num_elements);
     const double coefficient = LambSegmentStep<Real>(
-        this->options_, this->WeightDecay(segment), learning_rate, clip_factor,
+        this->options_, this->WeightDecay(segment),
+        learning_rate * segment.learning_rate_scale, clip_factor,
         this->gradient_.subspan(offset, size),
         absl::MakeSpan(this->momentum_).subspan(offset, size),
         absl::MakeSpan(this->variance_).subspan(offset, size),
@@ -161,12 +162,14 @@ void OneBitLamb<Real>::Descend(double learning_rate, double clip_factor,
     factor = std::clamp(factor, last * (1.0 - options.factor_threshold),
                         last * (1.0 + options.factor_threshold));
     factor_[l] = static_cast<Real>(factor);
-    const double rate = learning_rate * static_cast<double>(coefficient_[l]) *
+    const ParameterSegment& segment = this->layout_.segments[l];
+    const double rate = learning_rate * segment.learning_rate_scale *
+                        static_cast<double>(coefficient_[l]) *
                         static_cast<double>(factor_[l]);
     for (const ElementRange& range : live) {
       DescendAlongMoments<Real>(
-          options, rate, this->WeightDecay(this->layout_.segments[l]),
-          range.end - range.begin, this->momentum_.data() + range.begin,
+          options, rate, this->WeightDecay(segment), range.end - range.begin,
+          this->momentum_.data() + range.begin,
           this->variance_.data() + range.begin, weights.data() + range.begin);
     }
   }

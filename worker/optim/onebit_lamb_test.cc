@@ -222,6 +222,30 @@ TEST(OneBitLambTinyTest, DoubleKernelsEqualTheTranscription) {
   }
 }
 
+TEST(OneBitLambGroupsTest, DoubleKernelsEqualTheTranscription) {
+  const ParameterLayout layout = WithGroups(LayoutOf({7, 143, 1, 257, 33}));
+  const ToyProblem problem(layout, kSeed);
+  for (int num_ranks = 1; num_ranks <= 4; ++num_ranks) {
+    OneBitLambTranscription oracle(Options(0.01), layout, num_ranks,
+                                   problem.start());
+    OneBitReplicas<double> replicas(Options(0.01), layout, num_ranks,
+                                    problem.start());
+
+    for (int64_t step = 0; step < kSteps; ++step) {
+      replicas.Step(step,
+                    GradientsOf<double>(problem, step, num_ranks, false,
+                                        {replicas.weights()[0]}),
+                    kRate, 10);
+      oracle.Step(GradientsOf<double>(problem, step, num_ranks, false,
+                                      {oracle.Weights()}),
+                  kRate, 10);
+    }
+
+    ExpectStateNear(replicas, oracle, 1e-12);
+    EXPECT_EQ(replicas.weights()[0][150], problem.start()[150]) << "frozen";
+  }
+}
+
 /// Drives one replica past its freeze and leaves it with a prepared step.
 class OneBitLambTest : public ::testing::Test {
  protected:

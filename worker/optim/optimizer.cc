@@ -124,6 +124,17 @@ absl::Status CheckLayout(const ParameterLayout& layout) {
                        "\" must not come after \"", layout.segments[i - 1].name,
                        "\": segments are sorted by name"));
     }
+    if (!(segment.learning_rate_scale >= 0 &&
+          std::isfinite(segment.learning_rate_scale)) ||
+        !(segment.weight_decay.value_or(0) >= 0 &&
+          std::isfinite(segment.weight_decay.value_or(0)))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "parameter layout: segment \"", segment.name,
+          "\": expected a learning_rate_scale and a weight_decay of 0 or more, "
+          "got ",
+          segment.learning_rate_scale, " and ",
+          segment.weight_decay.value_or(0)));
+    }
     offset += segment.num_elements;
   }
   if (offset != layout.num_elements) {

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "worker/optim/adam.h"
 #include "worker/optim/lamb.h"
+#include "worker/optim/make_flat_optimizer.h"
 #include "worker/optim/sgd.h"
 #include "worker/optim/testing/toy_problem.h"
 
@@ -44,6 +45,7 @@ ParameterLayout TestLayout() { return LayoutOf({30, 5, 601, 1, 17}); }
 struct ReferenceTensor {
   std::vector<double> w, m, v;
   double decay = 0;
+  double lr_scale = 1;
 };
 
 using Rule =
@@ -130,6 +132,8 @@ double LargestDifference(FlatOptimizer<Real>* optimizer,
     tensor.m.resize(size);
     tensor.v.resize(size);
     tensor.decay = segment.has_weight_decay ? options.weight_decay : 0;
+    if (segment.weight_decay.has_value()) tensor.decay = *segment.weight_decay;
+    tensor.lr_scale = segment.learning_rate_scale;
     tensors.push_back(tensor);
   }
 
@@ -142,7 +146,7 @@ double LargestDifference(FlatOptimizer<Real>* optimizer,
       const auto begin = gradient.begin() + layout.segments[l].offset;
       std::vector<double> g(begin, begin + layout.segments[l].num_elements);
       for (double& value : g) value *= clip;
-      rule(options, step + 1, lr, g, &tensors[l]);
+      rule(options, step + 1, lr * tensors[l].lr_scale, g, &tensors[l]);
     }
     optimizer->Prepare(step, lr, weights, absl::MakeSpan(gradient));
     optimizer->Apply(step, lr, clip, absl::MakeSpan(weights));
@@ -203,6 +207,24 @@ TEST(OptimizerTest, LambFollowsItsReferenceStepByStep) {
 
   EXPECT_LE(LargestDifference<double>(&in_double, options, LambRule), 1e-12);
   EXPECT_LE(LargestDifference<float>(&in_float, options, LambRule), 2e-5);
+}
+
+TEST(OptimizerTest, GroupsFollowTheReferencesStepByStep) {
+  const std::vector<std::pair<std::string, Rule>> rules = {{"sgd", SgdRule},
+                                                           {"adam", AdamRule},
+                                                           {"adamw", AdamWRule},
+                                                           {"lamb", LambRule}};
+  const ParameterLayout layout = WithGroups(TestLayout());
+  for (const auto& [kind, rule] : rules) {
+    const OptimizerOptions options = OptionsOf(kind);
+    const auto in_double = MakeFlatOptimizer<double>(options, layout);
+    const auto in_float = MakeFlatOptimizer<float>(options, layout);
+
+    EXPECT_LE(LargestDifference<double>(in_double.get(), options, rule), 1e-12)
+        << kind;
+    EXPECT_LE(LargestDifference<float>(in_float.get(), options, rule), 2e-5)
+        << kind;
+  }
 }
 
 TEST(OptimizerTest, LambKeepsItsCoefficientInRange) {
@@ -268,6 +290,48 @@ class EveryOptimizerTest : public ::testing::TestWithParam<std::string> {
   const ToyProblem problem_;
   std::vector<float> weights_;
 };
+
+// Through warm-up, freeze and compressed steps.
+TEST_P(EveryOptimizerTest, AScaleOfZeroFreezesATensorAndNothingElse) {
+  ParameterLayout layout = TestLayout();
+  layout.segments[2].learning_rate_scale = 0;
+  auto optimizer = *Optimizer::Create(OptionsOf(GetParam()), layout);
+  auto without = Make();
+  std::vector<float> weights = weights_;
+  std::vector<float> plain = weights_;
+
+  for (int64_t step = 0; step < 12; ++step) {
+    Step(optimizer.get(), step, &weights);
+    Step(without.get(), step, &plain);
+  }
+
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const bool is_frozen = i >= 35 && i < 636;
+    ASSERT_EQ(weights[i] == weights_[i], is_frozen) << i;
+    if (!is_frozen) {
+      ASSERT_EQ(weights[i], plain[i]) << i;
+    }
+  }
+}
+
+TEST_P(EveryOptimizerTest, GroupsOfOneAndTheMaskChangeNoBit) {
+  ParameterLayout layout = TestLayout();
+  for (ParameterSegment& segment : layout.segments) {
+    segment.learning_rate_scale = 1;
+    segment.weight_decay = segment.has_weight_decay ? 0.01 : 0.0;
+  }
+  auto grouped = *Optimizer::Create(OptionsOf(GetParam()), layout);
+  auto plain = Make();
+  std::vector<float> grouped_weights = weights_;
+  std::vector<float> weights = weights_;
+
+  for (int64_t step = 0; step < 12; ++step) {
+    Step(grouped.get(), step, &grouped_weights);
+    Step(plain.get(), step, &weights);
+  }
+
+  EXPECT_EQ(grouped_weights, weights);
+}
 
 // Compression begins at step 3.
 TEST_P(EveryOptimizerTest, SkipLeavesNoTrace) {

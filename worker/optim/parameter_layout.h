@@ -8,6 +8,7 @@
 #define DELTAPIPE_WORKER_OPTIM_PARAMETER_LAYOUT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,9 @@ struct ParameterSegment {
   int64_t num_elements = 0;
   /// Weight decay applies: matrices yes; biases and normalisation gains no.
   bool has_weight_decay = true;
+  // What a parameter group (parameter_groups.h) says:
+  double learning_rate_scale = 1;
+  std::optional<double> weight_decay;  // in place of has_weight_decay
 };
 
 struct ParameterLayout {

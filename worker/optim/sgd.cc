@@ -21,9 +21,10 @@ void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   std::vector<Real>& turn =
       momenta_[static_cast<size_t>(step) % momenta_.size()];
   const Real momentum = static_cast<Real>(this->options_.momentum);
-  const Real rate = static_cast<Real>(learning_rate);
   const Real clip = static_cast<Real>(clip_factor);
   for (const ParameterSegment& segment : this->layout_.segments) {
+    const Real rate =
+        static_cast<Real>(learning_rate * segment.learning_rate_scale);
     const Real decay = static_cast<Real>(this->WeightDecay(segment));
     const Real* __restrict gradient = this->gradient_.data() + segment.offset;
     Real* __restrict m = turn.data() + segment.offset;

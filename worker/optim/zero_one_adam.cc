@@ -183,9 +183,10 @@ void ZeroOneAdam<Real>::ApplyVarianceStep(double rate, double clip,
   for (const ParameterSegment& segment : this->layout_.segments) {
     const int64_t at = segment.offset;
     AdamWithoutCorrection<Real>(
-        this->options_, rate, this->WeightDecay(segment), clip,
-        segment.num_elements, this->gradient_.data() + at,
-        momentum_.data() + at, variance_.data() + at, weights.data() + at);
+        this->options_, rate * segment.learning_rate_scale,
+        this->WeightDecay(segment), clip, segment.num_elements,
+        this->gradient_.data() + at, momentum_.data() + at,
+        variance_.data() + at, weights.data() + at);
   }
   rows_.Clear();
   schedule_[kKnowsDeadRows] = 0;
@@ -206,7 +207,9 @@ void ZeroOneAdam<Real>::ApplyGradientStep(double rate, double clip,
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
   const Real factor = static_cast<Real>(clip);
   for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
-    const double decay = this->WeightDecay(this->layout_.segments[l]);
+    const ParameterSegment& segment = this->layout_.segments[l];
+    const double segment_rate = rate * segment.learning_rate_scale;
+    const double decay = this->WeightDecay(segment);
     for (const ElementRange& range : rows_.live(l)) {
       for (int64_t at = range.begin; at < range.end; at += kOptimizerBlock) {
         const int64_t size = std::min(kOptimizerBlock, range.end - at);
@@ -215,7 +218,7 @@ void ZeroOneAdam<Real>::ApplyGradientStep(double rate, double clip,
         for (int64_t i = 0; i < size; ++i) {
           m[i] = beta1 * m[i] + new1 * (factor * g[i]);
         }
-        DescendAlongMoments<Real>(this->options_, rate, decay, size, m,
+        DescendAlongMoments<Real>(this->options_, segment_rate, decay, size, m,
                                   variance_.data() + at, weights.data() + at);
       }
     }
@@ -242,14 +245,16 @@ void ZeroOneAdam<Real>::ApplyLocalStep(double rate, double clip,
   Real* __restrict w = weights.data();
   Real* __restrict s = accumulated_update_.data();
   for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
-    const Real decay =
-        static_cast<Real>(this->WeightDecay(this->layout_.segments[l]));
+    const ParameterSegment& segment = this->layout_.segments[l];
+    const Real segment_step =
+        static_cast<Real>(rate * segment.learning_rate_scale);
+    const Real decay = static_cast<Real>(this->WeightDecay(segment));
     for (const ElementRange& range : rows_.live(l)) {
       for (int64_t i = range.begin; i < range.end; ++i) {
         m[i] = beta1 * m[i] + new1 * (factor * g[i]);
         const Real denominator = std::sqrt(v[i]) + epsilon;
         s[i] += step * (m[i] + decay * w[i] * denominator);
-        w[i] -= step * (m[i] / denominator + decay * w[i]);
+        w[i] -= segment_step * (m[i] / denominator + decay * w[i]);
       }
     }
   }
@@ -285,12 +290,15 @@ void ZeroOneAdam<Real>::ApplySynchronisation(double rate, double clip,
   Real* __restrict m = momentum_.data();
   Real* __restrict w = weights.data();
   for (size_t l = 0; l < this->layout_.segments.size() && rate_sum > 0; ++l) {
+    const Real scale =
+        static_cast<Real>(this->layout_.segments[l].learning_rate_scale);
     for (const ElementRange& range : rows_.live(l)) {
       for (int64_t i = range.begin; i < range.end; ++i) {
         const Real mean = x[i] / sum;
         const Real kept = old * m[i];
         m[i] = clips ? kept + factor * (mean - kept) : mean;
-        w[i] -= (clips ? sum * m[i] : x[i]) / (std::sqrt(v[i]) + epsilon);
+        const Real update = clips ? sum * m[i] : x[i];
+        w[i] -= scale * update / (std::sqrt(v[i]) + epsilon);
       }
     }
   }

@@ -30,6 +30,10 @@
 // = 1 all of this is 1-bit Adam's. In other steps of stage B it is the local
 // gradient's.
 //
+// With parameter groups, `rate` in the rules for w is that of the tensor's
+// group, and w <- w0 - scale S / d; S and L are the same for all groups, so
+// that what is compressed is, too.
+//
 // Residuals are dropped when stage B begins, as they were of gradients.
 // "Every k-th" counts the steps of the run, as the reference does: steps k, 2
 // k,

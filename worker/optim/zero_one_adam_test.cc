@@ -131,6 +131,35 @@ INSTANTIATE_TEST_SUITE_P(
                           std::get<2>(info.param) ? "Dropped" : "Whole");
     });
 
+TEST(ZeroOneAdamGroupsTest, DoubleKernelsEqualTheTranscription) {
+  const ParameterLayout layout = WithGroups(LayoutOf({7, 143, 1, 257, 33}));
+  const ToyProblem problem(layout, kSeed);
+  for (int num_ranks = 1; num_ranks <= 4; ++num_ranks) {
+    ZeroOneAdamTranscription oracle(Options(0.01), layout, num_ranks,
+                                    problem.start());
+    OneBitReplicas<double> replicas(Options(0.01), layout, num_ranks,
+                                    problem.start());
+
+    for (int64_t step = 0; step < kSteps; ++step) {
+      std::vector<std::vector<double>> weights;
+      for (const auto& rank : oracle.ranks()) weights.push_back(rank.w);
+      oracle.Step(GradientsOf<double>(problem, step, num_ranks, false, weights),
+                  RateAt(step));
+      replicas.Step(step,
+                    GradientsOf<double>(problem, step, num_ranks, false,
+                                        replicas.weights()),
+                    RateAt(step), 0);
+      for (size_t rank = 0; rank < oracle.ranks().size(); ++rank) {
+        ASSERT_LE(RelativeDifference(replicas.weights()[rank],
+                                     oracle.ranks()[rank].w),
+                  1e-12)
+            << "step " << step << ", rank " << rank << " of " << num_ranks;
+      }
+    }
+    EXPECT_EQ(replicas.weights()[0][150], problem.start()[150]) << "frozen";
+  }
+}
+
 class ZeroOneAdamTest : public ::testing::Test {
  protected:
   ZeroOneAdamTest()

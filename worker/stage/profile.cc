@@ -73,8 +73,11 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
   profile.set_backward_seconds(Median(backward));
   profile.set_parameters(stage->parameters().num_elements);
   profile.set_output_elements(stage->boundary_elements());
+  const std::string& precision = spec.train().precision();
+  const int64_t element_bytes =
+      precision == "bf16" || precision == "fp16" ? 2 : 4;
   profile.set_saved_bytes(samples * SavedElements(spec.model()) *
-                          static_cast<int64_t>(sizeof(float)));
+                          element_bytes);
   return profile;
 }
 

@@ -2,7 +2,9 @@
 //
 // The engine calls it from one thread. LibTorch ends at this interface: tensors
 // are spans of fp32 in host memory, parameters lie in one flat buffer, in the
-// order of their names. Backward adds to a flat gradient buffer.
+// order of their names. Backward adds to a flat gradient buffer. Stages that
+// compute in 16 bits (train.precision) do so on a copy of the weights of their
+// own, which WeightsChanged renews.
 //
 //   stage->ZeroGradients();
 //   for each micro-batch: Forward, later Backward, in the order of the plan
@@ -49,6 +51,10 @@ struct StageInput {
   bool needs_backward = true;
   /// The last stage back-propagates its mean loss times this.
   float loss_scale = 1.0f;
+  /// A stage that computes in fp16 multiplies gradients by this for as long as
+  /// they are inside: what it is given and what leaves it, gradients() and the
+  /// gradient of its input, is without. Powers of two round nothing.
+  float gradient_scale = 1.0f;
 };
 
 struct StageOutput {
@@ -82,7 +88,9 @@ class Stage {
 /// Makes the layers [first_layer, end_layer) of the model. Initial weights
 /// depend on (seed, parameter name) alone, so that they are the same for any
 /// partition. `device` is "cpu" or "cuda". UNAVAILABLE if there is no such
-/// device.
+/// device. Layers compute in train.precision; where that is fp16, a gradient of
+/// the stage's input that overflows makes gradients() not finite, too, since
+/// codecs may hide it from the stages before.
 absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(
     const v1::JobSpec& spec, int first_layer, int end_layer,
     const std::string& device);

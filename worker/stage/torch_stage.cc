@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 #include "ATen/ops/cross_entropy_loss.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/from_blob.h"
+#include "ATen/ops/isfinite.h"
 #include "ATen/ops/zeros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -67,7 +69,7 @@ class TorchStage : public Stage {
   }
   absl::Status WeightsChanged() override {
     return CatchTorch("take over the weights", [&] {
-      if (!device_.is_cpu()) weights_.copy_(host_weights_);
+      if (has_copy()) weights_.copy_(host_weights_);
       gradients_.zero_();
       return absl::OkStatus();
     });
@@ -95,10 +97,22 @@ class TorchStage : public Stage {
   struct Pending {
     at::Tensor input;   // the activation, with its gradient later
     at::Tensor output;  // the activation sent, or the scaled loss
+    float gradient_scale = 1;
   };
 
   TorchStage(const v1::JobSpec& spec, const std::string& device)
-      : spec_(spec), device_(device) {}
+      : spec_(spec),
+        device_(device),
+        dtype_(TypeOf(spec.train().precision())) {}
+
+  static at::ScalarType TypeOf(const std::string& precision) {
+    if (precision == "bf16") return at::kBFloat16;
+    return precision == "fp16" ? at::kHalf : at::kFloat;
+  }
+
+  /// Whether layers compute with other memory than host_weights_.
+  bool has_copy() const { return !device_.is_cpu() || !is_full_precision(); }
+  bool is_full_precision() const { return dtype_ == at::kFloat; }
 
   absl::Status Build(int first_layer, int end_layer) {
     const v1::ModelSpec& model = spec_.model();
@@ -134,10 +148,14 @@ class TorchStage : public Stage {
           weights().subspan(static_cast<size_t>(segment.offset),
                             static_cast<size_t>(segment.num_elements)));
     }
-    weights_ = device_.is_cpu() ? host_weights_ : host_weights_.to(device_);
-    gradients_ = device_.is_cpu()
-                     ? host_gradients_
-                     : at::zeros({layout_.num_elements}, weights_.options());
+    weights_ = has_copy() ? host_weights_.to(device_, dtype_) : host_weights_;
+    const auto on_device = weights_.options();
+    gradients_ = device_.is_cpu() ? host_gradients_
+                                  : at::zeros({layout_.num_elements},
+                                              on_device.dtype(at::kFloat));
+    layer_gradients_ = is_full_precision()
+                           ? gradients_
+                           : at::zeros({layout_.num_elements}, on_device);
     for (size_t i = 0; i < parameters.size(); ++i) {
       const ParameterSegment& segment = layout_.segments[i];
       at::Tensor tensor = parameters[i].tensor;
@@ -147,7 +165,7 @@ class TorchStage : public Stage {
       };
       // Parameters and their gradients are windows of the flat buffers: the
       // optimizer writes in place and autograd adds in place.
-      const at::Tensor gradient = view(gradients_);
+      const at::Tensor gradient = view(layer_gradients_);
       tensor.set_data(view(weights_));
       tensor.mutable_grad() = gradient;
     }
@@ -166,15 +184,16 @@ class TorchStage : public Stage {
       if (input.needs_backward) value.set_requires_grad(true);
     }
     Pending pending;
+    pending.gradient_scale = input.gradient_scale;
     if (!is_first_) pending.input = value;
-    at::Tensor result = model_->Forward(value);
+    at::Tensor result = model_->Forward(is_first_ ? value : value.to(dtype_));
     if (is_last_) {
       const at::Tensor loss = at::cross_entropy_loss(
-          result.reshape({samples * context, result.size(2)}),
+          result.reshape({samples * context, result.size(2)}).to(at::kFloat),
           Bytes(input.targets, {samples * context}));
       output->loss = loss.item<double>();
       if (input.needs_backward) {
-        pending.output = loss.mul(input.loss_scale);
+        pending.output = loss.mul(input.loss_scale * ScaleOf(pending));
       }
     } else {
       output->activation = Export(result.detach());
@@ -198,11 +217,33 @@ class TorchStage : public Stage {
     if (is_last_) {
       torch::autograd::backward({pending.output}, {});
     } else {
-      const at::Tensor incoming = Floats(gradient).view(pending.output.sizes());
-      torch::autograd::backward({pending.output}, {incoming});
+      at::Tensor incoming = Floats(gradient).view(pending.output.sizes());
+      if (dtype_ == at::kHalf) incoming = incoming.mul(ScaleOf(pending));
+      torch::autograd::backward({pending.output}, {incoming.to(dtype_)});
     }
-    if (!is_first_) *input_gradient = Export(pending.input.grad());
+    if (!is_full_precision()) TakeLayerGradients(pending);
+    if (!is_first_) *input_gradient = ExportInputGradient(pending);
     return absl::OkStatus();
+  }
+
+  /// Only fp16's gradients are out of range without.
+  float ScaleOf(const Pending& pending) const {
+    return dtype_ == at::kHalf ? pending.gradient_scale : 1.0f;
+  }
+
+  /// Micro-batches are summed in fp32.
+  void TakeLayerGradients(const Pending& pending) {
+    gradients_.add_(layer_gradients_, 1.0 / ScaleOf(pending));
+    layer_gradients_.zero_();
+  }
+
+  TensorRef ExportInputGradient(const Pending& pending) {
+    const at::Tensor gradient = pending.input.grad();
+    if (dtype_ != at::kHalf) return Export(gradient);
+    if (!at::isfinite(gradient).all().item<bool>() && gradients_.numel() > 0) {
+      gradients_[0] = std::numeric_limits<float>::quiet_NaN();
+    }
+    return Export(gradient.mul(1.0 / ScaleOf(pending)));
   }
 
   at::Tensor Bytes(absl::Span<const uint8_t> bytes, at::IntArrayRef shape) {
@@ -242,14 +283,18 @@ class TorchStage : public Stage {
 
   const v1::JobSpec spec_;
   const at::Device device_;
+  const at::ScalarType dtype_;  // that layers compute in
   bool is_first_ = false;
   bool is_last_ = false;
   std::unique_ptr<PartialModel> model_;
   ParameterLayout layout_;
   at::Tensor host_weights_;
   at::Tensor host_gradients_;
-  at::Tensor weights_;    // the same memory as host_weights_ on the CPU
-  at::Tensor gradients_;  // likewise
+  // What layers compute with: on the CPU in fp32 the same memory as
+  // host_weights_.
+  at::Tensor weights_;
+  at::Tensor gradients_;        // in fp32; on the CPU that of host_gradients_
+  at::Tensor layer_gradients_;  // of one micro-batch; in fp32 gradients_
   std::map<int, Pending> pending_;
 };
 

@@ -29,7 +29,12 @@ class OneBitAdamTranscription {
         all_reduce_(num_ranks, layout.num_elements) {
     for (const ParameterSegment& segment : layout.segments) {
       decay_.insert(decay_.end(), static_cast<size_t>(segment.num_elements),
-                    segment.has_weight_decay ? o.weight_decay : 0.0);
+                    segment.weight_decay       ? *segment.weight_decay
+                    : segment.has_weight_decay ? o.weight_decay
+                                               : 0.0);
+      lr_scale_.insert(lr_scale_.end(),
+                       static_cast<size_t>(segment.num_elements),
+                       segment.learning_rate_scale);
     }
   }
 
@@ -68,7 +73,8 @@ class OneBitAdamTranscription {
       if (is_warm) {
         v[i] = o_.beta2 * v[i] + (1 - o_.beta2) * std::pow(clip * g[i], 2);
       }
-      w[i] -= lr * (m[i] / (std::sqrt(v[i]) + o_.epsilon) + decay_[i] * w[i]);
+      w[i] -= lr_scale_[i] * lr *
+              (m[i] / (std::sqrt(v[i]) + o_.epsilon) + decay_[i] * w[i]);
     }
   }
 
@@ -79,7 +85,7 @@ class OneBitAdamTranscription {
 
  private:
   const OptimizerOptions o_;
-  Vector decay_;
+  Vector decay_, lr_scale_;
   SerialCompressedAllReduce all_reduce_;
   int64_t step_ = 0;
   double last_norm_ = 0;

@@ -23,7 +23,7 @@ class OneBitLambTranscription {
   /// A tensor and its state; the same on all ranks.
   struct Tensor {
     Vector w, m, v, fresh_v;
-    double c_frozen = 0, r_last = 1, sigma = 1, weight_decay = 0;
+    double c_frozen = 0, r_last = 1, sigma = 1, weight_decay = 0, lr_scale = 1;
   };
 
   OneBitLambTranscription(const OptimizerOptions& o,
@@ -37,6 +37,8 @@ class OneBitLambTranscription {
       t.m.resize(t.w.size());
       t.v.resize(t.w.size());
       t.weight_decay = segment.has_weight_decay ? o.weight_decay : 0;
+      if (segment.weight_decay) t.weight_decay = *segment.weight_decay;
+      t.lr_scale = segment.learning_rate_scale;
       tensors_.push_back(t);
     }
   }
@@ -106,7 +108,8 @@ class OneBitLambTranscription {
         t.c_frozen =
             o_.coefficient_beta * t.c_frozen + (1 - o_.coefficient_beta) * c;
       }
-      for (size_t i = 0; i < t.w.size(); ++i) t.w[i] -= lr * c * u[i];
+      for (size_t i = 0; i < t.w.size(); ++i)
+        t.w[i] -= t.lr_scale * lr * c * u[i];
     }
   }
 
@@ -170,7 +173,7 @@ class OneBitLambTranscription {
       r = std::min(r, t.r_last * (1 + o_.factor_threshold));
       t.r_last = r;
       for (size_t i = 0; i < t.w.size(); ++i) {
-        t.w[i] -= lr * t.c_frozen * r * u[i];
+        t.w[i] -= t.lr_scale * lr * t.c_frozen * r * u[i];
       }
     }
   }

@@ -31,6 +31,17 @@ inline ParameterLayout LayoutOf(const std::vector<int64_t>& sizes) {
   return layout;
 }
 
+/// With what parameter groups can say: t0 learns slowly, t1 has a decay of its
+/// own, t2 is frozen, t3 learns fast and has none; the others stay.
+inline ParameterLayout WithGroups(ParameterLayout layout) {
+  layout.segments[0].learning_rate_scale = 0.25;
+  layout.segments[1].weight_decay = 0.05;
+  layout.segments[2].learning_rate_scale = 0;
+  layout.segments[3].learning_rate_scale = 2;
+  layout.segments[3].weight_decay = 0;
+  return layout;
+}
+
 class ToyProblem {
  public:
   ToyProblem(const ParameterLayout& layout, uint64_t seed) : seed_(seed) {

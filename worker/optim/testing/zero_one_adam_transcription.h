@@ -35,7 +35,12 @@ class ZeroOneAdamTranscription {
     ResetErrors();
     for (const ParameterSegment& segment : layout.segments) {
       decay_.insert(decay_.end(), static_cast<size_t>(segment.num_elements),
-                    segment.has_weight_decay ? o.weight_decay : 0.0);
+                    segment.weight_decay       ? *segment.weight_decay
+                    : segment.has_weight_decay ? o.weight_decay
+                                               : 0.0);
+      lr_scale_.insert(lr_scale_.end(),
+                       static_cast<size_t>(segment.num_elements),
+                       segment.learning_rate_scale);
     }
   }
 
@@ -80,7 +85,7 @@ class ZeroOneAdamTranscription {
         if (is_exact) {
           rank.v[i] = o_.beta2 * rank.v[i] + (1 - o_.beta2) * g[i] * g[i];
         }
-        rank.w[i] -= lr * Direction(rank, i);
+        rank.w[i] -= lr_scale_[i] * lr * Direction(rank, i);
       }
     }
     if (is_exact && ++variance_updates_ % o_.variance_update_scaler == 0) {
@@ -98,7 +103,7 @@ class ZeroOneAdamTranscription {
       for (size_t i = 0; i < decay_.size(); ++i) {
         rank.m[i] = o_.beta1 * rank.m[i] + (1 - o_.beta1) * gradients[r][i];
         const double update = lr * Direction(rank, i);
-        rank.w[i] -= update;
+        rank.w[i] -= lr_scale_[i] * update;
         rank.u[i] -= update;
       }
     }
@@ -116,7 +121,7 @@ class ZeroOneAdamTranscription {
     for (Rank& rank : ranks_) {
       Vector x(decay_.size());
       for (size_t i = 0; i < x.size(); ++i) {
-        rank.w[i] -= rank.u[i];
+        rank.w[i] -= lr_scale_[i] * rank.u[i];
         // The mean is taken of what descends, so that zero counts as +1 on the
         // same side.
         x[i] = -rank.u[i] * (std::sqrt(rank.v[i]) + o_.epsilon);
@@ -127,7 +132,8 @@ class ZeroOneAdamTranscription {
     for (Rank& rank : ranks_) {
       for (size_t i = 0; i < mean.size(); ++i) {
         rank.m[i] = mean[i] / lr_sum_;
-        rank.w[i] -= mean[i] / (std::sqrt(rank.v[i]) + o_.epsilon);
+        rank.w[i] -=
+            lr_scale_[i] * mean[i] / (std::sqrt(rank.v[i]) + o_.epsilon);
         rank.u[i] = 0;
       }
     }
@@ -138,7 +144,7 @@ class ZeroOneAdamTranscription {
   const OptimizerOptions o_;
   const int64_t num_elements_;
   std::vector<Rank> ranks_;
-  Vector decay_;
+  Vector decay_, lr_scale_;
   std::unique_ptr<SerialCompressedAllReduce> all_reduce_;
   int64_t step_ = 0;
   int64_t variance_interval_ = 1, variance_updates_ = 0;

@@ -26,9 +26,10 @@ struct NamedParameter {
 class PartialModel {
  public:
   virtual ~PartialModel() = default;
-  /// `input`: int64 tokens [samples, context] for the first layer, else fp32
-  /// [samples, context, width]. Returns the activation, or logits
-  /// [samples, context, 256] after the last layer.
+  /// `input`: int64 tokens [samples, context] for the first layer, else
+  /// [samples, context, width] in the type of the parameters. Returns the
+  /// activation, or logits [samples, context, 256] after the last layer, in
+  /// that type.
   virtual at::Tensor Forward(const at::Tensor& input) = 0;
   virtual std::vector<NamedParameter> Parameters() = 0;
 };

@@ -1,0 +1,129 @@
+#include "worker/optim/parameter_groups.h"
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+ParameterLayout Named(const std::vector<std::string>& names) {
+  ParameterLayout layout;
+  for (const std::string& name : names) {
+    ParameterSegment segment;
+    segment.name = name;
+    segment.shape = {4};
+    segment.offset = layout.num_elements;
+    segment.num_elements = 4;
+    layout.num_elements += 4;
+    layout.segments.push_back(segment);
+  }
+  return layout;
+}
+
+/// The definition: '*' takes some number of characters.
+bool MatchesByDefinition(const std::string& glob, const std::string& name) {
+  if (glob.empty()) return name.empty();
+  if (glob[0] != '*') {
+    return !name.empty() && name[0] == glob[0] &&
+           MatchesByDefinition(glob.substr(1), name.substr(1));
+  }
+  for (size_t taken = 0; taken <= name.size(); ++taken) {
+    if (MatchesByDefinition(glob.substr(1), name.substr(taken))) return true;
+  }
+  return false;
+}
+
+std::string RandomText(std::mt19937_64* random, const std::string& letters,
+                       size_t max_size) {
+  std::string text((*random)() % (max_size + 1), ' ');
+  for (char& c : text) c = letters[(*random)() % letters.size()];
+  return text;
+}
+
+TEST(MatchesGlobTest, AStarStandsForAnyCharacters) {
+  EXPECT_TRUE(MatchesGlob("*.bias", "blocks.0.attention.bias"));
+  EXPECT_TRUE(MatchesGlob("blocks.0.*", "blocks.0.mlp.weight"));
+  EXPECT_TRUE(MatchesGlob("*", ""));
+  EXPECT_TRUE(MatchesGlob("head", "head"));
+  EXPECT_FALSE(MatchesGlob("blocks.1.*", "blocks.10.mlp.weight"));
+  EXPECT_FALSE(MatchesGlob("bias", "blocks.0.bias"));
+  EXPECT_FALSE(MatchesGlob("", "bias"));
+  EXPECT_FALSE(MatchesGlob("b?as", "bias"));
+}
+
+TEST(MatchesGlobTest, EqualsItsDefinition) {
+  constexpr uint64_t kSeed = 2404;
+  RecordProperty("seed", static_cast<int>(kSeed));
+  std::mt19937_64 random(kSeed);
+  int num_matches = 0;
+
+  for (int i = 0; i < 20000; ++i) {
+    const std::string glob = RandomText(&random, "ab**", 7);
+    const std::string name = RandomText(&random, "ab", 8);
+    const bool expected = MatchesByDefinition(glob, name);
+    num_matches += expected ? 1 : 0;
+    ASSERT_EQ(MatchesGlob(glob, name), expected) << glob << " of " << name;
+  }
+
+  EXPECT_GT(num_matches, 1000);
+}
+
+TEST(ParameterGroupsTest, TheFirstGroupThatMatchesCounts) {
+  ParameterLayout layout = Named({"a.bias", "a.weight", "b.bias"});
+
+  const auto use =
+      AssignParameterGroups({{"a.*", 0.5, {}}, {"*.bias", 2.0, 0.1}}, &layout);
+
+  EXPECT_EQ(layout.segments[0].learning_rate_scale, 0.5);
+  EXPECT_FALSE(layout.segments[0].weight_decay.has_value());
+  EXPECT_EQ(layout.segments[1].learning_rate_scale, 0.5);
+  EXPECT_EQ(layout.segments[2].learning_rate_scale, 2.0);
+  EXPECT_EQ(layout.segments[2].weight_decay, 0.1);
+  EXPECT_TRUE(use[0].counts && use[1].counts);
+}
+
+TEST(ParameterGroupsTest, AGroupWithoutParametersIsNamedWithThoseThereAre) {
+  const std::vector<ParameterGroup> groups = {{"a.*", 1, {}},
+                                              {"*.gain", 1, {}}};
+  ParameterLayout layout = Named({"a.bias", "a.weight"});
+
+  const auto use = AssignParameterGroups(groups, &layout);
+  const absl::Status status = CheckGroupsAreUsed(groups, use, layout);
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("groups[1]: '*.gain'"),
+                                      HasSubstr("there are a.bias, a.weight")));
+}
+
+TEST(ParameterGroupsTest, AGroupBehindOneThatTakesAllOfItIsRefused) {
+  const std::vector<ParameterGroup> groups = {{"*", 1, {}}, {"*.bias", 1, {}}};
+  ParameterLayout layout = Named({"a.bias", "a.weight"});
+
+  const auto use = AssignParameterGroups(groups, &layout);
+  const absl::Status status = CheckGroupsAreUsed(groups, use, layout);
+
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("groups[1]: '*.bias'"), HasSubstr("earlier")));
+}
+
+TEST(ParameterGroupsTest, AnErrorNamesFortyParametersAtMost) {
+  std::vector<std::string> names;
+  for (int i = 100; i < 150; ++i) names.push_back("p" + std::to_string(i));
+  ParameterLayout layout = Named(names);
+  const std::vector<ParameterGroup> groups = {{"q", 1, {}}};
+
+  const auto use = AssignParameterGroups(groups, &layout);
+  const absl::Status status = CheckGroupsAreUsed(groups, use, layout);
+
+  EXPECT_THAT(status.message(), HasSubstr("p139 and 10 more"));
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,81 @@
+#include "worker/optim/sharded_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace deltapipe {
+namespace {
+
+/// The state of the kinds that CanShardState says has a value per element under
+/// these names, and nothing else that has.
+bool IsPerElement(absl::string_view name) {
+  return name == "momentum" || name == "variance";
+}
+
+absl::Status WrongSize(absl::string_view name, size_t size, int64_t expected) {
+  return absl::InvalidArgumentError(absl::StrCat("optimizer state \"", name,
+                                                 "\": expected ", expected,
+                                                 " values, got ", size));
+}
+
+}  // namespace
+
+bool CanShardState(absl::string_view kind) {
+  return kind == "sgd" || kind == "adam" || kind == "adamw";
+}
+
+ParameterLayout LayoutOfRange(const ParameterLayout& layout,
+                              const ElementRange& range) {
+  ParameterLayout part;
+  for (const ParameterSegment& segment : layout.segments) {
+    const int64_t begin = std::max(segment.offset, range.begin);
+    const int64_t end =
+        std::min(segment.offset + segment.num_elements, range.end);
+    if (begin >= end) continue;
+    ParameterSegment cut = segment;
+    if (end - begin < segment.num_elements) cut.shape = {end - begin};
+    cut.offset = part.num_elements;
+    cut.num_elements = end - begin;
+    part.num_elements += cut.num_elements;
+    part.segments.push_back(std::move(cut));
+  }
+  return part;
+}
+
+absl::StatusOr<OptimizerState> StateOfRange(const OptimizerState& whole,
+                                            int64_t num_elements,
+                                            const ElementRange& range) {
+  OptimizerState part;
+  for (const auto& [name, values] : whole) {
+    if (!IsPerElement(name)) {
+      part[name] = values;
+      continue;
+    }
+    if (static_cast<int64_t>(values.size()) != num_elements) {
+      return WrongSize(name, values.size(), num_elements);
+    }
+    part[name].assign(values.begin() + range.begin, values.begin() + range.end);
+  }
+  return part;
+}
+
+absl::Status PutStateOfRange(const OptimizerState& part, int64_t num_elements,
+                             const ElementRange& range, OptimizerState* whole) {
+  for (const auto& [name, values] : part) {
+    if (!IsPerElement(name)) {
+      (*whole)[name] = values;
+      continue;
+    }
+    if (static_cast<int64_t>(values.size()) != range.end - range.begin) {
+      return WrongSize(name, values.size(), range.end - range.begin);
+    }
+    std::vector<float>& all = (*whole)[name];
+    all.resize(static_cast<size_t>(num_elements));
+    std::copy(values.begin(), values.end(), all.begin() + range.begin);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace deltapipe
