@@ -18,7 +18,8 @@
 // - the stages never wait for each other in a circle, with channels of the
 // given capacity;
 //
-// - if a replica may end its step early (may_end_early): the same for every
+// - if a replica may end its step early (may_end_early), or have another number
+// of micro-batches than the others (max_microbatches): the same for every
 // number k of micro-batches that it may have done. Each stage then begins its
 // micro-batches in their order, and in place of micro-batch k the word of the
 // end travels down the stages.

@@ -24,6 +24,8 @@ struct StageState {
   bool is_norm_ratio_known = false;
   /// Of SlotCursors.
   std::vector<int64_t> cursors;
+  /// Micro-batches of the next step by replica; empty: the plan's.
+  std::vector<int64_t> counts;
   /// Of CompressionSwitch.
   std::vector<double> compression;
 };

@@ -18,6 +18,7 @@ constexpr char kOptimizer[] = "optimizer/";
 // A double's bits as two floats', and whether it is known.
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kCounts[] = "engine/microbatch_counts";
 constexpr char kCompression[] = "engine/compression";
 
 void Append(const std::string& name, absl::Span<const float> values,
@@ -65,6 +66,7 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   ratio[2] = state.is_norm_ratio_known ? 1.0f : 0.0f;
   Append(kNormRatio, ratio, &shard);
   AppendBits(kCursors, state.cursors, &shard);
+  AppendBits(kCounts, state.counts, &shard);
   AppendBits(kCompression, state.compression, &shard);
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
 }
@@ -89,6 +91,8 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       has_ratio = true;
     } else if (segment.name == kCursors) {
       state.cursors = FromBits<int64_t>(values);
+    } else if (segment.name == kCounts) {
+      state.counts = FromBits<int64_t>(values);
     } else if (segment.name == kCompression) {
       state.compression = FromBits<double>(values);
     }

@@ -121,11 +121,13 @@ StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
 absl::Status Training::RunStep(int64_t step) {
   StepState state;
   state.step = step;
-  state.end = plan_.num_microbatches();
+  DP_RETURN_IF_ERROR(BeginCounts(step));
+  state.end = counts_->of(replica_);
   if (stragglers_ != nullptr) {
-    DP_RETURN_IF_ERROR(stragglers_->BeginStep(step, tuning_.revision()));
+    DP_RETURN_IF_ERROR(
+        stragglers_->BeginStep(step, tuning_.revision(), counts_->all()));
   }
-  for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
+  for (int mb = 0; mb < state.end; ++mb) {
     const int64_t slot = cursors_->Slot(step, replica_, mb);
     state.positions.push_back(cursors_->Position(step, slot));
     state.batch.push_back(source_->Train(state.positions.back(), slot));
@@ -134,6 +136,7 @@ absl::Status Training::RunStep(int64_t step) {
   // Receivers learn at once what the whole step brings, in its order.
   for (const v1::Instruction& instruction : instructions) {
     const int mb = instruction.microbatch();
+    if (mb >= state.end) continue;
     if (instruction.kind() == v1::Instruction::RECEIVE_ACTIVATION) {
       previous_->Expect(static_cast<uint32_t>(step), static_cast<uint32_t>(mb),
                         state.batch[static_cast<size_t>(mb)].samples, false);
@@ -344,6 +347,11 @@ absl::Status Training::Apply(StepState* state) {
                                  state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
+  const size_t counts_at = kNumHashFigures + figures.size();
+  if (MayMove()) {
+    const std::vector<double> counts = NextCounts();
+    figures.insert(figures.end(), counts.begin(), counts.end());
+  }
   const size_t evidence_at = kNumHashFigures + figures.size();
   // Of the state after the step before, which this one has not changed yet.
   const bool decides = compression_.has_value() && state->step > 0 &&
@@ -355,6 +363,11 @@ absl::Status Training::Apply(StepState* state) {
   DP_ASSIGN_OR_RETURN(auto gathered,
                       GatherFromStages(step, kNormPhase, figures, deadline));
   if (decides) DecideCompression(state->step - 1, evidence_at, &gathered);
+  if (MayMove()) {
+    DP_RETURN_IF_ERROR(
+        TakeCounts(absl::MakeConstSpan(gathered[0])
+                       .subspan(counts_at, last_counts_.size())));
+  }
   double squared_norm = 0;
   double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {
