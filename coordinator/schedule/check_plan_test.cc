@@ -65,6 +65,10 @@ TEST(CheckPlanTest, TenThousandRandomPlansAreAccepted) {
     limits.may_end_early = i % 5 == 0;  // for every number of micro-batches
 
     MakeTestingPlan(schedule, shape, &plan);
+    if (i % 7 == 0) {  // what a replica may have instead
+      plan.set_num_microbatches((2 * shape.num_microbatches + 2) / 3);
+      plan.set_max_microbatches(shape.num_microbatches);
+    }
 
     const absl::Status status = CheckPlan(plan, limits);
 
@@ -295,6 +299,46 @@ TEST(CheckPlanTest, APlanThatMayEndEarlyBeginsItsMicrobatchesInOrder) {
   EXPECT_THAT(Message(CheckPlan(plan, limits)),
               AllOf(HasSubstr("stage 0"), HasSubstr("expected micro-batch 0"),
                     HasSubstr("begin in their order")));
+}
+
+TEST(CheckPlanTest, InstructionsGoUpToTheMostThatAReplicaMayHave) {
+  v1::Plan plan = TestingPlan("1f1b", {2, 6});
+  plan.set_num_microbatches(4);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("expected a micro-batch in 0..3"));
+
+  plan.set_max_microbatches(6);
+  EXPECT_TRUE(CheckPlan(plan).ok());
+
+  plan.set_max_microbatches(7);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("runs after 6 of 7 BACKWARDs"));
+  plan.set_max_microbatches(3);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("expected at least num_microbatches (4) as "
+                        "max_microbatches, or 0, got 3"));
+  plan.set_max_microbatches(INT32_MAX);
+  EXPECT_THAT(Message(CheckPlan(plan)), HasSubstr("for 2147483647 micro"));
+}
+
+TEST(CheckPlanTest, APlanWithRoomBeginsItsMicrobatchesInOrder) {
+  v1::Plan plan = TestingPlan("gpipe", {2, 3});
+  for (v1::StagePlan& stage : *plan.mutable_stages()) {
+    for (Instruction& instruction : *stage.mutable_instructions()) {
+      if (instruction.kind() == Instruction::REDUCE ||
+          instruction.kind() == Instruction::APPLY) {
+        continue;
+      }
+      if (instruction.microbatch() < 2) {
+        instruction.set_microbatch(1 - instruction.microbatch());
+      }
+    }
+  }
+  ASSERT_TRUE(CheckPlan(plan).ok());
+  plan.set_num_microbatches(2);
+  plan.set_max_microbatches(3);
+
+  EXPECT_THAT(Message(CheckPlan(plan)), HasSubstr("begin in their order"));
 }
 
 TEST(CheckPlanTest, DroppedInstructionIsNamed) {
