@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <numeric>
 #include <queue>
@@ -30,12 +31,17 @@ double FinishSeconds(absl::Span<const ReplicaCost> costs,
 }
 
 absl::StatusOr<Balance> BalanceMicrobatches(absl::Span<const ReplicaCost> costs,
-                                            int total) {
+                                            int total, int max_each) {
   const int num_replicas = static_cast<int>(costs.size());
   if (num_replicas == 0 || total < num_replicas) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot give ", total, " micro-batches to ", num_replicas,
                      " replicas: each needs one"));
+  }
+  if (total > int64_t{num_replicas} * max_each) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot give ", total, " micro-batches to ", num_replicas,
+                     " replicas of at most ", max_each));
   }
   for (int r = 0; r < num_replicas; ++r) {
     const ReplicaCost& cost = costs[r];
@@ -52,13 +58,16 @@ absl::StatusOr<Balance> BalanceMicrobatches(absl::Span<const ReplicaCost> costs,
   // When a replica would finish with one more; then its number.
   using Offer = std::pair<double, int>;
   std::priority_queue<Offer, std::vector<Offer>, std::greater<Offer>> offers;
-  for (int r = 0; r < num_replicas; ++r)
-    offers.push({FinishOf(costs[r], 2), r});
+  const auto offer = [&](int r) {
+    if (balance.counts[r] == max_each) return;
+    offers.push({FinishOf(costs[r], balance.counts[r] + 1), r});
+  };
+  for (int r = 0; r < num_replicas; ++r) offer(r);
   for (int given = num_replicas; given < total; ++given) {
     const int r = offers.top().second;
     offers.pop();
     ++balance.counts[r];
-    offers.push({FinishOf(costs[r], balance.counts[r] + 1), r});
+    offer(r);
   }
   balance.finish_seconds = FinishSeconds(costs, balance.counts);
   return balance;

@@ -10,6 +10,7 @@
 #ifndef DELTAPIPE_BASE_MICROBATCH_BALANCE_H_
 #define DELTAPIPE_BASE_MICROBATCH_BALANCE_H_
 
+#include <climits>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,10 +36,11 @@ double FinishSeconds(absl::Span<const ReplicaCost> costs,
 
 /// The counts with the smallest FinishSeconds: each micro-batch in turn goes
 /// where it ends first, which is optimal, because finish times only grow; among
-/// equals to the lowest replica. INVALID_ARGUMENT if a cost is not finite or
-/// out of range, or total < replicas. O(total * log(replicas)).
+/// equals to the lowest replica. No replica gets more than `max_each`.
+/// INVALID_ARGUMENT if a cost is not finite or out of range, total < replicas
+/// or total > replicas * max_each. O(total * log(replicas)).
 absl::StatusOr<Balance> BalanceMicrobatches(absl::Span<const ReplicaCost> costs,
-                                            int total);
+                                            int total, int max_each = INT_MAX);
 
 struct RebalanceOptions {
   /// Of a step, besides the micro-batches: gradients, optimizer.

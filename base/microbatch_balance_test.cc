@@ -67,6 +67,19 @@ TEST(MicrobatchBalanceTest, FinishesAsEarlyAsTheBestOfAllWays) {
   }
 }
 
+TEST(MicrobatchBalanceTest, NobodyGetsMoreThanTheLimit) {
+  const std::vector<ReplicaCost> costs = {{1, 0}, {1, 0}, {10, 0}};
+
+  const auto balance = BalanceMicrobatches(costs, 12, 5);
+
+  ASSERT_TRUE(balance.ok()) << balance.status();
+  EXPECT_THAT(balance->counts, ElementsAre(5, 5, 2));
+  EXPECT_EQ(balance->finish_seconds, 20);
+  EXPECT_TRUE(BalanceMicrobatches(costs, 15, 5).ok());
+  EXPECT_EQ(BalanceMicrobatches(costs, 16, 5).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST(MicrobatchBalanceTest, EqualReplicasShareEvenlyAndTheFirstTakeTheRest) {
   EXPECT_THAT(BalanceMicrobatches(Costs({1, 1, 1}), 8)->counts,
               ElementsAre(3, 3, 2));

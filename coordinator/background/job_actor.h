@@ -17,10 +17,10 @@
 //
 // Its owner (JobRunner; tests directly) calls from one thread. It sends to
 // workers through the roster, tells the world through the event log, and never
-// blocks but for the store's disk. Under stragglers.policy detect and drop it
-// has the workers trace one step in ten. The first real cause of a failure
-// wins; an error that a worker marks as the consequence of a peer's counts only
-// if none turns up within the detection budget.
+// blocks but for the store's disk. Unless stragglers.policy is none it has
+// the workers trace one step in ten. The first real cause of a failure wins; an
+// error that a worker marks as the consequence of a peer's counts only if none
+// turns up within the detection budget.
 #ifndef DELTAPIPE_COORDINATOR_BACKGROUND_JOB_ACTOR_H_
 #define DELTAPIPE_COORDINATOR_BACKGROUND_JOB_ACTOR_H_
 
@@ -214,6 +214,7 @@ class JobActor {
   void SendTraceRequest(TraceOwner owner, int steps);
   void JudgeStragglers();
   void PublishStragglers();
+  void NoteRebalancing(const v1::Rebalancing& change);
   std::string StragglerText(const StragglerChange& change) const;
 
   // job_actor_recovery.cc

@@ -110,6 +110,9 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
     services_.metrics->WorkerReported(job_.id(), rank / num_replicas,
                                       rank % num_replicas, report);
   }
+  for (const v1::Rebalancing& change : report.rebalancings()) {
+    NoteRebalancing(change);
+  }
   meter_.Add(rank, report);
   straggler_watch_.AddReport(rank, report);
   absl::StatusOr<std::optional<v1::StepSummary>> added =

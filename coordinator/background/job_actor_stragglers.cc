@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "coordinator/background/job_actor.h"
 
@@ -35,8 +36,7 @@ void JobActor::BeginTraces() {
 }
 
 bool JobActor::WatchesStragglers() const {
-  return tuning_.straggler_policy() == "detect" ||
-         tuning_.straggler_policy() == "drop";
+  return tuning_.straggler_policy() != "none";
 }
 
 void JobActor::On(const TraceRequested& request) {
@@ -134,6 +134,15 @@ std::string JobActor::StragglerText(const StragglerChange& change) const {
     worker = absl::StrCat(info.id, " on ", info.host);
   }
   return StragglerChangeText(change, num_replicas, worker);
+}
+
+void JobActor::NoteRebalancing(const v1::Rebalancing& change) {
+  RecordEvent(
+      "rebalance",
+      absl::StrCat("from step ", change.step() + 1, " on replicas have ",
+                   absl::StrJoin(change.after(), ", "),
+                   " micro-batches, before ",
+                   absl::StrJoin(change.before(), ", "), ": ", change.why()));
 }
 
 void JobActor::PublishStragglers() {

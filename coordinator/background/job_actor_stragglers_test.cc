@@ -282,6 +282,24 @@ TEST_F(JobActorStragglersTest, PolicyOfRunTimeHoldsAndNoneForgets) {
   EXPECT_GT(asked_.size(), asked);
 }
 
+TEST_F(JobActorStragglersTest, MovedMicrobatchesAreAnEventThatSaysWhoAndWhy) {
+  StartTraining();
+  v1::WorkerMessage message = StepOf(0, step_);
+  v1::Rebalancing* told = message.mutable_step()->add_rebalancings();
+  told->set_step(46);
+  for (const int count : {4, 4}) told->add_before(count);
+  for (const int count : {5, 3}) told->add_after(count);
+  told->set_replica(1);
+  told->set_why("replica 1 differs from the others for long");
+
+  Say(0, message);
+
+  EXPECT_THAT(EventTexts("rebalance"),
+              ::testing::Contains(
+                  "from step 47 on replicas have 5, 3 micro-batches, before "
+                  "4, 4: replica 1 differs from the others for long"));
+}
+
 TEST_F(JobActorStragglersTest, GenerationBeginsWithoutFindings) {
   StartTraining();
   source_.SlowCompute(1, 1, 1.5);

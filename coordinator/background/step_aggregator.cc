@@ -170,8 +170,7 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
   samples_dropped_ = progress.samples_dropped();
   executed_.clear();
   for (const v1::ExecutedStep& saved : progress.executed()) {
-    executed_[saved.step()] = {saved.microbatches().begin(),
-                               saved.microbatches().end()};
+    executed_[saved.step()] = saved;
   }
   total_tokens_ = progress.total_tokens();
   total_seconds_ = progress.total_seconds();
@@ -205,11 +204,7 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
 
 void StepAggregator::ListExecuted(
     google::protobuf::RepeatedPtrField<v1::ExecutedStep>* steps) const {
-  for (const auto& [number, microbatches] : executed_) {
-    v1::ExecutedStep* step = steps->Add();
-    step->set_step(number);
-    *step->mutable_microbatches() = {microbatches.begin(), microbatches.end()};
-  }
+  for (const auto& [number, step] : executed_) *steps->Add() = step;
 }
 
 void StepAggregator::ForgetExecutedBefore(int64_t step) {
@@ -220,14 +215,21 @@ void StepAggregator::NoteExecuted(const Step& step) {
   const v1::StepReport& first = *step.reports[0];
   const int64_t num_steps = first.microbatches_size();
   for (int64_t i = 0; i < num_steps; ++i) {
-    std::vector<int> microbatches;
+    v1::ExecutedStep executed;
+    executed.set_step(first.step() - num_steps + 1 + i);
+    bool is_uneven = false;
     for (int replica = 0; replica < shape_.num_replicas; ++replica) {
       const v1::StepReport& report =
           *step.reports[static_cast<size_t>(replica)];
       if (report.microbatches_size() != num_steps) return;
-      microbatches.push_back(report.microbatches(static_cast<int>(i)));
+      executed.add_microbatches(report.microbatches(static_cast<int>(i)));
+      if (report.planned_microbatches_size() != num_steps) continue;
+      executed.add_planned(report.planned_microbatches(static_cast<int>(i)));
+      is_uneven |= executed.planned(0) != *executed.planned().rbegin();
     }
-    executed_[first.step() - num_steps + 1 + i] = std::move(microbatches);
+    // Even ones are the plan's.
+    if (!is_uneven) executed.clear_planned();
+    executed_[executed.step()] = std::move(executed);
   }
   while (executed_.size() > kMaxExecutedSteps) {
     executed_.erase(executed_.begin());

@@ -67,7 +67,7 @@ class StepAggregator {
                 std::vector<std::string> worker_ids);
 
   /// What each replica did in steps that may be done again; of jobs that may
-  /// leave out work only. Done again, they shall do the same.
+  /// leave out or move work only. Done again, they shall do the same.
   void ListExecuted(
       google::protobuf::RepeatedPtrField<v1::ExecutedStep>* steps) const;
   /// Steps before this one are never done again.
@@ -110,7 +110,7 @@ class StepAggregator {
   int64_t num_complete_ = 0;
   int64_t last_complete_ = -1;
   int64_t samples_dropped_ = 0;
-  std::map<int64_t, std::vector<int>> executed_;  // by step, then replica
+  std::map<int64_t, v1::ExecutedStep> executed_;  // by step
   int64_t total_tokens_ = 0;
   double total_seconds_ = 0;
   double train_loss_ = 0;

@@ -443,6 +443,33 @@ TEST(StepAggregatorTest, SuccessorKnowsWhatWasDoneAndLeftOut) {
   EXPECT_EQ(successor.Result().samples_applied(), 2 * 8 - 2);
 }
 
+TEST(StepAggregatorTest, SuccessorKnowsTheCountsOfEachStep) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int rank = 0; rank < 4; ++rank) {
+    // Even, moved, and moved with two left out.
+    v1::StepReport report = ReportOfWork(
+        rank, 2,
+        rank % 2 == 0 ? std::vector<int>{4, 6, 4} : std::vector<int>{4, 2, 2});
+    for (const int planned : {4, 6, 6}) {
+      report.add_planned_microbatches(rank % 2 == 0 ? planned : 8 - planned);
+    }
+    ASSERT_TRUE(aggregator.Add(rank, report).ok());
+  }
+  v1::JobProgress progress;
+  aggregator.Save(&progress);
+
+  StepAggregator successor(TwoByTwo());
+  ASSERT_TRUE(successor.Load(progress).ok());
+
+  v1::Assignment assignment;
+  successor.ListExecuted(assignment.mutable_executed());
+  ASSERT_EQ(assignment.executed_size(), 3);
+  EXPECT_THAT(assignment.executed(0).planned(), IsEmpty()) << "the plan's";
+  EXPECT_THAT(assignment.executed(1).planned(), ElementsAre(6, 2));
+  EXPECT_THAT(assignment.executed(2).planned(), ElementsAre(6, 2));
+  EXPECT_THAT(assignment.executed(2).microbatches(), ElementsAre(4, 2));
+}
+
 TEST(StepAggregatorTest, LoadingReplacesWhatItRemembered) {
   StepAggregator aggregator(TwoByTwo());
   AddWork(&aggregator, 7, {1, 1});

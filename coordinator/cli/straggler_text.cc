@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/units.h"
 #include "coordinator/cli/table.h"
 
@@ -46,7 +47,12 @@ std::string DroppingLine(const v1::JobMetrics& metrics) {
         dropping.predicted_speedup());
   }
   if (!dropping.state().empty()) absl::StrAppend(&line, "; ", dropping.state());
-  return line + "\n";
+  line += "\n";
+  if (dropping.counts_size() > 0) {
+    absl::StrAppend(&line, "micro-batches by replica: ",
+                    absl::StrJoin(dropping.counts(), ", "), "\n");
+  }
+  return line;
 }
 
 std::string HeatMap(const v1::JobMetrics& metrics) {

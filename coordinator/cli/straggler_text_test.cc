@@ -67,6 +67,18 @@ TEST(StragglerTextTest, SummarySaysWhatLeavingOutBrings) {
       "as predicted\n");
 }
 
+TEST(StragglerTextTest, SummaryHasTheMicrobatchesOfEachReplica) {
+  v1::JobMetrics metrics;
+  metrics.mutable_dropping()->set_state("off: moving micro-batches 0.0 %");
+  for (const int count : {18, 17, 11, 18}) {
+    metrics.mutable_dropping()->add_counts(count);
+  }
+
+  EXPECT_EQ(StragglerSummary(metrics),
+            "left out: 0 samples; off: moving micro-batches 0.0 %\n"
+            "micro-batches by replica: 18, 17, 11, 18\n");
+}
+
 TEST(StragglerTextTest, SummaryOfNothingIsEmpty) {
   v1::JobMetrics metrics;
   metrics.mutable_stragglers()->add_scores(1);

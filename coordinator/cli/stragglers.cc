@@ -26,8 +26,8 @@ int Stragglers(const StragglersOptions& options) {
   if (!metrics->has_stragglers()) {
     return Fail(absl::FailedPreconditionError(absl::StrCat(
         "no step of job '", options.job,
-        "' has been sampled: one in ten is under straggler_policy detect or "
-        "drop ('deltapipe set ",
+        "' has been sampled: one in ten is unless straggler_policy is none "
+        "('deltapipe set ",
         options.job, " straggler_policy=detect')")));
   }
   PrintData(options.json ? JsonLine(ToJson(metrics->stragglers()))

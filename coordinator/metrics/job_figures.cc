@@ -227,8 +227,11 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
 void JobFigures::ReportDropped(int stage, const v1::StepReport& report,
                                Rank* rank) {
   int64_t dropped = 0;
-  for (const int executed : report.microbatches()) {
-    dropped += std::max(0, num_microbatches_ - executed);
+  for (int i = 0; i < report.microbatches_size(); ++i) {
+    const int planned = i < report.planned_microbatches_size()
+                            ? report.planned_microbatches(i)
+                            : num_microbatches_;
+    dropped += std::max(0, planned - report.microbatches(i));
   }
   rank->metrics.set_dropped_microbatches(rank->metrics.dropped_microbatches() +
                                          dropped);

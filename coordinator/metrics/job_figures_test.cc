@@ -349,6 +349,19 @@ TEST_F(JobFiguresTest, SamplesLeftOutAreNotTrainedOnAndCountOnce) {
   EXPECT_EQ(late.ranks(1).dropped_microbatches(), 1 + 4);
 }
 
+TEST_F(JobFiguresTest, WhatWasMovedIsNotLeftOut) {
+  v1::StepReport report = Report(0);
+  report.add_microbatches(2);
+  report.add_planned_microbatches(2);
+  figures_.Report(0, 0, report, now_);
+  report = Report(1);
+  report.add_microbatches(5);
+  report.add_planned_microbatches(6);
+  figures_.Report(0, 0, report, now_);
+
+  EXPECT_EQ(Snapshot().ranks(0).dropped_microbatches(), 1);
+}
+
 TEST_F(JobFiguresTest, WhatWasLeftOutOfStepsThatAreDoneAgainIsForgotten) {
   v1::StepReport report = Report(0);
   report.add_microbatches(3);

@@ -1,6 +1,7 @@
 #include "coordinator/schedule/build_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -8,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "base/delay_stability.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "base/units.h"
 #include "coordinator/schedule/check_plan.h"
 #include "coordinator/schedule/pipeline_model.h"
@@ -23,6 +25,10 @@ namespace {
 
 /// What the system, the program and its buffers leave of a worker's memory.
 constexpr double kUsableMemory = 0.8;
+
+/// The most micro-batches of a replica that gets some of another's, over those
+/// of the plan: the other of two is then up to three times as slow.
+constexpr double kMostOverNominal = 1.5;
 
 /// What planning found out, step by step.
 class Planner {
@@ -46,7 +52,8 @@ class Planner {
     for (const StageCost& stage : stages_) {
       limits.saved_bytes.push_back(stage.saved_bytes);
     }
-    limits.may_end_early = spec_.stragglers().policy() == "drop";
+    const std::string& policy = spec_.stragglers().policy();
+    limits.may_end_early = MayDropWork(policy) || MayMoveWork(policy);
     DP_RETURN_IF_ERROR(CheckPlan(job_.plan, limits));
     return std::move(job_);
   }
@@ -60,6 +67,7 @@ class Planner {
   absl::Status ChooseSchedule();
   absl::Status ChooseDepth(Schedule* schedule);
   void NoteDelay();
+  void MakeRoom(const Schedule& schedule);
   void FillStages();
   absl::Status DoesNotFit(size_t stage, int64_t in_flight) const;
 
@@ -219,8 +227,7 @@ absl::Status Planner::LimitInFlight() {
       bytes = std::min(bytes, usable_bytes_ - FixedBytes(r) - StateBytes(r));
     }
     const int64_t saved = std::max<int64_t>(1, stages_[r].saved_bytes);
-    const int64_t limit =
-        std::min<int64_t>(bytes / saved, shape_.num_microbatches);
+    const int64_t limit = bytes / saved;
     if (limit < 1) return DoesNotFit(r, 1);
     in_flight_limits_.push_back(limit);
   }
@@ -265,20 +272,67 @@ absl::Status Planner::ChooseSchedule() {
                       ParseSchedule(is_auto ? "1f1b" : asked));
   if (is_auto || is_continuous()) DP_RETURN_IF_ERROR(ChooseDepth(&schedule));
   if (is_continuous()) NoteDelay();
-  const std::vector<Program> programs = ProgramsOf(schedule, shape_);
+  for (int r = 0; r < shape_.num_stages; ++r) {
+    const int in_flight = PeakInFlight(ProgramOf(schedule, shape_, r));
+    const auto stage = static_cast<size_t>(r);
+    if (in_flight > in_flight_limits_[stage]) {
+      return DoesNotFit(stage, in_flight);
+    }
+  }
+  MakeRoom(schedule);
+  PipelineShape most = shape_;
+  most.num_microbatches =
+      std::max(shape_.num_microbatches, job_.plan.max_microbatches());
+  const std::vector<Program> programs = ProgramsOf(schedule, most);
   for (size_t r = 0; r < programs.size(); ++r) {
     const int in_flight = PeakInFlight(programs[r]);
-    if (in_flight > in_flight_limits_[r]) return DoesNotFit(r, in_flight);
     v1::StagePlan* stage = job_.plan.mutable_stages(static_cast<int>(r));
     stage->set_max_in_flight(in_flight);
     stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
                             stages_[r].saved_bytes * in_flight);
     SetInstructions(programs[r], stage);
   }
-  DP_ASSIGN_OR_RETURN(const Simulation simulation, Simulate(programs, model_));
+  DP_ASSIGN_OR_RETURN(const Simulation simulation,
+                      Simulate(ProgramsOf(schedule, shape_), model_));
   job_.plan.set_schedule(schedule.text());
   job_.plan.set_predicted_step_seconds(simulation.step_seconds);
   return absl::OkStatus();
+}
+
+/// Sets max_microbatches if micro-batches may move and memory allows it.
+void Planner::MakeRoom(const Schedule& schedule) {
+  if (!MayMoveWork(spec_.stragglers().policy())) return;
+  const int nominal = shape_.num_microbatches;
+  const auto fits = [&](int most) {
+    for (int r = 0; r < shape_.num_stages; ++r) {
+      const int in_flight =
+          PeakInFlight(ProgramOf(schedule, {shape_.num_stages, most}, r));
+      if (in_flight > in_flight_limits_[static_cast<size_t>(r)]) return false;
+    }
+    return true;
+  };
+  // Each of the others keeps one.
+  const int64_t others = job_.plan.num_replicas() - 1;
+  const auto wanted = static_cast<int>(
+      std::min<double>(std::ceil(kMostOverNominal * nominal),
+                       static_cast<double>(nominal + others * (nominal - 1))));
+  // The largest that fits lies in [low, high].
+  int low = nominal;
+  int high = wanted;
+  while (low < high) {
+    const int middle = low + (high - low + 1) / 2;
+    if (fits(middle)) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  if (low > nominal) job_.plan.set_max_microbatches(low);
+  if (low < wanted) {
+    job_.notes.push_back(absl::StrCat(
+        "stragglers: memory allows ", low, " micro-batches a replica, not ",
+        wanted, low > nominal ? "" : ": none can be moved"));
+  }
 }
 
 absl::Status Planner::ChooseDepth(Schedule* schedule) {

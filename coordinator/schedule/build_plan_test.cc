@@ -195,6 +195,56 @@ TEST(BuildPlanTest, PredictionCountsTheFormatThatEndsTheJob) {
   EXPECT_NEAR(plain - compressed, 77.5e6 * 8 / 1e8, 0.3);
 }
 
+// Half as many again, but each of the others keeps one.
+TEST(BuildPlanTest, WorkThatMayMoveHasRoomInThePlanAndPredictionsAreAsWithout) {
+  const auto plain = BuildPlan(TextInputs());
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->plan.max_microbatches(), 0);
+  for (const char* policy : {"rebalance", "auto"}) {
+    PlanInputs inputs = TextInputs();
+    inputs.spec.mutable_stragglers()->set_policy(policy);
+
+    const auto job = BuildPlan(inputs);
+
+    ASSERT_TRUE(job.ok()) << job.status();
+    EXPECT_EQ(job->plan.num_microbatches(), 4);
+    EXPECT_EQ(job->plan.max_microbatches(), 6);
+    EXPECT_EQ(job->plan.predicted_step_seconds(),
+              plain->plan.predicted_step_seconds());
+    EXPECT_EQ(ProgramsOf(job->plan)[0].size(), 5u * 6 + 2);
+    EXPECT_EQ(NominalProgramsOf(job->plan), NominalProgramsOf(plain->plan));
+    EXPECT_EQ(NominalProgramsOf(plain->plan), ProgramsOf(plain->plan));
+  }
+}
+
+TEST(BuildPlanTest, MemoryBoundsTheRoomForMovedWork) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_stragglers()->set_policy("rebalance");
+  inputs.spec.mutable_parallel()->set_schedule("gpipe");
+  int64_t saved = 0;
+  for (const v1::LayerProfile& layer : inputs.profile.layers()) {
+    saved += layer.saved_bytes();
+  }
+  ASSERT_GT(saved, 0);
+  // Half of the layers are on each of two stages.
+  inputs.spec.mutable_parallel()->set_memory(
+      absl::StrCat(saved / 2 * 11 / 2, "B"));
+
+  const auto five = BuildPlan(inputs);
+  inputs.spec.mutable_parallel()->set_memory(
+      absl::StrCat(saved / 2 * 9 / 2, "B"));
+  const auto four = BuildPlan(inputs);
+
+  ASSERT_TRUE(five.ok()) << five.status();
+  EXPECT_EQ(five->plan.max_microbatches(), 5);
+  EXPECT_THAT(five->notes,
+              Contains("stragglers: memory allows 5 micro-batches a replica, "
+                       "not 6"));
+  ASSERT_TRUE(four.ok()) << four.status();
+  EXPECT_EQ(four->plan.max_microbatches(), 0);
+  EXPECT_THAT(four->notes, Contains(HasSubstr("not 6: none can be moved")));
+}
+
 TEST(BuildPlanTest, OneStageOneReplicaTrainsAlone) {
   PlanInputs inputs = TextInputs();
   inputs.spec.mutable_parallel()->set_stages(1);

@@ -28,6 +28,11 @@ absl::Status RefuseStage(size_t stage, absl::string_view reason) {
       absl::StrCat("plan refused: stage ", stage, ": ", reason));
 }
 
+/// Of a replica: as many as there are instructions for.
+int MostMicrobatches(const v1::Plan& plan) {
+  return std::max(plan.num_microbatches(), plan.max_microbatches());
+}
+
 absl::Status CheckShape(const v1::Plan& plan) {
   if (plan.num_stages() < 1 || plan.num_stages() != plan.stages_size()) {
     return absl::InvalidArgumentError(
@@ -38,6 +43,13 @@ absl::Status CheckShape(const v1::Plan& plan) {
     return absl::InvalidArgumentError(absl::StrCat(
         "plan refused: expected at least 1 micro-batch and 1 replica, got ",
         plan.num_microbatches(), " and ", plan.num_replicas()));
+  }
+  if (plan.max_microbatches() != 0 &&
+      plan.max_microbatches() < plan.num_microbatches()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "plan refused: expected at least num_microbatches (",
+        plan.num_microbatches(), ") as max_microbatches, or 0, got ",
+        plan.max_microbatches()));
   }
   int end_layer = 0;
   for (int r = 0; r < plan.stages_size(); ++r) {
@@ -53,11 +65,11 @@ absl::Status CheckShape(const v1::Plan& plan) {
     }
     end_layer = stage.end_layer();
     // Bounds what the checks below allocate by the message's own size.
-    if (stage.instructions_size() < plan.num_microbatches()) {
+    if (stage.instructions_size() < MostMicrobatches(plan)) {
       return RefuseStage(
           r,
           absl::StrCat("has ", stage.instructions_size(), " instructions for ",
-                       plan.num_microbatches(), " micro-batches"));
+                       MostMicrobatches(plan), " micro-batches"));
     }
   }
   return absl::OkStatus();
@@ -74,8 +86,8 @@ class StageChecker {
   StageChecker(const v1::Plan& plan, size_t stage, const Program& program,
                int num_steps)
       : num_steps_(num_steps),
-        step_microbatches_(plan.num_microbatches()),
-        num_microbatches_(plan.num_microbatches() * num_steps),
+        step_microbatches_(MostMicrobatches(plan)),
+        num_microbatches_(MostMicrobatches(plan) * num_steps),
         max_in_flight_(plan.stages(static_cast<int>(stage)).max_in_flight()),
         is_first_(stage == 0),
         is_last_(stage + 1 == static_cast<size_t>(plan.num_stages())),
@@ -441,7 +453,8 @@ absl::Status CheckBeginsInOrder(size_t stage, const Program& program) {
 
 /// What is left of a program if the step ends before micro-batch `end`: the
 /// others' instructions, and the word of the end, which takes the way of an
-/// activation.
+/// activation. Where all stages know the end beforehand there is no word, which
+/// leaves one message less to wait for and to make room for.
 Program EndedBefore(int end, size_t stage, size_t num_stages,
                     const Program& program) {
   Program ended;
@@ -516,8 +529,10 @@ absl::Status CheckPlan(const v1::Plan& plan, const PlanLimits& limits) {
                                   b, Instruction::RECEIVE_GRADIENT));
   }
   DP_RETURN_IF_ERROR(AbstractRun(programs, limits.channel_capacity).Run());
-  if (!limits.may_end_early) return absl::OkStatus();
-  return CheckEarlyEnds(programs, plan.num_microbatches(),
+  if (!limits.may_end_early && plan.max_microbatches() == 0) {
+    return absl::OkStatus();
+  }
+  return CheckEarlyEnds(programs, MostMicrobatches(plan),
                         limits.channel_capacity);
 }
 

@@ -23,7 +23,8 @@
 // on; and each FORWARD follows the update that made its weights, each REDUCE
 // the APPLY before it;
 //
-// - if a replica may end its step early (may_end_early): the same for every
+// - if a replica may end its step early (may_end_early), or have another number
+// of micro-batches than the others (max_microbatches): the same for every
 // number k of micro-batches that it may have done. Each stage then begins its
 // micro-batches in their order, and in place of micro-batch k the word of the
 // end travels down the stages.

@@ -66,6 +66,10 @@ TEST(CheckPlanTest, TenThousandRandomPlansAreAccepted) {
     if (i % 5 == 1 && schedule != "gpipe") schedule.replace(0, 4, "2bw");
 
     MakeTestingPlan(schedule, shape, &plan);
+    if (i % 7 == 0) {  // what a replica may have instead
+      plan.set_num_microbatches((2 * shape.num_microbatches + 2) / 3);
+      plan.set_max_microbatches(shape.num_microbatches);
+    }
 
     const absl::Status status = CheckPlan(plan, limits);
 
@@ -337,6 +341,46 @@ TEST(CheckPlanTest, ContinuousPlansAreCheckedAcrossTheirSteps) {
   PlanLimits limits;
   limits.may_end_early = true;
   EXPECT_THAT(Message(CheckPlan(plan, limits)), HasSubstr("cannot end early"));
+}
+
+TEST(CheckPlanTest, InstructionsGoUpToTheMostThatAReplicaMayHave) {
+  v1::Plan plan = TestingPlan("1f1b", {2, 6});
+  plan.set_num_microbatches(4);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("expected a micro-batch in 0..3"));
+
+  plan.set_max_microbatches(6);
+  EXPECT_TRUE(CheckPlan(plan).ok());
+
+  plan.set_max_microbatches(7);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("runs after 6 of 7 BACKWARDs"));
+  plan.set_max_microbatches(3);
+  EXPECT_THAT(Message(CheckPlan(plan)),
+              HasSubstr("expected at least num_microbatches (4) as "
+                        "max_microbatches, or 0, got 3"));
+  plan.set_max_microbatches(INT32_MAX);
+  EXPECT_THAT(Message(CheckPlan(plan)), HasSubstr("for 2147483647 micro"));
+}
+
+TEST(CheckPlanTest, APlanWithRoomBeginsItsMicrobatchesInOrder) {
+  v1::Plan plan = TestingPlan("gpipe", {2, 3});
+  for (v1::StagePlan& stage : *plan.mutable_stages()) {
+    for (Instruction& instruction : *stage.mutable_instructions()) {
+      if (instruction.kind() == Instruction::REDUCE ||
+          instruction.kind() == Instruction::APPLY) {
+        continue;
+      }
+      if (instruction.microbatch() < 2) {
+        instruction.set_microbatch(1 - instruction.microbatch());
+      }
+    }
+  }
+  ASSERT_TRUE(CheckPlan(plan).ok());
+  plan.set_num_microbatches(2);
+  plan.set_max_microbatches(3);
+
+  EXPECT_THAT(Message(CheckPlan(plan)), HasSubstr("begin in their order"));
 }
 
 TEST(CheckPlanTest, DroppedInstructionIsNamed) {

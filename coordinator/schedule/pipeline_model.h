@@ -2,7 +2,7 @@
 //
 //   DP_ASSIGN_OR_RETURN(PipelineModel model, ModelOfPlan(plan, spec));
 //   DP_ASSIGN_OR_RETURN(Simulation simulation,
-//                       Simulate(ProgramsOf(plan), model));
+//                       Simulate(NominalProgramsOf(plan), model));
 //   double samples_per_second = spec.train().batch() / simulation.step_seconds;
 #ifndef DELTAPIPE_COORDINATOR_SCHEDULE_PIPELINE_MODEL_H_
 #define DELTAPIPE_COORDINATOR_SCHEDULE_PIPELINE_MODEL_H_

@@ -143,7 +143,7 @@ std::string FirstVisitLine(const v1::Plan& plan, const v1::JobSpec& spec,
                            double later_seconds) {
   const auto model = ModelOfPlan(plan, spec, Visit::kFirst);
   if (!model.ok()) return "";
-  const auto simulation = Simulate(ProgramsOf(plan), *model);
+  const auto simulation = Simulate(NominalProgramsOf(plan), *model);
   if (!simulation.ok() || simulation->step_seconds < 1.01 * later_seconds) {
     return "";
   }
@@ -164,7 +164,7 @@ std::string StepLines(const v1::Plan& plan, const v1::JobSpec& spec) {
   }
   const auto model = ModelOfPlan(plan, spec);
   if (!model.ok()) return text + "\n";
-  const auto simulation = Simulate(ProgramsOf(plan), *model);
+  const auto simulation = Simulate(NominalProgramsOf(plan), *model);
   if (!simulation.ok() || simulation->step_seconds <= 0) return text + "\n";
   const Load busiest = BusiestOf(*model, *simulation);
   absl::StrAppendFormat(&text, ", stages idle %.0f %% of it\n",
@@ -199,14 +199,19 @@ std::string GradientLine(const v1::Plan& plan) {
 }  // namespace
 
 std::string RenderPlan(const v1::Plan& plan, const v1::JobSpec& spec) {
-  std::string text =
-      absl::StrCat(spec.name().empty() ? "plan" : spec.name(), ": ",
-                   Plural(plan.num_stages(), "stage"), " x ",
-                   Plural(plan.num_replicas(), "replica"), ", ",
-                   absl::StrCat(plan.num_microbatches(), " micro-batch",
-                                plan.num_microbatches() == 1 ? "" : "es"),
-                   " of ", Plural(plan.microbatch_samples(), "sample"),
-                   " per step and replica\n\n");
+  std::string text = absl::StrCat(
+      spec.name().empty() ? "plan" : spec.name(), ": ",
+      Plural(plan.num_stages(), "stage"), " x ",
+      Plural(plan.num_replicas(), "replica"), ", ",
+      absl::StrCat(plan.num_microbatches(), " micro-batch",
+                   plan.num_microbatches() == 1 ? "" : "es"),
+      " of ", Plural(plan.microbatch_samples(), "sample"),
+      " per step and replica\n",
+      plan.max_microbatches() > 0
+          ? absl::StrCat("           up to ", plan.max_microbatches(),
+                         " where a slow replica gets fewer\n")
+          : "",
+      "\n");
   absl::StrAppend(&text, "schedule   ", plan.schedule(), "\n",
                   StepLines(plan, spec));
   absl::StrAppend(&text, "codecs     activations ", plan.activation_codec(),

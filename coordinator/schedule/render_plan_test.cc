@@ -66,6 +66,16 @@ TEST(RenderPlanTest, OptimizerStateIsToldWithAndWithoutSharing) {
                         "out; 3.52 MB if each replica kept it all\n"));
 }
 
+TEST(RenderPlanTest, TellsHowFarWorkMayMove) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_stragglers()->set_policy("rebalance");
+
+  EXPECT_THAT(
+      Render(inputs),
+      HasSubstr("4 micro-batches of 4 samples per step and replica\n"
+                "           up to 6 where a slow replica gets fewer\n"));
+}
+
 TEST(RenderPlanTest, SlowLinkIsNamedAsTheBusiest) {
   PlanInputs inputs;
   inputs.spec = TestingGpt2XlSpec();

@@ -142,6 +142,18 @@ std::vector<Program> ProgramsOf(const v1::Plan& plan) {
   return programs;
 }
 
+std::vector<Program> NominalProgramsOf(const v1::Plan& plan) {
+  std::vector<Program> programs = ProgramsOf(plan);
+  for (Program& program : programs) {
+    const auto is_beyond = [&](const Step& step) {
+      return step.microbatch >= plan.num_microbatches();
+    };
+    program.erase(std::remove_if(program.begin(), program.end(), is_beyond),
+                  program.end());
+  }
+  return programs;
+}
+
 void SetInstructions(const Program& program, v1::StagePlan* stage) {
   stage->clear_instructions();
   stage->mutable_instructions()->Reserve(static_cast<int>(program.size()));

@@ -91,8 +91,10 @@ bool IsContinuous(const Program& program);
 /// step to step; REDUCE and APPLY carry their step.
 Program Unroll(const Program& program, int num_steps);
 
-/// The programs of a plan's stages.
+/// The programs of a plan's stages, up to its max_microbatches.
 std::vector<Program> ProgramsOf(const v1::Plan& plan);
+/// The same of a step in which each replica does num_microbatches.
+std::vector<Program> NominalProgramsOf(const v1::Plan& plan);
 /// Replaces the stage's instructions.
 void SetInstructions(const Program& program, v1::StagePlan* stage);
 

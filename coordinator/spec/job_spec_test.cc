@@ -417,14 +417,35 @@ TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {
               ElementsAre(HasSubstr("stragglers.max_drop_rate: expected")));
   EXPECT_THAT(errors("tau=0ms"),
               ElementsAre(HasSubstr("stragglers.tau: expected more than 0")));
-  EXPECT_THAT(errors("policy=often"),
-              ElementsAre(HasSubstr("expected none, detect or drop")));
+  EXPECT_THAT(
+      errors("policy=often"),
+      ElementsAre(HasSubstr("expected none, detect, drop, rebalance or auto")));
   EXPECT_THAT(errors("tau=auto", "32"),
               ElementsAre(HasSubstr("nothing to drop")));
   EXPECT_THAT(errors("inject=\"slow:rank=0,x=1.5;lognormal:1\""), IsEmpty());
   EXPECT_THAT(errors("inject=\"slow:rank=7,x=1.5\""),
               ElementsAre(HasSubstr("stragglers.inject: ")));
   EXPECT_THAT(errors("inject=sometimes"), ElementsAre(HasSubstr("sometimes")));
+}
+
+TEST(JobSpecTest, MovingWorkNeedsWorkAndSomebodyToMoveItTo) {
+  const auto errors = [](const std::string& policy,
+                         const std::string& microbatch, int replicas) {
+    return Errors(std::string(kGood),
+                  {"stragglers.policy=" + policy, "train.batch=32",
+                   absl::StrCat("parallel.replicas=", replicas),
+                   "train.microbatch=" + microbatch});
+  };
+
+  EXPECT_THAT(errors("rebalance", "4", 2), IsEmpty());
+  EXPECT_THAT(errors("auto", "4", 2), IsEmpty());
+  EXPECT_THAT(errors("auto", "4", 1), IsEmpty()) << "which may drop";
+  EXPECT_THAT(
+      errors("rebalance", "4", 1),
+      ElementsAre(HasSubstr("stragglers.policy: expected none or detect "
+                            "with one replica")));
+  EXPECT_THAT(errors("rebalance", "16", 2),
+              ElementsAre(HasSubstr("nothing to move, got rebalance")));
 }
 
 TEST(JobSpecTest, NcclNeedsGpus) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/latency_model.h"
+#include "base/straggler_policy.h"
 #include "base/units.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/synchronisation.h"
@@ -265,7 +266,15 @@ class MutualRules {
     }
     if (!AreUsable({"stragglers.policy", "train.batch", "train.microbatch",
                     "parallel.replicas"}) ||
-        stragglers.policy() != "drop") {
+        !(MayDropWork(stragglers.policy()) ||
+          MayMoveWork(stragglers.policy()))) {
+      return;
+    }
+    if (stragglers.policy() == "rebalance" && spec_.parallel().replicas() < 2) {
+      Add("stragglers.policy",
+          "expected none or detect with one replica, which has no other to "
+          "give "
+          "work to, got rebalance");
       return;
     }
     const int microbatches =
@@ -273,9 +282,11 @@ class MutualRules {
         (spec_.train().microbatch() * spec_.parallel().replicas());
     if (microbatches >= 2) return;
     Add("stragglers.policy",
-        "expected none or detect where a replica has one micro-batch a step, "
-        "which leaves nothing to drop, got drop; a smaller train.microbatch "
-        "makes more of them");
+        absl::StrCat("expected none or detect where a replica has one "
+                     "micro-batch a step, which leaves nothing to ",
+                     MayDropWork(stragglers.policy()) ? "drop" : "move",
+                     ", got ", stragglers.policy(),
+                     "; a smaller train.microbatch makes more of them"));
   }
 
   void CheckParallel() {

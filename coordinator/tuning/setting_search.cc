@@ -30,7 +30,7 @@ absl::StatusOr<SettingSearch> SettingSearch::Create(
 
 absl::Status SettingSearch::Prepare(const v1::JobSpec& spec,
                                     const v1::Plan& plan) {
-  programs_ = ProgramsOf(plan);
+  programs_ = NominalProgramsOf(plan);
   DP_ASSIGN_OR_RETURN(model_, ModelOfPlan(plan, spec));
   const double messages =
       static_cast<double>(problem_.num_microbatches) * problem_.num_replicas;

@@ -28,6 +28,8 @@ struct StageState {
   std::vector<int64_t> cursors;
   /// Of LossScale.
   std::vector<double> loss_scale;
+  /// Micro-batches of the next step by replica; empty: the plan's.
+  std::vector<int64_t> counts;
   /// Of CompressionSwitch.
   std::vector<double> compression;
 };

@@ -21,6 +21,7 @@ constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kCounts[] = "engine/microbatch_counts";
 constexpr char kCompression[] = "engine/compression";
 
 /// A file in the making: tensors whose bytes lie in pieces elsewhere.
@@ -234,6 +235,9 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
   if (!state.cursors.empty()) {
     contents.AddVector<int64_t>(kCursors, DType::kInt64, state.cursors);
   }
+  if (!state.counts.empty()) {
+    contents.AddVector<int64_t>(kCounts, DType::kInt64, state.counts);
+  }
   if (!state.compression.empty()) {
     contents.AddVector<double>(kCompression, DType::kFloat64,
                                state.compression);
@@ -320,6 +324,10 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
     DP_ASSIGN_OR_RETURN(
         state.cursors,
         ReadValues<int64_t>(reader, path, kCursors, DType::kInt64));
+  }
+  if (reader.Find(kCounts).ok()) {
+    DP_ASSIGN_OR_RETURN(state.counts, ReadValues<int64_t>(reader, path, kCounts,
+                                                          DType::kInt64));
   }
   if (reader.Find(kCompression).ok()) {
     DP_ASSIGN_OR_RETURN(

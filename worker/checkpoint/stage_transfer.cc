@@ -20,6 +20,7 @@ constexpr char kOptimizer[] = "optimizer/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kCounts[] = "engine/microbatch_counts";
 constexpr char kCompression[] = "engine/compression";
 
 void Append(const std::string& name, absl::Span<const float> values,
@@ -71,6 +72,7 @@ absl::Status SendStageState(FrameChannel* channel, const FrameHeader& header,
   Append(kNormRatio, ratio, &shard);
   AppendBits(kLossScale, state.loss_scale, &shard);
   AppendBits(kCursors, state.cursors, &shard);
+  AppendBits(kCounts, state.counts, &shard);
   AppendBits(kCompression, state.compression, &shard);
   return SendShard(channel, header, shard.layout, shard.weights, deadline);
 }
@@ -99,6 +101,8 @@ absl::StatusOr<StageState> ReceiveStageState(FrameChannel* channel,
       state.loss_scale = FromBits<double>(values);
     } else if (segment.name == kCursors) {
       state.cursors = FromBits<int64_t>(values);
+    } else if (segment.name == kCounts) {
+      state.counts = FromBits<int64_t>(values);
     } else if (segment.name == kCompression) {
       state.compression = FromBits<double>(values);
     }

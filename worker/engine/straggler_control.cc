@@ -1,9 +1,12 @@
 #include "worker/engine/straggler_control.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "base/units.h"
 
 namespace deltapipe {
@@ -24,6 +27,9 @@ absl::StatusOr<std::unique_ptr<StragglerControl>> StragglerControl::Create(
     DP_ASSIGN_OR_RETURN(const auto tau, ParseDuration(spec.tau()));
     options.tau_seconds = std::chrono::duration<double>(tau).count();
   }
+  const v1::Plan& plan = assignment.plan();
+  const int most = std::max(plan.num_microbatches(), plan.max_microbatches());
+  options.max_microbatches = most;
   for (const v1::ExecutedStep& step : assignment.executed()) {
     options.replay.push_back(
         {step.step(),
@@ -31,9 +37,8 @@ absl::StatusOr<std::unique_ptr<StragglerControl>> StragglerControl::Create(
   }
   DP_ASSIGN_OR_RETURN(std::unique_ptr<SyncPolicy> made,
                       MakeSyncPolicy(policy, options));
-  const v1::Plan& plan = assignment.plan();
   return std::unique_ptr<StragglerControl>(new StragglerControl(
-      std::move(made), plan.num_replicas(), plan.num_microbatches()));
+      std::move(made), replica, plan.num_replicas(), most));
 }
 
 double StragglerControl::Elapsed() const {
@@ -42,15 +47,17 @@ double StragglerControl::Elapsed() const {
       .count();
 }
 
-absl::Status StragglerControl::BeginStep(int64_t step, uint32_t revision) {
+absl::Status StragglerControl::BeginStep(int64_t step, uint32_t revision,
+                                         const std::vector<int>& counts) {
   begin_ = std::chrono::steady_clock::now();
   step_ = step;
   present_ = ReplicaObservation();
-  present_.planned = num_microbatches_;
+  present_.planned = counts[static_cast<size_t>(replica_)];
+  counts_ = counts;
   StepStart start;
   start.step = step;
   start.plan_revision = revision;
-  start.planned.assign(static_cast<size_t>(num_replicas_), num_microbatches_);
+  start.planned = counts;
   return policy_->BeginStep(start);
 }
 
@@ -73,18 +80,36 @@ void StragglerControl::EndStep(int executed) {
 }
 
 std::vector<double> StragglerControl::figures() const {
-  std::vector<double> values(ObservationDoubles(num_microbatches_));
-  if (last_step_ >= 0) EncodeObservation(last_, absl::MakeSpan(values));
+  const size_t num_observed = ObservationDoubles(max_microbatches_);
+  std::vector<double> values(num_observed + static_cast<size_t>(num_replicas_));
+  if (last_step_ >= 0) {
+    EncodeObservation(last_, absl::MakeSpan(values).first(num_observed));
+  }
+  const std::vector<int>& advised = policy_->advice().counts;
+  if (advised.size() == counts_.size() && advised != counts_) {
+    std::copy(advised.begin(), advised.end(),
+              values.begin() + static_cast<long>(num_observed));
+  }
   return values;
 }
 
 absl::Status StragglerControl::Observe(
     absl::Span<const std::vector<double>> by_replica) {
+  next_counts_.clear();
   if (last_step_ < 0) return absl::OkStatus();
+  const size_t num_observed = ObservationDoubles(max_microbatches_);
+  const auto advised = by_replica[0].begin() + static_cast<long>(num_observed);
+  if (*advised > 0) {
+    next_counts_.assign(advised, by_replica[0].end());
+    advised_by_ = policy_->advice().rank;
+    advice_ = policy_->advice().why;
+  }
   StepObservation observation;
   observation.step = last_step_;
   for (const std::vector<double>& values : by_replica) {
-    DP_ASSIGN_OR_RETURN(ReplicaObservation replica, DecodeObservation(values));
+    DP_ASSIGN_OR_RETURN(
+        ReplicaObservation replica,
+        DecodeObservation(absl::MakeConstSpan(values).first(num_observed)));
     observation.replicas.push_back(std::move(replica));
   }
   last_step_ = -1;
@@ -99,8 +124,11 @@ v1::StragglerReport StragglerControl::report() const {
   report.set_realised_drop_share(FiniteOrZero(gauges.realised_drop_share));
   report.set_predicted_speedup(gauges.predicted_speedup);
   report.set_realised_speedup(FiniteOrZero(gauges.realised_speedup));
-  report.set_state(
-      absl::StrCat(StragglerStateName(gauges.state), ": ", gauges.why));
+  report.set_state(absl::StrCat(StragglerStateName(gauges.state),
+                                gauges.why.empty() ? "" : ": ", gauges.why));
+  if (MayMoveWork(policy_->name())) {
+    *report.mutable_counts() = {counts_.begin(), counts_.end()};
+  }
   return report;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/delay_stability.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "base/units.h"
 #include "worker/engine/training_step.h"
 
@@ -126,10 +127,12 @@ absl::Status Training::Prepare() {
       LatencyModel::Parse(spec_.stragglers().inject(), spec_.seed()));
   DP_RETURN_IF_ERROR(injected_.CheckReplicas(num_replicas_));
   DP_RETURN_IF_ERROR(MakeStragglerControl(tuning_.straggler_policy()));
-  cursors_.emplace(
-      SlotCursorOptions{num_replicas_, plan_.num_microbatches(),
-                        /*may_leave_out=*/spec_.stragglers().policy() == "drop",
-                        /*comes_again=*/spec_.stragglers().requeue() == "on"});
+  DP_ASSIGN_OR_RETURN(counts_, MicrobatchCounts::Create(options_.assignment));
+  last_counts_ = counts_->all();
+  cursors_.emplace(SlotCursorOptions{
+      num_replicas_, plan_.num_microbatches(),
+      /*may_leave_out=*/MayDropWork(spec_.stragglers().policy()),
+      /*comes_again=*/spec_.stragglers().requeue() == "on"});
   shards_state_ =
       spec_.train().optimizer().shard_state() == "on" && num_replicas_ > 1;
   DP_RETURN_IF_ERROR(Connect());

@@ -38,6 +38,7 @@
 #include "worker/engine/gradient_norm.h"
 #include "worker/engine/loss_scale.h"
 #include "worker/engine/mesh.h"
+#include "worker/engine/microbatch_counts.h"
 #include "worker/engine/straggler_control.h"
 #include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
@@ -164,8 +165,18 @@ class Training {
 
   // training_stragglers.cc
   absl::Status MakeStragglerControl(const std::string& policy);
-  /// Whether micro-batches may be left out with the knobs in force.
+  /// Whether micro-batches may be left out, or moved to other replicas, with
+  /// the knobs in force.
   bool MayLeaveOut() const;
+  bool MayMove() const;
+  /// Takes the micro-batches that each replica has in this step, and says so if
+  /// they are others.
+  absl::Status BeginCounts(int64_t step);
+  /// First stage: what they are from the next step on; other stages: nothing
+  /// that counts. One number for each replica.
+  std::vector<double> NextCounts() const;
+  /// Takes what the first stage says.
+  absl::Status TakeCounts(absl::Span<const double> counts);
   /// First stage: whether to begin this micro-batch.
   bool Admit(int microbatch);
   /// Ends the step before this micro-batch, here and in the stages after.
@@ -281,6 +292,8 @@ class Training {
   std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
   std::string straggler_state_;                   // as it was last logged
   LatencyModel injected_;
+  std::optional<MicrobatchCounts> counts_;
+  std::vector<int> last_counts_;  // as cursors_ have them
   std::optional<SlotCursors> cursors_;
   CancelToken cancelled_;        // wakes injected delays
   int64_t samples_dropped_ = 0;  // by all replicas, since the job's beginning

@@ -117,6 +117,9 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
     stage.is_norm_ratio_known = gradient_norm_.is_ratio_known();
     stage.loss_scale = loss_scale_.ExportState();
     stage.cursors = cursors_->positions();
+    if (!counts_->are_nominal()) {
+      stage.counts.assign(counts_->all().begin(), counts_->all().end());
+    }
     if (compression_.has_value()) {
       stage.compression = compression_->ExportState();
     }
@@ -364,6 +367,9 @@ absl::Status Training::Load(const Candidate& candidate,
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
   DP_RETURN_IF_ERROR(loss_scale_.ImportState(state.loss_scale));
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
+  DP_RETURN_IF_ERROR(counts_->Set(state.counts));
+  last_counts_ = counts_->all();
+  DP_RETURN_IF_ERROR(cursors_->SetCounts(last_counts_));
   if (compression_.has_value()) {
     DP_RETURN_IF_ERROR(compression_->ImportState(state.compression));
     optimizer_->SetCompressing(compression_->is_on());

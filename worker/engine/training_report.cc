@@ -54,14 +54,17 @@ void Training::Report(const StepState& state) {
     tokens += static_cast<int64_t>(
         state.batch[static_cast<size_t>(mb)].samples.size());
   }
-  if (MayLeaveOut()) {
+  // Those of the step; counts_ may be the next one's already.
+  const int planned = last_counts_[static_cast<size_t>(replica_)];
+  if (MayLeaveOut() || counts_->has_room()) {
     report.add_microbatches(state.end);
     if (!state.is_skipped) {
       report.set_dropped_samples(report.dropped_samples() +
-                                 (plan_.num_microbatches() - state.end) *
+                                 (planned - state.end) *
                                      plan_.microbatch_samples());
     }
   }
+  if (counts_->has_room()) report.add_planned_microbatches(planned);
   report.set_tokens(report.tokens() + tokens * spec_.model().context());
   report.set_gradient_norm(state.gradient_norm);
   report.set_learning_rate(LearningRateAt(state.step));

@@ -119,14 +119,16 @@ StepAgreement AgreeOn(const std::vector<std::vector<double>>& gathered,
 }  // namespace
 
 absl::Status Training::RunStep(int64_t step) {
+  DP_RETURN_IF_ERROR(BeginCounts(step));
   if (stragglers_ != nullptr) {
-    DP_RETURN_IF_ERROR(stragglers_->BeginStep(step, tuning_.revision()));
+    DP_RETURN_IF_ERROR(
+        stragglers_->BeginStep(step, tuning_.revision(), counts_->all()));
   }
   const std::unique_ptr<StepState> state = BeginStep(step);
   const auto& instructions = plan_.stages(stage_index_).instructions();
   // Receivers learn at once what the whole step brings, in its order.
   for (const v1::Instruction& instruction : instructions) {
-    Expect(instruction, *state);
+    if (instruction.microbatch() < state->end) Expect(instruction, *state);
   }
   for (const v1::Instruction& instruction : instructions) {
     if (IsLeftOut(instruction, state->end)) continue;
@@ -139,9 +141,9 @@ absl::Status Training::RunStep(int64_t step) {
 std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
   auto state = std::make_unique<StepState>();
   state->step = step;
-  state->end = plan_.num_microbatches();
+  state->end = counts_->of(replica_);
   state->gradient_scale = loss_scale_.scale();
-  for (int mb = 0; mb < plan_.num_microbatches(); ++mb) {
+  for (int mb = 0; mb < state->end; ++mb) {
     const int64_t slot = cursors_->Slot(step, replica_, mb);
     state->positions.push_back(cursors_->Position(step, slot));
     state->batch.push_back(source_->Train(state->positions.back(), slot));
@@ -381,6 +383,11 @@ absl::Status Training::Apply(StepState* state) {
   std::vector<double> figures = {stage_squared_norm, state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
   figures.insert(figures.end(), wished.begin(), wished.end());
+  const size_t counts_at = kNumHashFigures + figures.size();
+  if (MayMove()) {
+    const std::vector<double> counts = NextCounts();
+    figures.insert(figures.end(), counts.begin(), counts.end());
+  }
   const size_t evidence_at = kNumHashFigures + figures.size();
   // Of the state after the step before, which this one has not changed yet.
   const bool decides = compression_.has_value() && state->step > 0 &&
@@ -392,6 +399,11 @@ absl::Status Training::Apply(StepState* state) {
   DP_ASSIGN_OR_RETURN(auto gathered,
                       GatherFromStages(step, kNormPhase, figures, deadline));
   if (decides) DecideCompression(state->step - 1, evidence_at, &gathered);
+  if (MayMove()) {
+    DP_RETURN_IF_ERROR(
+        TakeCounts(absl::MakeConstSpan(gathered[0])
+                       .subspan(counts_at, last_counts_.size())));
+  }
   double squared_norm = 0;
   double own_squared_norm = 0;
   for (const std::vector<double>& values : gathered) {

@@ -1,25 +1,73 @@
 // Steps in which a replica leaves out its last micro-batches (DropCompute,
-// arXiv 2306.10598): who decides, who is told, and by what averages are
-// divided.
+// arXiv 2306.10598), or has more of them or fewer than others: who decides, who
+// is told, and by what averages are divided.
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
 
 absl::Status Training::MakeStragglerControl(const std::string& policy) {
   stragglers_ = nullptr;
-  if (!is_first() || policy != "drop") return absl::OkStatus();
+  if (!is_first() || !(MayDropWork(policy) || MayMoveWork(policy))) {
+    return absl::OkStatus();
+  }
   DP_ASSIGN_OR_RETURN(stragglers_, StragglerControl::Create(
                                        policy, options_.assignment, replica_));
   return absl::OkStatus();
 }
 
 bool Training::MayLeaveOut() const {
-  return tuning_.straggler_policy() == "drop";
+  return MayDropWork(tuning_.straggler_policy());
+}
+
+bool Training::MayMove() const {
+  return MayMoveWork(tuning_.straggler_policy());
+}
+
+absl::Status Training::BeginCounts(int64_t step) {
+  const bool is_recorded = counts_->BeginStep(step, MayMove());
+  if (counts_->all() == last_counts_) return absl::OkStatus();
+  DP_RETURN_IF_ERROR(cursors_->SetCounts(counts_->all()));
+  const std::vector<int> before = std::move(last_counts_);
+  last_counts_ = counts_->all();
+  // All workers have the same ones; one says so.
+  if (!is_first() || replica_ != 0) return absl::OkStatus();
+  v1::Rebalancing* told = report_.add_rebalancings();
+  told->set_step(step);
+  *told->mutable_before() = {before.begin(), before.end()};
+  *told->mutable_after() = {last_counts_.begin(), last_counts_.end()};
+  told->set_replica(-1);
+  if (is_recorded) {
+    told->set_why("as they were when the step was first done");
+  } else if (!MayMove()) {
+    told->set_why(absl::StrCat("the policy is ", tuning_.straggler_policy()));
+  } else {
+    told->set_replica(stragglers_->advised_by());
+    told->set_why(stragglers_->advice());
+  }
+  LOG_INFO << "stragglers: from step " << step + 1 << " on replicas have "
+           << absl::StrJoin(last_counts_, ", ") << " micro-batches, before "
+           << absl::StrJoin(before, ", ") << ": " << told->why();
+  return absl::OkStatus();
+}
+
+std::vector<double> Training::NextCounts() const {
+  if (stragglers_ != nullptr && !stragglers_->next_counts().empty()) {
+    return {stragglers_->next_counts().begin(),
+            stragglers_->next_counts().end()};
+  }
+  return {counts_->all().begin(), counts_->all().end()};
+}
+
+absl::Status Training::TakeCounts(absl::Span<const double> counts) {
+  return counts_->Set(std::vector<int64_t>(counts.begin(), counts.end()));
 }
 
 bool Training::Admit(int microbatch) {
@@ -37,7 +85,7 @@ void Training::EndBefore(int microbatch, StepState* state) {
 absl::Status Training::WeightByWork(absl::Span<float> gradients,
                                     StepState* state) {
   const int planned = plan_.num_microbatches();
-  state->executed.assign(static_cast<size_t>(num_replicas_), planned);
+  state->executed = counts_->all();
   if (!MayLeaveOut()) return absl::OkStatus();
   DP_ASSIGN_OR_RETURN(
       const auto gathered,
@@ -52,8 +100,8 @@ absl::Status Training::WeightByWork(absl::Span<float> gradients,
   if (total < 1) {
     return absl::InternalError("no replica has done a micro-batch");
   }
-  // Each micro-batch was weighted as one of `planned`, and the synchronisation
-  // divides by the replicas.
+  // Each micro-batch was weighted as one of `planned`, whoever did it, and the
+  // synchronisation divides by the replicas.
   const float weight =
       static_cast<float>(planned * num_replicas_) / static_cast<float>(total);
   for (float& gradient : gradients) gradient *= weight;

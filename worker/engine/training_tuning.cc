@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "base/units.h"
 #include "compression/delta/boundary_codec.h"
 #include "worker/engine/training_step.h"
@@ -56,15 +57,27 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
                      "': this worker knows only 'none'"));
   }
   const std::string& policy = tuning.straggler_policy();
-  if (policy != "none" && policy != "detect" && policy != "drop") {
+  if (policy != "none" && policy != "detect" && !MayDropWork(policy) &&
+      !MayMoveWork(policy)) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "stragglers '", policy, "': this worker knows none, detect and drop"));
+        "stragglers '", policy,
+        "': this worker knows none, detect, drop, rebalance and auto"));
   }
-  if (policy == "drop" && spec_.stragglers().policy() != "drop") {
-    return absl::FailedPreconditionError(
-        "work can be left out only in a job that began so, because it fixes "
-        "the "
-        "order of the samples: start one with stragglers.policy: drop");
+  if (MayDropWork(policy) && !MayDropWork(spec_.stragglers().policy())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "stragglers '", policy,
+        "': work can be left out only in a job that began so, because it fixes "
+        "the order of the samples: start one with stragglers.policy: ",
+        policy));
+  }
+  if (MayMoveWork(policy) &&
+      plan_.max_microbatches() <= plan_.num_microbatches()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "stragglers '", policy, "': this job's plan has room for ",
+        plan_.num_microbatches(),
+        " micro-batches a replica and no more, so that none can be moved: "
+        "start one with stragglers.policy: ",
+        policy));
   }
   MutexLock lock(&mutex_);
   prepared_[tuning.revision()] = tuning;

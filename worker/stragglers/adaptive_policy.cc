@@ -57,6 +57,9 @@ AdaptivePolicy::AdaptivePolicy(std::string name, Remedies remedies,
   slowness_.planner.max_drop_share = kPlannedPartOfCap * options.max_drop_share;
   slowness_.may_drop = remedies.may_drop;
   slowness_.may_rebalance = remedies.may_rebalance;
+  if (options.max_microbatches > 0) {
+    slowness_.max_microbatches = options.max_microbatches;
+  }
 }
 
 void AdaptivePolicy::NoteChange(const StepStart& start) {

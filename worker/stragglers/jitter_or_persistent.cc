@@ -93,8 +93,9 @@ absl::Status ConsiderRebalance(absl::Span<const StepObservation> steps,
   if (verdict->replica < 0 && *most - *fewest <= 1) return absl::OkStatus();
   const int total =
       std::accumulate(verdict->counts.begin(), verdict->counts.end(), 0);
-  DP_ASSIGN_OR_RETURN(Balance balance,
-                      BalanceMicrobatches(Costs(steps), total));
+  DP_ASSIGN_OR_RETURN(
+      Balance balance,
+      BalanceMicrobatches(Costs(steps), total, options.max_microbatches));
   verdict->rebalance_gain = RebalanceSpeedup(steps, balance.counts) - 1;
   verdict->counts = std::move(balance.counts);
   return absl::OkStatus();

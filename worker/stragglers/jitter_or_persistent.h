@@ -13,6 +13,7 @@
 #ifndef DELTAPIPE_WORKER_STRAGGLERS_JITTER_OR_PERSISTENT_H_
 #define DELTAPIPE_WORKER_STRAGGLERS_JITTER_OR_PERSISTENT_H_
 
+#include <climits>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct SlownessOptions {
   /// With may_rebalance: a replica that would be cut more often is not dropped
   /// from, although its shift is small; the same samples would always be lost.
   double max_replica_cut_share = 0.6;
+  /// Of one replica, when micro-batches are moved.
+  int max_microbatches = INT_MAX;
 };
 
 enum class Remedy { kNone, kDrop, kRebalance };

@@ -97,6 +97,16 @@ TEST(JitterOrPersistentTest, TheGainOfMovingIsExactWithoutJitter) {
             "gains 36.8 %");
 }
 
+TEST(JitterOrPersistentTest, NoReplicaIsGivenMoreThanThereIsRoomFor) {
+  SlownessOptions options;
+  options.max_microbatches = 17;
+
+  const SlownessVerdict verdict = Verdict("slow:rank=2,x=3", 0, options);
+
+  EXPECT_EQ(verdict.remedy, Remedy::kRebalance);
+  EXPECT_EQ(verdict.counts, (std::vector<int>{17, 17, 9, 17, 17, 17, 17, 17}));
+}
+
 TEST(JitterOrPersistentTest, AQuietJobIsLeftAlone) {
   const SlownessVerdict verdict = Verdict("lognormal:0.02", 1);
 

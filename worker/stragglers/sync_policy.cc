@@ -72,6 +72,12 @@ absl::Status CheckOptions(const SyncPolicyOptions& options) {
         absl::StrCat("tau is ", options.tau_seconds,
                      " s, expected more than 0, or 0 to find one"));
   }
+  if (options.max_microbatches < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("at most ", options.max_microbatches,
+                     " micro-batches of a replica, expected 1 or more, or 0 "
+                     "for any number"));
+  }
   if (options.rank < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("replica ", options.rank, " cannot be"));

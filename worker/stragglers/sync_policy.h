@@ -59,6 +59,8 @@ struct SyncPolicyOptions {
   int retune_steps = 200;
   /// "drop": on injection, instead of one that is found by measuring; 0: none.
   double tau_seconds = 0;
+  /// "rebalance", "auto": no replica is advised to have more; 0: no limit.
+  int max_microbatches = 0;
   std::vector<ReplayedStep> replay;
 };
 
