@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "coordinator/metrics/straggler_score.h"
 #include "coordinator/store/job_state.h"
@@ -213,15 +214,30 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
                                  report.wait_seconds());
   metrics.set_total_reduce_seconds(metrics.total_reduce_seconds() +
                                    report.reduce_seconds());
-  rank.mean_compute_seconds =
-      rank.mean_compute_seconds == 0
-          ? metrics.compute_seconds()
-          : (1 - kPaceWeight) * rank.mean_compute_seconds +
-                kPaceWeight * metrics.compute_seconds();
+  const double pace = PaceSeconds(report);
+  if (pace > 0) {
+    rank.mean_compute_seconds =
+        rank.mean_compute_seconds == 0
+            ? pace
+            : (1 - kPaceWeight) * rank.mean_compute_seconds +
+                  kPaceWeight * pace;
+  }
   // The same samples pass through all stages.
   if (stage == 0) metrics_.set_tokens(metrics_.tokens() + report.tokens());
   CompareWeights(stage, replica, report);
   rank.last = report;
+}
+
+double JobFigures::PaceSeconds(const v1::StepReport& report) const {
+  const int64_t steps = std::max<int64_t>(1, report.steps());
+  if (report.microbatches().empty()) {
+    return report.compute_seconds() / static_cast<double>(steps);
+  }
+  const int64_t done = std::accumulate(report.microbatches().begin(),
+                                       report.microbatches().end(), int64_t{0});
+  return done > 0 ? report.compute_seconds() * num_microbatches_ /
+                        static_cast<double>(done)
+                  : 0;
 }
 
 void JobFigures::ReportDropped(int stage, const v1::StepReport& report,

@@ -76,6 +76,9 @@ class JobFigures {
   using LinkKey = std::tuple<int, bool, int>;  // boundary, gradient, replica
 
   void StartRanks(const v1::Plan& plan);
+  /// Compute of a step in which the worker does as many micro-batches as the
+  /// plan has, by its pace in these steps; 0: it did none.
+  double PaceSeconds(const v1::StepReport& report) const;
   void ReportDropped(int stage, const v1::StepReport& report, Rank* rank);
   void ReportLinks(int replica, const v1::StepReport& report);
   void CompareWeights(int stage, int replica, const v1::StepReport& report);

@@ -283,6 +283,22 @@ TEST_F(JobFiguresTest, OneSlowWorkerIsFoundWithinTwentySteps) {
   EXPECT_THAT(Snapshot().ranks(1).straggler_score(), DoubleNear(0.5, 1e-6));
 }
 
+TEST_F(JobFiguresTest, AWorkerThatHasFewerMicrobatchesIsNoFasterForThat) {
+  for (int step = 0; step < 20; ++step) {
+    v1::StepReport fast = Report(step);
+    fast.set_compute_seconds(0.6);
+    fast.add_microbatches(6);
+    figures_.Report(0, 0, fast, now_);
+    v1::StepReport slow = Report(step);
+    slow.set_compute_seconds(0.4);
+    slow.add_microbatches(2);
+    figures_.Report(1, 0, slow, now_);
+  }
+
+  EXPECT_DOUBLE_EQ(Snapshot().ranks(0).straggler_score(), 1);
+  EXPECT_THAT(Snapshot().ranks(1).straggler_score(), DoubleNear(0.5, 1e-6));
+}
+
 TEST_F(JobFiguresTest, KeepsTheNewestEventsAndEachOnce) {
   std::vector<v1::JobEvent> events(JobFigures::kMaxEvents + 10);
   for (size_t i = 0; i < events.size(); ++i) {

@@ -204,6 +204,27 @@ TEST_P(RedoTest, CheckpointsHoldTheCounts) {
   EXPECT_THAT(rest.reports.at(3).back().planned_microbatches(), ElementsAre(2));
 }
 
+TEST_P(RedoTest, AJobThatMovesNothingGoesOnWithThePlansCounts) {
+  Counts counts(9, {4, 4});
+  counts.push_back({6, 2});
+  RunBroken(counts);
+  auto resumed = TheJob("none", 2, 2, Compressed());
+  resumed->takes_checkpoints = true;
+  resumed->assignment().set_checkpoint_folder(
+      absl::StrCat(::testing::TempDir(), "/rebalance_", GetParam(), "_broken"));
+  resumed->assignment().set_generation(4);
+  resumed->assignment().set_resume(true);
+
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(rest);
+  EXPECT_GE(rest.ready.at(0).restored_step(), 10);
+  EXPECT_THAT(rest.ready.at(0).notes(),
+              ElementsAre(HasSubstr("replicas begin with the plan's "
+                                    "micro-batches: ")));
+  EXPECT_EQ(rest.reports.at(0).back().tokens(), 8 * 2 * 4);
+}
+
 INSTANTIATE_TEST_SUITE_P(Policies, RedoTest,
                          ::testing::Values("rebalance", "auto"),
                          [](const auto& info) { return info.param; });

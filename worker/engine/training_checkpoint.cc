@@ -367,7 +367,15 @@ absl::Status Training::Load(const Candidate& candidate,
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
   DP_RETURN_IF_ERROR(loss_scale_.ImportState(state.loss_scale));
   DP_RETURN_IF_ERROR(cursors_->Restore(candidate.step, state.cursors));
-  DP_RETURN_IF_ERROR(counts_->Set(state.counts));
+  // Goes on under another policy, perhaps: all stages have the same ones, and
+  // all begin anew.
+  const absl::Status counts = counts_->Set(state.counts);
+  if (!counts.ok() && options_.assignment.rank() == 0) {
+    restore_notes_.push_back(absl::StrCat(
+        "checkpoint ",
+        CheckpointFolderName(candidate.step, candidate.generation),
+        ": replicas begin with the plan's micro-batches: ", counts.message()));
+  }
   last_counts_ = counts_->all();
   DP_RETURN_IF_ERROR(cursors_->SetCounts(last_counts_));
   if (compression_.has_value()) {
