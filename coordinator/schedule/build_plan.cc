@@ -1,7 +1,6 @@
 #include "coordinator/schedule/build_plan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,10 +24,6 @@ namespace {
 
 /// What the system, the program and its buffers leave of a worker's memory.
 constexpr double kUsableMemory = 0.8;
-
-/// The most micro-batches of a replica that gets some of another's, over those
-/// of the plan: the other of two is then up to three times as slow.
-constexpr double kMostOverNominal = 1.5;
 
 /// What planning found out, step by step.
 class Planner {
@@ -311,11 +306,7 @@ void Planner::MakeRoom(const Schedule& schedule) {
     }
     return true;
   };
-  // Each of the others keeps one.
-  const int64_t others = job_.plan.num_replicas() - 1;
-  const auto wanted = static_cast<int>(
-      std::min<double>(std::ceil(kMostOverNominal * nominal),
-                       static_cast<double>(nominal + others * (nominal - 1))));
+  const int wanted = MostMicrobatches(nominal, job_.plan.num_replicas());
   // The largest that fits lies in [low, high].
   int low = nominal;
   int high = wanted;

@@ -273,8 +273,7 @@ class MutualRules {
     if (stragglers.policy() == "rebalance" && spec_.parallel().replicas() < 2) {
       Add("stragglers.policy",
           "expected none or detect with one replica, which has no other to "
-          "give "
-          "work to, got rebalance");
+          "give work to, got rebalance");
       return;
     }
     const int microbatches =

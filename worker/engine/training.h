@@ -294,6 +294,7 @@ class Training {
   LatencyModel injected_;
   std::optional<MicrobatchCounts> counts_;
   std::vector<int> last_counts_;  // as cursors_ have them
+  v1::Rebalancing advised_;       // first stage: who called for the next, why
   std::optional<SlotCursors> cursors_;
   CancelToken cancelled_;        // wakes injected delays
   int64_t samples_dropped_ = 0;  // by all replicas, since the job's beginning

@@ -40,18 +40,17 @@ absl::Status Training::BeginCounts(int64_t step) {
   // All workers have the same ones; one says so.
   if (!is_first() || replica_ != 0) return absl::OkStatus();
   v1::Rebalancing* told = report_.add_rebalancings();
+  if (MayMove() && !is_recorded) {
+    *told = advised_;
+  } else {
+    told->set_replica(-1);
+    told->set_why(is_recorded ? "as they were when the step was first done"
+                              : absl::StrCat("the policy is ",
+                                             tuning_.straggler_policy()));
+  }
   told->set_step(step);
   *told->mutable_before() = {before.begin(), before.end()};
   *told->mutable_after() = {last_counts_.begin(), last_counts_.end()};
-  told->set_replica(-1);
-  if (is_recorded) {
-    told->set_why("as they were when the step was first done");
-  } else if (!MayMove()) {
-    told->set_why(absl::StrCat("the policy is ", tuning_.straggler_policy()));
-  } else {
-    told->set_replica(stragglers_->advised_by());
-    told->set_why(stragglers_->advice());
-  }
   LOG_INFO << "stragglers: from step " << step + 1 << " on replicas have "
            << absl::StrJoin(last_counts_, ", ") << " micro-batches, before "
            << absl::StrJoin(before, ", ") << ": " << told->why();
@@ -67,6 +66,10 @@ std::vector<double> Training::NextCounts() const {
 }
 
 absl::Status Training::TakeCounts(absl::Span<const double> counts) {
+  if (stragglers_ != nullptr && !stragglers_->next_counts().empty()) {
+    advised_.set_replica(stragglers_->advised_by());
+    advised_.set_why(stragglers_->advice());
+  }
   return counts_->Set(std::vector<int64_t>(counts.begin(), counts.end()));
 }
 

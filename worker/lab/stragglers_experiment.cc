@@ -10,6 +10,7 @@
 #include "base/latency_model.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
+#include "base/straggler_policy.h"
 #include "base/tensor_view.h"
 #include "base/units.h"
 #include "worker/stragglers/step_simulator.h"
@@ -212,6 +213,9 @@ absl::Status RunStragglerExperiment(
   DP_ASSIGN_OR_RETURN(const Prepared prepared, Prepare(experiment));
   SyncPolicyOptions options;
   options.max_drop_share = experiment.max_drop;
+  // As a plan allows.
+  options.max_microbatches = MostMicrobatches(prepared.job.num_microbatches,
+                                              prepared.job.num_replicas);
   SimulatedRun none;
   for (const char* policy : {"none", "detect", "drop", "rebalance", "auto"}) {
     DP_ASSIGN_OR_RETURN(

@@ -1,0 +1,107 @@
+// CompressionVerdict: whether compressing what replicas synchronise is faster
+// than sending it in bf16, from what the links and kernels were measured to do.
+//
+// A transaction in two phases (gradient_sync.h) sends 2 (n - 1) / n of the
+// elements per rank, in two messages to each peer one after the other, so that
+//
+//   seconds = 2 latency + 2 (n - 1) / n * elements * bits / 8 / rate + kernels;
+//
+// a ring in fp32 has 2 (n - 1) messages in turn and no kernels to speak of. The
+// slowest rank of a group holds all of them up: each forecast is the largest of
+// its ranks. What skew between ranks adds, it adds to all formats alike.
+//
+// The verdict changes when the other format was forecast to be faster by
+// `margin`, `num_checks` times in a row, and each change doubles how many it
+// takes for the next: over N checks there are at most log2(N) changes. An
+// observation that says nothing (nothing was sent, or the link tells no times)
+// counts neither way.
+//
+// Pure: ranks that are given the same observations come to the same verdict.
+// Not thread-safe.
+//
+//   const std::string change =
+//       verdict.Update(step, ForecastSync(shape, observations_of_all_ranks));
+//   if (!change.empty()) {
+//     LOG_INFO << change;
+//     ... cast(bf16) or the codec, from the next step on: compresses() ...
+//   }
+#ifndef DELTAPIPE_WORKER_COLLECTIVE_COMPRESSION_VERDICT_H_
+#define DELTAPIPE_WORKER_COLLECTIVE_COMPRESSION_VERDICT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace deltapipe {
+
+struct SyncShape {
+  int64_t num_elements = 0;
+  int num_ranks = 1;
+  /// Of the compressed form, scales included.
+  double compressed_bits = 1;
+};
+
+/// Of one rank, means over some transactions of any format.
+struct SyncObservation {
+  double sent_bytes = 0;
+  /// For which the link that was longest busy was so.
+  double wire_seconds = 0;
+  /// One way, of a message without content.
+  double latency_seconds = 0;
+  /// Encoding, decoding and averaging of one transaction in each format.
+  double compressed_kernel_seconds = 0;
+  double bf16_kernel_seconds = 0;
+};
+
+struct SyncForecast {
+  // Of one transaction.
+  double compressed_seconds = 0;
+  double bf16_seconds = 0;
+  double fp32_seconds = 0;
+  // Of the rank that is slowest when it compresses, for people.
+  double bytes_per_second = 0;
+  double latency_seconds = 0;
+  double compressed_kernel_seconds = 0;
+};
+
+/// Empty if a rank has sent nothing, a link tells no times, there is one rank
+/// only, or a number is negative or not finite. What latencies leave of a busy
+/// link is taken as 1 % of its time at least.
+std::optional<SyncForecast> ForecastSync(
+    const SyncShape& shape, absl::Span<const SyncObservation> by_rank);
+
+struct CompressionVerdictOptions {
+  /// Faster by this factor minus 1.
+  double margin = 0.1;
+  int num_checks = 3;
+};
+
+class CompressionVerdict {
+ public:
+  /// INVALID_ARGUMENT if margin is not in [0, 10] or num_checks below 1.
+  static absl::StatusOr<CompressionVerdict> Create(
+      const CompressionVerdictOptions& options = {});
+
+  /// Begins with true: a job compresses until it is known not to help.
+  bool compresses() const { return compresses_; }
+
+  /// Takes the forecast after `step`, counted from 0. Returns a sentence with
+  /// figures and reason if the verdict changes with the next step, else "".
+  std::string Update(int64_t step, const std::optional<SyncForecast>& forecast);
+
+ private:
+  explicit CompressionVerdict(const CompressionVerdictOptions& options)
+      : margin_(options.margin), num_needed_(options.num_checks) {}
+
+  double margin_;
+  int64_t num_needed_;
+  int64_t num_in_a_row_ = 0;
+  bool compresses_ = true;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_COLLECTIVE_COMPRESSION_VERDICT_H_
