@@ -1,5 +1,6 @@
 #include "coordinator/spec/validate.h"
 
+#include <algorithm>
 #include <chrono>
 #include <initializer_list>
 
@@ -185,17 +186,16 @@ class MutualRules {
     const std::string& kind = spec_.train().optimizer().kind();
     if (IsCompressingOptimizer(kind)) {
       // Two phases of one bit, against one of them and weights in fp32.
-      const double replicas = spec_.parallel().replicas();
-      const double share = (replicas - 1) / replicas;
+      const int replicas = std::max(spec_.parallel().replicas(), 2);
+      const double share = 1 - 1.0 / replicas;
       Add(field,
           absl::StrFormat(
-              "expected off with train.optimizer.kind %s, whose ranks all need "
-              "the whole momentum: with a share of it each, a rank would send "
-              "%.3g bytes per parameter and step (%d replicas), since weights "
-              "travel exactly, in place of %.3g; take adamw to save memory, or "
-              "off to save bytes",
-              kind, share * (4 + 1.0 / 8), spec_.parallel().replicas(),
-              share * 2 / 8));
+              "expected off with train.optimizer.kind %s, whose ranks all "
+              "compress the whole momentum: with a share of the state each, a "
+              "rank would send at least %.3g bytes per parameter and step (%d "
+              "replicas), since weights travel exactly, in place of %.3g; take "
+              "adamw to save memory, or off to save bytes",
+              kind, share * (4 + 1.0 / 8), replicas, share * 2 / 8));
     } else if (!CanShardState(kind)) {
       Add(field,
           absl::StrCat("expected off with train.optimizer.kind ", kind,

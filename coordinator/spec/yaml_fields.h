@@ -18,7 +18,8 @@ bool ReadYamlFields(const std::string& text, const std::string& origin,
                     SpecReading* reading);
 
 /// Applies "train.batch=64". The value is YAML, except that a text field takes
-/// it as it stands unless it begins with a quote.
+/// it as it stands unless it begins with a quote. "groups[0].match" names an
+/// element of a list; the first number beyond the last one adds an element.
 /// `index` is its position among the --set, for the order of complaints.
 void ReadOverride(const std::string& assignment, int index,
                   SpecReading* reading);

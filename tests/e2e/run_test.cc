@@ -143,6 +143,59 @@ TEST(RunTest, EqualSeedsGiveBitwiseEqualLossesAndOtherSeedsDoNot) {
   EXPECT_EQ(results[0]["validation_loss"], results[1]["validation_loss"]);
 }
 
+TEST(RunTest, SharedOutStateChangesNoLoss) {
+  Workbench bench;
+  const std::vector<std::string> run = {"run", "job.yaml", "--json", "--set",
+                                        "train.clip_norm=0"};
+  std::vector<std::string> shared = run;
+  shared.insert(shared.end(),
+                {"--set", "train.optimizer.shard_state=on", "--set",
+                 "train.optimizer.groups=[{match: '*.bias', "
+                 "learning_rate_scale: 1}]"});
+
+  const Outcome whole = bench.Run(run);
+  const Outcome sharded = bench.Run(shared);
+
+  ASSERT_EQ(whole.exit_code, 0) << whole.text;
+  ASSERT_EQ(sharded.exit_code, 0) << sharded.text;
+  EXPECT_THAT(whole.Losses(), SizeIs(8));
+  EXPECT_EQ(sharded.Losses(), whole.Losses());
+}
+
+// The last losses of fp32, bf16 and fp16 differ by rounding.
+TEST(RunTest, SixteenBitsTrainInAPipeline) {
+  Workbench bench;
+  std::vector<double> last;
+  for (const char* precision : {"fp32", "bf16", "fp16"}) {
+    const Outcome outcome =
+        bench.Run({"run", "job.yaml", "--json", "--set",
+                   std::string("train.precision=") + precision});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+    const std::vector<double> losses = outcome.Losses();
+    ASSERT_THAT(losses, SizeIs(8));
+    EXPECT_LT(losses.back(), losses.front());
+    last.push_back(losses.back());
+  }
+
+  EXPECT_NE(last[1], last[0]);
+  EXPECT_NEAR(last[1], last[0], 0.02 * last[0]);
+  EXPECT_NE(last[2], last[0]);
+  EXPECT_NEAR(last[2], last[0], 0.01 * last[0]);
+}
+
+TEST(RunTest, AGroupOfNoParameterIsNamed) {
+  Workbench bench;
+
+  const Outcome outcome =
+      bench.Run({"run", "job.yaml", "--set",
+                 "train.optimizer.groups=[{match: '*.gain'}]"});
+
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.text,
+              HasSubstr("train.optimizer.groups[0]: '*.gain' matches no "
+                        "parameter of the model"));
+}
+
 TEST(RunTest, ASecondRunOfTheSameNameKeepsTheFirst) {
   Workbench bench;
   ASSERT_EQ(bench.Run({"run", "job.yaml"}).exit_code, 0);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -214,11 +215,23 @@ TEST_F(CheckpointTest, DamageMeansTheOneBefore) {
               ElementsAre(HasSubstr("rank-3.safetensors")));
 }
 
-TEST_F(CheckpointTest, FilesOfALostMachineAreReplacedByAReplicas) {
-  const std::vector<std::string> overrides = {
-      "train.steps=20", "checkpoint.every=5", "checkpoint.keep=5",
-      "train.optimizer.kind=adamw"};
-  const RunResult whole = MakeJob(2, 2, overrides)->Run();
+class LostMachineTest : public CheckpointTest,
+                        public ::testing::WithParamInterface<Setting> {};
+
+TEST_P(LostMachineTest, FilesOfItAreReplacedByAReplicas) {
+  std::vector<std::string> overrides = {"train.steps=20", "checkpoint.every=5",
+                                        "checkpoint.keep=5",
+                                        "train.optimizer.kind=adamw"};
+  const auto& more = GetParam().overrides;
+  overrides.insert(overrides.end(), more.begin(), more.end());
+  const auto first = MakeJob(2, 2, overrides);
+  // So that a loss scale, where there is one, is not that of the beginning.
+  first->before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
+                             int) {
+    if (rank == 1 && step == 2) stage->gradients()[3] = NAN;
+    return absl::OkStatus();
+  };
+  const RunResult whole = first->Run();
   ExpectSuccess(whole);
 
   const auto resumed = MakeJob(2, 2, overrides, 4);
@@ -243,7 +256,19 @@ TEST_F(CheckpointTest, FilesOfALostMachineAreReplacedByAReplicas) {
   // Nothing but weights and moments matters to AdamW without deltas.
   EXPECT_EQ(rest.weights.at(0), whole.weights.at(0));
   EXPECT_EQ(rest.weights.at(3), whole.weights.at(3));
+  EXPECT_EQ(rest.reports.at(0).back().loss_scale(),
+            whole.reports.at(0).back().loss_scale());
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, LostMachineTest,
+    ::testing::Values(Setting{"Plain", 2, 2, {}},
+                      Setting{"SharedOutStateInFp16",
+                              2,
+                              2,
+                              {"train.optimizer.shard_state=on",
+                               "train.precision=fp16"}}),
+    Name);
 
 TEST_F(CheckpointTest, AnotherShapeStartsFromTheBeginningAndSaysSo) {
   const std::vector<std::string> overrides = {"train.steps=12",

@@ -190,24 +190,22 @@ TEST_P(SubsetTest, TheUpdateIsTheMeanOverWhatWasDone) {
 
 INSTANTIATE_TEST_SUITE_P(
     Optimizers, SubsetTest,
-    ::testing::Values(Case{"sgd", "sgd", 1, {}}, Case{"sgd", "sgd", 4, {}},
-                      Case{"adamw", "adamw", 2, {}},
-                      Case{"adamw",
-                           "adamw",
-                           4,
-                           {"train.optimizer.shard_state=on"}},
-                      Case{"lamb", "lamb", 2, {}},
-                      // Of momenta, too.
-                      Case{"onebit_lamb",
-                           "onebit_lamb",
-                           2,
-                           {"compression.gradients=identity",
-                            "train.optimizer.compress_after_step=8"}},
-                      Case{"onebit_adam",
-                           "onebit_adam",
-                           2,
-                           {"compression.gradients=identity",
-                            "train.optimizer.compress_after_step=8"}}),
+    ::testing::Values(
+        Case{"sgd", "sgd", 1, {}}, Case{"sgd", "sgd", 4, {}},
+        Case{"adamw", "adamw", 2, {}},
+        Case{"adamw", "adamw", 4, {"train.optimizer.shard_state=on"}},
+        Case{"lamb", "lamb", 2, {}},
+        // Of momenta, too.
+        Case{"onebit_lamb",
+             "onebit_lamb",
+             2,
+             {"compression.gradients=identity",
+              "train.optimizer.compress_after_step=8"}},
+        Case{"onebit_adam",
+             "onebit_adam",
+             2,
+             {"compression.gradients=identity",
+              "train.optimizer.compress_after_step=8"}}),
     [](const auto& info) {
       return absl::StrCat(info.param.kind, "_", info.param.stages);
     });

@@ -23,6 +23,7 @@
 #include "worker/optim/make_flat_optimizer.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/optimizer_fields.h"
+#include "worker/optim/parameter_groups.h"
 
 namespace deltapipe {
 namespace {
@@ -34,6 +35,7 @@ constexpr uint32_t kVerdictPhase = 1;
 /// What all ranks of a run do.
 struct RunPlan {
   const RecordedGradients* recorded = nullptr;
+  ParameterLayout layout;  // with groups
   OptimizerOptions optimizer;
   LearningRateOptions learning_rate;
   GradientSyncOptions sync;
@@ -50,9 +52,8 @@ class VirtualRank {
         gradient_(weights_.size()) {}
 
   absl::Status Run() {
-    DP_ASSIGN_OR_RETURN(
-        optimizer_,
-        Optimizer::Create(plan_.optimizer, plan_.recorded->layout()));
+    DP_ASSIGN_OR_RETURN(optimizer_,
+                        Optimizer::Create(plan_.optimizer, plan_.layout));
     DP_ASSIGN_OR_RETURN(
         sync_, GradientSync::Create(plan_.sync, group_,
                                     static_cast<int64_t>(weights_.size())));
@@ -317,6 +318,10 @@ absl::StatusOr<OptimizerResult> RunOptimizerExperiment(
                               experiment.gradients_path, experiment.ranks));
   RunPlan plan;
   plan.recorded = &recorded;
+  plan.layout = recorded.layout();
+  DP_RETURN_IF_ERROR(CheckGroupsAreUsed(
+      settings.groups, AssignParameterGroups(settings.groups, &plan.layout),
+      plan.layout));
   DP_ASSIGN_OR_RETURN(plan.optimizer, settings.OptionsOf(recorded.num_steps()));
   plan.learning_rate = settings.RateOf();
   plan.clip_norm = experiment.clip_norm;

@@ -190,6 +190,23 @@ TEST_F(OptimizerExperimentTest, PlainAlgorithmsEqualAStraightforwardLoop) {
   }
 }
 
+TEST_F(OptimizerExperimentTest, GroupsHoldForTheTensorsTheyMatch) {
+  WriteFiles(2);
+  for (const char* algorithm : {"adamw", "onebit_lamb", "zero_one_adam"}) {
+    const std::vector<std::string> groups = {"--set", "groups[0].match=b*",
+                                             "--set",
+                                             "groups[0].learning_rate_scale=0"};
+
+    ASSERT_EQ(Run(algorithm, 2).exit_code, 0);
+    const std::vector<float> weight = ReadOutput("weight");
+    const LabOutcome outcome = Run(algorithm, 2, groups);
+
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(ReadOutput("bias"), parameters_["bias"]) << algorithm;
+    EXPECT_EQ(ReadOutput("weight"), weight) << algorithm;
+  }
+}
+
 TEST_F(OptimizerExperimentTest, OneBitLambEqualsItsTranscription) {
   for (int num_ranks = 1; num_ranks <= 4; ++num_ranks) {
     WriteFiles(num_ranks);
@@ -470,6 +487,9 @@ TEST_F(OptimizerExperimentTest, MistakesAreOneSentenceAndExitCode2) {
   expect(Run("onebit_adam", 2, {"--set", "compress_after_step=13"}),
          HasSubstr("field compress_after_step: 13 lies beyond the run of 12 "
                    "steps"));
+  expect(Run("adamw", 2, {"--set", "groups[0].match=*.bias"}),
+         HasSubstr("groups[0]: '*.bias' matches no parameter of the model, "
+                   "which has parameters such as bias, weight"));
   expect(Run("adamw", 2, {"--clip-norm", "-1"}), HasSubstr("--clip-norm"));
   expect(Run("onebit_adam", 2, {"--codec", "sing"}), HasSubstr("sing"));
 }

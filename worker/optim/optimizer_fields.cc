@@ -5,8 +5,10 @@
 #include <functional>
 #include <iterator>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -17,6 +19,8 @@
 
 namespace deltapipe {
 namespace {
+
+constexpr absl::string_view kGroups = "groups[";
 
 absl::Status FieldError(absl::string_view name, absl::string_view expected,
                         absl::string_view got) {
@@ -64,6 +68,44 @@ Field Count(absl::string_view name, int64_t OptimizerOptions::*member) {
             return SetCount(name, text, 1, 1000000000,
                             &(settings->options.*member));
           }};
+}
+
+/// `name` is "groups[0].match", ...; the ranges are those of job.proto.
+absl::Status SetGroupField(absl::string_view name, absl::string_view text,
+                           std::vector<ParameterGroup>* groups) {
+  const size_t close = name.find("].");
+  size_t index = 0;
+  if (close == absl::string_view::npos ||
+      !absl::SimpleAtoi(name.substr(kGroups.size(), close - kGroups.size()),
+                        &index) ||
+      index > groups->size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unknown field \"", name,
+                     "\": expected groups[0].match and the like, "
+                     "up to groups[",
+                     groups->size(), "]"));
+  }
+  const absl::string_view field = name.substr(close + 2);
+  ParameterGroup group;
+  if (index < groups->size()) group = (*groups)[index];
+  if (field == "match") {
+    group.match = std::string(text);
+  } else if (field == "learning_rate_scale") {
+    DP_RETURN_IF_ERROR(
+        SetNumber(name, text, 0, 1000, &group.learning_rate_scale));
+  } else if (field == "weight_decay") {
+    DP_RETURN_IF_ERROR(
+        SetNumber(name, text, 0, 10, &group.weight_decay.emplace()));
+  } else {
+    const absl::string_view fields[] = {"match", "learning_rate_scale",
+                                        "weight_decay"};
+    return absl::InvalidArgumentError(absl::StrCat(
+        "unknown field \"", name, "\"", NearestNameHint(field, fields),
+        "; expected one of ", absl::StrJoin(fields, ", "), " of a group"));
+  }
+  groups->resize(std::max(groups->size(), index + 1));
+  (*groups)[index] = std::move(group);
+  return absl::OkStatus();
 }
 
 absl::Status SetKind(absl::string_view text, OptimizerSettings* settings) {
@@ -163,6 +205,9 @@ LearningRateOptions OptimizerSettings::RateOf() const {
 
 absl::Status SetOptimizerField(absl::string_view name, absl::string_view text,
                                OptimizerSettings* settings) {
+  if (absl::StartsWith(name, kGroups)) {
+    return SetGroupField(name, text, &settings->groups);
+  }
   std::vector<absl::string_view> names;
   for (const Field& field : Fields()) {
     if (field.name == name) return field.set(text, settings);

@@ -12,12 +12,14 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
+#include "worker/optim/parameter_groups.h"
 
 namespace deltapipe {
 
@@ -34,6 +36,7 @@ struct OptimizerSettings {
   double lr_final = 0.1;
   /// A number of steps, a share of them, or "auto".
   std::string compress_after_step = "20%";
+  std::vector<ParameterGroup> groups;
 
   /// Of a run of `total_steps`. INVALID_ARGUMENT for a compress_after_step that
   /// is no such text or, if the kind compresses, lies beyond the run.
@@ -41,9 +44,10 @@ struct OptimizerSettings {
   LearningRateOptions RateOf() const;
 };
 
-/// Sets one field. INVALID_ARGUMENT, with the nearest name for an unknown one,
-/// or with what was expected for a bad text. What a number may be in relation
-/// to others, Optimizer::Create checks.
+/// Sets one field; "groups[0].match" and the like are of a group, the first
+/// number beyond the last adds one. INVALID_ARGUMENT, with the nearest name for
+/// an unknown one, or with what was expected for a bad text. What a number may
+/// be in relation to others, Optimizer::Create checks.
 absl::Status SetOptimizerField(absl::string_view name, absl::string_view text,
                                OptimizerSettings* settings);
 

@@ -28,6 +28,43 @@ TEST(OptimizerFieldsTest, DefaultsAreThoseOfAJobSpec) {
   EXPECT_EQ(settings.RateOf().decay, LearningRateDecay::kConstant);
 }
 
+TEST(OptimizerFieldsTest, GroupsAreSetAndAdded) {
+  OptimizerSettings settings;
+  const std::vector<std::pair<std::string, std::string>> fields = {
+      {"groups[0].match", "*.bias"},
+      {"groups[0].weight_decay", "0"},
+      {"groups[1].match", "t*"},
+      {"groups[1].learning_rate_scale", "0.5"},
+      {"groups[0].match", "*.gain"}};
+
+  for (const auto& [name, text] : fields) {
+    const absl::Status status = SetOptimizerField(name, text, &settings);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+
+  ASSERT_EQ(settings.groups.size(), 2);
+  EXPECT_EQ(settings.groups[0].match, "*.gain");
+  EXPECT_EQ(settings.groups[0].learning_rate_scale, 1);
+  EXPECT_EQ(settings.groups[0].weight_decay, 0);
+  EXPECT_EQ(settings.groups[1].learning_rate_scale, 0.5);
+  EXPECT_FALSE(settings.groups[1].weight_decay.has_value());
+}
+
+TEST(OptimizerFieldsTest, WhatIsNoGroupsFieldIsNamedAndChangesNothing) {
+  OptimizerSettings settings;
+  const auto error = [&](const std::string& name, const std::string& text) {
+    return std::string(SetOptimizerField(name, text, &settings).message());
+  };
+
+  EXPECT_THAT(error("groups[1].match", "a"), HasSubstr("up to groups[0]"));
+  EXPECT_THAT(error("groups[x].match", "a"), HasSubstr("unknown field"));
+  EXPECT_THAT(error("groups[0]", "a"), HasSubstr("unknown field"));
+  EXPECT_THAT(error("groups[0].mach", "a"), HasSubstr("did you mean 'match'"));
+  EXPECT_THAT(error("groups[0].weight_decay", "-1"),
+              HasSubstr("expected a number from 0 to 10, got \"-1\""));
+  EXPECT_TRUE(settings.groups.empty());
+}
+
 TEST(OptimizerFieldsTest, EveryFieldIsTakenByItsName) {
   OptimizerSettings settings;
   const std::vector<std::pair<std::string, std::string>> fields = {

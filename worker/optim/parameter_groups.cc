@@ -80,7 +80,8 @@ absl::Status CheckGroupsAreUsed(absl::Span<const ParameterGroup> groups,
         use[i].matches
             ? "matches nothing that an earlier group does not match: put it "
               "before that one"
-            : absl::StrCat("matches no parameter of the model; there are ",
+            : absl::StrCat("matches no parameter of the model, which has "
+                           "parameters such as ",
                            NamesOf(layout))));
   }
   return absl::OkStatus();

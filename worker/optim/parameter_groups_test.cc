@@ -98,8 +98,9 @@ TEST(ParameterGroupsTest, AGroupWithoutParametersIsNamedWithThoseThereAre) {
   const absl::Status status = CheckGroupsAreUsed(groups, use, layout);
 
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr("groups[1]: '*.gain'"),
-                                      HasSubstr("there are a.bias, a.weight")));
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("groups[1]: '*.gain'"),
+                    HasSubstr("has parameters such as a.bias, a.weight")));
 }
 
 TEST(ParameterGroupsTest, AGroupBehindOneThatTakesAllOfItIsRefused) {
