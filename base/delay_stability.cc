@@ -39,11 +39,14 @@ std::vector<double> CharacteristicPolynomial(double rate, int delay,
     a[1] += rate - momentum;
     a[0] += momentum;
   } else {
-    // z^(tau+2) - (1+m) z^(tau+1) + m z^tau + rate z
+    // z^(tau+2) - (1+m) z^(tau+1) + m z^tau + rate z, or, with Nesterov's form,
+    // + rate ((1+m) z - m)
+    const double ahead = form == MomentumDelay::kNesterov ? momentum : 0;
     a[tau + 2] += 1;
     a[tau + 1] -= 1 + momentum;
     a[tau] += momentum;
-    a[1] += rate;
+    a[1] += rate * (1 + ahead);
+    a[0] -= rate * ahead;
   }
   return a;
 }

@@ -20,8 +20,11 @@ bool Descends(double rate_lambda, int delay, double momentum,
   for (int step = 0; step < kSteps; ++step) {
     const double former =
         form == MomentumDelay::kShifted ? v.front() : v.back();
-    const double next = momentum * former - rate_lambda * x.front();
-    x.push_back(x.back() + next);
+    const double downhill = -rate_lambda * x.front();
+    const double next = momentum * former + downhill;
+    x.push_back(x.back() + (form == MomentumDelay::kNesterov
+                                ? momentum * next + downhill
+                                : next));
     v.push_back(next);
     x.pop_front();
     v.pop_front();
@@ -49,12 +52,14 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Range(1, 17),
                        ::testing::Values(0.0, 0.5, 0.9),
                        ::testing::Values(MomentumDelay::kStandard,
-                                         MomentumDelay::kShifted)));
+                                         MomentumDelay::kShifted,
+                                         MomentumDelay::kNesterov)));
 
 TEST(LargestStableRateTest, WithoutMomentumItIsTheClosedForm) {
   for (int delay = 0; delay <= 64; ++delay) {
     for (const MomentumDelay form :
-         {MomentumDelay::kStandard, MomentumDelay::kShifted}) {
+         {MomentumDelay::kStandard, MomentumDelay::kShifted,
+          MomentumDelay::kNesterov}) {
       EXPECT_NEAR(LargestStableRate(delay, 0, form), 2 * DelayRateFactor(delay),
                   1e-9)
           << delay;
@@ -69,6 +74,16 @@ TEST(LargestStableRateTest, ADelayOfOneHasClosedFormsForBothMomenta) {
     EXPECT_NEAR(LargestStableRate(1, momentum, MomentumDelay::kShifted),
                 1 - momentum * momentum, 1e-9);
   }
+}
+
+TEST(LargestStableRateTest, NesterovsFormBearsMoreTheLongerTheMomentum) {
+  // As rates of an average: eta / (1 - m).
+  const auto of_average = [](double momentum, MomentumDelay form) {
+    return LargestStableRate(1, momentum, form) / (1 - momentum);
+  };
+  EXPECT_NEAR(of_average(0.9, MomentumDelay::kStandard), 1, 1e-6);
+  EXPECT_NEAR(of_average(0.9, MomentumDelay::kNesterov), 2.53, 0.01);
+  EXPECT_NEAR(of_average(0.99, MomentumDelay::kNesterov), 9.1, 0.1);
 }
 
 TEST(LargestStableRateTest, WithoutDelayBothMomentaAreHeavyBall) {

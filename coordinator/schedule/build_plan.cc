@@ -361,29 +361,29 @@ void Planner::NoteDelay() {
   const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
   const double factor =
       optimizer.delay_rule() == "none" ? 1 : DelayRateFactor(kDelay);
-  std::string note = absl::StrFormat(
+  const bool is_sgd = optimizer.kind() == "sgd";
+  const bool is_ahead = optimizer.nesterov() == "on";
+  const bool is_shifted = is_sgd && optimizer.momentum_delay() == "shifted";
+  const MomentumDelay form = is_ahead     ? MomentumDelay::kNesterov
+                             : is_shifted ? MomentumDelay::kShifted
+                                          : MomentumDelay::kStandard;
+  const double momentum = is_sgd ? optimizer.momentum() : optimizer.beta1();
+  // The other kinds average their gradients.
+  const double scale = is_sgd ? 1 : 1 / (1 - momentum);
+  job_.notes.push_back(absl::StrFormat(
       "schedule: 2bw: gradients are of weights one update old, so the learning "
-      "rate is %.3g x %.3g (train.optimizer.delay_rule: %s); ",
-      optimizer.learning_rate(), factor, optimizer.delay_rule());
-  if (optimizer.kind() == "sgd") {
-    const bool is_shifted = optimizer.momentum_delay() == "shifted";
-    absl::StrAppendFormat(
-        &note,
-        "with %s momentum %.3g it is stable below %.3g / lambda (without delay "
-        "below %.3g / lambda), lambda being the Hessian's largest eigenvalue",
-        optimizer.momentum_delay(), optimizer.momentum(),
-        LargestStableRate(
-            kDelay, optimizer.momentum(),
-            is_shifted ? MomentumDelay::kShifted : MomentumDelay::kStandard),
-        LargestStableRate(0, optimizer.momentum(), MomentumDelay::kStandard));
-  } else {
-    absl::StrAppendFormat(
-        &note,
-        "it is stable below %.3g / lambda, lambda being the largest eigenvalue "
-        "of the Hessian as the optimizer scales it",
-        LargestStableRate(kDelay, 0, MomentumDelay::kStandard));
-  }
-  job_.notes.push_back(note);
+      "rate is %.3g x %.3g (train.optimizer.delay_rule: %s); with %s%s %.3g it "
+      "is stable below %.3g / lambda (without delay below %.3g / lambda), "
+      "lambda "
+      "being the largest eigenvalue of the Hessian%s",
+      optimizer.learning_rate(), factor, optimizer.delay_rule(),
+      is_ahead     ? "nesterov and "
+      : is_shifted ? "shifted "
+                   : "",
+      is_sgd ? "momentum" : "beta1", momentum,
+      scale * LargestStableRate(kDelay, momentum, form),
+      scale * LargestStableRate(0, momentum, MomentumDelay::kStandard),
+      is_sgd ? "" : " as the optimizer scales it"));
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   OptimizerOptions options;
   options.kind = from.kind();
   options.momentum = from.momentum();
-  if (from.momentum_delay() != "standard") {
+  options.has_nesterov = from.nesterov() == "on";
+  if (from.momentum_delay() != "standard" && !options.has_nesterov) {
     options.momentum_shift = plan.weight_delay();
   }
   options.beta1 = from.beta1();

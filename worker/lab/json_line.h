@@ -1,4 +1,5 @@
-// JSON as the lab prints it: one object a line, text that is not UTF-8 replaced.
+// JSON as the lab prints it: one object a line, text that is not UTF-8
+// replaced.
 #ifndef DELTAPIPE_WORKER_LAB_JSON_LINE_H_
 #define DELTAPIPE_WORKER_LAB_JSON_LINE_H_
 

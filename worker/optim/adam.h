@@ -6,6 +6,8 @@
 //   adam:   g <- g + decay w
 //   m <- b1 m + (1 - b1) g ; v <- b2 v + (1 - b2) g^2
 //   p = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+//   with Nesterov's form (Dozat, ICLR 2016 workshop), the numerator of p is
+//       b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)
 //   adam:   w <- w - rate p
 //   adamw:  w <- w - rate (p + decay w)
 //

@@ -44,6 +44,9 @@ struct OptimizerOptions {
   /// sgd: this many steps lie between those that share a momentum; 0 or 1, as
   /// the delay of the gradients.
   int momentum_shift = 0;
+  /// sgd, adam, adamw: the update is what the momentum, with this gradient in
+  /// it, will be in the next step before its gradient comes.
+  bool has_nesterov = false;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;

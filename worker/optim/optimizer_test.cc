@@ -83,6 +83,29 @@ void AdamWRule(const OptimizerOptions& o, int64_t t, double lr,
   }
 }
 
+void NesterovSgdRule(const OptimizerOptions& o, int64_t t, double lr,
+                     const std::vector<double>& g, ReferenceTensor* tensor) {
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double gradient = g[i] + tensor->decay * tensor->w[i];
+    tensor->m[i] = o.momentum * tensor->m[i] + gradient;
+    tensor->w[i] -= lr * (gradient + o.momentum * tensor->m[i]);
+  }
+}
+
+void NesterovAdamWRule(const OptimizerOptions& o, int64_t t, double lr,
+                       const std::vector<double>& g, ReferenceTensor* tensor) {
+  for (size_t i = 0; i < g.size(); ++i) {
+    tensor->m[i] = o.beta1 * tensor->m[i] + (1 - o.beta1) * g[i];
+    tensor->v[i] = o.beta2 * tensor->v[i] + (1 - o.beta2) * g[i] * g[i];
+    const double m_hat =
+        o.beta1 * tensor->m[i] / (1 - std::pow(o.beta1, double(t + 1))) +
+        (1 - o.beta1) * g[i] / (1 - std::pow(o.beta1, double(t)));
+    const double v_hat = tensor->v[i] / (1 - std::pow(o.beta2, double(t)));
+    tensor->w[i] -= lr * (m_hat / (std::sqrt(v_hat) + o.epsilon) +
+                          tensor->decay * tensor->w[i]);
+  }
+}
+
 void AdamRule(const OptimizerOptions& o, int64_t t, double lr,
               const std::vector<double>& g, ReferenceTensor* tensor) {
   for (size_t i = 0; i < g.size(); ++i) {
@@ -180,6 +203,19 @@ TEST(OptimizerTest, SgdWithShiftedMomentumFollowsItsReferenceStepByStep) {
             1e-12);
   EXPECT_LE(LargestDifference<float>(&in_float, options, ShiftedSgdRule), 2e-5);
   EXPECT_EQ(in_double.ExportState().size(), 2u);
+}
+
+TEST(OptimizerTest, NesterovsFormFollowsItsReferenceStepByStep) {
+  OptimizerOptions options = OptionsOf("sgd");
+  options.has_nesterov = true;
+  Sgd<double> sgd(options, TestLayout());
+  EXPECT_LE(LargestDifference<double>(&sgd, options, NesterovSgdRule), 1e-12);
+
+  options = OptionsOf("adamw");
+  options.has_nesterov = true;
+  Adam<double> adam(options, TestLayout());
+  EXPECT_LE(LargestDifference<double>(&adam, options, NesterovAdamWRule),
+            1e-12);
 }
 
 TEST(OptimizerTest, AdamWFollowsItsReferenceStepByStep) {

@@ -3,6 +3,8 @@
 //
 //   g <- clip * g + decay * w ; m <- momentum * m + g ; w <- w - rate * m
 //
+// Nesterov's form: w <- w - rate * (momentum * m + g).
+//
 // With shifted momentum steps use delay + 1 momenta in turn, so that each holds
 // gradients of weights of its own (arXiv 1909.12340, base/delay_stability.h).
 #ifndef DELTAPIPE_WORKER_OPTIM_SGD_H_

@@ -18,9 +18,8 @@ absl::Status Admission::BeginStep(const StepStart& start) {
   has_ended_ = false;
   const int num_planned =
       std::accumulate(start.planned.begin(), start.planned.end(), 0);
-  may_drop_here_ =
-      budget_.Begin(start.step, num_planned,
-                    static_cast<int>(start.planned.size()), rank_);
+  may_drop_here_ = budget_.Begin(start.step, num_planned,
+                                 static_cast<int>(start.planned.size()), rank_);
   if (forced_ != nullptr) {
     budget_.Record(
         start.step,
