@@ -100,9 +100,37 @@ class HastyCoordinator : public v1::ControlService::Service {
   const v1::Assignment assignment_;
 };
 
-/// Runs a worker against `service` until both have ended.
+/// Cuts a worker off for good once it has said that it leaves.
+class VanishingCoordinator : public v1::ControlService::Service {
+ public:
+  grpc::Status Session(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*
+          stream) override {
+    v1::WorkerMessage message;
+    stream->Read(&message);
+    if (++num_sessions == 1) {
+      v1::CoordinatorMessage answer;
+      answer.mutable_welcome()->set_worker_id("worker-1");
+      answer.mutable_welcome()->set_heartbeat_millis(50);
+      answer.mutable_welcome()->set_lease_millis(600'000);
+      stream->Write(answer);
+      worker.load()->Leave("Terminated");
+      while (!message.has_leaving() && stream->Read(&message)) {
+      }
+    }
+    return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
+  }
+
+  std::atomic<int> num_sessions{0};
+  std::atomic<Worker*> worker{nullptr};
+};
+
+/// Runs a worker against `service` until both have ended; it is told of the
+/// worker through `created`, if that is not null.
 absl::StatusOr<WorkerEnd> ServeFor(v1::ControlService::Service* service,
-                                   WorkerOptions options) {
+                                   WorkerOptions options,
+                                   std::atomic<Worker*>* created = nullptr) {
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
@@ -112,7 +140,9 @@ absl::StatusOr<WorkerEnd> ServeFor(v1::ControlService::Service* service,
   if (server == nullptr) return absl::UnavailableError("no server");
   options.coordinator = absl::StrCat("127.0.0.1:", port);
   options.hello.set_version("1");
-  const absl::StatusOr<WorkerEnd> end = Worker::Create(options)->Serve();
+  const std::unique_ptr<Worker> worker = Worker::Create(options);
+  if (created != nullptr) *created = worker.get();
+  const absl::StatusOr<WorkerEnd> end = worker->Serve();
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
   server->Wait();
   return end;
@@ -153,6 +183,19 @@ TEST(WorkerTest, ThatIsCutOffWhileItJoinsTriesAgain) {
 
   EXPECT_TRUE(end.ok()) << end.status();
   EXPECT_EQ(service.num_sessions, 2);
+}
+
+TEST(WorkerTest, ThatLeavesWithNothingInHandsDoesNotWaitForItsCoordinator) {
+  auto transport = CreateTcpTransport("127.0.0.1:0");
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  WorkerOptions options;
+  options.transport = transport->get();
+  VanishingCoordinator coordinator;
+
+  const auto end = ServeFor(&coordinator, options, &coordinator.worker);
+
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(*end, WorkerEnd::kGoodbye);
 }
 
 }  // namespace

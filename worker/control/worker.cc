@@ -66,6 +66,7 @@ class ServingWorker : public Worker {
       has_left_job_ = !job_id_.empty();
     }
     SayLeaving();
+    EndIfUnmissed();
   }
 
  private:
@@ -198,6 +199,7 @@ class ServingWorker : public Worker {
         }
         pause = std::min(2 * pause, kLongestRetry);
         status = Connect(kReconnectTimeout);
+        if (!status.ok()) EndIfUnmissed();
       }
     }
   }
@@ -322,6 +324,7 @@ class ServingWorker : public Worker {
     changed_.NotifyAll();
     LOG_WARNING << "the coordinator at " << options_.coordinator
                 << " is away; this worker goes on and looks for it";
+    EndIfUnmissed();
   }
 
   /// The first call decides what Serve returns.
@@ -338,6 +341,23 @@ class ServingWorker : public Worker {
     changed_.NotifyAll();
     // A training that is still connecting waits in the transport.
     options_.transport->Cancel(reason);
+  }
+
+  /// A worker that leaves waits for its coordinator's goodbye; but not for one
+  /// that is away, if it has nothing in hands that somebody will ask for.
+  void EndIfUnmissed() {
+    {
+      MutexLock lock(&mutex_);
+      if (leave_reason_.empty() || !is_stream_broken_ || training_ != nullptr ||
+          pending_ != nullptr) {
+        return;
+      }
+    }
+    {
+      MutexLock lock(&send_mutex_);
+      if (!outbox_.messages().empty()) return;
+    }
+    End(absl::OkStatus(), absl::CancelledError("this worker has left"));
   }
 
   void SayLeaving() {
