@@ -220,7 +220,9 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
     add_segments(kFormerWeights, state.former_weights);
   }
   for (const auto& [name, values] : state.optimizer) {
-    if (static_cast<int64_t>(values.size()) == layout.num_elements) {
+    // Without parameters there are no segments to name it by.
+    if (!values.empty() &&
+        static_cast<int64_t>(values.size()) == layout.num_elements) {
       add_segments(absl::StrCat(kOptimizer, name, "/"), values);
     } else {
       contents.AddVector<float>(kOptimizer + name, DType::kFloat32, values);

@@ -1,0 +1,86 @@
+#include "worker/checkpoint/shard_files.h"
+
+#include <stdlib.h>
+
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+class StageFileTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = ::testing::TempDir() + "/XXXXXX";
+    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
+  }
+
+  /// What a reader finds of what was written.
+  StageState RoundTrip(const ParameterLayout& layout, const StageState& state) {
+    const auto written = WriteStageFile(folder_, 3, layout, state);
+    EXPECT_TRUE(written.ok()) << written.status();
+    const auto read = ReadStageFile(folder_, 3, layout);
+    EXPECT_TRUE(read.ok()) << read.status();
+    return read.ok() ? *read : StageState();
+  }
+
+  std::string folder_;
+};
+
+ParameterLayout TwoTensors() {
+  ParameterLayout layout;
+  layout.segments.resize(2);
+  layout.segments[0] = {"a", {2}, 0, 2};
+  layout.segments[1] = {"b", {1, 3}, 2, 3};
+  layout.num_elements = 5;
+  return layout;
+}
+
+TEST_F(StageFileTest, GivesBackAllOfAStage) {
+  StageState state;
+  state.weights = {1, 2, 3, 4, 5};
+  state.former_weights = {6, 7, 8, 9, 10};
+  state.optimizer = {{"momentum", {5, 4, 3, 2, 1}}, {"applied_steps", {17}}};
+  state.norm_ratio = 1.25;
+  state.is_norm_ratio_known = true;
+  state.cursors = {3, 1, 2};
+  state.counts = {5, 7};
+  state.loss_scale = {1024, 3};
+  state.compression = {0.5, 2};
+
+  const StageState read = RoundTrip(TwoTensors(), state);
+
+  EXPECT_EQ(read.weights, state.weights);
+  EXPECT_EQ(read.former_weights, state.former_weights);
+  EXPECT_EQ(read.optimizer, state.optimizer);
+  EXPECT_EQ(read.norm_ratio, 1.25);
+  EXPECT_TRUE(read.is_norm_ratio_known);
+  EXPECT_EQ(read.cursors, state.cursors);
+  EXPECT_EQ(read.counts, state.counts);
+  EXPECT_EQ(read.loss_scale, state.loss_scale);
+  EXPECT_EQ(read.compression, state.compression);
+}
+
+TEST_F(StageFileTest, WhatAStageDoesNotHaveStaysEmpty) {
+  StageState state;
+  state.weights = {1, 2, 3, 4, 5};
+
+  const StageState read = RoundTrip(TwoTensors(), state);
+
+  EXPECT_EQ(read.weights, state.weights);
+  EXPECT_TRUE(read.former_weights.empty());
+  EXPECT_TRUE(read.optimizer.empty());
+  EXPECT_TRUE(read.cursors.empty());
+  EXPECT_TRUE(read.counts.empty());
+}
+
+TEST_F(StageFileTest, AStageWithoutParametersKeepsItsOptimizersNames) {
+  StageState state;
+  state.optimizer = {{"momentum", {}}, {"applied_steps", {17}}};
+
+  EXPECT_EQ(RoundTrip(ParameterLayout(), state).optimizer, state.optimizer);
+}
+
+}  // namespace
+}  // namespace deltapipe
