@@ -270,6 +270,78 @@ INSTANTIATE_TEST_SUITE_P(
                                "train.precision=fp16"}}),
     Name);
 
+class ResizeTest : public CheckpointTest,
+                   public ::testing::WithParamInterface<std::tuple<int, int>> {
+};
+
+TEST_P(ResizeTest, AnotherNumberOfReplicasGoesOn) {
+  const auto [before, after] = GetParam();
+  const std::vector<std::string> overrides = {
+      "train.optimizer.kind=adamw", "train.steps=30", "checkpoint.every=5"};
+  const RunResult whole = MakeJob(2, before, overrides)->Run();
+  SetUp();  // another folder
+  RunAndBreakAfter(MakeJob(2, before, overrides).get(), 17);
+  const auto resumed = MakeJob(2, after, overrides, 4);
+  resumed->assignment().set_resume(true);
+
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(whole);
+  ExpectSuccess(rest);
+  const int64_t from = rest.ready.at(0).restored_step();
+  EXPECT_GE(from, 10);
+  EXPECT_THAT(rest.ready.at(0).notes(),
+              ElementsAre(HasSubstr("residuals are spread over the replicas")));
+  // The same batches; only the order of summation is another.
+  for (int64_t step = from; step < 30; ++step) {
+    EXPECT_NEAR(rest.Mean(step), whole.Mean(step), 1e-5 * whole.Mean(step))
+        << "step " << step;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Replicas, ResizeTest,
+                         ::testing::Values(std::make_tuple(1, 2),
+                                           std::make_tuple(2, 1),
+                                           std::make_tuple(2, 4),
+                                           std::make_tuple(4, 2)));
+
+TEST_F(CheckpointTest, WhatIsOwedPassesToAnotherNumberOfReplicas) {
+  const std::vector<std::string> overrides = {
+      "train.optimizer.kind=onebit_lamb",
+      "train.optimizer.compress_after_step=7",
+      "compression.gradients=auto",
+      "compression.activations=delta(int(4),first=int(8))",
+      "train.steps=40",
+      "checkpoint.every=20"};
+  const RunResult whole = MakeJob(2, 4, overrides)->Run();
+  const std::string name = CheckpointFolderName(20, 3);
+  const auto resumed = MakeJob(2, 2, overrides, 4);
+  resumed->assignment().set_resume(true);
+
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(whole);
+  ExpectSuccess(rest);
+  ASSERT_EQ(rest.ready.at(0).restored_step(), 20);
+  EXPECT_EQ(rest.weights.at(2), rest.weights.at(3));
+  EXPECT_LT(rest.losses.back(), rest.Mean(20));
+  EXPECT_NEAR(rest.losses.back(), whole.losses.back(),
+              0.1 * whole.losses.back());
+
+  // Ranks that do not find all files of their stage say so and go on.
+  ASSERT_EQ(unlink((folder_ + "/" + name + "/rank-1.safetensors").c_str()), 0);
+  const auto poorer = MakeJob(2, 2, overrides, 5);
+  poorer->assignment().set_resume(true);
+
+  const RunResult without = poorer->Run();
+
+  ExpectSuccess(without);
+  EXPECT_EQ(without.ready.at(0).restored_step(), 20);
+  EXPECT_THAT(without.ready.at(0).notes(),
+              ElementsAre(HasSubstr("not all files of its stage")));
+  EXPECT_THAT(without.ready.at(2).notes(), IsEmpty());
+}
+
 TEST_F(CheckpointTest, AnotherShapeStartsFromTheBeginningAndSaysSo) {
   const std::vector<std::string> overrides = {"train.steps=12",
                                               "checkpoint.every=5"};

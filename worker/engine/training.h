@@ -243,6 +243,8 @@ class Training {
   absl::Status Load(const Candidate& candidate,
                     const std::vector<bool>& stages_have_own,
                     const std::vector<bool>& replicas_have_stage);
+  /// Of a checkpoint of another number of replicas.
+  absl::Status LoadResiduals(const Candidate& candidate);
   absl::StatusOr<StageState> ShareStageState(
       const Candidate& candidate, const std::vector<bool>& replicas_have_stage);
   /// Element by element the least of what any worker says.

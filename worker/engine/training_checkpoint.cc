@@ -6,8 +6,15 @@
 // stage's weights come from any replica that has them. Both are said in notes.
 // A file that is there but damaged disqualifies the checkpoint: an older one is
 // taken.
+//
+// A checkpoint of another number of replicas serves, too: weights and moments
+// are the stage's, what error feedback owes is folded into one vector and
+// spread over the ranks that there are now, and delta records begin anew.
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +23,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "worker/checkpoint/stage_transfer.h"
+#include "worker/collective/residual_layout.h"
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
@@ -42,8 +50,13 @@ struct Training::Candidate {
   uint64_t generation = 0;
   std::string path;
   bool has_stage = false;  // its file is here and whole
-  bool has_own = false;
+  bool has_own = false;    // all of own_ranks are
   int64_t samples_dropped = 0;
+  /// The ranks whose files hold what is this worker's own: itself; or all of
+  /// its stage, if there were another number of replicas.
+  std::vector<int> own_ranks;
+  int num_replicas = 0;
+  int num_nodes = 0;  // parallel.nodes
 };
 
 std::string Training::CheckpointFolder() const {
@@ -227,17 +240,32 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
     }
     const std::string name =
         CheckpointFolderName(manifest.step, manifest.generation);
-    if (manifest.num_stages != num_stages_ ||
-        manifest.num_replicas != num_replicas_) {
+    if (manifest.num_stages != num_stages_) {
       restore_notes_.push_back(absl::StrCat(
           "checkpoint ", name, " is of ", manifest.num_stages, " stages x ",
           manifest.num_replicas, " replicas, this job has ", num_stages_, " x ",
           num_replicas_));
       continue;
     }
-    Candidate candidate{manifest.step, manifest.generation,
-                        found.path,    false,
-                        false,         manifest.samples_dropped};
+    Candidate candidate;
+    candidate.step = manifest.step;
+    candidate.generation = manifest.generation;
+    candidate.path = found.path;
+    candidate.samples_dropped = manifest.samples_dropped;
+    candidate.num_replicas = manifest.num_replicas;
+    candidate.own_ranks = {options_.assignment.rank()};
+    if (manifest.num_replicas != num_replicas_) {
+      candidate.own_ranks.resize(static_cast<size_t>(manifest.num_replicas));
+      std::iota(candidate.own_ranks.begin(), candidate.own_ranks.end(),
+                stage_index_ * manifest.num_replicas);
+      v1::JobSpec former;
+      // One that cannot be read had no nodes that this build knows of.
+      if (google::protobuf::util::JsonStringToMessage(manifest.spec_json,
+                                                      &former)
+              .ok()) {
+        candidate.num_nodes = former.parallel().nodes();
+      }
+    }
     bool is_damaged = false;
     const auto is_whole = [&](const std::string& file_name) {
       ManifestFile file;
@@ -255,8 +283,9 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
       return false;
     };
     candidate.has_stage = is_whole(StageFileName(stage_index_));
-    if (!is_damaged) {
-      candidate.has_own = is_whole(RankFileName(options_.assignment.rank()));
+    candidate.has_own = !is_damaged;
+    for (const int rank : candidate.own_ranks) {
+      if (!is_damaged) candidate.has_own &= is_whole(RankFileName(rank));
     }
     if (!is_damaged) return candidate;
   }
@@ -385,7 +414,9 @@ absl::Status Training::Load(const Candidate& candidate,
 
   const std::string name =
       CheckpointFolderName(candidate.step, candidate.generation);
-  if (!candidate.has_own) {
+  if (candidate.num_replicas != num_replicas_) {
+    DP_RETURN_IF_ERROR(LoadResiduals(candidate));
+  } else if (!candidate.has_own) {
     restore_notes_.push_back(absl::StrCat(
         "checkpoint ", name, ": the file of rank ", options_.assignment.rank(),
         " is not on this machine: it starts without residuals and delta "
@@ -414,6 +445,46 @@ absl::Status Training::Load(const Candidate& candidate,
   restored_generation_ = candidate.generation;
   LOG_INFO << "goes on from checkpoint " << name;
   return absl::OkStatus();
+}
+
+absl::Status Training::LoadResiduals(const Candidate& candidate) {
+  const bool tells = options_.assignment.rank() == 0;
+  if (tells || !candidate.has_own) {
+    restore_notes_.push_back(absl::StrCat(
+        "checkpoint ",
+        CheckpointFolderName(candidate.step, candidate.generation), " is of ",
+        candidate.num_replicas, " replicas, this job has ", num_replicas_,
+        ": delta records begin anew, and residuals ",
+        candidate.has_own
+            ? "are spread over the replicas"
+            : absl::StrCat("of rank ", options_.assignment.rank(),
+                           ", too, since not all files of its stage are on "
+                           "this machine")));
+  }
+  if (!candidate.has_own) return absl::OkStatus();
+  std::vector<SyncResiduals> former;
+  std::vector<int> former_nodes;
+  const int per_node =
+      candidate.num_replicas / std::max(1, candidate.num_nodes);
+  for (int replica = 0; replica < candidate.num_replicas; ++replica) {
+    former_nodes.push_back(candidate.num_nodes == 0 ? replica
+                                                    : replica / per_node);
+    const int rank = candidate.own_ranks[static_cast<size_t>(replica)];
+    DP_ASSIGN_OR_RETURN(OwnState own,
+                        ReadRankFile(candidate.path, rank, OwnPlace()));
+    former.push_back(std::move(own.residuals));
+  }
+  std::vector<int> nodes;
+  for (int replica = 0; replica < num_replicas_; ++replica) {
+    nodes.push_back(NodeOf(replica));
+  }
+  DP_ASSIGN_OR_RETURN(
+      const std::vector<float> owed,
+      FoldResiduals(versions_->newest()->parameters().num_elements,
+                    former_nodes, former));
+  DP_ASSIGN_OR_RETURN(const SyncResiduals mine,
+                      SpreadResiduals(owed, nodes, num_replicas_, replica_));
+  return sync_->PutResiduals(mine);
 }
 
 }  // namespace deltapipe
