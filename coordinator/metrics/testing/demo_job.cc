@@ -127,6 +127,7 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
   report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
+  report.add_microbatches_by_delay(plan_.num_microbatches());
   if (leaves_out_) {
     report.add_microbatches(replica == 0 ? 3 : 4);
     report.set_dropped_samples(replica == 0 ? 32 / replicas_ / 4 : 0);
