@@ -196,7 +196,6 @@ class Simulator {
     const double apply_seconds = model_.stages[stage].apply_seconds;
     clocks_[stage] = std::max(clocks_[stage],
                               verdict + model_.verdict_seconds + apply_seconds);
-    result_.stages[stage].busy_seconds += apply_seconds;
     return true;
   }
 
