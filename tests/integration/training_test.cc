@@ -430,6 +430,52 @@ TEST(TrainingTest, AChangeMayBePreparedBeforeTheOneBeforeItIsInForce) {
   }
 }
 
+TEST(TrainingTest, AJobThatCompressesMayTurnToSixteenBitsAndBack) {
+  Job job(2, 2, CompressedOverrides());
+  v1::Tuning first;
+  first.set_revision(1);
+  first.set_gradients("sign(block=0)");
+  first.set_saved_activations("none");
+  first.set_straggler_policy("none");
+  v1::BoundaryTuning* boundary = first.add_boundaries();
+  boundary->set_activations("int(8)");
+  boundary->set_activation_gradients("int(8)");
+  *job.assignment().mutable_tuning() = first;
+  const auto change = [&](uint32_t revision, const std::string& codec,
+                          Training* training) {
+    v1::Tuning next = first;
+    next.set_revision(revision);
+    next.set_gradients(codec);
+    const absl::Status prepared = training->PrepareTuning(next);
+    if (prepared.ok()) training->DecideTuning(revision, /*commit=*/true);
+    return prepared;
+  };
+  job.after_step = [&](int, int64_t step, Training* training) {
+    if (step == 20) {
+      EXPECT_TRUE(change(2, "cast(bf16)", training).ok());
+    } else if (step == 30) {
+      EXPECT_TRUE(change(3, "sign(block=0)", training).ok());
+    } else if (step == 40) {
+      EXPECT_THAT(std::string(change(4, "none", training).message()),
+                  HasSubstr("take cast(bf16)"));
+    }
+  };
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  EXPECT_LT(result.losses.back(), result.Mean(20));
+  for (const auto& [rank, reports] : result.reports) {
+    const auto sent = [reports = &reports](size_t from, size_t to) {
+      return (*reports)[to].bytes().gradient_wire() -
+             (*reports)[from].bytes().gradient_wire();
+    };
+    EXPECT_GT(sent(22, 29), sent(12, 19)) << rank;
+    EXPECT_EQ(sent(50, 57), sent(12, 19)) << rank;
+  }
+  EXPECT_EQ(result.weights.at(0), result.weights.at(1));
+}
+
 TEST(TrainingTest, ACancelWakesEveryWait) {
   Job job(2, 1, {});
   Training* upstream = nullptr;

@@ -165,7 +165,7 @@ absl::Status Training::CheckGroups(std::vector<GroupUse> use) {
 
 std::pair<std::string, std::string> Training::SyncCodecs(
     const std::string& gradients) const {
-  if (GradientSync::IsPlainCodec(gradients)) {
+  if (GradientSync::IsPlainCodec(plan_.gradient_codec())) {
     return {GradientSyncOptions().compressed_codec, gradients};
   }
   return {gradients, spec_.compression().plain_gradients()};

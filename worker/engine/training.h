@@ -127,7 +127,7 @@ class Training {
   /// some stage; `use` is this stage's.
   absl::Status CheckGroups(std::vector<GroupUse> use);
   /// The compressed_codec and plain_codec of GradientSyncOptions for a codec of
-  /// the plan or of a tuning.
+  /// the plan or of a tuning. Where the plan compresses, so does cast(bf16).
   std::pair<std::string, std::string> SyncCodecs(
       const std::string& gradients) const;
   /// The node of a replica of this stage (parallel.nodes).

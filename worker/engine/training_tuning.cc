@@ -42,13 +42,17 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
     DP_RETURN_IF_ERROR(RateOf(*tuned).status());
   }
   const std::string& gradients = tuning.gradients();
-  if (GradientSync::IsPlainCodec(gradients) !=
-      GradientSync::IsPlainCodec(plan_.gradient_codec())) {
+  // What a job that compresses sends fits any codec, but is no plain gradient.
+  const bool compresses = !GradientSync::IsPlainCodec(plan_.gradient_codec());
+  if (compresses ? gradients == "none"
+                 : !GradientSync::IsPlainCodec(gradients)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "gradients cannot change from ", plan_.gradient_codec(), " to ",
         gradients,
         " while the job runs: one is compressed with error feedback, the other "
-        "is not; start a job with it"));
+        "is not; ",
+        compresses ? "take cast(bf16), or start a job with it"
+                   : "start a job with it"));
   }
   DP_RETURN_IF_ERROR(GradientSync::CheckCodec(gradients));
   if (tuning.saved_activations() != "none") {
