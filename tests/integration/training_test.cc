@@ -431,7 +431,9 @@ TEST(TrainingTest, AChangeMayBePreparedBeforeTheOneBeforeItIsInForce) {
 }
 
 TEST(TrainingTest, AJobThatCompressesMayTurnToSixteenBitsAndBack) {
-  Job job(2, 2, CompressedOverrides());
+  std::vector<std::string> overrides = CompressedOverrides();
+  overrides.push_back("model.width=256");  // gradients outweigh their frames
+  Job job(2, 2, overrides);
   v1::Tuning first;
   first.set_revision(1);
   first.set_gradients("sign(block=0)");
@@ -470,8 +472,8 @@ TEST(TrainingTest, AJobThatCompressesMayTurnToSixteenBitsAndBack) {
       return (*reports)[to].bytes().gradient_wire() -
              (*reports)[from].bytes().gradient_wire();
     };
-    EXPECT_GT(sent(22, 29), sent(12, 19)) << rank;
-    EXPECT_EQ(sent(50, 57), sent(12, 19)) << rank;
+    EXPECT_GT(sent(22, 29), 3 * sent(12, 19)) << rank;
+    EXPECT_GT(sent(22, 29), 3 * sent(50, 57)) << rank;
   }
   EXPECT_EQ(result.weights.at(0), result.weights.at(1));
 }
