@@ -140,6 +140,11 @@ INSTANTIATE_TEST_SUITE_P(
                  "compression.gradients=auto",
                  "compression.activations=delta(int(4),first=int(8))",
                  "compression.activation_gradients=ef(int(4))"}},
+        Setting{"ShiftedMomentumInShares",
+                2,
+                2,
+                {"parallel.schedule=2bw", "train.optimizer.kind=sgd",
+                 "train.optimizer.shard_state=on"}},
         Setting{
             "ByDecision",
             2,

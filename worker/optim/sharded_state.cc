@@ -8,11 +8,10 @@
 namespace deltapipe {
 namespace {
 
-/// The state of the kinds that CanShardState says has a value per element under
-/// these names, and nothing else that has.
-bool IsPerElement(absl::string_view name) {
-  return name == "momentum" || name == "variance";
-}
+/// Whether every rank has this state of its own. All else that the kinds of
+/// CanShardState keep has a value per element; what has not is refused by its
+/// size, not taken for everybody's.
+bool IsOfEveryRank(absl::string_view name) { return name == "applied_steps"; }
 
 absl::Status WrongSize(absl::string_view name, size_t size, int64_t expected) {
   return absl::InvalidArgumentError(absl::StrCat("optimizer state \"", name,
@@ -49,7 +48,7 @@ absl::StatusOr<OptimizerState> StateOfRange(const OptimizerState& whole,
                                             const ElementRange& range) {
   OptimizerState part;
   for (const auto& [name, values] : whole) {
-    if (!IsPerElement(name)) {
+    if (IsOfEveryRank(name)) {
       part[name] = values;
       continue;
     }
@@ -64,7 +63,7 @@ absl::StatusOr<OptimizerState> StateOfRange(const OptimizerState& whole,
 absl::Status PutStateOfRange(const OptimizerState& part, int64_t num_elements,
                              const ElementRange& range, OptimizerState* whole) {
   for (const auto& [name, values] : part) {
-    if (!IsPerElement(name)) {
+    if (IsOfEveryRank(name)) {
       (*whole)[name] = values;
       continue;
     }
