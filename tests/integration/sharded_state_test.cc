@@ -127,7 +127,9 @@ TEST(ShardedStateTest, GroupsHoldWhereSegmentsAreCut) {
 }
 
 TEST(ShardedStateTest, SendsNoMoreThanReplicatedState) {
-  const std::vector<std::string> overrides = {"train.optimizer.kind=adamw"};
+  // Wide: acknowledgements, which depend on time, are far below 1 %.
+  const std::vector<std::string> overrides = {"train.optimizer.kind=adamw",
+                                              "model.width=2048"};
 
   const RunResult whole = Job(1, 4, overrides).Run();
   const RunResult sharded = Job(1, 4, Sharded(overrides)).Run();
