@@ -108,6 +108,7 @@ Buffer::Block Buffer::Allocate(int64_t size) {
 }
 
 void Buffer::Free::operator()(uint8_t* data) const {
+  if (capacity == 0) return;
   if (capacity >= kLeastKept) {
     Idle().Give(data, capacity);
   } else {

@@ -1,6 +1,7 @@
-// Bytes that own themselves: move-only, aligned to 64, not initialised. What
-// channels hand out and frames are built in. Large blocks are kept when they
-// are freed, up to 512 MiB of a process, and used again.
+// Bytes that own themselves, unless they are borrowed: move-only, aligned to
+// 64, not initialised. What channels hand out and frames are built in. Large
+// blocks are kept when they are freed, up to 512 MiB of a process, and used
+// again.
 #ifndef DELTAPIPE_BASE_BUFFER_H_
 #define DELTAPIPE_BASE_BUFFER_H_
 
@@ -21,6 +22,14 @@ class Buffer {
   static Buffer CopyOf(absl::Span<const uint8_t> bytes) {
     Buffer buffer(static_cast<int64_t>(bytes.size()));
     if (!bytes.empty()) std::memcpy(buffer.data(), bytes.data(), bytes.size());
+    return buffer;
+  }
+
+  /// Bytes of somebody else's, who keeps them for as long as the buffer lives.
+  static Buffer Borrow(absl::Span<uint8_t> bytes) {
+    Buffer buffer;
+    buffer.data_ = Block(bytes.data(), Free());
+    buffer.size_ = static_cast<int64_t>(bytes.size());
     return buffer;
   }
 
@@ -48,7 +57,7 @@ class Buffer {
 
  private:
   struct Free {
-    Free() : capacity(0) {}
+    Free() : capacity(0) {}  // of what is borrowed
     explicit Free(size_t bytes) : capacity(bytes) {}
     size_t capacity;
     void operator()(uint8_t* data) const;

@@ -110,7 +110,26 @@ std::vector<std::string> AllTexts() {
                                     "int(8)",
                                     "int(4,round=stochastic)",
                                     "int(8,round=stochastic)",
-                                    "sign(block=0)"};
+                                    "sign(block=0)",
+                                    "aqsgd(4,row=128)",
+                                    "rowwise4",
+                                    "rowwise4(search=greedy)",
+                                    "rowwise4(search=codebook,row=1024)",
+                                    "topk(0.01)",
+                                    "error_bound(rel=0.01)",
+                                    "dual_precision(height=64,width=64)",
+                                    "per_head(int(4),row=1024)",
+                                    "hadamard(int(4))",
+                                    "lowrank(4,columns=1024)"};
+  for (const char* text :
+       {"luq(samples=2)", "luq(block=0)", "fp(3,0)", "fp(4,3)",
+        "fp(4,3,round=stochastic)", "fp(auto,8)", "prune(0.85)",
+        "eoq_shift8(round=stochastic)", "int(4,clip=laplace)",
+        "int(4,levels=affine)", "int(4,round=stochastic,levels=affine)",
+        "int(4,scale=bf16)", "int(4,axis=column,row=1024)",
+        "int(4,channel=slow,row=1024)"}) {
+    texts.push_back(text);
+  }
   for (const CodecInfo& info : AllCodecs()) {
     if (!info.is_wrapper()) texts.push_back(ExampleCodecText(info));
   }
@@ -118,9 +137,11 @@ std::vector<std::string> AllTexts() {
 }
 
 void RegisterAll() {
-  // A sample of the main job, one of GPT-2 XL (1024 x 1600), one beyond caches.
-  const std::pair<int64_t, const char*> shapes[] = {
-      {128 * 128, "128x128"}, {1024 * 1600, "1024x1600"}, {16 << 20, "16Mi"}};
+  // A sample of the main job, one of GPT-2 XL (1024 x 1600), two beyond caches.
+  const std::pair<int64_t, const char*> shapes[] = {{128 * 128, "128x128"},
+                                                    {1024 * 1600, "1024x1600"},
+                                                    {16 << 20, "16Mi"},
+                                                    {64 << 20, "64Mi"}};
   const auto add = [](const std::string& name, auto function) {
     benchmark::RegisterBenchmark(name.c_str(), function);
   };

@@ -1,6 +1,8 @@
 #include "compression/codec_registry.h"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -18,6 +20,27 @@ namespace deltapipe {
 #include "compression/codecs.def"
 #undef DELTAPIPE_CODEC
 #undef DELTAPIPE_WRAPPER
+
+namespace {
+
+// Gives `parameter` a value, in the place of the argument it has, if any.
+void SetArgument(const CodecParameter& parameter, CodecSpec value,
+                 absl::Span<const CodecParameter> parameters, CodecSpec* spec) {
+  for (size_t i = 0; i < spec->arguments.size(); ++i) {
+    CodecArgument& argument = spec->arguments[i];
+    if (argument.name == parameter.name ||
+        (argument.name.empty() && parameters[i].name == parameter.name)) {
+      argument.value = std::move(value);
+      return;
+    }
+  }
+  CodecArgument argument;
+  argument.name = std::string(parameter.name);
+  argument.value = std::move(value);
+  spec->arguments.push_back(std::move(argument));
+}
+
+}  // namespace
 
 const std::vector<CodecInfo>& AllCodecs() {
   static const std::vector<CodecInfo>* const codecs =
@@ -59,6 +82,58 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeCodecFromSpec(
   return info->make(arguments);
 }
 
+namespace {
+
+bool IsExtentUsed(const CodecParameter& extent, const CodecArguments& arguments,
+                  absl::Span<const CodecParameter> parameters) {
+  if (extent.extent_used_by.empty()) return true;
+  const std::vector<absl::string_view> users =
+      absl::StrSplit(extent.extent_used_by, '|');
+  return std::any_of(
+      parameters.begin(), parameters.end(), [&](const CodecParameter& other) {
+        return std::find(users.begin(), users.end(), other.name) !=
+                   users.end() &&
+               arguments.Word(other.name) != other.default_text;
+      });
+}
+
+absl::Status BindExtents(absl::Span<const int64_t> shape, CodecSpec* spec) {
+  DP_ASSIGN_OR_RETURN(const CodecInfo* info, FindCodec(*spec));
+  // Checks them, too.
+  DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
+                      CodecArguments::Read(*spec, info->parameters));
+  for (const CodecParameter& parameter : info->parameters) {
+    if (parameter.kind == CodecParameter::Kind::kCodec &&
+        !arguments.IsWord(parameter.name)) {
+      CodecSpec inner = arguments.Codec(parameter.name);
+      const std::string text = CodecSpecText(inner);
+      DP_RETURN_IF_ERROR(BindExtents(shape, &inner));
+      if (CodecSpecText(inner) != text) {
+        SetArgument(parameter, std::move(inner), info->parameters, spec);
+      }
+    }
+    const size_t extent = static_cast<size_t>(parameter.extent_from_last);
+    if (extent == 0 || extent > shape.size() ||
+        arguments.Integer(parameter.name) != 0 ||
+        !IsExtentUsed(parameter, arguments, info->parameters)) {
+      continue;
+    }
+    CodecSpec value;
+    value.name = absl::StrCat(shape[shape.size() - extent]);
+    SetArgument(parameter, std::move(value), info->parameters, spec);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> BindTensorShape(absl::string_view text,
+                                            absl::Span<const int64_t> shape) {
+  DP_ASSIGN_OR_RETURN(CodecSpec spec, ParseCodecSpec(text));
+  DP_RETURN_IF_ERROR(BindExtents(shape, &spec));
+  return CodecSpecText(spec);
+}
+
 absl::StatusOr<std::unique_ptr<Codec>> MakeCodec(absl::string_view text) {
   DP_ASSIGN_OR_RETURN(const CodecSpec spec, ParseCodecSpec(text));
   return MakeCodecFromSpec(spec);
@@ -71,6 +146,9 @@ std::string ExampleCodecText(const CodecInfo& info) {
     switch (parameter.kind) {
       case CodecParameter::Kind::kInteger:
         arguments.push_back(absl::StrCat(parameter.min));
+        break;
+      case CodecParameter::Kind::kNumber:
+        arguments.push_back(absl::StrCat((parameter.low + parameter.high) / 2));
         break;
       case CodecParameter::Kind::kChoice:
         arguments.push_back(std::vector<std::string>(

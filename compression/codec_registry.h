@@ -42,8 +42,12 @@ const std::vector<CodecInfo>& AllCodecs();
 /// none of them.
 absl::StatusOr<const CodecInfo*> FindCodec(const CodecSpec& spec);
 
-/// MakeCodec for a part of a text. INVALID_ARGUMENT also for wrappers.
-absl::StatusOr<std::unique_ptr<Codec>> MakeCodecFromSpec(const CodecSpec& spec);
+/// `text` with the parameters that are extents of the tensor (the length of a
+/// row, say) and were left at 0 set to those of `shape`, slowest extent first,
+/// nested codecs included; a tensor of too few extents leaves them at 0.
+/// INVALID_ARGUMENT as MakeCodec.
+absl::StatusOr<std::string> BindTensorShape(absl::string_view text,
+                                            absl::Span<const int64_t> shape);
 
 /// A text that names `info` with its defaults and, where a parameter
 /// has no default, its smallest value or first choice: "int(1)", "cast(bf16)".

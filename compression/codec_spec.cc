@@ -8,7 +8,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/status_macros.h"
 
@@ -21,7 +23,8 @@ constexpr int kMaxDepth = 8;
 absl::Status ErrorAt(absl::string_view source, int column,
                      absl::string_view message) {
   return absl::InvalidArgumentError(
-      absl::StrCat("codec \"", source, "\": column ", column, ": ", message));
+      absl::StrCat("codec \"", absl::CHexEscape(source), "\": column ", column,
+                   ": ", message));
 }
 
 bool IsWordCharacter(char c) {
@@ -63,7 +66,7 @@ class Parser {
             ? "the end of the text"
             : absl::StrCat("'", absl::CHexEscape(text_.substr(position_, 1)),
                            "'");
-    return ErrorAt(absl::CHexEscape(text_), Column(),
+    return ErrorAt(text_, Column(),
                    absl::StrCat("expected ", expected, ", got ", found));
   }
 
@@ -143,26 +146,67 @@ std::vector<absl::string_view> Choices(const CodecParameter& parameter) {
   return absl::StrSplit(parameter.choices, '|');
 }
 
+absl::Status OutOfRange(const CodecParameter& parameter, const CodecSpec& spec,
+                        absl::string_view hint) {
+  return CodecSpecError(spec,
+                        absl::StrCat(parameter.name, ": expected ",
+                                     CodecParameterRange(parameter), ", got ",
+                                     CodecSpecText(spec), hint));
+}
+
 absl::StatusOr<int64_t> ReadInteger(const CodecParameter& parameter,
                                     const CodecSpec& spec) {
   int64_t value = 0;
-  if (!spec.arguments.empty() || !absl::SimpleAtoi(spec.name, &value) ||
-      value < parameter.min || value > parameter.max ||
+  if (!spec.arguments.empty() || !absl::SimpleAtoi(spec.name, &value)) {
+    return OutOfRange(parameter, spec, "");
+  }
+  if (value < parameter.min || value > parameter.max ||
       value % parameter.multiple_of != 0) {
-    return CodecSpecError(spec, absl::StrCat(parameter.name, ": expected ",
-                                             CodecParameterRange(parameter),
-                                             ", got ", CodecSpecText(spec)));
+    const int64_t clamped = std::clamp(value, parameter.min, parameter.max);
+    const int64_t over = clamped % parameter.multiple_of;
+    const int64_t up = clamped - over + parameter.multiple_of;
+    const int64_t nearest =
+        over == 0 || (2 * over >= parameter.multiple_of && up <= parameter.max)
+            ? (over == 0 ? clamped : up)
+            : clamped - over;
+    return OutOfRange(parameter, spec,
+                      absl::StrCat(" (the nearest is ",
+                                   std::max(nearest, parameter.min), ")"));
   }
   return value;
 }
 
+absl::StatusOr<double> ReadNumber(const CodecParameter& parameter,
+                                  const CodecSpec& spec) {
+  double value = 0;
+  if (!spec.arguments.empty() || !absl::SimpleAtod(spec.name, &value) ||
+      !(value > parameter.low && value < parameter.high)) {
+    return OutOfRange(parameter, spec, "");
+  }
+  return value;
+}
+
+// The shortest text that reads back as `value`.
+std::string NumberText(double value) {
+  std::string text;
+  for (int digits = 6; digits <= 17; ++digits) {
+    text = absl::StrFormat("%.*g", digits, value);
+    double again = 0;
+    if (absl::SimpleAtod(text, &again) && again == value) break;
+  }
+  return text;
+}
+
+bool IsChoice(const CodecParameter& parameter, const CodecSpec& spec) {
+  const std::vector<absl::string_view> choices = Choices(parameter);
+  return spec.arguments.empty() && !parameter.choices.empty() &&
+         std::find(choices.begin(), choices.end(), spec.name) != choices.end();
+}
+
 absl::Status CheckChoice(const CodecParameter& parameter,
                          const CodecSpec& spec) {
+  if (IsChoice(parameter, spec)) return absl::OkStatus();
   const std::vector<absl::string_view> choices = Choices(parameter);
-  if (spec.arguments.empty() &&
-      std::find(choices.begin(), choices.end(), spec.name) != choices.end()) {
-    return absl::OkStatus();
-  }
   return CodecSpecError(
       spec,
       absl::StrCat(parameter.name, ": expected ", parameter.choices, ", got ",
@@ -245,17 +289,25 @@ std::string NearestNameHint(absl::string_view word,
 }
 
 std::string CodecParameterRange(const CodecParameter& parameter) {
+  std::string words;
+  if (!parameter.choices.empty()) {
+    words = absl::StrCat(
+        absl::StrReplaceAll(parameter.choices, {{"|", " or "}}), " or ");
+  }
   switch (parameter.kind) {
+    case CodecParameter::Kind::kNumber:
+      return absl::StrCat(words, "above ", NumberText(parameter.low),
+                          ", below ", NumberText(parameter.high));
     case CodecParameter::Kind::kInteger:
       return absl::StrCat(
-          parameter.min, "..", parameter.max,
+          words, parameter.min, "..", parameter.max,
           parameter.multiple_of == 1
               ? ""
               : absl::StrCat(" in multiples of ", parameter.multiple_of));
     case CodecParameter::Kind::kChoice:
       return std::string(parameter.choices);
     case CodecParameter::Kind::kCodec:
-      return "a codec";
+      return absl::StrCat(words, "a codec");
   }
   return "";
 }
@@ -289,8 +341,12 @@ absl::StatusOr<CodecArguments> CodecArguments::Read(
     } else {
       DP_ASSIGN_OR_RETURN(value.spec, ParseCodecSpec(parameter.default_text));
     }
-    if (parameter.kind == CodecParameter::Kind::kInteger) {
+    value.is_word = IsChoice(parameter, value.spec);
+    if (parameter.kind == CodecParameter::Kind::kInteger && !value.is_word) {
       DP_ASSIGN_OR_RETURN(value.integer, ReadInteger(parameter, value.spec));
+    } else if (parameter.kind == CodecParameter::Kind::kNumber &&
+               !value.is_word) {
+      DP_ASSIGN_OR_RETURN(value.number, ReadNumber(parameter, value.spec));
     } else if (parameter.kind == CodecParameter::Kind::kChoice) {
       DP_RETURN_IF_ERROR(CheckChoice(parameter, value.spec));
     }
@@ -312,6 +368,14 @@ int64_t CodecArguments::Integer(absl::string_view name) const {
   return Find(name).integer;
 }
 
+double CodecArguments::Number(absl::string_view name) const {
+  return Find(name).number;
+}
+
+bool CodecArguments::IsWord(absl::string_view name) const {
+  return Find(name).is_word;
+}
+
 const std::string& CodecArguments::Word(absl::string_view name) const {
   return Find(name).spec.name;
 }
@@ -323,10 +387,14 @@ const CodecSpec& CodecArguments::Codec(absl::string_view name) const {
 std::string CodecArguments::CanonicalText() const {
   std::vector<std::string> texts;
   for (const Value& value : values_) {
-    const bool is_integer =
-        value.parameter.kind == CodecParameter::Kind::kInteger;
-    const std::string text =
-        is_integer ? absl::StrCat(value.integer) : CodecSpecText(value.spec);
+    std::string text = CodecSpecText(value.spec);
+    if (value.parameter.kind == CodecParameter::Kind::kInteger &&
+        !value.is_word) {
+      text = absl::StrCat(value.integer);
+    } else if (value.parameter.kind == CodecParameter::Kind::kNumber &&
+               !value.is_word) {
+      text = NumberText(value.number);
+    }
     if (value.parameter.default_text.empty()) {
       texts.push_back(text);
     } else if (text != value.parameter.default_text) {

@@ -62,7 +62,7 @@ std::string NearestNameHint(absl::string_view word,
 
 /// One parameter of a codec, as lists and errors show it.
 struct CodecParameter {
-  enum class Kind { kInteger, kChoice, kCodec };
+  enum class Kind { kInteger, kNumber, kChoice, kCodec };
 
   absl::string_view name;
   Kind kind = Kind::kInteger;
@@ -73,11 +73,22 @@ struct CodecParameter {
   int64_t min = 0;
   int64_t max = 0;
   int64_t multiple_of = 1;
-  /// kChoice: the words, separated by '|'.
+  /// kNumber: the open interval, above `low` and below `high`.
+  double low = 0;
+  double high = 0;
+  /// kChoice: the words, separated by '|'. Other kinds: words that may stand
+  /// for a value, such as "auto"; empty: none.
   absl::string_view choices;
+  /// kInteger, where the default is 0 for "unknown": which extent of a tensor
+  /// it is, from the last (1) on; 0: none. BindTensorShape fills it in.
+  int extent_from_last = 0;
+  /// The kChoice parameters, separated by '|', one of which must differ from
+  /// its default for the extent to matter and be filled in; empty: always.
+  absl::string_view extent_used_by;
 };
 
-/// "1..8", "16..4096 in multiples of 16", "nearest|stochastic", "a codec".
+/// "1..8", "16..4096 in multiples of 16", "auto or 1..7", "above 0, below 1",
+/// "nearest|stochastic", "a codec".
 std::string CodecParameterRange(const CodecParameter& parameter);
 
 /// The arguments of one term, checked against its parameters. Positional ones
@@ -90,7 +101,10 @@ class CodecArguments {
       const CodecSpec& spec, absl::Span<const CodecParameter> parameters);
 
   // `name` must be a parameter of the matching kind.
+  /// Of a parameter that may be a word: only where IsWord is false.
   int64_t Integer(absl::string_view name) const;
+  double Number(absl::string_view name) const;
+  bool IsWord(absl::string_view name) const;
   const std::string& Word(absl::string_view name) const;
   const CodecSpec& Codec(absl::string_view name) const;
 
@@ -103,6 +117,8 @@ class CodecArguments {
     CodecParameter parameter;
     CodecSpec spec;
     int64_t integer = 0;
+    double number = 0;
+    bool is_word = false;
   };
   const Value& Find(absl::string_view name) const;
 

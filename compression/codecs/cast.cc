@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/narrow_floats.h"
 
@@ -57,16 +58,8 @@ class CastCodec final : public Codec {
   const NarrowFloat type_;
 };
 
-constexpr CodecParameter MakeTypeParameter() {
-  CodecParameter parameter;
-  parameter.name = "type";
-  parameter.kind = CodecParameter::Kind::kChoice;
-  parameter.choices = "bf16|fp16";
-  parameter.summary = "the 16-bit type";
-  return parameter;
-}
-
-constexpr CodecParameter kParameters[] = {MakeTypeParameter()};
+constexpr CodecParameter kParameters[] = {
+    ChoiceParameter("type", "", "bf16|fp16", "the 16-bit type")};
 
 }  // namespace
 

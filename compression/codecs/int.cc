@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "compression/codecs/int_general.h"
+#include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/int_quantize.h"
 
@@ -54,6 +56,7 @@ class IntCodec final : public Codec {
   Traits traits() const override {
     Traits traits;
     traits.is_unbiased = format_.is_stochastic;
+    traits.is_stochastic = format_.is_stochastic;
     traits.bits_per_element = format_.bits + 8.0 / format_.block;
     return traits;
   }
@@ -70,7 +73,10 @@ class IntCodec final : public Codec {
       const double coarsest_unit = 16 * block_max / half_range;
       const double of_search =
           std::sqrt(static_cast<double>(format_.block)) * coarsest_unit / 2;
-      return (format_.bits <= 2 ? block_max : std::min(block_max, of_search)) *
+      const bool is_computed = format_.model != IntClipModel::kNone;
+      return (format_.bits <= 2 || is_computed
+                  ? block_max
+                  : std::min(block_max, of_search)) *
                  kRounding +
              kSmallestUnit;
     }
@@ -91,40 +97,25 @@ class IntCodec final : public Codec {
   const IntFormat format_;
 };
 
-constexpr CodecParameter Integer(absl::string_view name,
-                                 absl::string_view default_text, int64_t min,
-                                 int64_t max, int64_t multiple_of,
-                                 absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.default_text = default_text;
-  parameter.min = min;
-  parameter.max = max;
-  parameter.multiple_of = multiple_of;
-  parameter.summary = summary;
-  return parameter;
-}
-
-constexpr CodecParameter Choice(absl::string_view name,
-                                absl::string_view default_text,
-                                absl::string_view choices,
-                                absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.kind = CodecParameter::Kind::kChoice;
-  parameter.default_text = default_text;
-  parameter.choices = choices;
-  parameter.summary = summary;
-  return parameter;
-}
-
 constexpr CodecParameter kParameters[] = {
-    Integer("bits", "", 1, 8, 1, "bits per value"),
-    Integer("block", "64", 16, 4096, 16, "values that share a scale"),
-    Choice("round", "nearest", "nearest|stochastic",
-           "stochastic is unbiased and has about twice the error"),
-    Choice("clip", "search", "minmax|search",
-           "how the scale is chosen; no effect with round=stochastic"),
+    IntegerParameter("bits", "", 1, 8, "bits per value"),
+    IntegerParameter("block", "64", 16, 4096, "values that share a scale", 16),
+    ChoiceParameter("round", "nearest", "nearest|stochastic",
+                    "stochastic is unbiased and has about twice the error"),
+    ChoiceParameter("clip", "search", "minmax|search|laplace|gauss",
+                    "how the scale is chosen: computed for a distribution, or "
+                    "searched; no effect with round=stochastic"),
+    ChoiceParameter("levels", "symmetric", "symmetric|affine",
+                    "affine: from a block's least value, kept in 16 bits more, "
+                    "to its largest"),
+    ChoiceParameter("scale", "log8", "log8|bf16|fp32",
+                    "how the scale of a block is stored"),
+    ChoiceParameter("axis", "row", "row|column",
+                    "blocks of neighbours, or of values in one column"),
+    ChoiceParameter("channel", "off", "off|slow",
+                    "slow: divides columns by their running magnitude"),
+    ExtentParameter("row", 1, "columns of a row; 0: one column",
+                    "axis|channel"),
 };
 
 }  // namespace
@@ -133,14 +124,32 @@ absl::Span<const CodecParameter> IntParameters() { return kParameters; }
 
 absl::StatusOr<std::unique_ptr<Codec>> MakeIntCodec(
     const CodecArguments& arguments) {
-  IntFormat format;
+  IntGeneralOptions options;
+  IntFormat& format = options.block.format;
   format.bits = static_cast<int>(arguments.Integer("bits"));
   format.block = arguments.Integer("block");
   format.is_stochastic = arguments.Word("round") == "stochastic";
-  format.searches_clip =
-      arguments.Word("clip") == "search" && !format.is_stochastic;
-  return std::unique_ptr<Codec>(
-      new IntCodec(arguments.CanonicalText(), format));
+  const std::string& clip = arguments.Word("clip");
+  format.searches_clip = clip != "minmax" && !format.is_stochastic;
+  if (format.searches_clip && clip == "laplace") {
+    format.model = IntClipModel::kLaplace;
+  } else if (format.searches_clip && clip == "gauss") {
+    format.model = IntClipModel::kGauss;
+  }
+  options.block.is_affine = arguments.Word("levels") == "affine";
+  const std::string& scale = arguments.Word("scale");
+  options.block.field = scale == "log8"   ? IntScaleField::kLog8
+                        : scale == "bf16" ? IntScaleField::kBFloat16
+                                          : IntScaleField::kFloat32;
+  options.row = arguments.Integer("row");
+  options.is_by_column = arguments.Word("axis") == "column" && options.row != 0;
+  options.has_channels = arguments.Word("channel") == "slow";
+  std::string text = arguments.CanonicalText();
+  if (options.block.is_affine || options.is_by_column || options.has_channels ||
+      options.block.field != IntScaleField::kLog8) {
+    return MakeGeneralIntCodec(std::move(text), options);
+  }
+  return std::unique_ptr<Codec>(new IntCodec(std::move(text), format));
 }
 
 }  // namespace deltapipe

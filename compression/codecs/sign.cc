@@ -8,24 +8,25 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/sign_bits.h"
 
 namespace deltapipe {
 namespace {
 
-float RootMeanSquare(absl::Span<const float> values) {
-  const double sum = SumOfSquares(values);
+float ScaleOf(absl::Span<const float> values, bool is_mean) {
+  const double sum = is_mean ? SumOfMagnitudes(values) : SumOfSquares(values);
   // NaN for infinities too: the sum of finite floats cannot overflow.
   if (!std::isfinite(sum)) return std::numeric_limits<float>::quiet_NaN();
-  return static_cast<float>(
-      std::sqrt(sum / static_cast<double>(values.size())));
+  const double mean = sum / static_cast<double>(values.size());
+  return static_cast<float>(is_mean ? mean : std::sqrt(mean));
 }
 
 class SignCodec final : public Codec {
  public:
-  SignCodec(std::string text, int64_t block)
-      : text_(std::move(text)), block_(block) {}
+  SignCodec(std::string text, int64_t block, bool is_mean)
+      : text_(std::move(text)), block_(block), is_mean_(is_mean) {}
 
   std::string text() const override { return text_; }
 
@@ -42,7 +43,7 @@ class SignCodec final : public Codec {
     absl::Span<uint8_t> bits = out.subspan(ScaleBytes(in.size()));
     while (!in.empty()) {
       const size_t count = BlockCount(in.size());
-      const float scale = RootMeanSquare(in.first(count));
+      const float scale = ScaleOf(in.first(count), is_mean_);
       std::memcpy(scales, &scale, sizeof(scale));
       scales += sizeof(scale);
       PackSigns(in.first(count), bits);
@@ -84,8 +85,8 @@ class SignCodec final : public Codec {
     return traits;
   }
 
-  // The RMS lies between 0 and the largest magnitude. (With block=0 the block
-  // is the whole payload.)
+  // RMS and mean lie between 0 and the largest magnitude. (With block=0 the
+  // block is the whole payload.)
   double ErrorBound(double block_max) const override {
     return block_max * (1 + 1e-6);
   }
@@ -105,20 +106,14 @@ class SignCodec final : public Codec {
 
   const std::string text_;
   const int64_t block_;
+  const bool is_mean_;
 };
 
-constexpr CodecParameter MakeBlockParameter() {
-  CodecParameter parameter;
-  parameter.name = "block";
-  parameter.default_text = "2048";
-  parameter.min = 0;
-  parameter.max = 1 << 24;
-  parameter.multiple_of = 64;
-  parameter.summary = "values that share a scale; 0: all of them";
-  return parameter;
-}
-
-constexpr CodecParameter kParameters[] = {MakeBlockParameter()};
+constexpr CodecParameter kParameters[] = {
+    IntegerParameter("block", "2048", 0, 1 << 24,
+                     "values that share a scale; 0: all of them", 64),
+    ChoiceParameter("scale", "rms", "rms|mean",
+                    "mean has the least squared error")};
 
 }  // namespace
 
@@ -127,7 +122,8 @@ absl::Span<const CodecParameter> SignParameters() { return kParameters; }
 absl::StatusOr<std::unique_ptr<Codec>> MakeSignCodec(
     const CodecArguments& arguments) {
   return std::unique_ptr<Codec>(
-      new SignCodec(arguments.CanonicalText(), arguments.Integer("block")));
+      new SignCodec(arguments.CanonicalText(), arguments.Integer("block"),
+                    arguments.Word("scale") == "mean"));
 }
 
 }  // namespace deltapipe

@@ -1,6 +1,7 @@
-// sign(block=2048): 1 bit per value and the RMS of each block as its scale, as
-// 1-bit LAMB has it; block=0 gives one scale for the whole payload. 1 + 32 /
-// block bits per value.
+// sign(block=2048,scale=rms): 1 bit per value and the RMS of each block as its
+// scale, as 1-bit LAMB has it; scale=mean: the mean magnitude, which has the
+// least squared error of all scales. block=0 gives one scale for the whole
+// payload. 1 + 32 / block bits per value.
 //
 // Payload of n > 0 elements:
 //   f32[ceil(n / block)]   scales, little-endian
@@ -9,9 +10,9 @@
 //                          so does -0.0); the unused bits at the end are 0
 // No elements, no bytes. An element decodes to +scale or -scale.
 //
-// The RMS is sqrt(sum of squares / count) in double, rounded once to fp32: no
-// finite input overflows. A block with a NaN or an infinity has a NaN as scale
-// and decodes to NaN in all its elements.
+// The RMS is sqrt(sum of squares / count), the mean sum of magnitudes / count,
+// in double and rounded once to fp32: no finite input overflows. A block with a
+// NaN or an infinity has a NaN as scale and decodes to NaN in all its elements.
 #ifndef DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
 #define DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
 

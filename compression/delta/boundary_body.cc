@@ -38,6 +38,10 @@ void WriteBodyTable(const BodyContext& context, uint32_t first_version,
     at = StoreLittleEndian(row.flags, at);
     at = StoreLittleEndian(uint16_t{0}, at);
   }
+  SealBody(context, body);
+}
+
+void SealBody(const BodyContext& context, absl::Span<uint8_t> body) {
   StoreLittleEndian(Checksum(body.subspan(sizeof(uint64_t)), SeedOf(context)),
                     body.data());
 }

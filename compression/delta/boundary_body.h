@@ -61,6 +61,10 @@ inline int64_t BodyTableBytes(int64_t num_rows) {
 void WriteBodyTable(const BodyContext& context, uint32_t first_version,
                     absl::Span<const BodyRow> rows, absl::Span<uint8_t> body);
 
+/// Writes the checksum over body[8..]: what WriteBodyTable ends with. Bodies
+/// have at least 8 bytes.
+void SealBody(const BodyContext& context, absl::Span<uint8_t> body);
+
 struct ParsedBody {
   uint32_t first_version = 0;
   std::vector<BodyRow> rows;

@@ -36,9 +36,15 @@ absl::StatusOr<BoundaryChannel> BoundaryChannel::Create(
   const std::string text = channel.spec.Text();
   channel.codec_hash = Checksum(absl::MakeConstSpan(
       reinterpret_cast<const uint8_t*>(text.data()), text.size()));
-  channel.math = RecordMath(channel.spec.store == BoundarySpec::Store::kFloat32,
-                            options.elements_per_sample);
   return channel;
+}
+
+absl::StatusOr<std::unique_ptr<StateStore>> BoundaryChannel::MakeStore() const {
+  if (spec.kind == BoundarySpec::Kind::kStateless) {
+    return std::unique_ptr<StateStore>();
+  }
+  if (options.state_folder.empty()) return MakeMemoryStateStore();
+  return MakeFileStateStore(options.state_folder, record_bytes());
 }
 
 int64_t BoundaryChannel::max_payload_bytes() const {

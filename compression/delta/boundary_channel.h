@@ -15,6 +15,7 @@
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/boundary_spec.h"
 #include "compression/delta/record_math.h"
+#include "compression/delta/state_store.h"
 
 namespace deltapipe {
 
@@ -23,7 +24,11 @@ struct BoundaryChannel {
   BoundarySpec spec;
   std::unique_ptr<Codec> evaluation_codec;  // cast(bf16)
   uint64_t codec_hash = 0;
-  RecordMath math{false, 0};
+  /// For a RecordMath of each end; lives as long as this object.
+  RecordForm record_form() const {
+    return {spec.store == BoundarySpec::Store::kFloat32,
+            spec.store_codec.get()};
+  }
 
   /// INVALID_ARGUMENT as for BoundaryEncoder::Create.
   static absl::StatusOr<BoundaryChannel> Create(const BoundaryOptions& options);
@@ -41,6 +46,9 @@ struct BoundaryChannel {
   RandomKey Key(uint32_t step, uint32_t slot) const {
     return {options.seed, options.boundary_id, step, slot, options.direction};
   }
+
+  /// A store for this channel's records; null if the codec keeps none.
+  absl::StatusOr<std::unique_ptr<StateStore>> MakeStore() const;
 
   /// INVALID_ARGUMENT unless there are elements_per_sample values a sample.
   absl::Status CheckValues(size_t num_samples, size_t num_values) const;

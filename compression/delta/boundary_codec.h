@@ -55,6 +55,9 @@ struct BoundaryOptions {
   /// The cap of the state store, the smaller of both ends' caps; the sender
   /// evicts, least recently used first, and says so in rows of their own.
   int64_t state_capacity_bytes = INT64_MAX;
+  /// Where a file holds the records or residuals, mapped into memory; empty:
+  /// they are on the heap.
+  std::string state_folder;
 };
 
 /// One sample of a micro-batch.
@@ -97,7 +100,7 @@ class BoundaryEncoder {
   virtual ~BoundaryEncoder() = default;
 
   /// INVALID_ARGUMENT for a codec text that CheckBoundaryCodec refuses or sizes
-  /// out of range.
+  /// out of range; errors of RecordFile::Create.
   static absl::StatusOr<std::unique_ptr<BoundaryEncoder>> Create(
       const BoundaryOptions& options);
 
@@ -132,6 +135,8 @@ class BoundaryEncoder {
   /// Bytes of the live records, or of the residuals of `ef`.
   virtual int64_t StateBytes() const = 0;
   virtual BoundaryCounters counters() const = 0;
+  /// Says that these samples are encoded soon.
+  virtual void Prefetch(absl::Span<const uint64_t> keys) = 0;
   /// The records (or residuals), for record_set.h; null if the codec keeps
   /// none.
   virtual StateStore* state() = 0;
@@ -174,6 +179,7 @@ class BoundaryDecoder {
   virtual uint64_t StateHash() const = 0;
   virtual int64_t StateBytes() const = 0;
   virtual BoundaryCounters counters() const = 0;
+  virtual void Prefetch(absl::Span<const uint64_t> keys) = 0;
   virtual StateStore* state() = 0;
 };
 

@@ -240,12 +240,36 @@ TEST(BoundaryCodecTest, StoreOfFp32KeepsMoreThanBf16) {
   EXPECT_GT(error_with("delta(int(4),first=int(8),store=bf16)"), 1e-4);
 }
 
+TEST(BoundaryCodecTest, RecordsMayBeKeptInFewBits) {
+  std::mt19937 random(6);
+  const std::vector<float> values = RandomValues(&random, kElements);
+  const auto send = [&](const std::string& codec) {
+    Pair pair(codec);
+    for (uint32_t step = 1; step < 6; ++step) pair.Send(step, {{1, 0}}, values);
+    EXPECT_EQ(pair.encoder->StateHash(), pair.decoder->StateHash());
+    EXPECT_EQ(pair.encoder->counters().delta_rows, 4);
+    const double error = RelativeError(values, pair.Send(6, {{1, 0}}, values));
+    return std::make_pair(error, pair.encoder->StateBytes());
+  };
+
+  const auto in_8_bits = send("delta(int(4),first=int(8),store=int(8))");
+  const auto in_5_bits = send("delta(int(4),first=int(8),store=int(5))");
+  const auto in_bf16 = send("delta(int(4),first=int(8))");
+
+  EXPECT_LT(in_8_bits.second, 0.52 * in_bf16.second);
+  EXPECT_LT(in_5_bits.second, 0.33 * in_bf16.second);
+  EXPECT_LT(in_8_bits.first, 0.012);
+  EXPECT_LT(in_5_bits.first, 0.07);
+  EXPECT_LT(in_8_bits.first, in_5_bits.first);
+}
+
 TEST(BoundaryCodecTest, FiniteInputsNeverOverflowTheStore) {
   const std::vector<float> extremes = {1e38f,  -3.4e38f, 3.4e38f, 3.4028235e38f,
                                        -1e38f, 65520.0f, 1e-40f,  0.0f};
   for (const char* codec :
        {"delta(int(4),first=int(8))", "delta(none,first=none)",
         "delta(int(8),first=cast(bf16))", "delta(sign,first=int(8),store=fp32)",
+        "delta(int(8),first=int(8),store=int(8))",
         "delta(cast(fp16),first=cast(fp16))"}) {
     Pair pair(codec);
     for (uint32_t step = 1; step < 30; ++step) {
@@ -444,6 +468,39 @@ TEST(BoundaryCodecTest, RollbackOfBothEndsReplaysTheSameBytes) {
   EXPECT_EQ(pair.decoder->StateHash(), later_hash);
 }
 
+// A running range, a factor: what an encoder remembers goes back, too.
+TEST(BoundaryCodecTest, EncodersThatRememberRollBack) {
+  for (const std::string codec :
+       {"per_head(int(8),head=8,row=16)", "ef(lowrank(2,columns=16))",
+        "luq(range=hindsight)", "delta(lowrank(2,columns=16),first=int(8))"}) {
+    SCOPED_TRACE(codec);
+    Pair pair(codec);
+    std::mt19937 random(12);
+    const auto send = [&](uint32_t step, float scale) {
+      pair.Send(step, {{1, 0}, {2, 1}},
+                RandomValues(&random, 2 * kElements, scale));
+      return Buffer::CopyOf(pair.body.span());
+    };
+    send(1, 4);
+    pair.Commit(1);
+    const std::mt19937 before = random;
+    const Buffer second = send(2, 1);
+    const Buffer third = send(3, 0.5f);
+
+    ASSERT_TRUE(pair.encoder->RollbackTo(1).ok());
+    ASSERT_TRUE(pair.decoder->RollbackTo(1).ok());
+    random = before;
+    EXPECT_EQ(send(2, 1).span(), second.span());
+    EXPECT_EQ(send(3, 0.5f).span(), third.span());
+
+    // What was remembered shows in the bytes.
+    Pair fresh(codec);
+    random = before;
+    fresh.Send(2, {{1, 0}, {2, 1}}, RandomValues(&random, 2 * kElements));
+    EXPECT_NE(fresh.body.span(), second.span());
+  }
+}
+
 TEST(BoundaryCodecTest, WrongNumbersOfValuesAreRefused) {
   Pair pair(kDelta);
   std::vector<float> values(kElements + 1);
@@ -610,6 +667,9 @@ TEST(CheckBoundaryCodecTest, RefusesWithTheColumn) {
       {"delta(int(4),first=imt(8))", "column 20"},
       {"delta(int(4),frist=int(8))", "frist"},
       {"delta(int(4),store=fp8)", "fp8"},
+      {"delta(int(4),store=int(4,round=stochastic))",
+       "column 20: store: expected a codec of a fixed size that rounds to "
+       "nearest"},
       {"delta(ef(int(4)))", "column 7"},
       {"delta(delta(int(4)))", "column 7"},
       {"ef(delta(int(4)))", "column 4"},
@@ -630,7 +690,8 @@ TEST(PredictBoundaryBytesTest, IsWithinOnePercentOfRealBodies) {
   for (const char* codec :
        {"none", "cast(fp16)", "int(8)", "int(3)", "sign", "ef(int(4))",
         "delta(int(4),first=int(8))", "delta(int(2),first=none)",
-        "delta(sign,first=cast(bf16),store=fp32)"}) {
+        "delta(sign,first=cast(bf16),store=fp32)",
+        "delta(int(4),first=int(8),store=int(8))"}) {
     for (const int64_t elements : {int64_t{1000}, int64_t{16384}}) {
       BoundaryOptions options = OptionsOf(codec);
       options.elements_per_sample = elements;

@@ -31,7 +31,8 @@ struct WrapperCase {
   const char* codec;
   const char* inner;
   const char* first;
-  double store_error;  // relative, of a record
+  double store_error;          // relative, of a record
+  const char* store = "none";  // whose error comes on top
 };
 
 constexpr double kBf16Error = 1.0 / 256;
@@ -42,6 +43,10 @@ const WrapperCase kCases[] = {
     {"delta(int(4,round=stochastic),first=none,store=fp32)",
      "int(4,round=stochastic)", "none", 0},
     {"delta(sign,first=int(8),store=fp32)", "sign", "int(8)", 0},
+    {"delta(int(4),first=int(8),store=int(8))", "int(4)", "int(8)", 0,
+     "int(8)"},
+    {"delta(int(6),first=int(8),store=int(5,block=32))", "int(6)", "int(8)", 0,
+     "int(5,block=32)"},
     {"ef(int(4))", "int(4)", "int(4)", 0},
     {"ef(sign)", "sign", "sign", 0},
     {"int(8)", "int(8)", "int(8)", 0},
@@ -70,6 +75,7 @@ class Channel {
     decoder_ = BoundaryDecoder::Create(options).value();
     inner_ = MakeCodec(test.inner).value();
     first_ = MakeCodec(test.first).value();
+    store_ = MakeCodec(test.store).value();
     previous_.resize(count);
     residual_.resize(count);
   }
@@ -119,8 +125,12 @@ class Channel {
       if (is_delta_) coded[i] -= previous_[i];
       if (has_feedback()) coded[i] += residual_[i];
     }
-    const double bound =
+    double bound =
         (is_delta_ ? *inner_ : *first_).ErrorBound(LargestMagnitude(coded));
+    if (!store_->traits().is_lossless) {
+      bound += store_->ErrorBound(
+          LargestMagnitude({storage.begin() + 1, storage.end()}) + bound);
+    }
     for (size_t i = 0; i < count_; ++i) {
       const double value = storage[i + 1];
       const double target = has_feedback() ? coded[i] : value;
@@ -178,6 +188,7 @@ class Channel {
   std::unique_ptr<BoundaryDecoder> decoder_;
   std::unique_ptr<Codec> inner_;
   std::unique_ptr<Codec> first_;
+  std::unique_ptr<Codec> store_;
   std::mt19937 random_{8};
   bool is_delta_ = false;
   std::vector<float> received_;

@@ -19,9 +19,11 @@ using Keyframes = absl::flat_hash_map<std::pair<uint64_t, uint32_t>,
 
 class Decoder : public BoundaryDecoder {
  public:
-  explicit Decoder(BoundaryChannel channel) : channel_(std::move(channel)) {
-    if (keeps_records()) store_ = MakeMemoryStateStore();
-  }
+  /// `store` is null where nothing is kept.
+  Decoder(BoundaryChannel channel, std::unique_ptr<StateStore> store)
+      : channel_(std::move(channel)),
+        math_(channel_.record_form(), channel_.num_elements()),
+        store_(std::move(store)) {}
 
   absl::Status Decode(uint32_t step, absl::Span<const BoundarySample> expected,
                       absl::Span<const uint8_t> body, bool reads_only,
@@ -98,6 +100,9 @@ class Decoder : public BoundaryDecoder {
     return store_ == nullptr ? 0 : store_->usage().bytes;
   }
   BoundaryCounters counters() const override { return counters_; }
+  void Prefetch(absl::Span<const uint64_t> keys) override {
+    if (store_ != nullptr) store_->Prefetch(keys);
+  }
   StateStore* state() override { return store_.get(); }
 
  private:
@@ -253,14 +258,15 @@ class Decoder : public BoundaryDecoder {
   absl::Status ApplyRow(const BodyRow& row, absl::Span<const uint8_t> payload,
                         uint32_t version, const Keyframes& keyframes,
                         absl::Span<float> values, PendingRecords* pending) {
-    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
+    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
+                        store_->NewRecord(version, channel_.record_bytes()));
     if (row.mode == RowMode::kValue) {
       DP_RETURN_IF_ERROR(channel_.spec.first->Decode(payload, values));
-      channel_.math.StoreAndUse(values.data(), next.get());
+      DP_RETURN_IF_ERROR(math_.StoreAndUse(values.data(), next.get()));
     } else if (const RecordPtr base = pending->Read(row.key);
                base != nullptr && base->version == row.base_version) {
       DP_RETURN_IF_ERROR(channel_.spec.codec->Decode(payload, values));
-      channel_.math.AddAndUse(*base, values.data(), next.get());
+      DP_RETURN_IF_ERROR(math_.AddAndUse(*base, values.data(), next.get()));
     } else {
       const auto keyframe = keyframes.find({row.key, version});
       if (keyframe == keyframes.end()) {
@@ -270,13 +276,14 @@ class Decoder : public BoundaryDecoder {
       }
       std::copy(keyframe->second.begin(), keyframe->second.end(),
                 next->values.data());
-      channel_.math.Load(*next, values.data());
+      DP_RETURN_IF_ERROR(math_.Load(*next, values.data()));
     }
-    pending->Put(row.key, std::move(next));
+    pending->Put(row.key, next);
     return absl::OkStatus();
   }
 
   const BoundaryChannel channel_;
+  RecordMath math_;
   std::unique_ptr<StateStore> store_;  // null without delta
   BoundaryCounters counters_;
 };
@@ -287,7 +294,12 @@ absl::StatusOr<std::unique_ptr<BoundaryDecoder>> BoundaryDecoder::Create(
     const BoundaryOptions& options) {
   DP_ASSIGN_OR_RETURN(BoundaryChannel channel,
                       BoundaryChannel::Create(options));
-  return std::make_unique<Decoder>(std::move(channel));
+  // Residuals are the sender's alone.
+  std::unique_ptr<StateStore> store;
+  if (channel.spec.kind == BoundarySpec::Kind::kDelta) {
+    DP_ASSIGN_OR_RETURN(store, channel.MakeStore());
+  }
+  return std::make_unique<Decoder>(std::move(channel), std::move(store));
 }
 
 }  // namespace deltapipe

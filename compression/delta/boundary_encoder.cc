@@ -9,6 +9,7 @@
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_channel.h"
 #include "compression/delta/boundary_codec.h"
+#include "compression/delta/channel_memory.h"
 #include "compression/delta/error_feedback.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
@@ -43,14 +44,19 @@ struct Draft {
 
 class Encoder : public BoundaryEncoder {
  public:
-  explicit Encoder(BoundaryChannel channel) : channel_(std::move(channel)) {
+  Encoder(BoundaryChannel channel, std::unique_ptr<StateStore> store)
+      : channel_(std::move(channel)),
+        store_(std::move(store)),
+        math_(channel_.record_form(), channel_.num_elements()) {
     const BoundarySpec& spec = channel_.spec;
     const int64_t float_bytes =
         channel_.num_elements() * static_cast<int64_t>(sizeof(float));
     difference_ = Buffer(float_bytes);
     restored_ = Buffer(float_bytes);
-    if (spec.kind == BoundarySpec::Kind::kStateless) return;
-    store_ = MakeMemoryStateStore();
+    if (spec.codec->traits().has_memory ||
+        (spec.first != nullptr && spec.first->traits().has_memory)) {
+      memory_ = std::make_unique<ChannelMemory>();
+    }
     if (spec.kind == BoundarySpec::Kind::kErrorFeedback) {
       feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
                                                   channel_.num_elements());
@@ -62,6 +68,7 @@ class Encoder : public BoundaryEncoder {
                       Buffer* body) override {
     DP_RETURN_IF_ERROR(channel_.CheckValues(samples.size(), values.size()));
     if (reads_only) return EncodeEvaluation(step, samples, values, body);
+    if (memory_ != nullptr) memory_->Begin();
     if (store_ == nullptr) return EncodeStateless(step, samples, values, body);
 
     std::vector<uint64_t> keys;
@@ -90,13 +97,15 @@ class Encoder : public BoundaryEncoder {
       DP_RETURN_IF_ERROR(status);
       if (i > 0 || !IsFirstOf(step)) continue;
       if (is_delta) {
-        channel_.math.Load(*pending.Read(samples[i].key), Floats(&restored_));
+        DP_RETURN_IF_ERROR(
+            math_.Load(*pending.Read(samples[i].key), Floats(&restored_)));
         Probe(step, value);
       } else {
         DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
       }
     }
     // Nothing fails from here on.
+    if (memory_ != nullptr) memory_->Stage(step);
     if (step != last_step_) written_in_step_.clear();
     last_step_ = step;
     if (is_delta) {
@@ -162,9 +171,11 @@ class Encoder : public BoundaryEncoder {
 
   void CommitStep(uint32_t step) override {
     if (store_ != nullptr) store_->CommitStep(step);
+    if (memory_ != nullptr) memory_->CommitStep(step);
   }
 
   absl::Status RollbackTo(uint32_t step) override {
+    if (memory_ != nullptr) DP_RETURN_IF_ERROR(memory_->RollbackTo(step));
     if (store_ == nullptr) return absl::OkStatus();
     DP_RETURN_IF_ERROR(store_->RollbackTo(step));
     written_in_step_.clear();
@@ -179,6 +190,9 @@ class Encoder : public BoundaryEncoder {
     return store_ == nullptr ? 0 : store_->usage().bytes;
   }
   BoundaryCounters counters() const override { return counters_; }
+  void Prefetch(absl::Span<const uint64_t> keys) override {
+    if (store_ != nullptr) store_->Prefetch(keys);
+  }
   StateStore* state() override { return store_.get(); }
 
  private:
@@ -206,20 +220,35 @@ class Encoder : public BoundaryEncoder {
     counters_.body_bytes += body.size();
   }
 
-  absl::Status EncodeRows(const Codec& codec, uint8_t flags, uint32_t step,
+  absl::StatusOr<int64_t> EncodeRow(ChannelMemory::Which which,
+                                    absl::Span<const float> values,
+                                    const RandomKey& key,
+                                    absl::Span<uint8_t> room) {
+    const Codec& codec = which == ChannelMemory::kFirst ? *channel_.spec.first
+                                                        : *channel_.spec.codec;
+    return memory_ == nullptr
+               ? codec.Encode(values, key, room)
+               : codec.EncodeNext(values, key, memory_->Of(which), room);
+  }
+
+  absl::Status EncodeRows(bool reads_only, uint32_t step,
                           absl::Span<const BoundarySample> samples,
                           absl::Span<const float> values, Buffer* body) {
+    const uint8_t flags = reads_only ? kRowReadsOnly : 0;
+    const Codec& codec =
+        reads_only ? *channel_.evaluation_codec : *channel_.spec.codec;
     Draft draft = NewDraft(samples.size(), 0,
                            codec.MaxPayloadBytes(channel_.num_elements()));
     for (size_t i = 0; i < samples.size(); ++i) {
-      DP_ASSIGN_OR_RETURN(
-          const int64_t size,
-          codec.Encode(channel_.Row(values, i),
-                       channel_.Key(step, samples[i].slot), draft.room()));
+      const absl::Span<const float> value = channel_.Row(values, i);
+      const RandomKey key = channel_.Key(step, samples[i].slot);
+      DP_ASSIGN_OR_RETURN(const int64_t size,
+                          reads_only ? codec.Encode(value, key, draft.room())
+                                     : EncodeRow(ChannelMemory::kCodec, value,
+                                                 key, draft.room()));
       draft.AddRow(samples[i].key, 0, RowMode::kValue, flags, size);
-      if (i == 0 && (flags & kRowReadsOnly) == 0 && IsFirstOf(step)) {
-        DP_RETURN_IF_ERROR(
-            DecodeAndProbe(step, channel_.Row(values, i), draft));
+      if (i == 0 && !reads_only && IsFirstOf(step)) {
+        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
       }
     }
     *body = Finish(step, 0, std::move(draft));
@@ -256,7 +285,8 @@ class Encoder : public BoundaryEncoder {
                                absl::Span<const BoundarySample> samples,
                                absl::Span<const float> values, Buffer* body) {
     DP_RETURN_IF_ERROR(
-        EncodeRows(*channel_.spec.codec, 0, step, samples, values, body));
+        EncodeRows(/*reads_only=*/false, step, samples, values, body));
+    if (memory_ != nullptr) memory_->Stage(step);
     counters_.value_rows += static_cast<int64_t>(samples.size());
     Count(samples.size(), *body);
     return absl::OkStatus();
@@ -265,8 +295,8 @@ class Encoder : public BoundaryEncoder {
   absl::Status EncodeEvaluation(uint32_t step,
                                 absl::Span<const BoundarySample> samples,
                                 absl::Span<const float> values, Buffer* body) {
-    DP_RETURN_IF_ERROR(EncodeRows(*channel_.evaluation_codec, kRowReadsOnly,
-                                  step, samples, values, body));
+    DP_RETURN_IF_ERROR(
+        EncodeRows(/*reads_only=*/true, step, samples, values, body));
     counters_.evaluation_samples += static_cast<int64_t>(samples.size());
     counters_.evaluation_raw_bytes += channel_.RawBytes(samples.size());
     counters_.evaluation_body_bytes += body->size();
@@ -280,29 +310,34 @@ class Encoder : public BoundaryEncoder {
     const RecordPtr base = pending->Read(key);
     bool sends_delta = false;
     if (base != nullptr) {
-      sends_delta = PaysDelta(
-          channel_.math.Subtract(value.data(), *base, Floats(&difference_)));
+      DP_ASSIGN_OR_RETURN(
+          const SquaredNorms norms,
+          math_.Subtract(value.data(), *base, Floats(&difference_)));
+      sends_delta = PaysDelta(norms);
     }
     const Codec& codec =
         sends_delta ? *channel_.spec.codec : *channel_.spec.first;
     const absl::Span<const float> input =
         sends_delta ? absl::MakeConstSpan(Floats(&difference_), value.size())
                     : value;
-    DP_ASSIGN_OR_RETURN(const int64_t size,
-                        codec.Encode(input, random, draft->room()));
+    DP_ASSIGN_OR_RETURN(
+        const int64_t size,
+        EncodeRow(sends_delta ? ChannelMemory::kCodec : ChannelMemory::kFirst,
+                  input, random, draft->room()));
     // The sender stores what the receiver will decode.
     DP_RETURN_IF_ERROR(
         codec.Decode(draft->room().first(static_cast<size_t>(size)),
                      absl::MakeSpan(Floats(&restored_), value.size())));
-    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
+    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
+                        store_->NewRecord(version, channel_.record_bytes()));
     if (sends_delta) {
-      channel_.math.Add(*base, Floats(&restored_), next.get());
+      DP_RETURN_IF_ERROR(math_.Add(*base, Floats(&restored_), next.get()));
     } else {
-      channel_.math.Store(Floats(&restored_), next.get());
+      DP_RETURN_IF_ERROR(math_.Store(Floats(&restored_), next.get()));
     }
     draft->AddRow(key, sends_delta ? base->version : 0,
                   sends_delta ? RowMode::kDelta : RowMode::kValue, 0, size);
-    pending->Put(key, std::move(next));
+    pending->Put(key, next);
     return absl::OkStatus();
   }
 
@@ -310,15 +345,17 @@ class Encoder : public BoundaryEncoder {
                               uint32_t version, absl::Span<const float> value,
                               PendingRecords* pending, Draft* draft) {
     const RecordPtr residual = pending->Read(key);
-    std::shared_ptr<Record> next = NewRecord(version, channel_.record_bytes());
+    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
+                        store_->NewRecord(version, channel_.record_bytes()));
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
         feedback_->Encode(
             value, residual == nullptr ? nullptr : residual->elements<float>(),
             random, draft->room(),
-            reinterpret_cast<float*>(next->values.data())));
+            reinterpret_cast<float*>(next->values.data()),
+            memory_ == nullptr ? nullptr : memory_->Of(ChannelMemory::kCodec)));
     draft->AddRow(key, 0, RowMode::kValue, 0, size);
-    pending->Put(key, std::move(next));
+    pending->Put(key, next);
     return absl::OkStatus();
   }
 
@@ -361,8 +398,10 @@ class Encoder : public BoundaryEncoder {
   }
 
   const BoundaryChannel channel_;
-  std::unique_ptr<StateStore> store_;        // null without state
+  std::unique_ptr<StateStore> store_;  // null without state
+  RecordMath math_;
   std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
+  std::unique_ptr<ChannelMemory> memory_;    // null: no codec has one
   Buffer difference_;                        // a - m
   Buffer restored_;                          // deq(Q(a - m)), or what is probed
   BoundaryCounters counters_;
@@ -380,7 +419,8 @@ absl::StatusOr<std::unique_ptr<BoundaryEncoder>> BoundaryEncoder::Create(
     const BoundaryOptions& options) {
   DP_ASSIGN_OR_RETURN(BoundaryChannel channel,
                       BoundaryChannel::Create(options));
-  return std::make_unique<Encoder>(std::move(channel));
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<StateStore> store, channel.MakeStore());
+  return std::make_unique<Encoder>(std::move(channel), std::move(store));
 }
 
 }  // namespace deltapipe

@@ -34,6 +34,20 @@ void RoundStochastically(const CodecInfo& info, CodecSpec* spec) {
   spec->arguments.push_back(std::move(argument));
 }
 
+absl::StatusOr<std::unique_ptr<Codec>> MakeStoreCodec(const CodecSpec& spec) {
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec, MakeCodecFromSpec(spec));
+  const Codec::Traits traits = codec->traits();
+  if (!traits.has_fixed_size || traits.is_stochastic || traits.is_random) {
+    return CodecSpecError(
+        spec,
+        absl::StrCat("store: expected a codec of a fixed size that rounds "
+                     "to nearest, since both ends must keep the same "
+                     "bits, got ",
+                     codec->text()));
+  }
+  return codec;
+}
+
 }  // namespace
 
 int64_t BoundarySpec::RecordBytes(int64_t num_elements) const {
@@ -41,11 +55,21 @@ int64_t BoundarySpec::RecordBytes(int64_t num_elements) const {
     case Kind::kStateless:
       return 0;
     case Kind::kDelta:
-      return num_elements * (store == Store::kBFloat16 ? 2 : 4);
+      return store_codec != nullptr
+                 ? store_codec->MaxPayloadBytes(num_elements)
+                 : num_elements * (store == Store::kBFloat16 ? 2 : 4);
     case Kind::kErrorFeedback:
       return num_elements * 4;
   }
   return 0;
+}
+
+bool BoundarySpec::KeepsAs(const BoundarySpec& other) const {
+  const auto form = [](const BoundarySpec& spec) {
+    return spec.store_codec == nullptr ? "" : spec.store_codec->text();
+  };
+  return kind == other.kind && store == other.store &&
+         form(*this) == form(other);
 }
 
 std::string BoundarySpec::Text() const {
@@ -54,7 +78,11 @@ std::string BoundarySpec::Text() const {
       return codec->text();
     case Kind::kDelta:
       return absl::StrCat("delta(", codec->text(), ",first=", first->text(),
-                          store == Store::kFloat32 ? ",store=fp32)" : ")");
+                          store_codec != nullptr
+                              ? absl::StrCat(",store=", store_codec->text())
+                          : store == Store::kFloat32 ? ",store=fp32"
+                                                     : "",
+                          ")");
     case Kind::kErrorFeedback:
       return absl::StrCat("ef(", codec->text(), ")");
   }
@@ -80,9 +108,13 @@ absl::StatusOr<BoundarySpec> ParseBoundarySpec(absl::string_view text,
     spec.kind = BoundarySpec::Kind::kDelta;
     DP_ASSIGN_OR_RETURN(spec.first,
                         MakeCodecFromSpec(arguments.Codec("first")));
-    spec.store = arguments.Word("store") == "fp32"
-                     ? BoundarySpec::Store::kFloat32
-                     : BoundarySpec::Store::kBFloat16;
+    if (!arguments.IsWord("store")) {
+      DP_ASSIGN_OR_RETURN(spec.store_codec,
+                          MakeStoreCodec(arguments.Codec("store")));
+      spec.store = BoundarySpec::Store::kCodec;
+    } else if (arguments.Word("store") == "fp32") {
+      spec.store = BoundarySpec::Store::kFloat32;
+    }
   } else if (parsed.name == "ef") {
     spec.kind = BoundarySpec::Kind::kErrorFeedback;
   } else {

@@ -1,5 +1,5 @@
 // The text that names what crosses a boundary, made into codecs: a stateless
-// codec, delta(codec,first=codec,store=bf16|fp32) or ef(codec).
+// codec, delta(codec,first=codec,store=bf16|fp32|codec) or ef(codec).
 #ifndef DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
 #define DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
 
@@ -15,7 +15,7 @@ namespace deltapipe {
 
 struct BoundarySpec {
   enum class Kind { kStateless, kDelta, kErrorFeedback };
-  enum class Store { kBFloat16, kFloat32 };
+  enum class Store { kBFloat16, kFloat32, kCodec };
 
   Kind kind = Kind::kStateless;
   /// Of values (kStateless), differences (kDelta) or values plus residuals.
@@ -24,9 +24,13 @@ struct BoundarySpec {
   std::unique_ptr<Codec> first;
   /// What records are kept in; residuals are always fp32.
   Store store = Store::kBFloat16;
+  /// Of kCodec: deterministic, of a fixed size.
+  std::unique_ptr<Codec> store_codec;
 
   /// Bytes of state for one sample; 0 without state.
   int64_t RecordBytes(int64_t num_elements) const;
+  /// Whether records or residuals of the other one can be taken over.
+  bool KeepsAs(const BoundarySpec& other) const;
   /// The canonical text: equal for texts that mean the same.
   std::string Text() const;
 };

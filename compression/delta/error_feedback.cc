@@ -14,11 +14,9 @@ ErrorFeedback::ErrorFeedback(const Codec* codec, int64_t num_elements)
       input_(num_elements * static_cast<int64_t>(sizeof(float))),
       restored_(num_elements * static_cast<int64_t>(sizeof(float))) {}
 
-absl::StatusOr<int64_t> ErrorFeedback::Encode(absl::Span<const float> values,
-                                              const float* residual,
-                                              const RandomKey& key,
-                                              absl::Span<uint8_t> out,
-                                              float* next_residual) {
+absl::StatusOr<int64_t> ErrorFeedback::Encode(
+    absl::Span<const float> values, const float* residual, const RandomKey& key,
+    absl::Span<uint8_t> out, float* next_residual, std::vector<float>* memory) {
   const int64_t count = static_cast<int64_t>(values.size());
   if (count != num_elements_) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -31,9 +29,11 @@ absl::StatusOr<int64_t> ErrorFeedback::Encode(absl::Span<const float> values,
   } else {
     AddResidual(values.data(), residual, input, count);
   }
-  DP_ASSIGN_OR_RETURN(
-      const int64_t size,
-      codec_->Encode(absl::MakeConstSpan(input, values.size()), key, out));
+  const auto sum = absl::MakeConstSpan(input, values.size());
+  DP_ASSIGN_OR_RETURN(const int64_t size,
+                      memory == nullptr
+                          ? codec_->Encode(sum, key, out)
+                          : codec_->EncodeNext(sum, key, memory, out));
   DP_RETURN_IF_ERROR(codec_->Decode(out.first(static_cast<size_t>(size)),
                                     absl::MakeSpan(restored, values.size())));
   LeaveResidual(input, restored, next_residual, count);

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -30,11 +31,13 @@ class ErrorFeedback {
   /// Encodes `values` plus `residual` (null: zeros) into `out`, at least
   /// codec->MaxPayloadBytes(num_elements) bytes; returns the payload's size.
   /// Writes the residual that is left to `next_residual`, which may be
-  /// `residual`. INVALID_ARGUMENT for another number of values, errors of the
-  /// codec; both residuals are then untouched.
+  /// `residual`. `memory` (null: none) is that of Codec::EncodeNext.
+  /// INVALID_ARGUMENT for another number of values, errors of the codec; both
+  /// residuals are then untouched.
   absl::StatusOr<int64_t> Encode(absl::Span<const float> values,
                                  const float* residual, const RandomKey& key,
-                                 absl::Span<uint8_t> out, float* next_residual);
+                                 absl::Span<uint8_t> out, float* next_residual,
+                                 std::vector<float>* memory = nullptr);
 
  private:
   const Codec* const codec_;

@@ -6,6 +6,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
+#include "base/status_macros.h"
+#include "compression/delta/record_file.h"
 #include "compression/delta/state_store.h"
 
 namespace deltapipe {
@@ -22,6 +24,10 @@ uint64_t HashOf(uint64_t key, const Record& record) {
 
 class MemoryStateStore : public StateStore {
  public:
+  /// `file` may be null: records are on the heap.
+  explicit MemoryStateStore(std::shared_ptr<RecordFile> file)
+      : file_(std::move(file)) {}
+
   RecordPtr Read(uint64_t key) override {
     const auto found = entries_.find(key);
     return found == entries_.end() ? nullptr : found->second.record;
@@ -96,7 +102,31 @@ class MemoryStateStore : public StateStore {
     }
   }
 
-  void Prefetch(absl::Span<const uint64_t>) override {}
+  void Prefetch(absl::Span<const uint64_t> keys) override {
+    if (file_ == nullptr) return;
+    for (const uint64_t key : keys) {
+      const RecordPtr record = Read(key);
+      // One without content only says which version was the last.
+      if (record != nullptr && !record->values.empty()) {
+        file_->Prefetch(*record);
+      }
+    }
+  }
+
+  absl::StatusOr<std::shared_ptr<Record>> NewRecord(uint32_t version,
+                                                    int64_t bytes) override {
+    if (file_ != nullptr) return file_->New(version);
+    return deltapipe::NewRecord(version, bytes);
+  }
+
+  absl::StatusOr<RecordPtr> Adopt(RecordPtr record) override {
+    if (file_ == nullptr || record->values.empty()) return record;
+    DP_ASSIGN_OR_RETURN(std::shared_ptr<Record> copy,
+                        file_->New(record->version));
+    std::copy_n(record->values.data(), record->values.size(),
+                copy->values.data());
+    return RecordPtr(std::move(copy));
+  }
 
  private:
   struct Entry {
@@ -164,6 +194,7 @@ class MemoryStateStore : public StateStore {
     journal->formers.clear();
   }
 
+  const std::shared_ptr<RecordFile> file_;
   absl::flat_hash_map<uint64_t, Entry> entries_;
   std::set<std::pair<uint32_t, uint64_t>> by_version_;
   Usage usage_;
@@ -181,7 +212,14 @@ class MemoryStateStore : public StateStore {
 }  // namespace
 
 std::unique_ptr<StateStore> MakeMemoryStateStore() {
-  return std::make_unique<MemoryStateStore>();
+  return std::make_unique<MemoryStateStore>(nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<StateStore>> MakeFileStateStore(
+    const std::string& folder, int64_t record_bytes) {
+  DP_ASSIGN_OR_RETURN(std::shared_ptr<RecordFile> file,
+                      RecordFile::Create(folder, record_bytes));
+  return std::unique_ptr<StateStore>(new MemoryStateStore(std::move(file)));
 }
 
 }  // namespace deltapipe

@@ -1,72 +1,63 @@
-// The arithmetic of records, for whichever type a channel stores them in: picks
-// the kernel of delta_kernels.h. Thread-safe.
+// The arithmetic of records, for whichever form a channel stores them in: the
+// kernels of delta_kernels.h for bf16 and fp32, a codec between two passes for
+// any other.
+//
+// Both ends must store the same bits, so that such a codec is deterministic
+// (its key is always the same) and of a fixed size. Its errors are those of
+// damaged records. One object per end, used by one thread at a time.
 #ifndef DELTAPIPE_COMPRESSION_DELTA_RECORD_MATH_H_
 #define DELTAPIPE_COMPRESSION_DELTA_RECORD_MATH_H_
 
 #include <cstdint>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/buffer.h"
+#include "compression/codec.h"
 #include "compression/delta/delta_kernels.h"
 #include "compression/delta/record.h"
 
 namespace deltapipe {
 
+/// What records are kept in.
+struct RecordForm {
+  bool is_float32 = false;
+  /// Borrowed; null: bf16, or fp32.
+  const Codec* codec = nullptr;
+};
+
 class RecordMath {
  public:
-  RecordMath(bool is_float32, int64_t num_elements)
-      : is_float32_(is_float32), num_elements_(num_elements) {}
+  RecordMath(const RecordForm& form, int64_t num_elements);
 
   /// difference = value - record.
-  SquaredNorms Subtract(const float* value, const Record& record,
-                        float* difference) const {
-    return is_float32_ ? SubtractRecord(value, record.elements<float>(),
-                                        difference, num_elements_)
-                       : SubtractRecord(value, record.elements<uint16_t>(),
-                                        difference, num_elements_);
-  }
+  absl::StatusOr<SquaredNorms> Subtract(const float* value,
+                                        const Record& record,
+                                        float* difference);
 
   /// next = store(record + restored).
-  void Add(const Record& record, const float* restored, Record* next) const {
-    is_float32_ ? AddToRecord(record.elements<float>(), restored,
-                              Mutable<float>(next), num_elements_)
-                : AddToRecord(record.elements<uint16_t>(), restored,
-                              Mutable<uint16_t>(next), num_elements_);
-  }
+  absl::Status Add(const Record& record, const float* restored, Record* next);
 
   /// The same; `restored` becomes the stored values.
-  void AddAndUse(const Record& record, float* restored, Record* next) const {
-    is_float32_ ? AddToRecordAndUse(record.elements<float>(), restored,
-                                    Mutable<float>(next), num_elements_)
-                : AddToRecordAndUse(record.elements<uint16_t>(), restored,
-                                    Mutable<uint16_t>(next), num_elements_);
-  }
+  absl::Status AddAndUse(const Record& record, float* restored, Record* next);
 
   /// next = store(value).
-  void Store(const float* value, Record* next) const {
-    is_float32_ ? StoreRecord(value, Mutable<float>(next), num_elements_)
-                : StoreRecord(value, Mutable<uint16_t>(next), num_elements_);
-  }
+  absl::Status Store(const float* value, Record* next);
 
   /// The same; `value` becomes the stored values.
-  void StoreAndUse(float* value, Record* next) const {
-    is_float32_
-        ? StoreRecordAndUse(value, Mutable<float>(next), num_elements_)
-        : StoreRecordAndUse(value, Mutable<uint16_t>(next), num_elements_);
-  }
+  absl::Status StoreAndUse(float* value, Record* next);
 
   /// value = record.
-  void Load(const Record& record, float* value) const {
-    is_float32_ ? LoadRecord(record.elements<float>(), value, num_elements_)
-                : LoadRecord(record.elements<uint16_t>(), value, num_elements_);
-  }
+  absl::Status Load(const Record& record, float* value);
 
  private:
-  template <typename Element>
-  static Element* Mutable(Record* record) {
-    return reinterpret_cast<Element*>(record->values.data());
-  }
+  float* scratch() { return reinterpret_cast<float*>(scratch_.data()); }
+  /// scratch = record + restored, infinities as the largest floats.
+  absl::Status Sum(const Record& record, const float* restored);
 
-  bool is_float32_;
+  RecordForm form_;
   int64_t num_elements_;
+  Buffer scratch_;  // of a codec only
 };
 
 }  // namespace deltapipe

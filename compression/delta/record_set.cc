@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace deltapipe {
 
@@ -41,6 +42,12 @@ absl::Status PutRecords(const RecordSet& set, int64_t record_bytes,
           " occurs twice or is newer than the last one, ", set.last_version));
     }
   }
+  std::vector<std::pair<uint64_t, RecordPtr>> adopted;
+  adopted.reserve(set.records.size());
+  for (const auto& [key, record] : set.records) {
+    DP_ASSIGN_OR_RETURN(RecordPtr own, store->Adopt(record));
+    adopted.emplace_back(key, std::move(own));
+  }
   if (set.last_version != 0) {
     // The record of the last version may have been evicted; versions go on
     // after it nevertheless.
@@ -49,8 +56,8 @@ absl::Status PutRecords(const RecordSet& set, int64_t record_bytes,
     store->Stage(step, 0, std::move(last));
     store->Stage(step, 0, nullptr);
   }
-  for (const auto& [key, record] : set.records) {
-    store->Stage(step, key, record);
+  for (auto& [key, record] : adopted) {
+    store->Stage(step, key, std::move(record));
   }
   store->CommitStep(step);
   return absl::OkStatus();

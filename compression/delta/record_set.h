@@ -37,8 +37,8 @@ RecordSet TakeRecords(const StateStore& store);
 
 /// Fills an empty store, of records of `record_bytes`, and commits it as of
 /// `step`. FAILED_PRECONDITION if it is not empty; INVALID_ARGUMENT if the set
-/// is of another record size, a key occurs twice or a version is impossible;
-/// the store is then untouched.
+/// is of another record size, a key occurs twice or a version is impossible; or
+/// an error of StateStore::Adopt. The store is then untouched.
 absl::Status PutRecords(const RecordSet& set, int64_t record_bytes,
                         uint32_t step, StateStore* store);
 

@@ -30,6 +30,7 @@ struct Scenario {
   const char* codec;
   int64_t capacity_bytes;
   bool damages_records;
+  bool is_on_disk = false;
 };
 
 /// One channel: a sender and its receiver.
@@ -42,6 +43,7 @@ class Channel {
     options.boundary_id = 1;
     options.elements_per_sample = kElements;
     options.state_capacity_bytes = scenario.capacity_bytes;
+    if (scenario.is_on_disk) options.state_folder = testing::TempDir();
     encoder = BoundaryEncoder::Create(options).value();
     decoder = BoundaryDecoder::Create(options).value();
   }
@@ -284,7 +286,11 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"Stochastic", "delta(int(3,round=stochastic),first=int(8))",
                  INT64_MAX, true},
         Scenario{"Fp32", "delta(sign,first=cast(bf16),store=fp32)",
-                 100 * 4 * kElements, true}),
+                 100 * 4 * kElements, true},
+        Scenario{"OnDisk", "delta(int(4),first=int(8))", 120 * 2 * kElements,
+                 true, true},
+        Scenario{"Int8", "delta(int(4),first=int(8),store=int(8))", INT64_MAX,
+                 true}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

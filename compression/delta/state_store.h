@@ -21,8 +21,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "compression/delta/record.h"
 
@@ -69,10 +71,22 @@ class StateStore {
 
   /// Says that these keys are read soon. A store in memory has nothing to do.
   virtual void Prefetch(absl::Span<const uint64_t> keys) = 0;
+
+  /// A record to fill and to stage here, where this store keeps its records;
+  /// its content is not initialised. RESOURCE_EXHAUSTED on a full disk.
+  virtual absl::StatusOr<std::shared_ptr<Record>> NewRecord(uint32_t version,
+                                                            int64_t bytes) = 0;
+  /// `record`, or a copy of it where this store keeps its records. Errors as
+  /// NewRecord.
+  virtual absl::StatusOr<RecordPtr> Adopt(RecordPtr record) = 0;
 };
 
 /// A store in memory.
 std::unique_ptr<StateStore> MakeMemoryStateStore();
+/// A store of records of this size in a file without a name in `folder`
+/// (record_file.h), whose errors it has.
+absl::StatusOr<std::unique_ptr<StateStore>> MakeFileStateStore(
+    const std::string& folder, int64_t record_bytes);
 
 }  // namespace deltapipe
 

@@ -295,6 +295,24 @@ TEST_F(StateStoreTest, SwappedContentsDoNotCancelInTheHash) {
 
 class RecordSetTest : public StateStoreTest {};
 
+TEST_F(RecordSetTest, AStoreInAFileTakesCopies) {
+  Stage(1, 5, 1);
+  Stage(1, 0, 2);
+  Stage(2, 5, 3);
+  RecordSet set = TakeRecords(*store_);
+  auto restored = MakeFileStateStore(testing::TempDir(), kRecordBytes);
+  ASSERT_TRUE(restored.ok()) << restored.status();
+
+  ASSERT_TRUE(PutRecords(set, kRecordBytes, 2, restored->get()).ok());
+
+  EXPECT_EQ((*restored)->Hash(), store_->Hash());
+  EXPECT_EQ(Content(**restored), Content(*store_));
+  for (const auto& [key, record] : set.records) {
+    EXPECT_NE((*restored)->Read(key), record);
+  }
+  (*restored)->Prefetch({5, 0, 77});
+}
+
 TEST_F(RecordSetTest, PutRestoresEverything) {
   Stage(1, 5, 1);
   Stage(1, 0, 2);

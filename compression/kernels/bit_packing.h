@@ -74,6 +74,52 @@ inline void UnpackCodes(const uint8_t* in, const uint8_t* end, size_t count,
   }
 }
 
+/// PackCodes and UnpackCodes for a number of bits, 1 to 8, that is known at run
+/// time only.
+inline void PackCodes(int bits, const uint8_t* codes, size_t count,
+                      uint8_t* out, const uint8_t* end) {
+  switch (bits) {
+    case 1:
+      return PackCodes<1>(codes, count, out, end);
+    case 2:
+      return PackCodes<2>(codes, count, out, end);
+    case 3:
+      return PackCodes<3>(codes, count, out, end);
+    case 4:
+      return PackCodes<4>(codes, count, out, end);
+    case 5:
+      return PackCodes<5>(codes, count, out, end);
+    case 6:
+      return PackCodes<6>(codes, count, out, end);
+    case 7:
+      return PackCodes<7>(codes, count, out, end);
+    default:
+      return PackCodes<8>(codes, count, out, end);
+  }
+}
+
+inline void UnpackCodes(int bits, const uint8_t* in, const uint8_t* end,
+                        size_t count, uint8_t* codes) {
+  switch (bits) {
+    case 1:
+      return UnpackCodes<1>(in, end, count, codes);
+    case 2:
+      return UnpackCodes<2>(in, end, count, codes);
+    case 3:
+      return UnpackCodes<3>(in, end, count, codes);
+    case 4:
+      return UnpackCodes<4>(in, end, count, codes);
+    case 5:
+      return UnpackCodes<5>(in, end, count, codes);
+    case 6:
+      return UnpackCodes<6>(in, end, count, codes);
+    case 7:
+      return UnpackCodes<7>(in, end, count, codes);
+    default:
+      return UnpackCodes<8>(in, end, count, codes);
+  }
+}
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COMPRESSION_KERNELS_BIT_PACKING_H_

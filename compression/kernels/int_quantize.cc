@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cfloat>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -51,7 +52,8 @@ struct BlockRange {
   bool positive_max;      // no element equals -largest
 };
 
-BlockRange RangeOf(const float* HWY_RESTRICT values, size_t count) {
+// The largest magnitude's bits twice, plus 1 if a negative value has it.
+uint32_t LargestOf(const float* HWY_RESTRICT values, size_t count) {
   const FloatTag d;
   const UnsignedTag du;
   const size_t n = hn::Lanes(d);
@@ -62,8 +64,11 @@ BlockRange RangeOf(const float* HWY_RESTRICT values, size_t count) {
     largest = hn::Max(largest, hn::Or(hn::Add(bits, bits), sign));
   }
   // `sign` is 1 for negative values: of equal magnitudes a negative one wins.
-  const uint32_t max = hn::GetLane(hn::MaxOfLanes(du, largest));
-  return {max >> 1, (max & 1) == 0};
+  return hn::GetLane(hn::MaxOfLanes(du, largest));
+}
+
+BlockRange RangeOf(uint32_t largest) {
+  return {largest >> 1, (largest & 1) == 0};
 }
 
 float SumLanes(const float* HWY_RESTRICT lanes) {
@@ -123,14 +128,43 @@ float MeanMagnitude(const float* HWY_RESTRICT values, size_t block,
   return SumLanes(lanes);
 }
 
+float RootMeanSquare(float block_max, const float* HWY_RESTRICT values,
+                     size_t block, size_t count) {
+  const FloatTag d;
+  const size_t n = hn::Lanes(d);
+  const float largest = std::max(block_max, FLT_MIN);
+  const auto inverse = hn::Set(d, 1.0f / largest);
+  const auto weight = hn::Set(d, 1.0f / static_cast<float>(count));
+  alignas(64) float lanes[kLanes];
+  for (size_t column = 0; column < kLanes; column += n) {
+    auto sum = hn::Zero(d);
+    for (size_t i = column; i < block; i += kLanes) {
+      const auto part = hn::Mul(hn::LoadU(d, values + i), inverse);
+      sum = hn::Add(sum, hn::Mul(hn::Mul(part, part), weight));
+    }
+    hn::Store(sum, d, lanes + column);
+  }
+  return largest * std::sqrt(SumLanes(lanes));
+}
+
+float Spread(const IntFormat& format, float block_max, const float* values,
+             size_t count) {
+  if (format.model == IntClipModel::kGauss) {
+    return RootMeanSquare(block_max, values, format.block, count);
+  }
+  return format.bits == 1 || format.model == IntClipModel::kLaplace
+             ? MeanMagnitude(values, format.block, count)
+             : 0.0f;
+}
+
 IntScale ChooseScale(const IntFormat& format, const IntUnits& units,
                      const BlockRange& range, const float* values,
                      size_t count) {
   IntScale scales[kIntMaxCandidates];
-  const int num_scales = ListIntScales(
-      format, units, BitsToFloat(range.largest_bits), range.positive_max,
-      format.bits == 1 ? MeanMagnitude(values, format.block, count) : 0.0f,
-      scales);
+  const float block_max = BitsToFloat(range.largest_bits);
+  const int num_scales =
+      ListIntScales(format, units, block_max, range.positive_max,
+                    Spread(format, block_max, values, count), scales);
   if (num_scales == 1) return scales[0];
   int best = 0;
   float best_error = 0;
@@ -243,11 +277,49 @@ class Blocks {
   alignas(64) float padded_[kMaxBlock];
 };
 
-int ChooseWindow(const IntFormat& format, Blocks& blocks) {
+// Keeps LargestOf each whole block where its codes will be, if there is room,
+// until those of the block before it are written: the second pass needs it.
+class KeptRanges {
+ public:
+  KeptRanges(const IntFormat& format, Blocks& blocks, uint8_t* packed)
+      : block_(format.block),
+        block_bytes_(format.block * format.bits / 8),
+        blocks_(blocks),
+        packed_(packed) {}
+
+  uint32_t Measure(size_t index) {
+    const uint32_t largest = LargestOf(blocks_.Values(index), block_);
+    if (IsKept(index)) {
+      std::memcpy(packed_ + index * block_bytes_, &largest, sizeof(largest));
+    }
+    return largest;
+  }
+  /// 0 past the last block.
+  uint32_t Get(size_t index) {
+    if (index >= blocks_.size()) return 0;
+    if (!IsKept(index)) return LargestOf(blocks_.Values(index), block_);
+    uint32_t largest;
+    std::memcpy(&largest, packed_ + index * block_bytes_, sizeof(largest));
+    return largest;
+  }
+
+ private:
+  bool IsKept(size_t index) const {
+    // PackCodes overwrites up to 7 bytes of what comes next.
+    return block_bytes_ >= 8 && blocks_.Count(index) == block_;
+  }
+
+  const size_t block_;
+  const size_t block_bytes_;
+  Blocks& blocks_;
+  uint8_t* const packed_;
+};
+
+int ChooseWindow(const IntFormat& format, size_t num_blocks,
+                 KeptRanges& ranges) {
   std::array<uint32_t, 256> histogram{};
-  for (size_t index = 0; index < blocks.size(); ++index) {
-    const uint32_t bits =
-        RangeOf(blocks.Values(index), format.block).largest_bits;
+  for (size_t index = 0; index < num_blocks; ++index) {
+    const uint32_t bits = RangeOf(ranges.Measure(index)).largest_bits;
     if (bits != 0) ++histogram[bits >> 23];
   }
   int64_t total = 0;
@@ -264,38 +336,68 @@ int ChooseWindow(const IntFormat& format, Blocks& blocks) {
   return IntWindow(format, largest, median);
 }
 
+// PackCodes<4> of a multiple of 32 codes.
+void PackNibbles(const uint8_t* HWY_RESTRICT codes, size_t count,
+                 uint8_t* HWY_RESTRICT out) {
+  const hn::CappedTag<int16_t, kLanes> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  const hn::Repartition<uint8_t, decltype(d)> d8;
+  const hn::Rebind<uint8_t, decltype(d)> half;
+  const size_t n = hn::Lanes(d);
+  const auto low_byte = hn::Set(du, uint16_t{0xFF});
+  for (size_t i = 0; i < count; i += 2 * n) {
+    const auto pair = hn::BitCast(du, hn::LoadU(d8, codes + i));
+    const auto both = hn::And(hn::Or(pair, hn::ShiftRight<4>(pair)), low_byte);
+    hn::StoreU(hn::DemoteTo(half, hn::BitCast(d, both)), half, out + i / 2);
+  }
+}
+
 template <int kBits>
 void QuantizeT(const IntFormat& format, absl::Span<const float> in,
                const RandomKey& key, uint8_t* HWY_RESTRICT payload) {
+  IntFormat constant = format;
+  constant.bits = kBits;
   Blocks blocks(format, in);
-  const int window = ChooseWindow(format, blocks);
-  const IntUnits units(window);
-  payload[0] = static_cast<uint8_t>(window);
   uint8_t* const scales = payload + 1;
   uint8_t* const packed = scales + blocks.size();
+  KeptRanges ranges(format, blocks, packed);
+  const int window = ChooseWindow(format, blocks.size(), ranges);
+  const IntUnits units(window);
+  payload[0] = static_cast<uint8_t>(window);
   uint8_t* const end = packed + IntCodeBytes(format, in.size());
   RandomWords random(key);
   alignas(64) uint8_t codes[kMaxBlock];
+  uint32_t next_largest = ranges.Get(0);
   for (size_t index = 0; index < blocks.size(); ++index) {
+    const BlockRange range = RangeOf(next_largest);
+    // Before this block's codes are written, which may spill over.
+    next_largest = ranges.Get(index + 1);
     const float* values = blocks.Values(index);
     const size_t count = blocks.Count(index);
     const size_t begin = blocks.Begin(index);
     uint8_t* const out = packed + begin * kBits / 8;
-    const BlockRange range = RangeOf(values, format.block);
     if (range.largest_bits == 0 || range.largest_bits >= 0x7F800000u) {
       scales[index] =
           range.largest_bits == 0 ? kIntScaleZero : kIntScaleNonFinite;
       std::memset(out, 0, (count * kBits + 7) / 8);
       continue;
     }
-    const IntScale scale = ChooseScale(format, units, range, values, count);
+    const IntScale scale =
+        constant.searches_clip
+            ? ChooseScale(constant, units, range, values, count)
+            : IntCoveringScale(constant, units,
+                               BitsToFloat(range.largest_bits));
     scales[index] = scale.code;
     if (format.is_stochastic) {
       StochasticCodes(format, scale, values, begin, random, codes);
     } else {
       NearestCodes(scale, values, format.block, codes);
     }
-    PackCodes<kBits>(codes, count, out, end);
+    if (kBits == 4 && count % 32 == 0) {
+      PackNibbles(codes, count, out);
+    } else {
+      PackCodes<kBits>(codes, count, out, end);
+    }
   }
 }
 

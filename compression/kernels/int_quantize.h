@@ -10,10 +10,11 @@
 // instructions; it and IntDequantize are bit-equal to
 // compression/kernels/reference/int_quantize.h.
 //
-// Nearest rounding: ties to the even code. The clip search takes the first of
-// the listed scales with the least sum of squared errors; sums run over 16
-// lanes (element i of the block into lane i % 16) and end in a fixed tree. A
-// short last block counts as filled up with zeros.
+// Nearest rounding: ties to the even code. A model's clip is rounded to the
+// nearest scale, and searched for where scales are coarse. The clip search
+// takes the first of the listed scales with the least sum of squared errors;
+// sums run over 16 lanes (element i of the block into lane i % 16) and end in a
+// fixed tree. A short last block counts as filled up with zeros.
 //
 // Stochastic rounding: up with probability equal to the fraction, to within
 // 2^-24 of a step. Element 64 g + 16 j + l (j < 4, l < 16) takes word j of the

@@ -1,5 +1,6 @@
 #include "compression/kernels/int_quantize.h"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -21,6 +22,8 @@ std::vector<IntFormat> AllFormats() {
       formats.push_back({bits, block, false, true});
       formats.push_back({bits, block, false, false});
       formats.push_back({bits, block, true, false});
+      formats.push_back({bits, block, false, true, IntClipModel::kLaplace});
+      formats.push_back({bits, block, false, true, IntClipModel::kGauss});
     }
   }
   return formats;
@@ -28,9 +31,11 @@ std::vector<IntFormat> AllFormats() {
 
 std::string FormatName(const IntFormat& format) {
   return absl::StrCat(format.bits, " bits, block ", format.block,
-                      format.is_stochastic   ? ", stochastic"
-                      : format.searches_clip ? ", search"
-                                             : ", minmax");
+                      format.model == IntClipModel::kLaplace ? ", laplace"
+                      : format.model == IntClipModel::kGauss ? ", gauss"
+                      : format.is_stochastic                 ? ", stochastic"
+                      : format.searches_clip                 ? ", search"
+                                                             : ", minmax");
 }
 
 // Values of every kind, the awkward ones included.
@@ -116,6 +121,40 @@ TEST(IntQuantizeTest, VectorKernelsReadTheReferenceValuesFromAnyBytes) {
                   0);
       });
     }
+  }
+}
+
+// Minimises the paper's expected squared errors by golden-section search.
+TEST(IntQuantizeTest, ModelsClipWhereTheExpectedErrorIsLeast) {
+  const auto laplace = [](double a, int bits) {
+    return 2 * std::exp(-a) + a * a / (3 * std::pow(4, bits));
+  };
+  const auto gauss = [](double a, int bits) {
+    return (1 + a * a) * std::erfc(a / std::sqrt(2.0)) -
+           std::sqrt(2 / std::acos(-1.0)) * a * std::exp(-a * a / 2) +
+           a * a / (3 * std::pow(4, bits));
+  };
+  const auto minimum = [](auto error, int bits) {
+    const double ratio = (std::sqrt(5.0) - 1) / 2;
+    double low = 0.1, high = 20;
+    while (high - low > 1e-7) {
+      const double left = high - ratio * (high - low);
+      const double right = low + ratio * (high - low);
+      if (error(left, bits) < error(right, bits)) {
+        high = right;
+      } else {
+        low = left;
+      }
+    }
+    return (low + high) / 2;
+  };
+  for (int bits = 1; bits <= 8; ++bits) {
+    EXPECT_NEAR(IntOptimalClip(IntClipModel::kLaplace, bits),
+                minimum(laplace, bits), 6e-5)
+        << bits << " bits";
+    EXPECT_NEAR(IntOptimalClip(IntClipModel::kGauss, bits),
+                minimum(gauss, bits), 6e-5)
+        << bits << " bits";
   }
 }
 

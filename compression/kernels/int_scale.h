@@ -19,16 +19,23 @@
 #include <cfloat>
 #include <cstdint>
 
+#include "absl/base/attributes.h"
 #include "base/float_cast.h"
 
 namespace deltapipe {
+
+/// What the values of a block are taken for when their clip is computed, not
+/// searched.
+enum class IntClipModel { kNone, kLaplace, kGauss };
 
 struct IntFormat {
   int bits = 8;        // 1..8
   int64_t block = 64;  // a multiple of 16
   bool is_stochastic = false;
-  /// Chooses the scale of least squared error; never with is_stochastic.
+  /// May clip, so that the squared error is least; never with is_stochastic.
   bool searches_clip = true;
+  /// With searches_clip: computes the clip.
+  IntClipModel model = IntClipModel::kNone;
 };
 
 /// How one block is quantized. t = x * inverse + center; code = t rounded to
@@ -94,14 +101,15 @@ inline int IntWindow(const IntFormat& format, int largest_field,
 }
 
 /// The smallest magnitude whose unit is >= target; 126 if there is none.
-inline int IntCeilMagnitude(int window, float target) {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline int IntCeilMagnitude(int window,
+                                                         float target) {
   const uint32_t bits = FloatBits(target);
   const int exponent = static_cast<int>(bits >> 23) - 127;
   const uint32_t mantissa = bits & 0x7FFFFFu;
-  const int above = mantissa == 0          ? 0
-                    : mantissa <= 0x214518 ? 1
-                    : mantissa <= 0x4B2FF5 ? 2
-                                           : 3;
+  // A sum, since branches on mantissas cannot be predicted.
+  const int above = static_cast<int>(mantissa != 0) +
+                    static_cast<int>(mantissa > 0x214518) +
+                    static_cast<int>(mantissa > 0x4B2FF5);
   const int thirds =
       (exponent == -127 ? 3 * -126 : 3 * exponent + above);  // 2^-126 at least
   const int fine = thirds - 3 * IntWindowBottom(window) + 1;
@@ -139,8 +147,10 @@ class IntUnits {
 };
 
 /// Everything that `code` means. `code` must not be zero or non-finite.
-inline IntScale IntScaleOf(const IntFormat& format, const IntUnits& units,
-                           uint8_t code) {
+/// Inlined, since encoders call it for each block and know the number of bits.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntScaleOf(const IntFormat& format,
+                                                        const IntUnits& units,
+                                                        uint8_t code) {
   const float half_range = static_cast<float>(1 << (format.bits - 1));
   const bool has_flag = (code & kIntScaleFlag) != 0;
   const float unit = units.unit(code & kIntScaleMagnitude);
@@ -167,33 +177,78 @@ inline IntScale IntScaleOf(const IntFormat& format, const IntUnits& units,
   return scale;
 }
 
+/// The scale of a format that does not clip, for a block of largest magnitude
+/// `block_max` > 0.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntCoveringScale(
+    const IntFormat& format, const IntUnits& units, float block_max) {
+  const float levels = format.bits == 1   ? 1
+                       : format.bits == 2 ? 3
+                                          : (1 << (format.bits - 1)) - 1;
+  const int magnitude = IntCeilMagnitude(units.window(), block_max / levels);
+  return IntScaleOf(format, units, static_cast<uint8_t>(magnitude));
+}
+
+/// The number alpha that minimises the mean squared error of 2^bits even levels
+/// over -alpha .. alpha, in units of the mean magnitude (Laplace) or the
+/// standard deviation (Gauss) of values of mean 0: ACIQ, Banner, Nahshan,
+/// Soudry, "Post Training 4-bit Quantization of Convolutional Networks for
+/// Rapid-Deployment", NeurIPS 2019, arXiv 1810.05723, whose errors are
+///   Laplace  2 e^-a + a^2 / (3 4^bits)
+///   Gauss    (1 + a^2) (1 - erf(a / sqrt 2)) - sqrt(2 / pi) a e^(-a^2 / 2)
+///            + a^2 / (3 4^bits)
+inline float IntOptimalClip(IntClipModel model, int bits) {
+  constexpr float kLaplace[8] = {1.8628f, 2.8307f, 3.8972f, 5.0286f,
+                                 6.2048f, 7.4131f, 8.6456f, 9.8968f};
+  constexpr float kGauss[8] = {1.2399f, 1.7106f, 2.1516f, 2.5591f,
+                               2.9362f, 3.2869f, 3.6151f, 3.9240f};
+  return (model == IntClipModel::kLaplace ? kLaplace : kGauss)[bits - 1];
+}
+
+/// Half of a third of an octave: the nearest unit is the smallest one that is
+/// not below this times the target.
+constexpr float kIntHalfThird = 0.8908987f;
+
 /// Lists the scales to try for a block of largest magnitude `block_max` > 0,
 /// the best-covering first; returns their number. `positive_max`: no element
-/// equals -block_max. `mean_magnitude` is used at 1 bit only.
+/// equals -block_max. `spread` is what the format's model wants to know, the
+/// mean magnitude or the root of the mean square; without a model the mean
+/// magnitude, at 1 bit only.
 inline int ListIntScales(const IntFormat& format, const IntUnits& units,
-                         float block_max, bool positive_max,
-                         float mean_magnitude, IntScale* scales) {
+                         float block_max, bool positive_max, float spread,
+                         IntScale* scales) {
+  if (!format.searches_clip) {
+    scales[0] = IntCoveringScale(format, units, block_max);
+    return 1;
+  }
   const int window = units.window();
   const int bits = format.bits;
   const float half_range = static_cast<float>(1 << (bits - 1));
+  const bool has_model = format.model != IntClipModel::kNone;
+  // Half the width of a level at 1 and 2 bits, the whole at more.
+  float target = spread;
+  if (has_model) {
+    const float clip = spread * IntOptimalClip(format.model, bits);
+    target = (clip < block_max ? clip : block_max) /
+             (bits <= 2 ? 2 * half_range : half_range);
+  }
   if (bits == 1) {
-    int magnitude = IntCeilMagnitude(window, block_max);
-    if (format.searches_clip) {
-      // The nearest on the logarithmic grid: 2^(-1/6), then up. A power of 16
-      // is rounded down, which keeps the error below block_max.
-      magnitude = IntCeilMagnitude(window, mean_magnitude * 0.8908987f);
-      if (magnitude > 64 && units.unit(magnitude) > mean_magnitude) {
-        --magnitude;
-      }
-    }
+    // The nearest on the logarithmic grid: 2^(-1/6), then up. A power of 16 is
+    // rounded down, which keeps the error below block_max.
+    int magnitude = IntCeilMagnitude(window, target * kIntHalfThird);
+    if (magnitude > 64 && units.unit(magnitude) > target) --magnitude;
     scales[0] = IntScaleOf(format, units, static_cast<uint8_t>(magnitude));
     return 1;
   }
-  if (!format.searches_clip) {
-    const float levels = bits == 2 ? 3 : half_range - 1;
-    const int magnitude = IntCeilMagnitude(window, block_max / levels);
-    scales[0] = IntScaleOf(format, units, static_cast<uint8_t>(magnitude));
-    return 1;
+  const uint8_t side = bits > 2 && positive_max ? kIntScaleFlag : 0;
+  if (has_model) {
+    const int magnitude = IntCeilMagnitude(window, target * kIntHalfThird);
+    // Where the grid is coarse the search does better.
+    if (magnitude <= kIntFineMagnitudes &&
+        units.unit(magnitude) < 1.25f * target) {
+      scales[0] =
+          IntScaleOf(format, units, static_cast<uint8_t>(magnitude | side));
+      return 1;
+    }
   }
   int count = 0;
   const auto add_run = [&](float target, int length, uint8_t flag) {
@@ -215,8 +270,7 @@ inline int ListIntScales(const IntFormat& format, const IntUnits& units,
     }
     return count;
   }
-  add_run(block_max / half_range, bits == 3 ? 3 : 2,
-          positive_max ? kIntScaleFlag : 0);
+  add_run(block_max / half_range, bits == 3 ? 3 : 2, side);
   return count;
 }
 

@@ -18,50 +18,72 @@ namespace deltapipe {
 namespace HWY_NAMESPACE {
 #if HWY_TARGET != HWY_SCALAR
 
-// The 64-bit products of each lane with `factor`, as high and low halves.
-template <class D, class V>
-HWY_INLINE void MultiplyWide(D d, V values, V factor, V& high, V& low) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const hn::RepartitionToWide<D> wide;
-  const auto even = hn::MulEven(values, factor);
-  const auto odd = hn::MulEven(
-      hn::BitCast(d, hn::ShiftRight<32>(hn::BitCast(wide, values))), factor);
-  high = hn::OddEven(hn::BitCast(d, odd),
-                     hn::BitCast(d, hn::ShiftRight<32>(even)));
-  low =
-      hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(odd)), hn::BitCast(d, even));
-}
+// One Philox block per 64-bit lane, each word in a lower half; what the upper
+// halves hold means nothing. So a product's upper half is one shift away and
+// its lower half none.
+template <class D>
+struct PhiloxLanes {
+  HWY_INLINE void Round(hwy::HWY_NAMESPACE::Vec<D> multiplier0,
+                        hwy::HWY_NAMESPACE::Vec<D> multiplier1,
+                        hwy::HWY_NAMESPACE::Vec<D> key0,
+                        hwy::HWY_NAMESPACE::Vec<D> key1) {
+    namespace hn = hwy::HWY_NAMESPACE;
+    const D wide;
+    const hn::Repartition<uint32_t, D> narrow;
+    const auto product0 =
+        hn::MulEven(hn::BitCast(narrow, c0), hn::BitCast(narrow, multiplier0));
+    const auto product1 =
+        hn::MulEven(hn::BitCast(narrow, c2), hn::BitCast(narrow, multiplier1));
+    c0 = hn::Xor3(hn::ShiftRight<32>(hn::BitCast(wide, product1)), c1, key0);
+    c1 = hn::BitCast(wide, product1);
+    c2 = hn::Xor3(hn::ShiftRight<32>(hn::BitCast(wide, product0)), c3, key1);
+    c3 = hn::BitCast(wide, product0);
+  }
+
+  hwy::HWY_NAMESPACE::Vec<D> c0, c1, c2, c3;
+};
 
 // words[16 * j + l] <- word j of the block with counter first_counter + l.
 HWY_INLINE void PhiloxWords(const RandomKey& key, uint32_t first_counter,
                             uint32_t* HWY_RESTRICT words) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::CappedTag<uint32_t, 16> d;
+  using Wide = hn::RepartitionToWide<decltype(d)>;
+  const Wide wide;
   const size_t n = hn::Lanes(d);
   const auto counter = key.PhiloxCounter(0);
-  const auto multiplier0 = hn::Set(d, 0xD2511F53u);
-  const auto multiplier1 = hn::Set(d, 0xCD9E8D57u);
+  const auto philox_key = key.PhiloxKey();
+  const auto multiplier0 = hn::Set(wide, uint64_t{0xD2511F53u});
+  const auto multiplier1 = hn::Set(wide, uint64_t{0xCD9E8D57u});
+  const auto weyl0 = hn::Set(d, 0x9E3779B9u);
+  const auto weyl1 = hn::Set(d, 0xBB67AE85u);
+  const auto c1 = hn::Set(wide, uint64_t{counter[1]});
+  const auto c2 = hn::Set(wide, uint64_t{counter[2]});
+  const auto c3 = hn::Set(wide, uint64_t{counter[3]});
   for (size_t lane = 0; lane < 16; lane += n) {
-    auto c0 = hn::Iota(d, first_counter + static_cast<uint32_t>(lane));
-    auto c1 = hn::Set(d, counter[1]);
-    auto c2 = hn::Set(d, counter[2]);
-    auto c3 = hn::Set(d, counter[3]);
-    auto round_key = key.PhiloxKey();
+    const auto c0 = hn::BitCast(
+        wide, hn::Iota(d, first_counter + static_cast<uint32_t>(lane)));
+    PhiloxLanes<Wide> even = {c0, c1, c2, c3};
+    PhiloxLanes<Wide> odd = {hn::ShiftRight<32>(c0), c1, c2, c3};
+    auto key0 = hn::Set(d, philox_key[0]);
+    auto key1 = hn::Set(d, philox_key[1]);
     for (int round = 0; round < 10; ++round) {
-      auto high0 = c0, low0 = c0, high1 = c0, low1 = c0;
-      MultiplyWide(d, c0, multiplier0, high0, low0);
-      MultiplyWide(d, c2, multiplier1, high1, low1);
-      c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(d, round_key[0]));
-      c1 = low1;
-      c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(d, round_key[1]));
-      c3 = low0;
-      round_key[0] += 0x9E3779B9u;
-      round_key[1] += 0xBB67AE85u;
+      const auto wide_key0 = hn::BitCast(wide, key0);
+      const auto wide_key1 = hn::BitCast(wide, key1);
+      even.Round(multiplier0, multiplier1, wide_key0, wide_key1);
+      odd.Round(multiplier0, multiplier1, wide_key0, wide_key1);
+      key0 = hn::Add(key0, weyl0);
+      key1 = hn::Add(key1, weyl1);
     }
-    hn::Store(c0, d, words + lane);
-    hn::Store(c1, d, words + 16 + lane);
-    hn::Store(c2, d, words + 32 + lane);
-    hn::Store(c3, d, words + 48 + lane);
+    const auto store = [&](auto of_even, auto of_odd, size_t word) HWY_ATTR {
+      hn::Store(hn::OddEven(hn::BitCast(d, hn::ShiftLeft<32>(of_odd)),
+                            hn::BitCast(d, of_even)),
+                d, words + 16 * word + lane);
+    };
+    store(even.c0, odd.c0, 0);
+    store(even.c1, odd.c1, 1);
+    store(even.c2, odd.c2, 2);
+    store(even.c3, odd.c3, 3);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "compression/kernels/reference/sign_bits.h"
 
@@ -19,6 +20,9 @@ namespace HWY_NAMESPACE {
 
 double Sum(absl::Span<const float> values) {
   return reference::SumOfSquares(values);
+}
+double Magnitudes(absl::Span<const float> values) {
+  return reference::SumOfMagnitudes(values);
 }
 double AddAndSum(absl::Span<float> values, absl::Span<const float> addend) {
   return reference::AddAndSumOfSquares(values, addend);
@@ -97,9 +101,26 @@ HWY_INLINE void UnpackGroup(const uint8_t* HWY_RESTRICT bits,
   }
 }
 
-// Adds the squares of `count` values (a multiple of 16) to the 16 lanes.
-void AddSquares(const float* HWY_RESTRICT values, size_t count,
-                double* HWY_RESTRICT lanes) {
+// What is summed, for vectors and for single values.
+struct Square {
+  template <class D, class V>
+  static HWY_INLINE V Of(D /*d*/, V value) {
+    return hn::Mul(value, value);
+  }
+  static double Of(double value) { return value * value; }
+};
+struct Magnitude {
+  template <class D, class V>
+  static HWY_INLINE V Of(D /*d*/, V value) {
+    return hn::Abs(value);
+  }
+  static double Of(double value) { return std::fabs(value); }
+};
+
+// Adds the terms of `count` values (a multiple of 16) to the 16 lanes.
+template <class Term>
+void AddTerms(const float* HWY_RESTRICT values, size_t count,
+              double* HWY_RESTRICT lanes) {
   const DoubleTag d;
   const hn::Rebind<float, DoubleTag> df;
   const size_t n = hn::Lanes(d);
@@ -107,27 +128,27 @@ void AddSquares(const float* HWY_RESTRICT values, size_t count,
     auto sum = hn::LoadU(d, lanes + column);
     for (size_t i = column; i < count; i += kLanes) {
       const auto value = hn::PromoteTo(d, hn::LoadU(df, values + i));
-      sum = hn::Add(sum, hn::Mul(value, value));
+      sum = hn::Add(sum, Term::Of(d, value));
     }
     hn::StoreU(sum, d, lanes + column);
   }
 }
 
-// Chunks stay in the first-level cache between the columns of AddSquares.
+// Chunks stay in the first-level cache between the columns of AddTerms.
 constexpr size_t kChunk = 2048;
 
-template <class Prepare>
+template <class Term, class Prepare>
 double SumChunks(const float* values, size_t size, const Prepare& prepare) {
   std::array<double, kLanes> lanes{};
   const size_t whole = size / kLanes * kLanes;
   for (size_t begin = 0; begin < whole; begin += kChunk) {
     const size_t count = std::min(kChunk, whole - begin);
     prepare(begin, count);
-    AddSquares(values + begin, count, lanes.data());
+    AddTerms<Term>(values + begin, count, lanes.data());
   }
   prepare(whole, size - whole);
   for (size_t i = whole; i < size; ++i) {
-    lanes[i - whole] += static_cast<double>(values[i]) * values[i];
+    lanes[i - whole] += Term::Of(static_cast<double>(values[i]));
   }
   for (size_t width = kLanes / 2; width >= 1; width /= 2) {
     for (size_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
@@ -138,7 +159,12 @@ double SumChunks(const float* values, size_t size, const Prepare& prepare) {
 }  // namespace
 
 double Sum(absl::Span<const float> values) {
-  return SumChunks(values.data(), values.size(), [](size_t, size_t) {});
+  return SumChunks<Square>(values.data(), values.size(), [](size_t, size_t) {});
+}
+
+double Magnitudes(absl::Span<const float> values) {
+  return SumChunks<Magnitude>(values.data(), values.size(),
+                              [](size_t, size_t) {});
 }
 
 double AddAndSum(absl::Span<float> values, absl::Span<const float> addend) {
@@ -154,7 +180,7 @@ double AddAndSum(absl::Span<float> values, absl::Span<const float> addend) {
     }
     for (; i < count; ++i) sums[i] += addends[i];
   };
-  return SumChunks(values.data(), values.size(), add);
+  return SumChunks<Square>(values.data(), values.size(), add);
 }
 
 void Pack(absl::Span<const float> values, absl::Span<uint8_t> bits) {
@@ -226,6 +252,7 @@ HWY_AFTER_NAMESPACE();
 namespace deltapipe {
 
 HWY_EXPORT(Sum);
+HWY_EXPORT(Magnitudes);
 HWY_EXPORT(AddAndSum);
 HWY_EXPORT(Pack);
 HWY_EXPORT(PackResidual);
@@ -234,6 +261,10 @@ HWY_EXPORT(UnpackAccumulate);
 
 double SumOfSquares(absl::Span<const float> values) {
   return HWY_DYNAMIC_DISPATCH(Sum)(values);
+}
+
+double SumOfMagnitudes(absl::Span<const float> values) {
+  return HWY_DYNAMIC_DISPATCH(Magnitudes)(values);
 }
 
 double AddAndSumOfSquares(absl::Span<float> values,

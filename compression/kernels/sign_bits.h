@@ -25,6 +25,9 @@ inline int64_t SignBytes(int64_t num_elements) {
 /// The sum of squares in double: finite for any finite floats.
 double SumOfSquares(absl::Span<const float> values);
 
+/// The sum of magnitudes in double, as finite.
+double SumOfMagnitudes(absl::Span<const float> values);
+
 /// Packs the signs of `values` into `bits` (>= SignBytes(values.size())).
 void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits);
 

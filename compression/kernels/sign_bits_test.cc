@@ -76,6 +76,7 @@ TEST(SignBitsTest, SumOfSquaresOfTheLargestFloatsIsFinite) {
   const std::vector<float> values(100, std::numeric_limits<float>::max());
 
   EXPECT_TRUE(std::isfinite(SumOfSquares(values)));
+  EXPECT_TRUE(std::isfinite(SumOfMagnitudes(values)));
 }
 
 TEST(SignBitsTest, VectorKernelsPackTheReferenceBits) {
@@ -128,11 +129,13 @@ TEST(SignBitsTest, VectorSumsHaveTheReferenceBits) {
     for (float& value : addend) value = normal(generator);
     std::vector<float> expected = values;
     const double first = reference::SumOfSquares(values);
+    const double magnitudes = reference::SumOfMagnitudes(values);
     const double second =
         reference::AddAndSumOfSquares(absl::MakeSpan(expected), addend);
     ForEachVectorTarget([&] {
       std::vector<float> sums = values;
       ASSERT_EQ(SumOfSquares(values), first);
+      ASSERT_EQ(SumOfMagnitudes(values), magnitudes);
       ASSERT_EQ(AddAndSumOfSquares(absl::MakeSpan(sums), addend), second);
       ASSERT_TRUE(SameBits(sums, expected));
     });

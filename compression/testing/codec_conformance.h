@@ -46,6 +46,10 @@ double RelativeRmsError(const std::vector<float>& x,
 struct ConformanceCase {
   std::string codec;
   size_t block = 1;
+  /// The block of an element, where blocks are not runs of `block` elements.
+  size_t (*block_of)(size_t element) = nullptr;
+  /// Where a NaN spoils fewer values than share a scale: how many; 0: as many.
+  size_t spoiled_block = 0;
 };
 inline std::ostream& operator<<(std::ostream& out,
                                 const ConformanceCase& test) {
@@ -65,18 +69,27 @@ void CheckLargeTensor(const ConformanceCase& test);
 /// decode as if that one were zero.
 void CheckNonFinite(const ConformanceCase& test);
 
-/// Payloads of a wrong length are INVALID_ARGUMENT with both sizes; payloads
-/// with random damage decode or fail, within bounds (the sanitizers watch); too
-/// small an output is INVALID_ARGUMENT.
+/// Payloads of a wrong length are INVALID_ARGUMENT, with both sizes where the
+/// size is fixed; payloads with random damage decode or fail, within bounds
+/// (the sanitizers watch); too small an output is INVALID_ARGUMENT.
 void CheckDamage(const ConformanceCase& test);
 
-/// The claim of traits().bits_per_element for a large tensor, to 1 %.
+/// The claim of traits().bits_per_element: of a fixed size to 1 % at 2^36
+/// elements, else to 20 % for 2^16 normal values.
 void CheckBitsPerElement(const ConformanceCase& test);
 
-/// For traits().is_unbiased: the mean over keys is the input (z-test), the
-/// errors of neighbours and of keys that differ in one field are uncorrelated.
-/// For others: the key changes nothing.
+/// For traits().is_unbiased: the mean over keys is the input (z-test). For
+/// traits().is_stochastic: what the errors of neighbours and of keys that
+/// differ in one field have beyond their means is uncorrelated. For is_random:
+/// another key gives other bytes. For others: the key changes nothing.
 void CheckRandomness(const ConformanceCase& test);
+
+/// For traits().has_memory: EncodeNext with an empty memory or with that of
+/// another codec writes what Encode writes; from the same memory it writes the
+/// same bytes and leaves the same memory; payloads decode by themselves, to
+/// finite values, and a NaN or infinity in one tensor gets neither into the
+/// memory nor into the next. For others: EncodeNext is Encode.
+void CheckMemory(const ConformanceCase& test);
 
 /// All of the above but CheckLargeTensor.
 void CheckConformance(const ConformanceCase& test);

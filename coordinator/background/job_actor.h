@@ -47,7 +47,9 @@
 #include "coordinator/background/trace_turns.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
+#include "coordinator/tuning/compression_verdict.h"
 #include "coordinator/tuning/link_meter.h"
+#include "coordinator/tuning/sync_meter.h"
 #include "coordinator/tuning/tuner.h"
 
 namespace deltapipe {
@@ -195,6 +197,9 @@ class JobActor {
   /// propose what hides behind compute.
   void TuneByMeasurement(const v1::StepSummary& summary);
   void ProposeOrApply(const TunerProposal& proposal);
+  /// Says whether compressing gradients helps, once that is known and when it
+  /// changes, and turns to bf16 and back where compression.verdict says so.
+  void JudgeCompression();
   v1::CoordinatorMessage PrepareMessage() const;
   v1::CoordinatorMessage DecideMessage(bool commit) const;
   void DecideTuning(bool commit);
@@ -291,6 +296,10 @@ class JobActor {
   int64_t next_sample_step_ = 0;
   Nanos sampled_{0};
   TunerState tuner_;
+  SyncMeter sync_meter_;
+  std::optional<CompressionVerdict> verdict_;
+  uint32_t verdict_revision_ = 0;      // of the knobs that verdict_ knows
+  bool is_verdict_overruled_ = false;  // somebody set the codec himself
   v1::Plan plan_;
   std::atomic<int64_t> step_{0};
   std::optional<Nanos> running_since_;

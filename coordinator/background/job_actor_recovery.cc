@@ -264,6 +264,8 @@ void JobActor::WaitAgain(const std::string& reason) {
   book_.reset();
   meter_.Clear();
   tuner_ = TunerState();
+  sync_meter_.Clear();
+  verdict_.reset();
   consequence_.reset();
   is_stopped_early_ = false;
   is_stop_at_once_ = false;

@@ -114,6 +114,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
     NoteRebalancing(change);
   }
   meter_.Add(rank, report);
+  sync_meter_.Add(rank, report);
   straggler_watch_.AddReport(rank, report);
   absl::StatusOr<std::optional<v1::StepSummary>> added =
       aggregator_->Add(rank, report);
@@ -144,6 +145,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   *event.mutable_step() = summary;
   services_.events->Publish(job_.id(), std::move(event));
   TuneByMeasurement(summary);
+  JudgeCompression();
   AskForTraces();
 }
 

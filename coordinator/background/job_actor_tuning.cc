@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "coordinator/background/job_actor.h"
+#include "coordinator/spec/synchronisation.h"
 #include "coordinator/tuning/bit_budget.h"
 #include "coordinator/tuning/tuning_state.h"
 
@@ -253,6 +254,66 @@ void JobActor::ProposeOrApply(const TunerProposal& proposal) {
     if (!applied.ok()) {
       LOG_WARNING << id << ": the tuner: " << applied.status().message();
     }
+  };
+  On(request);
+}
+
+void JobActor::JudgeCompression() {
+  if (phase_ != Phase::kRunning || pending_tuning_.has_value()) return;
+  const auto forecast =
+      sync_meter_.Take(plan_.num_stages(), job_.spec().parallel().replicas());
+  if (!forecast.has_value()) return;
+  const std::string& gradients = tuning_.gradients().empty()
+                                     ? plan_.gradient_codec()
+                                     : tuning_.gradients();
+  const bool compresses = !IsPlainGradientCodec(gradients);
+  const bool is_first = !verdict_.has_value();
+  const bool is_overruled = !is_first &&
+                            tuning_.revision() != verdict_revision_ &&
+                            compresses != verdict_->compresses();
+  is_verdict_overruled_ |= is_overruled;
+  verdict_revision_ = tuning_.revision();
+  if (is_first || is_overruled) {
+    CompressionVerdictOptions options;
+    options.compresses = compresses;
+    verdict_ = *CompressionVerdict::Create(options);
+  }
+  const std::string change = verdict_->Update(*forecast);
+  if (change.empty()) {
+    if (!is_first) return;
+    RecordEvent(
+        "compression",
+        absl::StrCat(forecast->compressed_seconds < forecast->bf16_seconds
+                         ? "compression helps: "
+                         : "compression does not help so far: ",
+                     ForecastText(*forecast)));
+    return;
+  }
+  const v1::CompressionSpec& spec = job_.spec().compression();
+  const bool applies = spec.verdict() == "apply" ||
+                       (spec.verdict() == "auto" && spec.gradients() == "auto");
+  const std::string codec =
+      verdict_->compresses() ? plan_.gradient_codec() : "cast(bf16)";
+  if (!applies || is_verdict_overruled_) {
+    RecordEvent("compression",
+                absl::StrCat(change, "; `deltapipe set ", job_.id(),
+                             " gradients=", codec, "` would change it"));
+    return;
+  }
+  TuningRequested request;
+  request.principal = "the verdict";
+  request.reason = change;
+  request.make_next = [codec](const v1::Tuning& current, const v1::JobSpec& job,
+                              const v1::Plan& plan) {
+    v1::UpdateTuningRequest update;
+    update.mutable_tuning()->set_gradients(codec);
+    return ApplyUpdate(current, update, job, plan);
+  };
+  request.reply = [this](const absl::StatusOr<v1::Tuning>& applied) {
+    if (applied.ok()) return;
+    LOG_WARNING << job_.id() << ": the verdict on compression: "
+                << applied.status().message();
+    verdict_.reset();
   };
   On(request);
 }

@@ -17,7 +17,7 @@ namespace {
 
 /// The verbs of deltapipe-lab (worker/lab/lab.cc).
 constexpr absl::string_view kLabVerbs[] = {"codec", "codecs", "optimizer",
-                                           "stragglers"};
+                                           "stragglers", "sweep"};
 
 /// "" if `words` begin with a flag or a verb that deltapipe-lab has.
 std::string UnknownLabVerb(const std::vector<std::string>& words) {
@@ -43,6 +43,7 @@ void AddLabVerb(CLI::App* app, VerbAction* chosen) {
               "  deltapipe lab codecs\n"
               "  deltapipe lab codec --codec \"int(4)\" --in x.safetensors "
               "--out y.safetensors\n"
+              "  deltapipe lab sweep --in x.safetensors --plot x.svg\n"
               "  deltapipe lab optimizer --algorithm onebit_lamb --gradients "
               "g.safetensors \\\n"
               "      --parameters w.safetensors --ranks 4 --out "

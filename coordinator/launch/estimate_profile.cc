@@ -29,6 +29,11 @@ int64_t EmbeddingParameters(const v1::ModelSpec& model) {
   return tokens + int64_t{model.context()} * model.width();
 }
 
+/// Of what comes before the first layer, what also follows the last one.
+int64_t TiedParameters(const v1::ModelSpec& model) {
+  return model.tied() == "on" ? kVocabulary * model.width() : 0;
+}
+
 /// What follows the last one.
 int64_t HeadParameters(const v1::ModelSpec& model) {
   const int64_t weights = kVocabulary * model.width();
@@ -70,9 +75,13 @@ v1::StageProfile EstimateProfile(const v1::JobSpec& spec) {
     const bool is_last = i + 1 == model.layers();
     v1::LayerProfile* const layer = profile.add_layers();
     layer->set_name(absl::StrCat(model.kind(), ".", i));
+    const bool is_first = i == 0;
     layer->set_parameters(Weights(model) + Offsets(model) +
-                          (i == 0 ? EmbeddingParameters(model) : 0) +
-                          (is_last ? HeadParameters(model) : 0));
+                          (is_first ? EmbeddingParameters(model) : 0) +
+                          (is_last ? HeadParameters(model) : 0) -
+                          // One layer alone has the matrix once.
+                          (is_first && is_last ? TiedParameters(model) : 0));
+    if (is_first != is_last) layer->set_tied_parameters(TiedParameters(model));
     layer->set_output_elements(int64_t{model.context()} * model.width());
     layer->set_saved_bytes(samples * SavedElements(model) * kFloatBytes);
     const double tokens = static_cast<double>(samples * model.context());

@@ -41,6 +41,22 @@ TEST(EstimateProfileTest, CountsOfAGptAreTheWorkers) {
   EXPECT_EQ(profile.layers(3).name(), "gpt.3");
 }
 
+TEST(EstimateProfileTest, CountsOfATiedGptAreTheWorkers) {
+  v1::JobSpec spec = Spec("gpt", 128, 128, 4);
+  spec.mutable_model()->set_tied("on");
+  const v1::StageProfile profile = EstimateProfile(spec);
+  spec.mutable_model()->set_layers(1);
+  const v1::StageProfile alone = EstimateProfile(spec);
+
+  // Each end has the matrix; one layer alone has it once.
+  EXPECT_THAT(Parameters(profile), ElementsAre(247424, 198272, 198272, 231296));
+  EXPECT_EQ(profile.layers(0).tied_parameters(), 32768);
+  EXPECT_EQ(profile.layers(1).tied_parameters(), 0);
+  EXPECT_EQ(profile.layers(3).tied_parameters(), 32768);
+  EXPECT_THAT(Parameters(alone), ElementsAre(247680));
+  EXPECT_EQ(alone.layers(0).tied_parameters(), 0);
+}
+
 TEST(EstimateProfileTest, CountsOfAPerceptronAreTheWorkers) {
   const v1::StageProfile profile = EstimateProfile(Spec("mlp", 64, 32, 8));
 

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "base/delay_stability.h"
 #include "base/status_macros.h"
 #include "base/straggler_policy.h"
@@ -58,6 +59,7 @@ class Planner {
   absl::Status ReadBudget();
   absl::Status ChooseCodecs();
   absl::Status PredictTraffic();
+  absl::Status NoteTied();
   absl::Status LimitInFlight();
   absl::Status ChooseSchedule();
   absl::Status ChooseDepth(Schedule* schedule);
@@ -68,8 +70,13 @@ class Planner {
 
   int64_t FixedBytes(size_t stage) const {
     const int64_t parameters = stages_[stage].parameters;
-    const int64_t bytes = ParameterBytes(spec_.train().optimizer(), parameters,
+    const int64_t tied = stages_[stage].tied_parameters;
+    const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
+    const int64_t bytes = ParameterBytes(optimizer, parameters - tied,
                                          spec_.parallel().replicas()) +
+                          (tied == 0 ? 0
+                                     : ParameterBytes(Replicated(optimizer),
+                                                      tied, num_tied_ranks())) +
                           WorkingCopyBytes(spec_.train(), parameters);
     if (!is_continuous()) return bytes;
     // A second version of weights and gradients.
@@ -77,6 +84,14 @@ class Planner {
            WorkingCopyBytes(spec_.train(), parameters);
   }
   bool is_continuous() const { return spec_.parallel().schedule() == "2bw"; }
+  /// Of what is tied every rank keeps all of the state.
+  static v1::OptimizerSpec Replicated(v1::OptimizerSpec optimizer) {
+    optimizer.set_shard_state("off");
+    return optimizer;
+  }
+  int num_tied_ranks() const {
+    return NumTiedStages(stages_) * spec_.parallel().replicas();
+  }
   /// Of the codecs at both ends of the stage.
   int64_t StateBytes(size_t stage) const {
     double bytes = 0;
@@ -187,12 +202,37 @@ absl::Status Planner::PredictTraffic() {
   for (const StageCost& stage : stages_) {
     DP_ASSIGN_OR_RETURN(
         const StageSync sync,
-        PredictSync(spec_, codecs_.gradients, stage.parameters));
+        PredictStageSync(spec_, codecs_.gradients, stage.parameters,
+                         stage.tied_parameters, NumTiedStages(stages_)));
     plain_bytes = std::max(plain_bytes, sync.plain.bytes);
     compressed_bytes = std::max(compressed_bytes, sync.compressed.bytes);
   }
   job_.plan.set_gradient_plain_bytes(plain_bytes);
   job_.plan.set_gradient_compressed_bytes(compressed_bytes);
+  return NoteTied();
+}
+
+absl::Status Planner::NoteTied() {
+  std::vector<size_t> stages;
+  for (size_t r = 0; r < stages_.size(); ++r) {
+    if (stages_[r].tied_parameters > 0) stages.push_back(r);
+  }
+  if (stages.empty()) return absl::OkStatus();
+  const int64_t parameters = stages_[stages[0]].tied_parameters;
+  DP_ASSIGN_OR_RETURN(const StageSync sync,
+                      PredictTiedSync(spec_, codecs_.gradients, parameters,
+                                      static_cast<int>(stages.size())));
+  std::string note = absl::StrCat(
+      "model.tied: stages ", absl::StrJoin(stages, " and "), " share ",
+      FormatCount(parameters), " parameters, whose gradients each of their ",
+      num_tied_ranks(),
+      " workers synchronises with the others: ", FormatBytes(sync.plain.bytes),
+      " a step");
+  if (sync.compressed.bytes != sync.plain.bytes) {
+    absl::StrAppend(&note, ", once compressed ",
+                    FormatBytes(sync.compressed.bytes));
+  }
+  job_.notes.push_back(note);
   return absl::OkStatus();
 }
 
@@ -204,14 +244,19 @@ void Planner::FillStages() {
     stage->set_first_layer(cost.first_layer);
     stage->set_end_layer(cost.end_layer);
     stage->set_parameters(cost.parameters);
+    stage->set_tied_parameters(cost.tied_parameters);
     stage->set_forward_seconds(cost.forward_seconds);
     stage->set_backward_seconds(cost.backward_seconds);
-    const OptimizerBytes optimizer =
-        PredictOptimizerBytes(spec_.train().optimizer(), cost.parameters,
-                              spec_.parallel().replicas());
-    stage->set_optimizer_bytes(optimizer.kept);
-    stage->set_optimizer_replicated_bytes(optimizer.replicated);
-    stage->set_optimizer_sharded_bytes(optimizer.sharded);
+    const OptimizerBytes own = PredictOptimizerBytes(
+        spec_.train().optimizer(), cost.parameters - cost.tied_parameters,
+        spec_.parallel().replicas());
+    const int64_t tied =
+        PredictOptimizerBytes(spec_.train().optimizer(), cost.tied_parameters,
+                              /*num_replicas=*/1)
+            .replicated;
+    stage->set_optimizer_bytes(own.kept + tied);
+    stage->set_optimizer_replicated_bytes(own.replicated + tied);
+    if (own.sharded > 0) stage->set_optimizer_sharded_bytes(own.sharded + tied);
   }
 }
 

@@ -96,6 +96,66 @@ TEST(BuildPlanTest, MemoryCountsSharedStateAndWorkingCopies) {
   EXPECT_EQ(memory(half) - memory(sharded), 440'000 * 4);
 }
 
+/// The first and the last layer share 30,000 parameters.
+PlanInputs TiedInputs(int stages) {
+  PlanInputs inputs = TextInputs();
+  inputs.spec.mutable_model()->set_tied("on");
+  inputs.spec.mutable_parallel()->set_stages(stages);
+  for (const int layer : {0, 5}) {
+    inputs.profile.mutable_layers(layer)->set_tied_parameters(30'000);
+  }
+  return inputs;
+}
+
+TEST(BuildPlanTest, TiedParametersAreCountedOnceAStageAndToldOf) {
+  const auto split = BuildPlan(TiedInputs(3));
+  const auto whole = BuildPlan(TiedInputs(1));
+
+  ASSERT_TRUE(split.ok()) << split.status();
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(split->plan.stages(0).tied_parameters(), 30'000);
+  EXPECT_EQ(split->plan.stages(1).tied_parameters(), 0);
+  EXPECT_EQ(split->plan.stages(2).tied_parameters(), 30'000);
+  EXPECT_EQ(split->plan.stages(0).parameters(),
+            split->plan.stages(2).parameters());
+  // A ring of 4 ranks: 6 messages of a quarter. One bit: 6 of an eighth of a
+  // bit each.
+  EXPECT_THAT(
+      split->notes,
+      Contains(AllOf(HasSubstr("model.tied: stages 0 and 2 share 30,000"),
+                     HasSubstr("each of their 4 workers"),
+                     HasSubstr("181 kB a step, once compressed 6.2"))));
+  EXPECT_EQ(whole->plan.stages(0).parameters(), 880'000 - 30'000);
+  EXPECT_EQ(whole->plan.stages(0).tied_parameters(), 0);
+  EXPECT_THAT(whole->notes, Not(Contains(HasSubstr("model.tied"))));
+}
+
+TEST(BuildPlanTest, MemoryAndTrafficOfTiedParametersAreThoseOfTheirGroup) {
+  PlanInputs inputs = TiedInputs(2);
+  v1::TrainSpec* train = inputs.spec.mutable_train();
+  train->mutable_optimizer()->set_kind("adamw");
+  train->mutable_optimizer()->set_shard_state("on");
+  inputs.spec.mutable_compression()->set_gradients("none");
+
+  const auto tied = BuildPlan(inputs);
+  inputs.profile = TestingTextProfile();
+  const auto untied = BuildPlan(inputs);
+
+  ASSERT_TRUE(tied.ok()) << tied.status();
+  ASSERT_TRUE(untied.ok()) << untied.status();
+  // Of two moments of 30,000 parameters every rank has all, not a half.
+  EXPECT_EQ(tied->plan.stages(0).memory_bytes() -
+                untied->plan.stages(0).memory_bytes(),
+            30'000 * 8 / 2);
+  EXPECT_EQ(tied->plan.stages(0).optimizer_bytes() -
+                untied->plan.stages(0).optimizer_bytes(),
+            30'000 * 8 / 2);
+  // A ring of four ranks sends 3/2 of the vector, one of two all of it.
+  EXPECT_NEAR(
+      tied->plan.gradient_plain_bytes() - untied->plan.gradient_plain_bytes(),
+      30'000 * 4 / 2, 1'000);
+}
+
 TEST(BuildPlanTest, StateOfGradientCodecsIsInThePlanAndInTheMemory) {
   PlanInputs inputs = TextInputs();
   inputs.spec.mutable_compression()->set_activations("int(4)");

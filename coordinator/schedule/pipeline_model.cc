@@ -1,5 +1,7 @@
 #include "coordinator/schedule/pipeline_model.h"
 
+#include <algorithm>
+
 #include "absl/status/status.h"
 #include "base/status_macros.h"
 #include "coordinator/schedule/codec_speed.h"
@@ -34,10 +36,15 @@ absl::StatusOr<PipelineModel> ModelOfPlan(const v1::Plan& plan,
       train.optimizer().compress_after_step() == "auto" ||
       train.steps() > CompressAfterStep(train);
   PipelineModel model;
+  const auto num_tied_stages = std::count_if(
+      plan.stages().begin(), plan.stages().end(),
+      [](const auto& stage) { return stage.tied_parameters() > 0; });
   for (const v1::StagePlan& stage : plan.stages()) {
     DP_ASSIGN_OR_RETURN(
         const StageSync sync,
-        PredictSync(spec, plan.gradient_codec(), stage.parameters()));
+        PredictStageSync(spec, plan.gradient_codec(), stage.parameters(),
+                         stage.tied_parameters(),
+                         static_cast<int>(num_tied_stages)));
     StageModel costs;
     costs.forward_seconds = stage.forward_seconds();
     costs.backward_seconds = stage.backward_seconds();

@@ -170,4 +170,37 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
   return sync;
 }
 
+absl::StatusOr<StageSync> PredictTiedSync(const v1::JobSpec& spec,
+                                          const std::string& gradient_codec,
+                                          int64_t tied_parameters,
+                                          int num_stages) {
+  if (tied_parameters == 0 || num_stages < 2) return StageSync();
+  v1::JobSpec group = spec;
+  group.mutable_parallel()->set_replicas(num_stages *
+                                         spec.parallel().replicas());
+  group.mutable_parallel()->set_nodes(0);
+  group.mutable_train()->mutable_optimizer()->set_shard_state("off");
+  return PredictSync(group, gradient_codec, tied_parameters);
+}
+
+absl::StatusOr<StageSync> PredictStageSync(const v1::JobSpec& spec,
+                                           const std::string& gradient_codec,
+                                           int64_t parameters,
+                                           int64_t tied_parameters,
+                                           int num_tied_stages) {
+  DP_ASSIGN_OR_RETURN(
+      StageSync sync,
+      PredictSync(spec, gradient_codec, parameters - tied_parameters));
+  DP_ASSIGN_OR_RETURN(
+      const StageSync tied,
+      PredictTiedSync(spec, gradient_codec, tied_parameters, num_tied_stages));
+  const auto add = [](const SyncTraffic& part, SyncTraffic* whole) {
+    whole->bytes += part.bytes;
+    whole->seconds += part.seconds;
+  };
+  add(tied.plain, &sync.plain);
+  add(tied.compressed, &sync.compressed);
+  return sync;
+}
+
 }  // namespace deltapipe

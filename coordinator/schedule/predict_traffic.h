@@ -53,9 +53,22 @@ struct StageSync {
   SyncTraffic plain;
   SyncTraffic compressed;
 };
+/// `parameters` are those that no other stage holds.
 absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
                                       const std::string& gradient_codec,
                                       int64_t parameters);
+/// Of what each of `num_stages` stages holds: one group of all their replicas,
+/// none of which share a node or state. Nothing for fewer than two stages.
+absl::StatusOr<StageSync> PredictTiedSync(const v1::JobSpec& spec,
+                                          const std::string& gradient_codec,
+                                          int64_t tied_parameters,
+                                          int num_stages);
+/// Of a stage as a whole: one after the other.
+absl::StatusOr<StageSync> PredictStageSync(const v1::JobSpec& spec,
+                                           const std::string& gradient_codec,
+                                           int64_t parameters,
+                                           int64_t tied_parameters,
+                                           int num_tied_stages);
 
 }  // namespace deltapipe
 

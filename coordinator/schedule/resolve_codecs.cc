@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
 #include "base/units.h"
+#include "compression/codec_registry.h"
 #include "compression/delta/boundary_codec.h"
 #include "coordinator/spec/synchronisation.h"
 
@@ -91,6 +92,16 @@ CodecFacts FactsBeside(const ChannelState& gradients, CodecFacts facts) {
   return facts;
 }
 
+/// Rows of what crosses a boundary are as long as the model is wide.
+absl::Status BindBoundary(const char* field, const v1::JobSpec& spec,
+                          std::string* codec) {
+  auto bound =
+      BindTensorShape(*codec, {spec.model().context(), spec.model().width()});
+  if (!bound.ok()) return Annotate(bound.status(), field);
+  *codec = *std::move(bound);
+  return absl::OkStatus();
+}
+
 absl::Status ResolveActivations(const v1::JobSpec& spec,
                                 const CodecFacts& facts, int64_t cap,
                                 ResolvedCodecs* codecs) {
@@ -119,7 +130,10 @@ absl::Status ResolveActivations(const v1::JobSpec& spec,
   DP_ASSIGN_OR_RETURN(const ChannelState both_ends,
                       StateOf(kDeltaActivationCodec, spec, facts, INT64_MAX));
   const std::vector<double>& state = both_ends.sender;
-  const std::string reason = WhyNoRoom(facts, state, cap);
+  CodecFacts room = facts;
+  // What is on disk takes what memory there is.
+  if (spec.compression().state_on() == "disk") room.free_bytes.clear();
+  const std::string reason = WhyNoRoom(room, state, cap);
   if (!reason.empty()) {
     codecs->notes.push_back(absl::StrCat(prefix, reason));
     return absl::OkStatus();
@@ -151,6 +165,12 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
   int64_t cap = INT64_MAX;
   if (!compression.state_memory().empty()) {
     DP_ASSIGN_OR_RETURN(cap, ParseBytes(compression.state_memory()));
+  }
+  DP_RETURN_IF_ERROR(BindBoundary("compression.activation_gradients", spec,
+                                  &codecs.activation_gradients));
+  if (!IsAuto(codecs.activations)) {
+    DP_RETURN_IF_ERROR(
+        BindBoundary("compression.activations", spec, &codecs.activations));
   }
   const auto backward = StateOf(codecs.activation_gradients, spec, facts, cap);
   if (!backward.ok()) {

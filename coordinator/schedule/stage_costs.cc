@@ -1,5 +1,6 @@
 #include "coordinator/schedule/stage_costs.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "absl/status/status.h"
@@ -46,6 +47,23 @@ absl::StatusOr<std::vector<StageCost>> SyntheticStages(
   return stages;
 }
 
+/// Parameters of one tensor that layers share, which a stage holds once, are in
+/// the sum of each of its layers.
+void CountTiedOnce(const v1::StageProfile& profile,
+                   std::vector<StageCost>* stages) {
+  for (StageCost& stage : *stages) {
+    int num_layers = 0;
+    for (int i = stage.first_layer; i < stage.end_layer; ++i) {
+      const int64_t tied = profile.layers(i).tied_parameters();
+      if (tied == 0) continue;
+      if (++num_layers > 1) stage.parameters -= tied;
+      stage.tied_parameters = tied;
+    }
+  }
+  if (NumTiedStages(*stages) > 1) return;
+  for (StageCost& stage : *stages) stage.tied_parameters = 0;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
@@ -75,7 +93,14 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     stages.push_back(cost);
     begin = end;
   }
+  CountTiedOnce(profile, &stages);
   return stages;
+}
+
+int NumTiedStages(const std::vector<StageCost>& stages) {
+  return static_cast<int>(std::count_if(
+      stages.begin(), stages.end(),
+      [](const StageCost& stage) { return stage.tied_parameters > 0; }));
 }
 
 int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,

@@ -19,6 +19,8 @@ struct StageCost {
   double backward_seconds = 0;
   int64_t saved_bytes = 0;
   int64_t parameters = 0;
+  /// Of them, those that other stages hold, too.
+  int64_t tied_parameters = 0;
   /// Per sample, of the tensor that the stage hands to the next one.
   int64_t output_elements = 0;
 };
@@ -30,6 +32,9 @@ struct StageCost {
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     const v1::JobSpec& spec, const v1::StageProfile& profile,
     double compute_slowdown = 1);
+
+/// How many stages hold what is tied; 0 where nothing is.
+int NumTiedStages(const std::vector<StageCost>& stages);
 
 /// Bytes of weights, gradients, optimizer state and synchronisation buffers of
 /// a stage with `parameters` parameters and `num_replicas` replicas.

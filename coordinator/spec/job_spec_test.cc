@@ -269,6 +269,19 @@ TEST(JobSpecTest, StateIsSharedOutWhereElementsAreUpdatedByThemselves) {
   }
 }
 
+TEST(JobSpecTest, OnlyAGptTiesItsHeadToItsEmbedding) {
+  const std::vector<std::string> tied = {"model.tied=on"};
+  EXPECT_THAT(Errors(kGood, tied), IsEmpty());
+  for (const std::string kind : {"mlp", "synthetic"}) {
+    EXPECT_THAT(Errors(kGood, {"model.kind=" + kind, "model.tied=on"}),
+                ElementsAre(HasSubstr("model.tied: expected off with "
+                                      "model.kind " +
+                                      kind + ", got on")));
+    EXPECT_THAT(Errors(kGood, {"model.kind=" + kind, "model.tied=off"}),
+                IsEmpty());
+  }
+}
+
 TEST(JobSpecTest, PrecisionsFitModelAndLossScale) {
   const auto errors = [](const std::string& train) {
     return Errors(std::string(kGood) + "train: {" + train + "}\n");

@@ -81,6 +81,12 @@ class MutualRules {
 
   void CheckModel() {
     const v1::ModelSpec& model = spec_.model();
+    if (AreUsable({"model.kind", "model.tied"}) && model.kind() != "gpt" &&
+        model.tied() == "on") {
+      Add("model.tied",
+          absl::StrCat("expected off with model.kind ", model.kind(),
+                       ", got on; gpt can tie its head to its embedding"));
+    }
     if (model.kind() != "gpt") return;
     if (!AreUsable({"model.kind", "model.width", "model.heads"})) return;
     if (model.width() % model.heads() == 0) return;

@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec.h"
+#include "compression/codec_registry.h"
 #include "compression/codec_spec.h"
 #include "coordinator/errors/error_details.h"
 #include "coordinator/spec/job_spec.h"
@@ -159,6 +160,7 @@ class Update {
         start_(InitialTuning(current.job_id(), spec, plan)),
         next_(current),
         check_(spec),
+        sample_shape_{spec.model().context(), spec.model().width()},
         mask_(request, &violations_) {}
 
   absl::StatusOr<v1::Tuning> Apply() {
@@ -262,9 +264,11 @@ class Update {
     }
   }
 
-  static void Canonicalize(bool is_gradient, std::string* codec) {
+  void Canonicalize(bool is_gradient, std::string* codec) const {
     // It has been checked, or is the plan's own.
-    const auto text = CanonicalBoundaryCodec(*codec, is_gradient);
+    const auto bound = BindTensorShape(*codec, sample_shape_);
+    if (!bound.ok()) return;
+    const auto text = CanonicalBoundaryCodec(*bound, is_gradient);
     if (text.ok()) *codec = *text;
   }
 
@@ -316,6 +320,7 @@ class Update {
   v1::Tuning next_;
   std::vector<FieldViolation> violations_;
   ValueCheck check_;
+  const std::vector<int64_t> sample_shape_;  // of what crosses a boundary
   const Mask mask_;
 };
 

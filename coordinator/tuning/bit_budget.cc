@@ -102,7 +102,8 @@ void Calibrate(const std::vector<LinkSample>& samples, BudgetProblem* problem) {
         ValueShare(*problem, *direction, sample.wire_bytes_per_step);
     direction->value_share = share > kMostlyValues ? 0 : share;
     const auto bits = ReadCodecBits(direction->codec, direction->is_gradient);
-    if (bits.ok() && bits->bits <= 8 && sample.relative_error > 0) {
+    if (bits.ok() && bits->bits <= 8 && !bits->is_nominal &&
+        sample.relative_error > 0) {
       direction->range =
           std::clamp(sample.relative_error * std::exp2(bits->bits), kLeastRange,
                      kMostRange);

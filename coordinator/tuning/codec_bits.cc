@@ -1,7 +1,12 @@
 #include "coordinator/tuning/codec_bits.h"
 
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "compression/codec.h"
 #include "compression/codec_registry.h"
 #include "compression/codec_spec.h"
 #include "compression/delta/boundary_spec.h"
@@ -62,9 +67,11 @@ absl::StatusOr<CodecBits> ReadCodecBits(const std::string& codec,
                      arguments.Integer("block")};
   }
   if (inner->name == "sign") return CodecBits{1, arguments.Integer("block")};
-  return absl::InvalidArgumentError(
-      absl::StrCat("codec \"", text, "\": the bits of ", inner->name,
-                   " are not known: expected int, sign, cast or none"));
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<Codec> made,
+                      MakeCodecFromSpec(*inner));
+  const double bits = made->traits().bits_per_element;
+  return CodecBits{static_cast<int>(std::clamp(std::round(bits), 1.0, 32.0)), 0,
+                   /*is_nominal=*/true};
 }
 
 absl::StatusOr<std::string> WithBits(const std::string& codec, bool is_gradient,

@@ -18,6 +18,9 @@ struct CodecBits {
   int bits = 32;
   /// Values that share a scale; 0 where there are no scales.
   int64_t block = 0;
+  /// Of another codec than int, sign, cast and none: its size with all that
+  /// belongs to it, rounded. Its error does not follow from the bits.
+  bool is_nominal = false;
 };
 
 /// The bits that a budget or the tuner chooses from: int(b), cast(bf16), none.

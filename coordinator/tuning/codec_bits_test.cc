@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "compression/codec_registry.h"
+
 namespace deltapipe {
 namespace {
 
@@ -17,6 +22,26 @@ TEST(CodecBitsTest, ReadsTheInnermostCodec) {
   EXPECT_EQ(ReadCodecBits("none", true)->bits, 32);
   EXPECT_THAT(std::string(ReadCodecBits("inr(4)", true).status().message()),
               HasSubstr("did you mean 'int'?"));
+}
+
+TEST(CodecBitsTest, EveryCodecOfTheRegistryHasBitsAndCanTakeOthers) {
+  for (const CodecInfo& info : AllCodecs()) {
+    if (info.is_wrapper()) continue;
+    const std::string codec = ExampleCodecText(info);
+    for (const std::string& text : {codec, absl::StrCat("delta(", codec, ")"),
+                                    absl::StrCat("ef(", codec, ")")}) {
+      const auto bits = ReadCodecBits(text, false);
+      ASSERT_TRUE(bits.ok()) << text << ": " << bits.status();
+      EXPECT_GE(bits->bits, 1) << text;
+      EXPECT_LE(bits->bits, 32) << text;
+      const auto with_four = WithBits(text, false, 4);
+      ASSERT_TRUE(with_four.ok()) << text << ": " << with_four.status();
+      EXPECT_EQ(ReadCodecBits(*with_four, false)->bits, 4) << *with_four;
+    }
+  }
+  EXPECT_EQ(ReadCodecBits("delta(luq)", false)->bits, 4);
+  EXPECT_TRUE(ReadCodecBits("delta(luq)", false)->is_nominal);
+  EXPECT_FALSE(ReadCodecBits("delta(int(4))", false)->is_nominal);
 }
 
 TEST(CodecBitsTest, KeepsWhatSurroundsTheBits) {

@@ -66,9 +66,10 @@ void Remember(const v1::Tuning& current, const TunerObservation& observation,
     if (link.relative_error <= 0) continue;
     for (const BudgetDirection& direction : calibrated.directions) {
       const auto bits = ReadCodecBits(direction.codec, direction.is_gradient);
-      // The errors of casts tell nothing about those of few bits.
+      // The errors of casts and of other codecs tell nothing about those of
+      // an int.
       if (KeyOf(direction) == Direction(link.boundary, link.is_gradient) &&
-          bits.ok() && bits->bits <= 8) {
+          bits.ok() && bits->bits <= 8 && !bits->is_nominal) {
         state->ranges[KeyOf(direction)] = direction.range;
       }
     }

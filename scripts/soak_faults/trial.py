@@ -14,7 +14,7 @@ data: {{path: {corpus}}}
 train: {{steps: 400, batch: 16, microbatch: 4, validate_every: 50,
         optimizer: {{kind: onebit_lamb, learning_rate: 2e-3, lr_warmup_steps: 20, compress_after_step: 40}}}}
 parallel: {{stages: 2, replicas: 2}}
-compression: {{activations: "delta(int(4),first=int(8))", activation_gradients: "int(8)"}}
+compression: {{activations: "delta(int(4),first=int(8))", activation_gradients: "int(8)", verdict: tell}}
 checkpoint: {{every: 20}}
 failure: {{detection_budget: 3s, max_restarts: 20}}
 """

@@ -72,6 +72,21 @@ TEST_F(LabTest, CodecsListsEveryRowWithItsSource) {
   }
 }
 
+TEST_F(LabTest, SweepPrintsARowPerCodecAndWritesTableAndPlot) {
+  const Outcome outcome =
+      bench_.Run({"lab", "sweep", "--in", model_, "--codecs", "int(4)", "none",
+                  "--out", "table.json", "--plot", "plot.svg", "--json"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  const std::vector<nlohmann::json> objects = outcome.Objects();
+  ASSERT_EQ(objects.size(), 2u) << outcome.text;
+  EXPECT_EQ(objects[0].value("codec", ""), "int(4)");
+  EXPECT_EQ(objects[1].value("codec", ""), "none");
+  EXPECT_EQ(objects[1].value("relative_rms_error", 1.0), 0);
+  EXPECT_TRUE(bench_.Has("table.json"));
+  EXPECT_TRUE(bench_.Has("plot.svg"));
+}
+
 TEST_F(LabTest, ATypoInACodecIsAUsageError) {
   const Outcome outcome =
       bench_.Run({"lab", "codec", "--codec", "imt(4)", "--in", model_, "--out",

@@ -36,7 +36,7 @@ std::vector<std::string> JobArguments() {
         "train.optimizer.learning_rate=2e-3",
         "train.optimizer.compress_after_step=20",
         "compression.activations=delta(int(4),first=int(8))",
-        "compression.activation_gradients=int(8)", "compression.gradients=auto",
+        "compression.activation_gradients=int(8)", "compression.verdict=tell",
         "checkpoint.every=10", "failure.detection_budget=3s"}) {
     arguments.insert(arguments.end(), {"--set", setting});
   }

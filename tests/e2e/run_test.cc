@@ -105,6 +105,7 @@ TEST(RunTest, CompressionShrinksWhatCrossesTheSockets) {
                  "--set", "compression.activations=delta(int(4),first=int(8))",
                  "--set", "compression.activation_gradients=int(8)", "--set",
                  "compression.gradients=auto", "--set",
+                 "compression.verdict=tell", "--set",
                  "train.optimizer={kind: onebit_lamb, learning_rate: 8e-3, "
                  "compress_after_step: 10}"});
 
@@ -141,6 +142,22 @@ TEST(RunTest, EqualSeedsGiveBitwiseEqualLossesAndOtherSeedsDoNot) {
   const nlohmann::json results[] = {first.Objects().back(),
                                     second.Objects().back()};
   EXPECT_EQ(results[0]["validation_loss"], results[1]["validation_loss"]);
+}
+
+TEST(RunTest, RecordsOnDiskChangeNoLoss) {
+  Workbench bench;
+  const std::vector<std::string> run = {
+      "run", "job.yaml", "--json", "--set",
+      "compression.activations=delta(int(4),first=int(8))"};
+  std::vector<std::string> on_disk = run;
+  on_disk.insert(on_disk.end(), {"--set", "compression.state_on=disk"});
+
+  const Outcome first = bench.Run(run);
+  const Outcome second = bench.Run(on_disk);
+
+  ASSERT_EQ(first.exit_code, 0) << first.text;
+  ASSERT_EQ(second.exit_code, 0) << second.text;
+  EXPECT_EQ(first.Losses(), second.Losses());
 }
 
 TEST(RunTest, SharedOutStateChangesNoLoss) {
@@ -272,6 +289,20 @@ TEST(RunTest, CompressedTrafficIsWhatTheCodecsSayAndThreePercent) {
   const double gradient_bits =
       8 * growth("gradient_wire_bytes") / (2 * parameters);
   EXPECT_THAT(gradient_bits, AllOf(Gt(1.0), Lt(2.1)));
+}
+
+TEST(RunTest, WhetherCompressionHelpsIsMeasuredAndSaid) {
+  Workbench bench;
+  bench.Write("synthetic.yaml", kSynthetic);
+
+  const Outcome outcome =
+      bench.Run({"run", "synthetic.yaml", "--set", "train.steps=40", "--set",
+                 "network.emulate.bandwidth=20Mbit/s"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
+  // 200,000 parameters: 10 ms in a bit, 160 ms in bf16.
+  EXPECT_THAT(outcome.text, HasSubstr("compression helps: gradients take 10"));
+  EXPECT_THAT(outcome.text, HasSubstr("at 20 Mbit/s"));
 }
 
 TEST(RunTest, PlanSaysWhatWouldRunWithoutRunningIt) {

@@ -74,6 +74,9 @@ class Job {
       profile->set_forward_seconds(1e-3);
       profile->set_backward_seconds(2e-3);
       profile->set_parameters(16);
+      if (spec->model().tied() == "on" && (layer == 0 || layer == 3)) {
+        profile->set_tied_parameters(8);
+      }
       profile->set_output_elements(64);
     }
     inputs.train_samples = 300;

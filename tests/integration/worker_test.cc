@@ -22,23 +22,30 @@ namespace {
 
 using ::testing::ElementsAre;
 
+using Stream =
+    grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>;
+
+/// Takes the worker in; it would wait for its coordinator for `lease`.
+void SayWelcome(Stream* stream, std::chrono::milliseconds lease = {}) {
+  v1::CoordinatorMessage message;
+  message.mutable_welcome()->set_worker_id("worker-1");
+  message.mutable_welcome()->set_heartbeat_millis(50);
+  message.mutable_welcome()->set_lease_millis(lease.count());
+  stream->Write(message);
+}
+
 /// Cuts off a worker that wants to join, as a coordinator does that is killed,
 /// and dismisses it the next time.
 class MortalCoordinator : public v1::ControlService::Service {
  public:
-  grpc::Status Session(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*
-          stream) override {
+  grpc::Status Session(grpc::ServerContext*, Stream* stream) override {
     v1::WorkerMessage message;
     stream->Read(&message);
     if (++num_sessions == 1) {
       return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
     }
     v1::CoordinatorMessage answer;
-    answer.mutable_welcome()->set_worker_id("worker-1");
-    answer.mutable_welcome()->set_heartbeat_millis(50);
-    stream->Write(answer);
+    SayWelcome(stream);
     answer.mutable_goodbye()->set_reason("that is all");
     stream->Write(answer);
     while (stream->Read(&message)) {
@@ -56,16 +63,11 @@ class HastyCoordinator : public v1::ControlService::Service {
   explicit HastyCoordinator(v1::Assignment assignment)
       : assignment_(std::move(assignment)) {}
 
-  grpc::Status Session(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*
-          stream) override {
+  grpc::Status Session(grpc::ServerContext*, Stream* stream) override {
     v1::WorkerMessage message;
     stream->Read(&message);
     v1::CoordinatorMessage answer;
-    answer.mutable_welcome()->set_worker_id("worker-1");
-    answer.mutable_welcome()->set_heartbeat_millis(50);
-    stream->Write(answer);
+    SayWelcome(stream);
     Assign(1, stream);
     while (stream->Read(&message)) {
       if (message.has_done()) {
@@ -88,9 +90,7 @@ class HastyCoordinator : public v1::ControlService::Service {
   std::vector<std::string> events;  // to be read once the server is down
 
  private:
-  void Assign(uint64_t generation,
-              grpc::ServerReaderWriter<v1::CoordinatorMessage,
-                                       v1::WorkerMessage>* stream) {
+  void Assign(uint64_t generation, Stream* stream) {
     v1::CoordinatorMessage message;
     *message.mutable_assignment() = assignment_;
     message.mutable_assignment()->set_generation(generation);
@@ -103,18 +103,11 @@ class HastyCoordinator : public v1::ControlService::Service {
 /// Cuts a worker off for good once it has said that it leaves.
 class VanishingCoordinator : public v1::ControlService::Service {
  public:
-  grpc::Status Session(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*
-          stream) override {
+  grpc::Status Session(grpc::ServerContext*, Stream* stream) override {
     v1::WorkerMessage message;
     stream->Read(&message);
     if (++num_sessions == 1) {
-      v1::CoordinatorMessage answer;
-      answer.mutable_welcome()->set_worker_id("worker-1");
-      answer.mutable_welcome()->set_heartbeat_millis(50);
-      answer.mutable_welcome()->set_lease_millis(600'000);
-      stream->Write(answer);
+      SayWelcome(stream, std::chrono::minutes(10));
       worker.load()->Leave("Terminated");
       while (!message.has_leaving() && stream->Read(&message)) {
       }

@@ -14,12 +14,17 @@
 
 namespace deltapipe {
 
+/// Before the names of the optimizer's state of tied weights
+/// (ParameterLayout::num_tied), beside that of all others.
+inline constexpr char kTiedPrefix[] = "tied.";
+
 /// Equal on all replicas of a stage.
 struct StageState {
   std::vector<float> weights;  // in the order of the stage's ParameterLayout
   /// Where two versions are alive (schedule 2bw): the older one. Else empty.
   std::vector<float> former_weights;
-  /// As Optimizer::ExportState names it.
+  /// As Optimizer::ExportState names it, of the elements before tied_begin();
+  /// that of the others after kTiedPrefix.
   std::map<std::string, std::vector<float>> optimizer;
   /// Of GradientNorm.
   double norm_ratio = 1;
@@ -37,6 +42,8 @@ struct StageState {
 /// Of one rank.
 struct OwnState {
   SyncResiduals residuals;
+  /// Of what is tied, as a rank of the group of all its owners' replicas.
+  SyncResiduals tied_residuals;
   BoundaryState previous;  // of the boundary to the stage before
   BoundaryState next;
 };

@@ -18,6 +18,8 @@ namespace {
 constexpr char kWeights[] = "weights/";
 constexpr char kFormerWeights[] = "former_weights/";
 constexpr char kOptimizer[] = "optimizer/";
+constexpr char kResiduals[] = "residuals/";
+constexpr char kTiedResiduals[] = "tied_residuals/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
@@ -173,6 +175,18 @@ int64_t Bytes(const std::vector<float>& values) {
   return static_cast<int64_t>(values.size() * sizeof(float));
 }
 
+bool IsWithin(const ParameterSegment& segment, const ElementRange& range) {
+  return segment.offset >= range.begin && segment.offset < range.end;
+}
+
+/// What a vector of the optimizer's state called `name` is of.
+ElementRange RangeOfState(absl::string_view name,
+                          const ParameterLayout& layout) {
+  return absl::StartsWith(name, kTiedPrefix)
+             ? ElementRange{layout.tied_begin(), layout.num_elements}
+             : ElementRange{0, layout.tied_begin()};
+}
+
 }  // namespace
 
 std::string StageFileName(int stage) {
@@ -190,7 +204,10 @@ int64_t StateBytes(const StageState& state) {
 }
 
 int64_t StateBytes(const OwnState& state) {
-  int64_t bytes = Bytes(state.residuals.worker) + Bytes(state.residuals.server);
+  int64_t bytes = 0;
+  for (const SyncResiduals* owed : {&state.residuals, &state.tied_residuals}) {
+    bytes += Bytes(owed->worker) + Bytes(owed->server);
+  }
   for (const BoundaryState* boundary : {&state.previous, &state.next}) {
     for (const RecordSet* set : {&boundary->sent, &boundary->received}) {
       for (const auto& [key, record] : set->records) {
@@ -207,23 +224,27 @@ absl::StatusOr<ManifestFile> WriteStageFile(const std::string& folder,
                                             const StageState& state) {
   ShardContents contents;
   const auto add_segments = [&](const std::string& prefix,
+                                const ElementRange& range,
                                 absl::Span<const float> values) {
     for (const ParameterSegment& segment : layout.segments) {
+      if (!IsWithin(segment, range)) continue;
       contents.AddShaped<float>(
           prefix + segment.name, DType::kFloat32, segment.shape,
-          values.subspan(static_cast<size_t>(segment.offset),
+          values.subspan(static_cast<size_t>(segment.offset - range.begin),
                          static_cast<size_t>(segment.num_elements)));
     }
   };
-  add_segments(kWeights, state.weights);
+  const ElementRange all{0, layout.num_elements};
+  add_segments(kWeights, all, state.weights);
   if (!state.former_weights.empty()) {
-    add_segments(kFormerWeights, state.former_weights);
+    add_segments(kFormerWeights, all, state.former_weights);
   }
   for (const auto& [name, values] : state.optimizer) {
+    const ElementRange range = RangeOfState(name, layout);
     // Without parameters there are no segments to name it by.
     if (!values.empty() &&
-        static_cast<int64_t>(values.size()) == layout.num_elements) {
-      add_segments(absl::StrCat(kOptimizer, name, "/"), values);
+        static_cast<int64_t>(values.size()) == range.end - range.begin) {
+      add_segments(absl::StrCat(kOptimizer, name, "/"), range, values);
     } else {
       contents.AddVector<float>(kOptimizer + name, DType::kFloat32, values);
     }
@@ -251,10 +272,16 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
                                            const OwnPlace& place,
                                            const OwnState& state) {
   ShardContents contents;
-  contents.AddVector<float>("residuals/worker", DType::kFloat32,
-                            state.residuals.worker);
-  contents.AddVector<float>("residuals/server", DType::kFloat32,
-                            state.residuals.server);
+  const auto add_residuals = [&](const std::string& prefix,
+                                 const SyncResiduals& owed) {
+    contents.AddVector<float>(prefix + "worker", DType::kFloat32, owed.worker);
+    contents.AddVector<float>(prefix + "server", DType::kFloat32, owed.server);
+  };
+  add_residuals(kResiduals, state.residuals);
+  const SyncResiduals& tied = state.tied_residuals;
+  if (!tied.worker.empty() || !tied.server.empty()) {
+    add_residuals(kTiedResiduals, tied);
+  }
   Columns columns[4];
   const auto add_boundary = [&](int boundary, const BoundaryState& records,
                                 Columns* two) {
@@ -275,10 +302,12 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
   DP_ASSIGN_OR_RETURN(const SafetensorsReader reader,
                       SafetensorsReader::Open(path));
   const auto read_segments =
-      [&](const std::string& prefix) -> absl::StatusOr<std::vector<float>> {
+      [&](const std::string& prefix,
+          const ElementRange& range) -> absl::StatusOr<std::vector<float>> {
     std::vector<float> values;
-    values.reserve(static_cast<size_t>(layout.num_elements));
+    values.reserve(static_cast<size_t>(range.end - range.begin));
     for (const ParameterSegment& segment : layout.segments) {
+      if (!IsWithin(segment, range)) continue;
       DP_ASSIGN_OR_RETURN(
           const auto part,
           ReadValues<float>(reader, path, prefix + segment.name,
@@ -287,14 +316,16 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
     }
     return values;
   };
+  const ElementRange all{0, layout.num_elements};
   StageState state;
-  DP_ASSIGN_OR_RETURN(state.weights, read_segments(kWeights));
+  DP_ASSIGN_OR_RETURN(state.weights, read_segments(kWeights, all));
   const bool has_former = std::any_of(
       reader.entries().begin(), reader.entries().end(), [](const auto& entry) {
         return absl::StartsWith(entry.name, kFormerWeights);
       });
   if (has_former) {
-    DP_ASSIGN_OR_RETURN(state.former_weights, read_segments(kFormerWeights));
+    DP_ASSIGN_OR_RETURN(state.former_weights,
+                        read_segments(kFormerWeights, all));
   }
   for (const auto& entry : reader.entries()) {
     absl::string_view name = entry.name;
@@ -309,7 +340,8 @@ absl::StatusOr<StageState> ReadStageFile(const std::string& folder, int stage,
     } else {
       DP_ASSIGN_OR_RETURN(
           state.optimizer[state_name],
-          read_segments(absl::StrCat(kOptimizer, state_name, "/")));
+          read_segments(absl::StrCat(kOptimizer, state_name, "/"),
+                        RangeOfState(state_name, layout)));
     }
   }
   DP_ASSIGN_OR_RETURN(
@@ -345,12 +377,20 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
   DP_ASSIGN_OR_RETURN(const SafetensorsReader reader,
                       SafetensorsReader::Open(path));
   OwnState state;
-  DP_ASSIGN_OR_RETURN(
-      state.residuals.worker,
-      ReadValues<float>(reader, path, "residuals/worker", DType::kFloat32));
-  DP_ASSIGN_OR_RETURN(
-      state.residuals.server,
-      ReadValues<float>(reader, path, "residuals/server", DType::kFloat32));
+  const auto read_residuals = [&](const std::string& prefix,
+                                  SyncResiduals* owed) -> absl::Status {
+    DP_ASSIGN_OR_RETURN(
+        owed->worker,
+        ReadValues<float>(reader, path, prefix + "worker", DType::kFloat32));
+    DP_ASSIGN_OR_RETURN(
+        owed->server,
+        ReadValues<float>(reader, path, prefix + "server", DType::kFloat32));
+    return absl::OkStatus();
+  };
+  DP_RETURN_IF_ERROR(read_residuals(kResiduals, &state.residuals));
+  if (reader.Find(absl::StrCat(kTiedResiduals, "worker")).ok()) {
+    DP_RETURN_IF_ERROR(read_residuals(kTiedResiduals, &state.tied_residuals));
+  }
   const auto read_boundary = [&](int boundary,
                                  BoundaryState* records) -> absl::Status {
     if (boundary < 0) return absl::OkStatus();

@@ -5,7 +5,8 @@
 //                        optimizer/STATE (another number), engine/norm_ratio,
 //                        and what the job has of engine/{loss_scale,cursors,
 //                        compression}
-//   rank-R.safetensors   residuals/{worker,server}, and per boundary and
+//   rank-R.safetensors   residuals/{worker,server}, where weights are tied
+//                        tied_residuals/{worker,server}, and per boundary and
 //                        direction boundary-B/{sent,received}/{keys,versions,
 //                        records,last_version}
 //

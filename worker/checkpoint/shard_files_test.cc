@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include <string>
+#include <vector>
 
+#include "base/safetensors_stream.h"
 #include "gtest/gtest.h"
 
 namespace deltapipe {
@@ -60,6 +62,46 @@ TEST_F(StageFileTest, GivesBackAllOfAStage) {
   EXPECT_EQ(read.counts, state.counts);
   EXPECT_EQ(read.loss_scale, state.loss_scale);
   EXPECT_EQ(read.compression, state.compression);
+}
+
+TEST_F(StageFileTest, TheStateOfTiedTensorsIsUnderTheirNames) {
+  ParameterLayout layout = TwoTensors();
+  layout.num_tied = 3;
+  layout.tied_stages = {0, 3};
+  StageState state;
+  state.weights = {1, 2, 3, 4, 5};
+  state.optimizer = {{"momentum", {5, 4}},
+                     {"tied.momentum", {3, 2, 1}},
+                     {"tied.applied_steps", {17}}};
+
+  EXPECT_EQ(RoundTrip(layout, state).optimizer, state.optimizer);
+  const auto reader = SafetensorsReader::Open(folder_ + "/" + StageFileName(3));
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  for (const char* name :
+       {"weights/b", "optimizer/momentum/a", "optimizer/tied.momentum/b"}) {
+    EXPECT_TRUE(reader->Find(name).ok()) << name;
+  }
+}
+
+TEST_F(StageFileTest, ARanksResidualsOfTiedTensorsComeBack) {
+  OwnState state;
+  state.residuals = {{1, 2}, {3}};
+  state.tied_residuals = {{4, 5, 6}, {7}};
+  const OwnPlace place;
+  ASSERT_TRUE(WriteRankFile(folder_, 2, place, state).ok());
+  state.tied_residuals = {};
+  ASSERT_TRUE(WriteRankFile(folder_, 3, place, state).ok());
+
+  const auto tied = ReadRankFile(folder_, 2, place);
+  const auto untied = ReadRankFile(folder_, 3, place);
+
+  ASSERT_TRUE(tied.ok()) << tied.status();
+  ASSERT_TRUE(untied.ok()) << untied.status();
+  EXPECT_EQ(tied->residuals.worker, state.residuals.worker);
+  EXPECT_EQ(tied->tied_residuals.worker, (std::vector<float>{4, 5, 6}));
+  EXPECT_EQ(tied->tied_residuals.server, (std::vector<float>{7}));
+  EXPECT_EQ(untied->residuals.server, state.residuals.server);
+  EXPECT_TRUE(untied->tied_residuals.worker.empty());
 }
 
 TEST_F(StageFileTest, WhatAStageDoesNotHaveStaysEmpty) {

@@ -32,6 +32,7 @@ BoundaryOptions DirectionOptions(const BoundaryEndOptions& options,
   made.direction = activations ? 0 : 1;
   made.elements_per_sample = options.elements_per_sample;
   made.state_capacity_bytes = options.state_capacity_bytes;
+  made.state_folder = options.state_folder;
   return made;
 }
 
@@ -160,6 +161,14 @@ void BoundaryEnd::Expect(uint32_t step, uint32_t microbatch,
         {false, step, microbatch, std::move(samples), is_evaluation});
   }
   changed_.NotifyAll();
+}
+
+void BoundaryEnd::Announce(std::vector<uint64_t> keys) {
+  if (options_.state_folder.empty()) return;
+  Outgoing item;
+  item.kind = Outgoing::Kind::kPrefetch;
+  item.keys = std::move(keys);
+  PushOutgoing(std::move(item));
 }
 
 void BoundaryEnd::CommitSent(uint32_t step) {
@@ -310,9 +319,8 @@ absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
                         ParseBoundarySpec(old_codec, activations ? 0 : 1));
     DP_ASSIGN_OR_RETURN(const BoundarySpec new_spec,
                         ParseBoundarySpec(new_codec, activations ? 0 : 1));
-    if (old_spec.kind != new_spec.kind || old_spec.store != new_spec.store) {
-      return absl::OkStatus();  // every sample is new to it
-    }
+    // Else every sample is new to it.
+    if (!new_spec.KeepsAs(old_spec)) return absl::OkStatus();
     return PutRecords(TakeRecords(*from),
                       new_spec.RecordBytes(options_.elements_per_sample), step,
                       to);
@@ -414,6 +422,9 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
       sent_state_bytes_ = encoder_->StateBytes();
       return absl::OkStatus();
     }
+    case Outgoing::Kind::kPrefetch:
+      encoder_->Prefetch(item.keys);
+      return absl::OkStatus();
     case Outgoing::Kind::kEnd:
       header.flags |= kFrameEnd;
       return channel_->Send(header, {}, Deadline::After(options_.max_wait));
@@ -496,6 +507,7 @@ absl::Status BoundaryEnd::Route(Frame frame) {
 void BoundaryEnd::DecodeLoop() {
   while (true) {
     Incoming item;
+    std::vector<uint64_t> next_keys;
     Frame frame;
     {
       MutexLock lock(&mutex_);
@@ -513,7 +525,14 @@ void BoundaryEnd::DecodeLoop() {
         frame = std::move(data_frames_.front());
         data_frames_.pop_front();
       }
+      if (!options_.state_folder.empty() && !expected_.empty()) {
+        for (const BoundarySample& sample : expected_.front().samples) {
+          next_keys.push_back(sample.key);
+        }
+      }
     }
+    // While this one is decoded.
+    decoder_->Prefetch(next_keys);
     const absl::Status status =
         OrOutOfMemory([&] { return DecodeOne(item, std::move(frame)); });
     if (!status.ok()) {

@@ -46,6 +46,7 @@ struct BoundaryEndOptions {
   uint32_t plan_revision = 1;
   uint32_t tuning_revision = 0;
   int64_t state_capacity_bytes = INT64_MAX;
+  std::string state_folder;  // of BoundaryOptions
   /// The longest wait for a frame that has been expected.
   std::chrono::nanoseconds max_wait = std::chrono::seconds(60);
 };
@@ -66,6 +67,9 @@ class BoundaryEnd {
   void Send(uint32_t step, uint32_t microbatch,
             std::vector<BoundarySample> samples, TensorRef tensor,
             bool is_evaluation);
+  /// Says which samples the next tensors sent are of, so that their records can
+  /// be fetched from a disk meanwhile.
+  void Announce(std::vector<uint64_t> keys);
   /// Announces the next tensor of the peer. Tensors come in this order.
   void Expect(uint32_t step, uint32_t microbatch,
               std::vector<BoundarySample> samples, bool is_evaluation);
@@ -134,6 +138,7 @@ class BoundaryEnd {
       kTensor,
       kEnd,
       kCommit,
+      kPrefetch,
       kKeyframeRequest,
       kKeyframes
     } kind;

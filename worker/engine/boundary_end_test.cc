@@ -48,7 +48,8 @@ FrameChannelOptions Frames() {
 
 /// Stage 2 (up) and stage 3 (down) and what lies between them.
 struct Pair {
-  explicit Pair(const FaultOptions& faults) {
+  explicit Pair(const FaultOptions& faults,
+                const std::string& state_folder = "") {
     auto ends = CreateLoopbackChannelPair(1 << 20, 1 << 24, "down", "up");
     FaultOptions other = faults;
     other.seed += 1000;
@@ -56,14 +57,16 @@ struct Pair {
     auto below_down = FaultyChannel::Create(std::move(ends.second), other);
     faults_up = below_up.get();
     faults_down = below_down.get();
-    up = BoundaryEnd::Create(
-             Options(true),
-             FrameChannel::Create(std::move(below_up), Frames()).value())
-             .value();
-    down = BoundaryEnd::Create(
-               Options(false),
-               FrameChannel::Create(std::move(below_down), Frames()).value())
-               .value();
+    const auto create = [&](bool is_upstream, auto below) {
+      BoundaryEndOptions options = Options(is_upstream);
+      options.state_folder = state_folder;
+      return BoundaryEnd::Create(
+                 options,
+                 FrameChannel::Create(std::move(below), Frames()).value())
+          .value();
+    };
+    up = create(true, std::move(below_up));
+    down = create(false, std::move(below_down));
   }
 
   FaultyChannel* faults_up;    // borrowed from `up`
@@ -216,6 +219,50 @@ TEST(BoundaryEndTest, FaultsOfTheLinkChangeNothingIn10000Visits) {
     EXPECT_GT(counters.frames.frames_resent, 20);
     EXPECT_GT(counters.frames.bad_checksums, 20);
     EXPECT_EQ(counters.keyframes_requested, 0);
+  }
+}
+
+TEST(BoundaryEndTest, RecordsOnDiskAreThoseInMemory) {
+  Pair in_memory({});
+  Pair on_disk({}, testing::TempDir() + "/boundary");
+  Visits visits;
+  for (uint32_t number = 0; number < 30; ++number) {
+    const Step step = visits.Next(4, 5);
+    std::vector<uint64_t> keys;
+    for (const auto& samples : step.microbatches) {
+      for (const BoundarySample& sample : samples) keys.push_back(sample.key);
+    }
+    on_disk.up->Announce(keys);
+    on_disk.down->Announce(keys);
+    ExpectSameStep(&in_memory, &on_disk, number, step);
+    if (HasFatalFailure()) return;
+  }
+  // What a checkpoint takes goes on in either.
+  const BoundaryState state = in_memory.down->TakeState().value();
+  Pair restored({}, testing::TempDir() + "/boundary");
+  ASSERT_TRUE(restored.down->PutState(state, 29).ok());
+  ASSERT_TRUE(restored.up->PutState(on_disk.up->TakeState().value(), 29).ok());
+  ExpectSameStep(&in_memory, &restored, 30, visits.Next(4, 5));
+}
+
+TEST(BoundaryEndTest, RecordsOfAnotherFormAreForgottenAtATurn) {
+  Pair pair({});
+  Visits visits;
+  uint32_t number = 0;
+  RunStep(&pair, number++, visits.Next(4, 5));
+  for (const char* store : {"bf16", "int(8)", "int(5)", "fp32", "int(5)"}) {
+    SCOPED_TRACE(store);
+    const std::string codec = std::string("delta(int(4),store=") + store + ")";
+    for (BoundaryEnd* end : {pair.up.get(), pair.down.get()}) {
+      const absl::Status status =
+          end->SetCodecs(codec, "delta(int(6),first=none)", 0, number - 1);
+      ASSERT_TRUE(status.ok()) << status;
+    }
+    for (int i = 0; i < 2; ++i) {
+      const Outcome outcome = RunStep(&pair, number++, visits.Next(4, 5));
+      ASSERT_EQ(outcome.up.sent, outcome.down.received);
+      ASSERT_EQ(outcome.up.received, outcome.down.sent);
+    }
   }
 }
 

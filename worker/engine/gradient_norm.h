@@ -20,8 +20,8 @@ class GradientNorm {
   /// The norm at this step; `is_exact`: gradients were synchronised in full
   /// precision. All workers must pass the same values: sums over
   /// the stages of the mean gradient's squared norm, and of the mean over the
-  /// replicas of their own gradients' squared norms. Not finite if either is
-  /// not.
+  /// replicas of their own gradients' squared norms, or of what is no less and
+  /// in a steady ratio to it. Not finite if either is not.
   double Update(bool is_exact, double mean_squared, double own_squared) {
     if (!std::isfinite(mean_squared) || !std::isfinite(own_squared)) {
       return mean_squared + own_squared;

@@ -58,7 +58,9 @@ absl::StatusOr<std::unique_ptr<Channel>> AcceptFrom(
 }
 
 /// Every channel of a worker's; its place in `mesh` is borrowed.
-std::vector<Wanted> ListWanted(const v1::Assignment& assignment, Mesh* mesh) {
+std::vector<Wanted> ListWanted(const v1::Assignment& assignment,
+                               const std::vector<int>& tied_stages,
+                               Mesh* mesh) {
   const int num_stages = assignment.plan().num_stages();
   const int num_replicas = assignment.plan().num_replicas();
   const int rank = assignment.rank();
@@ -90,6 +92,13 @@ std::vector<Wanted> ListWanted(const v1::Assignment& assignment, Mesh* mesh) {
     want(peer, "replicas", false,
          &mesh->replica_scalars[static_cast<size_t>(other)]);
     want(peer, "gradients", true, &mesh->gradients[static_cast<size_t>(other)]);
+  }
+  mesh->tied.resize(tied_stages.size() * static_cast<size_t>(num_replicas));
+  for (size_t i = 0; i < mesh->tied.size(); ++i) {
+    const int place = static_cast<int>(i);
+    const int owner = tied_stages[static_cast<size_t>(place / num_replicas)];
+    const int peer = owner * num_replicas + place % num_replicas;
+    if (peer != rank) want(peer, "tied", true, &mesh->tied[i]);
   }
   return wanted;
 }
@@ -155,7 +164,8 @@ absl::StatusOr<Mesh> Mesh::Connect(const v1::Assignment& assignment,
                                    Deadline deadline) {
   const int rank = assignment.rank();
   Mesh mesh;
-  std::vector<Wanted> wanted = ListWanted(assignment, &mesh);
+  std::vector<Wanted> wanted =
+      ListWanted(assignment, options.tied_stages, &mesh);
   // All connections are opened before any is awaited: the peer's transport
   // holds them until it asks, so the order of the ranks does not matter.
   std::stable_partition(wanted.begin(), wanted.end(),
@@ -189,7 +199,8 @@ void Mesh::ForEach(const std::function<void(FrameChannel*)>& visit) const {
   };
   visit_one(previous_stage);
   visit_one(next_stage);
-  for (const auto* group : {&stage_scalars, &replica_scalars, &gradients}) {
+  for (const auto* group :
+       {&stage_scalars, &replica_scalars, &gradients, &tied}) {
     for (const auto& channel : *group) visit_one(channel);
   }
 }

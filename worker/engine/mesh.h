@@ -1,6 +1,6 @@
 // Mesh: the frame channels of one worker in one job: to the stages before and
 // after its own, to the other stages of its replica, to the other replicas of
-// its stage.
+// its stage, and to all replicas of the stages that hold weights of its own.
 //
 // Connect blocks until every peer is there, the deadline, or `is_cancelled`. Of
 // each pair the lower rank connects and the higher accepts. What carries bulk,
@@ -46,6 +46,8 @@ struct MeshOptions {
   /// Null: none.
   ChannelDecorator decorate;
   FrameChannelOptions frames;
+  /// ParameterLayout::tied_stages; empty: this worker's stage ties nothing.
+  std::vector<int> tied_stages;
 };
 
 struct Mesh {
@@ -55,6 +57,8 @@ struct Mesh {
   std::vector<std::unique_ptr<FrameChannel>> stage_scalars;
   std::vector<std::unique_ptr<FrameChannel>> replica_scalars;
   std::vector<std::unique_ptr<FrameChannel>> gradients;
+  // By TiedRank (tied_part.h); null at the own one, empty without tied weights.
+  std::vector<std::unique_ptr<FrameChannel>> tied;
 
   static absl::StatusOr<Mesh> Connect(const v1::Assignment& assignment,
                                       Transport* transport,

@@ -286,6 +286,41 @@ TEST_F(UpgradedMeshTest, AnEmulatedLinkHoldsBackWhatNcclCarries) {
   EXPECT_GT(gpu_.counts().bytes_moved, 400'000);
 }
 
+TEST_F(UpgradedMeshTest, TiedChannelsLeadToEveryReplicaOfEveryOwner) {
+  std::vector<ChannelUpgrade> upgrades;
+  for (int rank = 0; rank < kRanks; ++rank) upgrades.push_back(Nccl());
+
+  auto meshes = Connect(
+      [&](int rank) {
+        MeshOptions options;
+        options.upgrade = upgrades[rank];
+        options.tied_stages = {0, 1};
+        return options;
+      },
+      Soon());
+
+  for (const auto& mesh : meshes) ASSERT_TRUE(mesh.ok()) << mesh.status();
+  // As without, and all pairs of ranks.
+  EXPECT_EQ(gpu_.counts().num_communicators, (4 + 6) * 2 * 2);
+  for (size_t from = 0; from < kRanks; ++from) {
+    ASSERT_EQ(meshes[from]->tied.size(), 4u);
+    EXPECT_EQ(meshes[from]->tied[from], nullptr);
+    for (size_t to = 0; to < kRanks; ++to) {
+      if (to == from) continue;
+      const std::vector<uint8_t> bytes = {static_cast<uint8_t>(10 * from + to)};
+      ASSERT_TRUE(
+          meshes[from]->tied[to]->Send({}, {ByteSpan(bytes)}, Soon()).ok());
+      const auto frame = meshes[to]->tied[from]->Receive(Soon());
+      ASSERT_TRUE(frame.ok()) << frame.status();
+      EXPECT_TRUE(frame->payload() == ByteSpan(bytes));
+    }
+  }
+  int num_channels = 0;
+  meshes[0]->ForEach([&](FrameChannel*) { ++num_channels; });
+  // Boundary, stages, replicas, gradients, and three tied.
+  EXPECT_EQ(num_channels, 4 + 3);
+}
+
 TEST_F(UpgradedMeshTest, AWorkerThatCannotJoinIsNamed) {
   std::vector<ChannelUpgrade> upgrades;
   for (int rank = 0; rank < kRanks; ++rank) upgrades.push_back(Nccl());

@@ -75,7 +75,8 @@ Training::Training(TrainingOptions options)
       num_stages_(plan_.num_stages()),
       num_replicas_(plan_.num_replicas()),
       stage_index_(options_.assignment.rank() / num_replicas_),
-      replica_(options_.assignment.rank() % num_replicas_) {}
+      replica_(options_.assignment.rank() % num_replicas_),
+      nodes_(NodesOf(num_replicas_, spec_.parallel().nodes())) {}
 
 Training::~Training() { Cancel(absl::CancelledError("the job has ended")); }
 
@@ -103,9 +104,9 @@ absl::Status Training::Prepare() {
                      plan_.weight_delay()));
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
                       MakeOptimizerOptions(spec_, plan_));
-  ParameterLayout layout = versions_->newest()->parameters();
+  ParameterLayout grouped = layout();
   const std::vector<GroupUse> group_use =
-      AssignParameterGroups(GroupsOf(spec_), &layout);
+      AssignParameterGroups(GroupsOf(spec_), &grouped);
   if (optimizer.compress_after_step == kCompressByDecision) {
     CompressionSwitchOptions decision;
     decision.beta2 = optimizer.beta2;
@@ -138,11 +139,35 @@ absl::Status Training::Prepare() {
       spec_.train().optimizer().shard_state() == "on" && num_replicas_ > 1;
   DP_RETURN_IF_ERROR(Connect());
   DP_RETURN_IF_ERROR(CheckGroups(group_use));
+  DP_RETURN_IF_ERROR(MakeSyncMeasure());
   owned_ = sync_->owned_by(replica_);
   DP_ASSIGN_OR_RETURN(
-      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(layout, owned_)));
+      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(grouped, owned_)));
+  DP_RETURN_IF_ERROR(MakeTiedPart(optimizer, grouped));
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
-  return options_.assignment.resume() ? Restore() : absl::OkStatus();
+  if (options_.assignment.resume()) DP_RETURN_IF_ERROR(Restore());
+  return VerifyTied(restored_step_, kTiedPhase, "before training begins",
+                    ModelDeadline());
+}
+
+absl::Status Training::MakeTiedPart(const OptimizerOptions& optimizer,
+                                    const ParameterLayout& grouped) {
+  if (grouped.num_tied == 0) return absl::OkStatus();
+  const std::vector<int>& stages = grouped.tied_stages;
+  const auto own = std::find(stages.begin(), stages.end(), stage_index_);
+  TiedPartOptions options;
+  options.layout = grouped;
+  options.stage = stage_index_;
+  options.num_replicas = num_replicas_;
+  options.optimizer = optimizer;
+  options.sync = SyncOptions();
+  std::vector<FrameChannel*> channels;
+  for (const auto& channel : mesh_.tied) channels.push_back(channel.get());
+  tied_group_ = std::make_unique<RankGroup>(
+      TiedRank(static_cast<int>(own - stages.begin()), replica_, num_replicas_),
+      std::move(channels));
+  DP_ASSIGN_OR_RETURN(tied_, TiedPart::Create(options, tied_group_.get()));
+  return absl::OkStatus();
 }
 
 absl::Status Training::CheckGroups(std::vector<GroupUse> use) {
@@ -159,8 +184,36 @@ absl::Status Training::CheckGroups(std::vector<GroupUse> use) {
   for (size_t i = 0; i < use.size(); ++i) {
     use[i] = {least[2 * i] < 0, least[2 * i + 1] < 0};
   }
-  return CheckGroupsAreUsed(GroupsOf(spec_), use,
-                            versions_->newest()->parameters());
+  return CheckGroupsAreUsed(GroupsOf(spec_), use, layout());
+}
+
+absl::Status Training::MakeSyncMeasure() {
+  SyncMeasureOptions options;
+  options.plan_codec = plan_.gradient_codec();
+  // Of what every stage has: tied weights follow its verdict.
+  options.num_elements = layout().tied_begin();
+  options.nodes = nodes_;
+  const bool is_alone = nodes_.front() == nodes_.back();
+  if (GradientSync::IsPlainCodec(options.plan_codec) || is_alone ||
+      options.num_elements == 0) {
+    return absl::OkStatus();
+  }
+  DP_ASSIGN_OR_RETURN(
+      sync_measure_,
+      SyncMeasure::Create(options, replicas_.get(), gradient_group_.get(),
+                          /*step=*/0, kLatencyPhase, WaitDeadline()));
+  return absl::OkStatus();
+}
+
+GradientSyncOptions Training::SyncOptions() const {
+  GradientSyncOptions sync;
+  const std::string& codec = tuning_.gradients().empty()
+                                 ? plan_.gradient_codec()
+                                 : tuning_.gradients();
+  std::tie(sync.compressed_codec, sync.plain_codec) = SyncCodecs(codec);
+  sync.seed = spec_.seed();
+  sync.generation = options_.assignment.generation();
+  return sync;
 }
 
 std::pair<std::string, std::string> Training::SyncCodecs(
@@ -171,9 +224,13 @@ std::pair<std::string, std::string> Training::SyncCodecs(
   return {gradients, spec_.compression().plain_gradients()};
 }
 
-int Training::NodeOf(int replica) const {
-  const int nodes = spec_.parallel().nodes();
-  return nodes == 0 ? replica : replica / (num_replicas_ / nodes);
+std::vector<int> Training::NodesOf(int num_replicas, int num_nodes) {
+  std::vector<int> nodes;
+  for (int replica = 0; replica < num_replicas; ++replica) {
+    nodes.push_back(num_nodes == 0 ? replica
+                                   : replica / (num_replicas / num_nodes));
+  }
+  return nodes;
 }
 
 absl::Status Training::MakeUpgrade() {
@@ -200,6 +257,7 @@ absl::Status Training::Connect() {
       std::max(max_wait, FromSeconds(assignment.start_seconds()));
   MeshOptions mesh;
   mesh.upgrade = upgrade_;
+  mesh.tied_stages = layout().tied_stages;
   FrameChannelOptions& frames = mesh.frames;
   frames.generation = assignment.generation();
   frames.verify_checksums = spec_.network().checksums() != "off";
@@ -221,7 +279,10 @@ absl::Status Training::Connect() {
   }
   // Those inside a node are as they are.
   for (int other = 0; other < num_replicas_; ++other) {
-    if (other == replica_ || NodeOf(other) != NodeOf(replica_)) continue;
+    if (other == replica_ || nodes_[static_cast<size_t>(other)] !=
+                                 nodes_[static_cast<size_t>(replica_)]) {
+      continue;
+    }
     DP_ASSIGN_OR_RETURN(links[stage_index_ * num_replicas_ + other],
                         LinkShaper::Create(LinkOptions()));
   }
@@ -246,6 +307,9 @@ absl::Status Training::Connect() {
   boundary.max_wait = max_wait;
   DP_ASSIGN_OR_RETURN(boundary.state_capacity_bytes,
                       ParseBytes(spec_.compression().state_memory()));
+  if (spec_.compression().state_on() == "disk") {
+    boundary.state_folder = CheckpointFolder();
+  }
   const auto make_end = [&](int other_stage, bool is_upstream,
                             std::unique_ptr<FrameChannel> channel)
       -> absl::StatusOr<std::unique_ptr<BoundaryEnd>> {
@@ -280,21 +344,11 @@ absl::Status Training::Connect() {
   replicas_ = group(replica_, mesh_.replica_scalars);
   gradient_group_ = group(replica_, mesh_.gradients);
 
-  GradientSyncOptions sync;
-  const std::string& codec = tuning_.gradients().empty()
-                                 ? plan_.gradient_codec()
-                                 : tuning_.gradients();
-  std::tie(sync.compressed_codec, sync.plain_codec) = SyncCodecs(codec);
-  for (int other = 0; other < num_replicas_; ++other) {
-    sync.nodes.push_back(NodeOf(other));
-  }
+  GradientSyncOptions sync = SyncOptions();
+  sync.nodes = nodes_;
   sync.keeps_shard = shards_state_;
-  sync.seed = spec_.seed();
-  sync.generation = assignment.generation();
-  DP_ASSIGN_OR_RETURN(
-      sync_,
-      GradientSync::Create(sync, gradient_group_.get(),
-                           versions_->newest()->parameters().num_elements));
+  DP_ASSIGN_OR_RETURN(sync_, GradientSync::Create(sync, gradient_group_.get(),
+                                                  layout().tied_begin()));
   MutexLock lock(&mutex_);
   is_connected_ = true;
   return is_cancelled_ ? cancel_reason_ : absl::OkStatus();
@@ -306,7 +360,7 @@ v1::AssignmentReady Training::ready() const {
   ready.set_generation(options_.assignment.generation());
   ready.set_data_hash(source_->data_hash());
   ready.set_train_samples(source_->num_train_samples());
-  ready.set_parameters(versions_->newest()->parameters().num_elements);
+  ready.set_parameters(layout().num_elements);
   ready.set_restored_step(restored_step_);
   ready.set_restored_generation(restored_generation_);
   ready.set_restored_samples_dropped(samples_dropped_);
@@ -356,7 +410,6 @@ v1::AssignmentDone Training::Run() {
 
 absl::Status Training::RunSteps() {
   const int64_t steps = spec_.train().steps();
-  const int64_t validate_every = spec_.train().validate_every();
   while (step_ < steps && !agreed_.stops && !agreed_.pauses) {
     if (is_continuous()) {
       DP_RETURN_IF_ERROR(RunSpan());
@@ -369,7 +422,7 @@ absl::Status Training::RunSteps() {
   }
   if (paused_step_ == 0) {
     const bool is_validated =
-        validate_every > 0 && step_ % validate_every == 0 && step_ > 0;
+        IsDue(step_, spec_.train().validate_every()) && step_ > 0;
     if (step_ == steps && !is_validated) {
       DP_RETURN_IF_ERROR(Validate(steps - 1));
     }
@@ -395,10 +448,8 @@ absl::Status Training::RunSteps() {
 
 absl::Status Training::AfterStep(int64_t done) {
   const int64_t steps = spec_.train().steps();
-  const int64_t validate_every = spec_.train().validate_every();
-  const int64_t checkpoint_every = spec_.checkpoint().every();
-  due_.validation |= validate_every > 0 && done % validate_every == 0;
-  due_.checkpoint |= checkpoint_every > 0 && done % checkpoint_every == 0;
+  due_.validation |= IsDue(done, spec_.train().validate_every());
+  due_.checkpoint |= IsDue(done, spec_.checkpoint().every());
   // Between two synchronisations of 0/1 Adam the weights of one replica are not
   // those of the job: what needs them waits, and wishes come again.
   const bool can_look = optimizer_->AreReplicasEqual() || done == steps;

@@ -40,6 +40,8 @@
 #include "worker/engine/mesh.h"
 #include "worker/engine/microbatch_counts.h"
 #include "worker/engine/straggler_control.h"
+#include "worker/engine/sync_measure.h"
+#include "worker/engine/tied_part.h"
 #include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
 #include "worker/optim/learning_rate.h"
@@ -126,12 +128,19 @@ class Training {
   /// Whether every group of train.optimizer.groups counts for a parameter of
   /// some stage; `use` is this stage's.
   absl::Status CheckGroups(std::vector<GroupUse> use);
+  /// Where gradients are compressed between replicas.
+  absl::Status MakeSyncMeasure();
+  /// Where the stage has weights that other stages have, too.
+  absl::Status MakeTiedPart(const OptimizerOptions& optimizer,
+                            const ParameterLayout& grouped);
+  /// As the plan, or the tuning in force, has it; without nodes and shards.
+  GradientSyncOptions SyncOptions() const;
   /// The compressed_codec and plain_codec of GradientSyncOptions for a codec of
   /// the plan or of a tuning. Where the plan compresses, so does cast(bf16).
   std::pair<std::string, std::string> SyncCodecs(
       const std::string& gradients) const;
-  /// The node of a replica of this stage (parallel.nodes).
-  int NodeOf(int replica) const;
+  /// The node of each replica of a stage, for a spec's parallel.nodes.
+  static std::vector<int> NodesOf(int num_replicas, int num_nodes);
   absl::Status Connect();
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
@@ -193,13 +202,14 @@ class Training {
   void FinishWork(const StepState& state);
 
   absl::Status Apply(StepState* state);
-  /// The optimizer's part of a vector over the stage's parameters.
+  /// The part of optimizer_ in a vector over the stage's parameters.
   template <typename T>
   absl::Span<T> Owned(absl::Span<T> values) const {
     return values.subspan(static_cast<size_t>(owned_.begin),
                           static_cast<size_t>(owned_.end - owned_.begin));
   }
-  /// Of the mean gradient of this stage, once it is synchronised.
+  /// Of the mean gradient of this stage, once it is synchronised; of tied
+  /// weights at the first of their owners.
   absl::StatusOr<double> MeanSquaredNorm(uint32_t step, Deadline deadline);
   /// Halves or doubles the loss scale where that is due.
   void UpdateLossScale(const StepState& state);
@@ -219,6 +229,9 @@ class Training {
   absl::Status WriteModel(int64_t step);
   absl::Status WriteShards(int64_t step, Deadline deadline);
   absl::Status Verify(int64_t step, uint64_t* hash);
+  /// Whether the owners of tied weights hold the same.
+  absl::Status VerifyTied(int64_t step, uint32_t phase, const std::string& when,
+                          Deadline deadline);
 
   // training_tuning.cc
   const v1::BoundaryTuning* TuningOf(const v1::Tuning& tuning,
@@ -232,7 +245,8 @@ class Training {
   OwnPlace Place() const;
   absl::Status MakeCheckpointWriter();
   absl::Status WriteCheckpoint(int64_t done);
-  /// On replica 0, to which the others send their shares; elsewhere empty.
+  /// On replica 0, to which the others send their shares; elsewhere empty. That
+  /// of tied weights is not shared out.
   absl::StatusOr<OptimizerState> WholeOptimizerState(int64_t done);
   /// Before the end, so that no files without a manifest are left.
   void AwaitLastCheckpoint();
@@ -245,6 +259,7 @@ class Training {
                     const std::vector<bool>& replicas_have_stage);
   /// Of a checkpoint of another number of replicas.
   absl::Status LoadResiduals(const Candidate& candidate);
+  absl::Status LoadTiedResiduals(const Candidate& candidate);
   absl::StatusOr<StageState> ShareStageState(
       const Candidate& candidate, const std::vector<bool>& replicas_have_stage);
   /// Element by element the least of what any worker says.
@@ -265,6 +280,10 @@ class Training {
 
   bool is_first() const { return stage_index_ == 0; }
   bool is_last() const { return stage_index_ + 1 == num_stages_; }
+  /// Of the stage's weights, in every version.
+  const ParameterLayout& layout() const {
+    return versions_->newest()->parameters();
+  }
 
   const TrainingOptions options_;
   const v1::JobSpec& spec_;
@@ -273,6 +292,7 @@ class Training {
   const int num_replicas_;
   const int stage_index_;
   const int replica_;
+  const std::vector<int> nodes_;  // by replica
 
   std::unique_ptr<BatchSource> source_;
   std::unique_ptr<WeightVersions> versions_;
@@ -286,10 +306,15 @@ class Training {
   std::unique_ptr<RankGroup> stages_;
   std::unique_ptr<RankGroup> replicas_;
   std::unique_ptr<RankGroup> gradient_group_;
+  std::unique_ptr<RankGroup> tied_group_;
   std::unique_ptr<GradientSync> sync_;
+  std::unique_ptr<SyncMeasure> sync_measure_;  // null: nothing is compressed
+  /// With an optimizer and a synchronisation of its own: optimizer_ and sync_
+  /// are of what comes before it. Null: no weights are tied.
+  std::unique_ptr<TiedPart> tied_;
   /// Whether optimizer_ is of owned_ alone (train.optimizer.shard_state).
   bool shards_state_ = false;
-  ElementRange owned_;                            // of the stage's parameters
+  ElementRange owned_;  // of the stage's parameters, before tied_begin()
   std::unique_ptr<CheckpointWriter> writer_;      // null: nobody is told of it
   std::unique_ptr<StragglerControl> stragglers_;  // null: not the first stage
   std::string straggler_state_;                   // as it was last logged

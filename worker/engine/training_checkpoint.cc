@@ -55,6 +55,10 @@ struct Training::Candidate {
   /// The ranks whose files hold what is this worker's own: itself; or all of
   /// its stage, if there were another number of replicas.
   std::vector<int> own_ranks;
+  /// With another number of replicas: the former group of the tied weights, in
+  /// the order of TiedRank.
+  std::vector<int> tied_ranks;
+  bool has_tied = false;  // their files are here and whole
   int num_replicas = 0;
   int num_nodes = 0;  // parallel.nodes
 };
@@ -74,7 +78,7 @@ absl::Status Training::MakeCheckpointWriter() {
   writer.generation = options_.assignment.generation();
   writer.stage = stage_index_;
   writer.rank = options_.assignment.rank();
-  writer.layout = versions_->newest()->parameters();
+  writer.layout = layout();
   writer.place = Place();
   if (!spec_.checkpoint().staging().empty()) {
     DP_ASSIGN_OR_RETURN(writer.staging_bytes,
@@ -109,6 +113,9 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
   part.samples_applied = done * spec_.train().batch() - part.samples_dropped;
   OwnState& own = part.own_state;
   DP_ASSIGN_OR_RETURN(own.residuals, sync_->TakeResiduals());
+  if (tied_ != nullptr) {
+    DP_ASSIGN_OR_RETURN(own.tied_residuals, tied_->TakeResiduals());
+  }
   if (spec_.checkpoint().records() != "forget") {
     if (previous_ != nullptr) {
       DP_ASSIGN_OR_RETURN(own.previous, previous_->TakeState());
@@ -146,7 +153,10 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
 absl::StatusOr<OptimizerState> Training::WholeOptimizerState(int64_t done) {
   if (replica_ != 0 && !shards_state_) return OptimizerState();
   OptimizerState own = optimizer_->ExportState();
-  if (!shards_state_) return own;
+  if (!shards_state_) {
+    if (tied_ != nullptr) tied_->AddState(&own);
+    return own;
+  }
   const Deadline deadline = ModelDeadline();
   FrameHeader header;
   header.generation = options_.assignment.generation();
@@ -158,7 +168,7 @@ absl::StatusOr<OptimizerState> Training::WholeOptimizerState(int64_t done) {
                  "send a share of the optimizer's state to replica 0"));
     return OptimizerState();
   }
-  const int64_t num_elements = versions_->newest()->parameters().num_elements;
+  const int64_t num_elements = layout().tied_begin();
   OptimizerState whole;
   DP_RETURN_IF_ERROR(PutStateOfRange(own, num_elements, owned_, &whole));
   for (int other = 1; other < num_replicas_; ++other) {
@@ -170,6 +180,7 @@ absl::StatusOr<OptimizerState> Training::WholeOptimizerState(int64_t done) {
         PutStateOfRange(share, num_elements, sync_->owned_by(other), &whole),
         absl::StrCat("take the share of replica ", other)));
   }
+  if (tied_ != nullptr) tied_->AddState(&whole);
   return whole;
 }
 
@@ -258,6 +269,12 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
       candidate.own_ranks.resize(static_cast<size_t>(manifest.num_replicas));
       std::iota(candidate.own_ranks.begin(), candidate.own_ranks.end(),
                 stage_index_ * manifest.num_replicas);
+      for (const int owner : layout().tied_stages) {
+        for (int replica = 0; replica < manifest.num_replicas; ++replica) {
+          candidate.tied_ranks.push_back(owner * manifest.num_replicas +
+                                         replica);
+        }
+      }
       v1::JobSpec former;
       // One that cannot be read had no nodes that this build knows of.
       if (google::protobuf::util::JsonStringToMessage(manifest.spec_json,
@@ -286,6 +303,10 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
     candidate.has_own = !is_damaged;
     for (const int rank : candidate.own_ranks) {
       if (!is_damaged) candidate.has_own &= is_whole(RankFileName(rank));
+    }
+    candidate.has_tied = candidate.has_own;
+    for (const int rank : candidate.tied_ranks) {
+      if (candidate.has_tied) candidate.has_tied = is_whole(RankFileName(rank));
     }
     if (!is_damaged) return candidate;
   }
@@ -358,16 +379,15 @@ absl::StatusOr<StageState> Training::ShareStageState(
   const Deadline deadline = ModelDeadline();
   if (!candidate.has_stage) {
     auto received = ReceiveStageState(
-        mesh_.replica_scalars[static_cast<size_t>(source)].get(),
-        versions_->newest()->parameters(), deadline);
+        mesh_.replica_scalars[static_cast<size_t>(source)].get(), layout(),
+        deadline);
     if (received.ok()) return received;
     return Annotate(
         received.status(),
         absl::StrCat("take the stage's state from replica ", source));
   }
   DP_ASSIGN_OR_RETURN(StageState state,
-                      ReadStageFile(candidate.path, stage_index_,
-                                    versions_->newest()->parameters()));
+                      ReadStageFile(candidate.path, stage_index_, layout()));
   if (replica_ != source) return state;
   for (int other = 0; other < num_replicas_; ++other) {
     if (replicas_have_stage[static_cast<size_t>(other)]) continue;
@@ -382,15 +402,15 @@ absl::StatusOr<StageState> Training::ShareStageState(
 absl::Status Training::Load(const Candidate& candidate,
                             const std::vector<bool>& stages_have_own,
                             const std::vector<bool>& replicas_have_stage) {
-  DP_ASSIGN_OR_RETURN(const StageState state,
+  DP_ASSIGN_OR_RETURN(StageState state,
                       ShareStageState(candidate, replicas_have_stage));
   DP_RETURN_IF_ERROR(
       versions_->Restore(candidate.step, state.weights, state.former_weights));
+  if (tied_ != nullptr) DP_RETURN_IF_ERROR(tied_->TakeState(&state.optimizer));
   DP_ASSIGN_OR_RETURN(
       const OptimizerState own_state,
       shards_state_
-          ? StateOfRange(state.optimizer,
-                         versions_->newest()->parameters().num_elements, owned_)
+          ? StateOfRange(state.optimizer, layout().tied_begin(), owned_)
           : state.optimizer);
   DP_RETURN_IF_ERROR(optimizer_->ImportState(own_state));
   gradient_norm_.Restore(state.norm_ratio, state.is_norm_ratio_known);
@@ -410,12 +430,14 @@ absl::Status Training::Load(const Candidate& candidate,
   if (compression_.has_value()) {
     DP_RETURN_IF_ERROR(compression_->ImportState(state.compression));
     optimizer_->SetCompressing(compression_->is_on());
+    if (tied_ != nullptr) tied_->SetCompressing(compression_->is_on());
   }
 
   const std::string name =
       CheckpointFolderName(candidate.step, candidate.generation);
   if (candidate.num_replicas != num_replicas_) {
     DP_RETURN_IF_ERROR(LoadResiduals(candidate));
+    if (tied_ != nullptr) DP_RETURN_IF_ERROR(LoadTiedResiduals(candidate));
   } else if (!candidate.has_own) {
     restore_notes_.push_back(absl::StrCat(
         "checkpoint ", name, ": the file of rank ", options_.assignment.rank(),
@@ -426,6 +448,9 @@ absl::Status Training::Load(const Candidate& candidate,
         const OwnState own,
         ReadRankFile(candidate.path, options_.assignment.rank(), Place()));
     DP_RETURN_IF_ERROR(sync_->PutResiduals(own.residuals));
+    if (tied_ != nullptr) {
+      DP_RETURN_IF_ERROR(tied_->PutResiduals(own.tied_residuals));
+    }
     const uint32_t last = static_cast<uint32_t>(candidate.step - 1);
     // Both ends have the records, or neither.
     const auto put = [&](BoundaryEnd* end, const BoundaryState& records,
@@ -463,28 +488,44 @@ absl::Status Training::LoadResiduals(const Candidate& candidate) {
   }
   if (!candidate.has_own) return absl::OkStatus();
   std::vector<SyncResiduals> former;
-  std::vector<int> former_nodes;
-  const int per_node =
-      candidate.num_replicas / std::max(1, candidate.num_nodes);
-  for (int replica = 0; replica < candidate.num_replicas; ++replica) {
-    former_nodes.push_back(candidate.num_nodes == 0 ? replica
-                                                    : replica / per_node);
-    const int rank = candidate.own_ranks[static_cast<size_t>(replica)];
+  for (const int rank : candidate.own_ranks) {
     DP_ASSIGN_OR_RETURN(OwnState own,
                         ReadRankFile(candidate.path, rank, OwnPlace()));
     former.push_back(std::move(own.residuals));
   }
-  std::vector<int> nodes;
-  for (int replica = 0; replica < num_replicas_; ++replica) {
-    nodes.push_back(NodeOf(replica));
+  DP_ASSIGN_OR_RETURN(
+      const std::vector<float> owed,
+      FoldResiduals(layout().tied_begin(),
+                    NodesOf(candidate.num_replicas, candidate.num_nodes),
+                    former));
+  DP_ASSIGN_OR_RETURN(const SyncResiduals mine,
+                      SpreadResiduals(owed, nodes_, num_replicas_, replica_));
+  return sync_->PutResiduals(mine);
+}
+
+absl::Status Training::LoadTiedResiduals(const Candidate& candidate) {
+  if (!candidate.has_tied) {
+    restore_notes_.push_back(absl::StrCat(
+        "checkpoint ",
+        CheckpointFolderName(candidate.step, candidate.generation),
+        ": residuals of tied weights of rank ", options_.assignment.rank(),
+        " begin anew, since not all files of the stages that hold them are on "
+        "this machine"));
+    return absl::OkStatus();
+  }
+  std::vector<SyncResiduals> former;
+  for (const int rank : candidate.tied_ranks) {
+    DP_ASSIGN_OR_RETURN(OwnState own,
+                        ReadRankFile(candidate.path, rank, OwnPlace()));
+    former.push_back(std::move(own.tied_residuals));
   }
   DP_ASSIGN_OR_RETURN(
       const std::vector<float> owed,
-      FoldResiduals(versions_->newest()->parameters().num_elements,
-                    former_nodes, former));
-  DP_ASSIGN_OR_RETURN(const SyncResiduals mine,
-                      SpreadResiduals(owed, nodes, num_replicas_, replica_));
-  return sync_->PutResiduals(mine);
+      FoldResiduals(tied_->num_elements(), /*nodes=*/{}, former));
+  DP_ASSIGN_OR_RETURN(
+      const SyncResiduals mine,
+      SpreadResiduals(owed, /*nodes=*/{}, tied_->num_ranks(), tied_->rank()));
+  return tied_->PutResiduals(mine);
 }
 
 }  // namespace deltapipe

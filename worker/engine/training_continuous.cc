@@ -20,10 +20,6 @@ namespace {
 /// stages have heard of it.
 constexpr int64_t kStepsUntilHeard = 2;
 
-bool IsMultiple(int64_t steps, int64_t every) {
-  return every > 0 && steps % every == 0;
-}
-
 }  // namespace
 
 absl::Status Training::RunSpan() {
@@ -38,8 +34,8 @@ absl::Status Training::RunSpan() {
 bool Training::EndsSpan(int64_t step) const {
   const int64_t done = step + 1;
   return step >= span_ends_after_ || done == spec_.train().steps() ||
-         IsMultiple(done, spec_.train().validate_every()) ||
-         IsMultiple(done, spec_.checkpoint().every());
+         IsDue(done, spec_.train().validate_every()) ||
+         IsDue(done, spec_.checkpoint().every());
 }
 
 absl::Status Training::RunContinuousSteps() {

@@ -95,13 +95,21 @@ absl::Status Training::WriteShards(int64_t step, Deadline deadline) {
     FrameHeader header;
     header.generation = options_.assignment.generation();
     header.step = static_cast<uint32_t>(step);
-    return Annotate(SendShard(mesh_.stage_scalars[0].get(), header,
-                              versions_->newest()->parameters(),
-                              versions_->newest()->weights(), deadline),
-                    "send the weights to the writer");
+    // Of what is tied one copy is enough, the first owner's.
+    const std::vector<int>& tied = layout().tied_stages;
+    const ElementRange sent{0, tied.empty() || tied.front() == stage_index_
+                                   ? layout().num_elements
+                                   : layout().tied_begin()};
+    return Annotate(
+        SendShard(mesh_.stage_scalars[0].get(), header,
+                  LayoutOfRange(layout(), sent),
+                  absl::Span<const float>(versions_->newest()->weights())
+                      .first(static_cast<size_t>(sent.end)),
+                  deadline),
+        "send the weights to the writer");
   }
   std::vector<ModelShard> shards(1);
-  shards[0].layout = versions_->newest()->parameters();
+  shards[0].layout = layout();
   shards[0].weights.assign(versions_->newest()->weights().begin(),
                            versions_->newest()->weights().end());
   for (int stage = 1; stage < num_stages_; ++stage) {
@@ -130,9 +138,18 @@ absl::Status Training::Verify(int64_t step, uint64_t* hash) {
   const absl::Span<const float> weights = versions_->newest()->weights();
   *hash = Checksum(absl::MakeConstSpan(
       reinterpret_cast<const uint8_t*>(weights.data()), weights.size() * 4));
-  return CheckReplicas(replicas_.get(), static_cast<uint32_t>(step),
-                       kVerifyPhase, versions_->newest()->parameters(), weights,
-                       WaitDeadline());
+  DP_RETURN_IF_ERROR(CheckReplicas(replicas_.get(), static_cast<uint32_t>(step),
+                                   kVerifyPhase, layout(), weights,
+                                   WaitDeadline()));
+  return VerifyTied(step, kVerifyPhase, absl::StrCat("after step ", step + 1),
+                    WaitDeadline());
+}
+
+absl::Status Training::VerifyTied(int64_t step, uint32_t phase,
+                                  const std::string& when, Deadline deadline) {
+  if (tied_ == nullptr) return absl::OkStatus();
+  return tied_->CheckEqual(static_cast<uint32_t>(step), phase, when,
+                           versions_->newest()->weights(), deadline);
 }
 
 }  // namespace deltapipe

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <utility>
 
 #include "worker/engine/training_step.h"
 
@@ -96,6 +97,10 @@ void Training::Report(const StepState& state) {
           &reported_gradients_, &report);
   AddLink(next_.get(), stage_index_, /*is_gradient=*/false,
           &reported_activations_, &report);
+  if (sync_measure_ != nullptr) {
+    v1::SyncReport sync = sync_measure_->Take();
+    if (sync.transactions() > 0) *report.mutable_sync() = std::move(sync);
+  }
   *report.mutable_bytes() = Bytes();
   *report.mutable_faults() = Faults();
   options_.on_step(report);
@@ -136,10 +141,15 @@ v1::ByteCounters Training::Bytes() const {
     bytes.set_state_bytes(bytes.state_bytes() + counters.state_bytes);
   }
   if (sync_ != nullptr) bytes.set_gradient_raw(sync_->counters().raw_bytes);
-  for (const auto& channel : mesh_.gradients) {
-    if (channel == nullptr) continue;
-    bytes.set_gradient_wire(bytes.gradient_wire() +
-                            channel->channel_counters().bytes_sent);
+  if (tied_ != nullptr) {
+    bytes.set_gradient_raw(bytes.gradient_raw() + tied_->counters().raw_bytes);
+  }
+  for (const auto* group : {&mesh_.gradients, &mesh_.tied}) {
+    for (const auto& channel : *group) {
+      if (channel == nullptr) continue;
+      bytes.set_gradient_wire(bytes.gradient_wire() +
+                              channel->channel_counters().bytes_sent);
+    }
   }
   for (const auto* group : {&mesh_.stage_scalars, &mesh_.replica_scalars}) {
     for (const auto& channel : *group) {

@@ -15,13 +15,21 @@
 namespace deltapipe {
 namespace {
 
-double SquaredNorm(const ParameterLayout& layout,
-                   absl::Span<const float> gradient) {
+/// Of a replica's own gradient. That of a tied tensor is a sum over its owners,
+/// of which each knows its own term alone before the exchange. They count
+/// together owners x (sum of the squared norms of the terms), by Cauchy and
+/// Schwarz the least bound of the sum's that needs nothing else: GradientNorm
+/// expects a figure that is no less than the mean gradient's and keeps a steady
+/// ratio to it.
+double OwnSquaredNorm(const ParameterLayout& layout,
+                      absl::Span<const float> gradient) {
   double sum = 0;
   for (const ParameterSegment& segment : layout.segments) {
     LaneSumOfSquares squares;
     squares.Add(gradient.data() + segment.offset, segment.num_elements);
-    sum += squares.Sum();
+    const bool is_tied = segment.offset >= layout.tied_begin();
+    sum += squares.Sum() *
+           (is_tied ? static_cast<double>(layout.tied_stages.size()) : 1.0);
   }
   return sum;
 }
@@ -147,6 +155,15 @@ std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
     const int64_t slot = cursors_->Slot(step, replica_, mb);
     state->positions.push_back(cursors_->Position(step, slot));
     state->batch.push_back(source_->Train(state->positions.back(), slot));
+  }
+  std::vector<uint64_t> keys;
+  for (const Microbatch& batch : state->batch) {
+    for (const BoundarySample& sample : batch.samples) {
+      keys.push_back(sample.key);
+    }
+  }
+  for (BoundaryEnd* end : {previous_.get(), next_.get()}) {
+    if (end != nullptr) end->Announce(keys);
   }
   state->is_traced = options_.send && num_traces_wanted_ > 0;
   if (state->is_traced) --num_traces_wanted_;
@@ -322,15 +339,30 @@ absl::Status Training::Reduce(StepState* state) {
   Stage* const stage = versions_->Of(state->step);
   const absl::Span<float> gradients = stage->gradients();  // a copy on GPUs
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
-  const double own = SquaredNorm(stage->parameters(), gradients);
-  SyncRequest request = optimizer_->Prepare(
-      state->step, LearningRateAt(state->step),
-      Owned(versions_->newest()->weights()), Owned(gradients));
+  const double own = OwnSquaredNorm(stage->parameters(), gradients);
+  const absl::Span<const float> weights = versions_->newest()->weights();
+  const double rate = LearningRateAt(state->step);
+  SyncRequest request =
+      optimizer_->Prepare(state->step, rate, Owned(weights), Owned(gradients));
   // Everybody's share is in it.
-  if (shards_state_) request.values = gradients;
+  if (shards_state_) {
+    request.values =
+        gradients.first(static_cast<size_t>(layout().tied_begin()));
+  }
   state->format = request.format;
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
+  }
+  if (tied_ != nullptr) {
+    DP_ASSIGN_OR_RETURN(const SyncFormat format,
+                        tied_->Begin(state->step, rate, weights, gradients));
+    if (format != state->format) {
+      return absl::InternalError(absl::StrCat(
+          "tied weights are synchronised in another form than the rest of the "
+          "stage: ",
+          static_cast<int>(format), ", expected ",
+          static_cast<int>(state->format)));
+    }
   }
   // What happens after this step is agreed on beside the gradients, and so is
   // their norm: first over the replicas of each stage, then (in Apply) over the
@@ -367,8 +399,11 @@ absl::Status Training::Reduce(StepState* state) {
   agreed_ = AgreeOn(gathered, 1);
   if (request.format == SyncFormat::kNone) return absl::OkStatus();
   DP_RETURN_IF_ERROR(sync_->Wait(deadline));
+  if (sync_measure_ != nullptr) {
+    sync_measure_->Note(request.format == SyncFormat::kCompressed);
+  }
   if (!request.excluded.empty()) optimizer_->Wake(sync_->woken());
-  return absl::OkStatus();
+  return tied_ == nullptr ? absl::OkStatus() : tied_->Wait(deadline);
 }
 
 absl::Status Training::Apply(StepState* state) {
@@ -393,7 +428,9 @@ absl::Status Training::Apply(StepState* state) {
   const bool decides = compression_.has_value() && state->step > 0 &&
                        compression_->WantsEvidence(state->step - 1);
   if (decides) {
-    const std::vector<double> evidence = AsFigures(optimizer_->Evidence());
+    CompressionEvidence mine = optimizer_->Evidence();
+    if (tied_ != nullptr) mine += tied_->CountedEvidence();
+    const std::vector<double> evidence = AsFigures(mine);
     figures.insert(figures.end(), evidence.begin(), evidence.end());
   }
   DP_ASSIGN_OR_RETURN(auto gathered,
@@ -421,6 +458,7 @@ absl::Status Training::Apply(StepState* state) {
       DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kAbort));
     }
     optimizer_->Skip();
+    if (tied_ != nullptr) DP_RETURN_IF_ERROR(tied_->Skip());
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
   } else {
@@ -431,10 +469,16 @@ absl::Status Training::Apply(StepState* state) {
     const double clip = limit > 0 && state->gradient_norm > limit
                             ? limit / state->gradient_norm
                             : 1.0;
-    DP_RETURN_IF_ERROR(optimizer_->Apply(
-        state->step, LearningRateAt(state->step), clip, Owned(weights)));
+    const double rate = LearningRateAt(state->step);
+    DP_RETURN_IF_ERROR(
+        optimizer_->Apply(state->step, rate, clip, Owned(weights)));
+    if (tied_ != nullptr) {
+      DP_RETURN_IF_ERROR(tied_->Apply(state->step, rate, clip, weights));
+    }
     if (shards_state_) {
-      DP_RETURN_IF_ERROR(sync_->Gather(step, weights, deadline));
+      DP_RETURN_IF_ERROR(sync_->Gather(
+          step, weights.first(static_cast<size_t>(layout().tied_begin())),
+          deadline));
     }
   }
   DP_RETURN_IF_ERROR(versions_->EndUpdate(state->step));
@@ -449,8 +493,7 @@ absl::Status Training::Apply(StepState* state) {
     if (!is_continuous()) next_->CommitStep(step);
     DP_ASSIGN_OR_RETURN(next_hashes_, next_->AwaitHashes(step));
   }
-  const int64_t every = spec_.train().verify_every();
-  due_.verification |= every > 0 && (state->step + 1) % every == 0;
+  due_.verification |= IsDue(state->step + 1, spec_.train().verify_every());
   if (due_.verification && optimizer_->AreReplicasEqual()) {
     due_.verification = false;
     DP_RETURN_IF_ERROR(Verify(state->step, &state->weights_hash));
@@ -473,11 +516,12 @@ void Training::UpdateLossScale(const StepState& state) {
 absl::StatusOr<double> Training::MeanSquaredNorm(uint32_t step,
                                                  Deadline deadline) {
   const double mine = optimizer_->MeanGradientSquaredNorm();
-  if (!shards_state_) return mine;
+  const double tied = tied_ == nullptr ? 0 : tied_->CountedSquaredNorm();
+  if (!shards_state_) return mine + tied;
   DP_ASSIGN_OR_RETURN(
       const auto by_replica,
       replicas_->AllGather(step, kShardNormPhase, {mine}, deadline));
-  double sum = 0;
+  double sum = tied;
   for (const std::vector<double>& share : by_replica) sum += share[0];
   return sum;
 }
@@ -492,6 +536,7 @@ void Training::DecideCompression(int64_t step, size_t at,
   const std::string change = compression_->Update(step, sum);
   if (change.empty()) return;
   optimizer_->SetCompressing(compression_->is_on());
+  if (tied_ != nullptr) tied_->SetCompressing(compression_->is_on());
   if (is_first() && replica_ == 0) {
     LOG_INFO << change;
   }

@@ -24,6 +24,12 @@ inline Nanos FromSeconds(double seconds) {
       std::chrono::duration<double>(seconds));
 }
 
+/// Whether what happens every so many steps does after `done` of them; 0:
+/// never.
+inline bool IsDue(int64_t done, int64_t every) {
+  return every > 0 && done % every == 0;
+}
+
 // Phases of the scalar exchanges, so that a message out of turn is noticed.
 inline constexpr uint32_t kNormPhase = 1;
 inline constexpr uint32_t kStopPhase = 2;
@@ -36,6 +42,8 @@ inline constexpr uint32_t kRestorePhase = 8;
 inline constexpr uint32_t kWorkPhase = 9;
 inline constexpr uint32_t kGroupsPhase = 20;
 inline constexpr uint32_t kShardNormPhase = 21;
+inline constexpr uint32_t kLatencyPhase = 22;
+inline constexpr uint32_t kTiedPhase = 23;
 
 struct Training::StepState {
   int64_t step = 0;

@@ -122,6 +122,9 @@ absl::Status Training::ApplyTuning(int64_t done) {
   DP_RETURN_IF_ERROR(set(next_.get(), stage_index_));
   const auto [compressed_codec, plain_codec] = SyncCodecs(next.gradients());
   DP_RETURN_IF_ERROR(sync_->SetCodecs(compressed_codec, plain_codec));
+  if (tied_ != nullptr) {
+    DP_RETURN_IF_ERROR(tied_->SetCodecs(compressed_codec, plain_codec));
+  }
   if (next.straggler_policy() != tuning_.straggler_policy()) {
     DP_RETURN_IF_ERROR(MakeStragglerControl(next.straggler_policy()));
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,11 +16,12 @@
 #include "base/status_macros.h"
 #include "base/tensor_view.h"
 #include "compression/codec.h"
+#include "compression/codec_registry.h"
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/boundary_spec.h"
-#include "compression/delta/delta_kernels.h"
 #include "compression/delta/record.h"
+#include "compression/delta/record_math.h"
 #include "compression/delta/state_store.h"
 
 namespace deltapipe {
@@ -86,20 +86,18 @@ absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
 }
 
 // Makes `previous` what one end has stored on the sample's last visit.
-void KeepRecord(const BoundarySpec& spec, absl::Span<const float> previous,
-                StateStore* store) {
+absl::Status KeepRecord(const BoundarySpec& spec,
+                        absl::Span<const float> previous, StateStore* store) {
   const int64_t count = static_cast<int64_t>(previous.size());
   std::shared_ptr<Record> record =
       NewRecord(/*version=*/1, spec.RecordBytes(count));
-  if (spec.store == BoundarySpec::Store::kBFloat16) {
-    StoreRecord(previous.data(),
-                reinterpret_cast<uint16_t*>(record->values.data()), count);
-  } else {
-    StoreRecord(previous.data(),
-                reinterpret_cast<float*>(record->values.data()), count);
-  }
+  RecordMath math(
+      {spec.store == BoundarySpec::Store::kFloat32, spec.store_codec.get()},
+      count);
+  DP_RETURN_IF_ERROR(math.Store(previous.data(), record.get()));
   store->Stage(kStep - 1, kSampleKey, std::move(record));
   store->CommitStep(kStep - 1);
+  return absl::OkStatus();
 }
 
 // Sends the tensor over a boundary, as a job does.
@@ -117,8 +115,8 @@ absl::StatusOr<EncodedTensor> EncodeOverBoundary(
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<BoundaryDecoder> decoder,
                       BoundaryDecoder::Create(options));
   if (previous.has_value()) {
-    KeepRecord(spec, *previous, encoder->state());
-    KeepRecord(spec, *previous, decoder->state());
+    DP_RETURN_IF_ERROR(KeepRecord(spec, *previous, encoder->state()));
+    DP_RETURN_IF_ERROR(KeepRecord(spec, *previous, decoder->state()));
   }
   const BoundarySample sample = {kSampleKey, 0};
   const absl::Span<const BoundarySample> samples(&sample, 1);
@@ -163,6 +161,8 @@ void MeasureError(absl::Span<const float> values, EncodedTensor* encoded) {
   result.relative_rms_error =
       error_squares == 0 ? 0 : std::sqrt(error_squares / squares);
   result.mean_error = error_sum / count;
+  result.value_squares = squares;
+  result.error_squares = error_squares;
 }
 
 // The previous values of the tensor `entry`, or nothing for a first visit.
@@ -196,54 +196,86 @@ absl::StatusOr<EncodedTensor> EncodeTensor(
 
 }  // namespace
 
-absl::Status RunCodecExperiment(
-    const CodecExperiment& experiment,
-    const std::function<void(const TensorResult&)>& report) {
-  DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
-                      ParseBoundarySpec(experiment.codec, /*direction=*/0));
-  DP_ASSIGN_OR_RETURN(const SafetensorsFile input,
-                      SafetensorsFile::Read(experiment.input_path));
-  std::optional<SafetensorsFile> previous;
-  if (!experiment.previous_path.empty()) {
-    if (spec.kind != BoundarySpec::Kind::kDelta) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--previous needs a delta(...) codec, got ", experiment.codec));
-    }
-    DP_ASSIGN_OR_RETURN(previous,
-                        SafetensorsFile::Read(experiment.previous_path));
+absl::StatusOr<ExperimentTensors> ReadExperimentTensors(
+    const std::string& input_path, const std::string& previous_path) {
+  ExperimentTensors tensors;
+  DP_ASSIGN_OR_RETURN(tensors.input, SafetensorsFile::Read(input_path));
+  if (!previous_path.empty()) {
+    DP_ASSIGN_OR_RETURN(tensors.previous, SafetensorsFile::Read(previous_path));
+    tensors.previous_path = previous_path;
   }
+  return tensors;
+}
 
-  SafetensorsWriter writer;
-  std::deque<std::vector<float>> kept;  // stable addresses for the writer
+absl::Status MeasureCodec(
+    const std::string& codec, const ExperimentTensors& tensors, uint64_t seed,
+    const std::function<void(const TensorResult&, std::vector<float> decoded)>&
+        report) {
   RandomKey key;
-  key.seed = experiment.seed;
-  for (const SafetensorsFile::Entry& entry : input.entries()) {
-    if (!IsFloat(entry.dtype)) {
-      DP_ASSIGN_OR_RETURN(const TensorView view, input.Tensor(entry.name));
-      writer.Add(entry.name, view);
-      continue;
-    }
+  key.seed = seed;
+  for (const SafetensorsFile::Entry& entry : tensors.input.entries()) {
+    if (!IsFloat(entry.dtype)) continue;
     DP_ASSIGN_OR_RETURN(const std::vector<float> values,
-                        input.FloatValues(entry.name));
-    DP_ASSIGN_OR_RETURN(
-        const std::optional<std::vector<float>> record,
-        PreviousValues(previous, experiment.previous_path, entry));
+                        tensors.input.FloatValues(entry.name));
+    DP_ASSIGN_OR_RETURN(const std::string bound,
+                        BindTensorShape(codec, entry.shape));
+    DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
+                        ParseBoundarySpec(bound, /*direction=*/0));
+    std::optional<std::vector<float>> previous;
+    if (spec.kind == BoundarySpec::Kind::kDelta) {
+      DP_ASSIGN_OR_RETURN(
+          previous,
+          PreviousValues(tensors.previous, tensors.previous_path, entry));
+    }
     absl::StatusOr<EncodedTensor> encoded =
-        EncodeTensor(spec, values, record, key);
+        EncodeTensor(spec, values, previous, key);
     if (!encoded.ok()) {
       return Annotate(encoded.status(), absl::StrCat("tensor ", entry.name));
     }
     ++key.tensor_id;
     encoded->result.tensor = entry.name;
     MeasureError(values, &*encoded);
-    report(encoded->result);
-    if (experiment.output_path.empty()) continue;
-    kept.push_back(std::move(encoded->decoded));
-    writer.Add(entry.name,
-               TensorView(DType::kFloat32, entry.shape, kept.back().data()));
+    report(encoded->result, std::move(encoded->decoded));
   }
-  if (experiment.output_path.empty()) return absl::OkStatus();
-  std::map<std::string, std::string> metadata = input.metadata();
+  return absl::OkStatus();
+}
+
+absl::Status RunCodecExperiment(
+    const CodecExperiment& experiment,
+    const std::function<void(const TensorResult&)>& report) {
+  DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
+                      ParseBoundarySpec(experiment.codec, /*direction=*/0));
+  if (!experiment.previous_path.empty() &&
+      spec.kind != BoundarySpec::Kind::kDelta) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--previous needs a delta(...) codec, got ", experiment.codec));
+  }
+  DP_ASSIGN_OR_RETURN(
+      const ExperimentTensors tensors,
+      ReadExperimentTensors(experiment.input_path, experiment.previous_path));
+  const bool keeps_output = !experiment.output_path.empty();
+  std::map<std::string, std::vector<float>> kept;
+  DP_RETURN_IF_ERROR(
+      MeasureCodec(experiment.codec, tensors, experiment.seed,
+                   [&](const TensorResult& result, std::vector<float> decoded) {
+                     report(result);
+                     if (keeps_output) kept[result.tensor] = std::move(decoded);
+                   }));
+  if (!keeps_output) return absl::OkStatus();
+
+  SafetensorsWriter writer;
+  for (const SafetensorsFile::Entry& entry : tensors.input.entries()) {
+    const auto decoded = kept.find(entry.name);
+    if (decoded == kept.end()) {
+      DP_ASSIGN_OR_RETURN(const TensorView view,
+                          tensors.input.Tensor(entry.name));
+      writer.Add(entry.name, view);
+    } else {
+      writer.Add(entry.name, TensorView(DType::kFloat32, entry.shape,
+                                        decoded->second.data()));
+    }
+  }
+  std::map<std::string, std::string> metadata = tensors.input.metadata();
   metadata["deltapipe_codec"] = spec.Text();
   return writer.WriteTo(experiment.output_path, metadata);
 }

@@ -13,9 +13,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/safetensors.h"
 
 namespace deltapipe {
 
@@ -38,6 +42,9 @@ struct TensorResult {
   double relative_rms_error = 0;
   /// The mean of y - x.
   double mean_error = 0;
+  /// ||x||^2 and ||y - x||^2.
+  double value_squares = 0;
+  double error_squares = 0;
   /// fp32 bytes per second / 1e9, the best of a few runs.
   double encode_gb_per_s = 0;
   double decode_gb_per_s = 0;
@@ -49,6 +56,26 @@ struct TensorResult {
 absl::Status RunCodecExperiment(
     const CodecExperiment& experiment,
     const std::function<void(const TensorResult&)>& report);
+
+/// The files of an experiment.
+struct ExperimentTensors {
+  SafetensorsFile input;
+  std::optional<SafetensorsFile> previous;
+  std::string previous_path;  // for errors
+};
+
+/// `previous_path` may be empty. Errors of SafetensorsFile::Read.
+absl::StatusOr<ExperimentTensors> ReadExperimentTensors(
+    const std::string& input_path, const std::string& previous_path);
+
+/// Calls `report` for each float tensor of the input, in the order of the file,
+/// with its decoded values, in which rows are as long as its last extent.
+/// Previous tensors are those of delta(...); other codecs leave them aside.
+/// INVALID_ARGUMENT for a bad codec text or a previous tensor of another shape.
+absl::Status MeasureCodec(
+    const std::string& codec, const ExperimentTensors& tensors, uint64_t seed,
+    const std::function<void(const TensorResult&, std::vector<float> decoded)>&
+        report);
 
 }  // namespace deltapipe
 

@@ -13,6 +13,7 @@
 #include "worker/lab/json_line.h"
 #include "worker/lab/optimizer_experiment.h"
 #include "worker/lab/stragglers_command.h"
+#include "worker/lab/sweep_command.h"
 
 namespace deltapipe {
 namespace {
@@ -49,6 +50,8 @@ std::string KindName(CodecParameter::Kind kind) {
   switch (kind) {
     case CodecParameter::Kind::kInteger:
       return "integer";
+    case CodecParameter::Kind::kNumber:
+      return "number";
     case CodecParameter::Kind::kChoice:
       return "choice";
     case CodecParameter::Kind::kCodec:
@@ -74,6 +77,10 @@ std::string CodecJson(const CodecInfo& info) {
       entry["min"] = parameter.min;
       entry["max"] = parameter.max;
       entry["multiple_of"] = parameter.multiple_of;
+    }
+    if (parameter.kind == CodecParameter::Kind::kNumber) {
+      entry["above"] = parameter.low;
+      entry["below"] = parameter.high;
     }
     entry["default"] = parameter.default_text.empty()
                            ? Json(nullptr)
@@ -103,6 +110,7 @@ struct Flags {
   OptimizerExperiment optimizer;
   bool json = false;
   StragglerCommand stragglers;
+  SweepCommand sweep;
 };
 
 void DeclareOptimizer(CLI::App& app, Flags& flags) {
@@ -165,6 +173,7 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
   CLI::App* codecs = app.add_subcommand(
       "codecs", "List all codecs with parameters, ranges, defaults, papers");
   codecs->add_flag("--json", flags.json, "One JSON object a line");
+  DeclareSweep(app, &flags.sweep);
   DeclareOptimizer(app, flags);
   DeclareStragglers(app, &flags.stragglers);
 }
@@ -214,6 +223,7 @@ int RunLab(int argc, const char* const* argv, std::ostream& out,
   }
   const absl::Status status =
       app.got_subcommand("stragglers")  ? RunStragglers(flags.stragglers, out)
+      : app.got_subcommand("sweep")     ? RunSweep(flags.sweep, out)
       : app.got_subcommand("optimizer") ? RunOptimizer(flags, out)
                                         : RunCodec(flags, out);
   if (status.ok()) return 0;

@@ -3,6 +3,7 @@
 //
 //   deltapipe-lab codec --codec "int(4)" --in x.safetensors --out y.safetensors
 //   deltapipe-lab codecs --json
+//   deltapipe-lab sweep --in x.safetensors --plot x.svg
 //   deltapipe-lab optimizer --algorithm onebit_lamb --ranks 4
 //       --gradients g.safetensors --parameters w.safetensors
 //       --set compress_after_step=100 --out after.safetensors

@@ -3,7 +3,8 @@
 //
 // Segments are in the order of their names, without padding between them, so
 // that the flat vector depends on the model alone and nothing but parameters
-// enters a norm.
+// enters a norm. What other stages hold, too (tied weights), comes last, again
+// in the order of names: own and tied part are a range each.
 #ifndef DELTAPIPE_WORKER_OPTIM_PARAMETER_LAYOUT_H_
 #define DELTAPIPE_WORKER_OPTIM_PARAMETER_LAYOUT_H_
 
@@ -29,8 +30,15 @@ struct ParameterSegment {
 };
 
 struct ParameterLayout {
-  std::vector<ParameterSegment> segments;  // sorted by name
+  std::vector<ParameterSegment> segments;  // sorted by (is tied, name)
   int64_t num_elements = 0;                // sum over the segments
+  /// Whole segments at the end that each of `tied_stages` holds, under the same
+  /// names and in the same order. A model has one such group of stages at most.
+  int64_t num_tied = 0;
+  std::vector<int> tied_stages;  // of the pipeline, ascending; empty without
+
+  /// Where the tied part begins: num_elements without one.
+  int64_t tied_begin() const { return num_elements - num_tied; }
 };
 
 }  // namespace deltapipe

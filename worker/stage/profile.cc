@@ -72,6 +72,7 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
   profile.set_forward_seconds(Median(forward));
   profile.set_backward_seconds(Median(backward));
   profile.set_parameters(stage->parameters().num_elements);
+  profile.set_tied_parameters(stage->parameters().num_tied);
   profile.set_output_elements(stage->boundary_elements());
   const std::string& precision = spec.train().precision();
   const int64_t element_bytes =

@@ -1,8 +1,8 @@
 // Stage: a contiguous piece of a model that one worker computes.
 //
 // The engine calls it from one thread. LibTorch ends at this interface: tensors
-// are spans of fp32 in host memory, parameters lie in one flat buffer, in the
-// order of their names. Backward adds to a flat gradient buffer. Stages that
+// are spans of fp32 in host memory, parameters lie in one flat buffer, as
+// parameters() says. Backward adds to a flat gradient buffer. Stages that
 // compute in 16 bits (train.precision) do so on a copy of the weights of their
 // own, which WeightsChanged renews.
 //

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -123,7 +124,8 @@ class TorchStage : public Stage {
     std::vector<NamedParameter> parameters = model_->Parameters();
     std::sort(parameters.begin(), parameters.end(),
               [](const NamedParameter& a, const NamedParameter& b) {
-                return a.name < b.name;
+                return std::tie(a.is_tied, a.name) <
+                       std::tie(b.is_tied, b.name);
               });
     for (const NamedParameter& parameter : parameters) {
       ParameterSegment segment;
@@ -134,7 +136,12 @@ class TorchStage : public Stage {
       segment.num_elements = parameter.tensor.numel();
       segment.has_weight_decay = parameter.tensor.dim() >= 2;
       layout_.num_elements += segment.num_elements;
+      if (parameter.is_tied) layout_.num_tied += segment.num_elements;
       layout_.segments.push_back(std::move(segment));
+    }
+    // What models tie is of their two ends.
+    if (layout_.num_tied > 0) {
+      layout_.tied_stages = {0, spec_.parallel().stages() - 1};
     }
     const auto host =
         at::TensorOptions().dtype(at::kFloat).pinned_memory(!device_.is_cpu());

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -15,10 +16,12 @@
 namespace deltapipe {
 namespace {
 
+/// "gpt", "mlp", or "tied", a gpt.
 v1::JobSpec Spec(const std::string& kind) {
   v1::JobSpec spec;
   spec.set_seed(17);
-  spec.mutable_model()->set_kind(kind);
+  spec.mutable_model()->set_kind(kind == "tied" ? "gpt" : kind);
+  spec.mutable_model()->set_tied(kind == "tied" ? "on" : "off");
   spec.mutable_model()->set_layers(4);
   spec.mutable_model()->set_width(32);
   spec.mutable_model()->set_heads(4);
@@ -36,9 +39,11 @@ std::vector<uint8_t> Text(size_t size, int offset) {
 
 using Gradients = std::map<std::string, std::vector<float>>;
 
-/// Two micro-batches through a pipeline of `num_stages`; the mean loss.
-double RunSplit(const v1::JobSpec& spec, int num_stages,
-                const std::string& device, Gradients* gradients) {
+/// Two micro-batches through a pipeline of `num_stages`; the mean loss. Tied
+/// gradients are summed over the stages.
+double RunSplit(v1::JobSpec spec, int num_stages, const std::string& device,
+                Gradients* gradients) {
+  spec.mutable_parallel()->set_stages(num_stages);
   constexpr int64_t kSamples = 3;
   const size_t bytes = kSamples * static_cast<size_t>(spec.model().context());
   std::vector<std::unique_ptr<Stage>> stages;
@@ -78,8 +83,11 @@ double RunSplit(const v1::JobSpec& spec, int num_stages,
   for (auto& stage : stages) {
     const absl::Span<float> flat = stage->gradients();
     for (const ParameterSegment& segment : stage->parameters().segments) {
-      const auto begin = flat.begin() + segment.offset;
-      (*gradients)[segment.name].assign(begin, begin + segment.num_elements);
+      std::vector<float>& sum = (*gradients)[segment.name];
+      sum.resize(static_cast<size_t>(segment.num_elements));
+      for (size_t i = 0; i < sum.size(); ++i) {
+        sum[i] += flat[static_cast<size_t>(segment.offset) + i];
+      }
     }
   }
   return loss;
@@ -199,8 +207,71 @@ TEST_P(TorchStageTest, WeightsWrittenInPlaceTakeEffect) {
 }
 
 INSTANTIATE_TEST_SUITE_P(ModelsAndDevices, TorchStageTest,
-                         ::testing::Combine(::testing::Values("gpt", "mlp"),
+                         ::testing::Combine(::testing::Values("gpt", "mlp",
+                                                              "tied"),
                                             ::testing::Values("cpu", "cuda")));
+
+constexpr char kEmbedding[] = "embedding.token.weight";
+
+absl::Span<float> Window(Stage* stage, absl::Span<float> flat,
+                         const std::string& name) {
+  for (const ParameterSegment& segment : stage->parameters().segments) {
+    if (segment.name != name) continue;
+    return flat.subspan(static_cast<size_t>(segment.offset),
+                        static_cast<size_t>(segment.num_elements));
+  }
+  ADD_FAILURE() << "no parameter " << name;
+  return {};
+}
+
+TEST(TiedGptTest, TheGradientIsTheSumOfThoseOfEmbeddingAndHead) {
+  const auto two = MakeTorchStage(Spec("gpt"), 0, 4, "cpu").value();
+  const auto one = MakeTorchStage(Spec("tied"), 0, 4, "cpu").value();
+  const auto embedding = Window(two.get(), two->weights(), kEmbedding);
+  const auto head = Window(two.get(), two->weights(), "head.output.weight");
+  std::copy(embedding.begin(), embedding.end(), head.begin());
+  ASSERT_TRUE(two->WeightsChanged().ok());
+  const std::vector<uint8_t> tokens = Text(48, 0);
+  const std::vector<uint8_t> targets = Text(48, 1);
+  StageInput input;
+  input.num_samples = 2;
+  input.tokens = tokens;
+  input.targets = targets;
+  StageOutput of_two;
+  StageOutput of_one;
+
+  ASSERT_TRUE(two->Forward(input, &of_two).ok());
+  ASSERT_TRUE(one->Forward(input, &of_one).ok());
+  ASSERT_TRUE(two->Backward(0, {}).ok());
+  ASSERT_TRUE(one->Backward(0, {}).ok());
+
+  EXPECT_EQ(of_one.loss, of_two.loss);
+  const auto sum = Window(one.get(), one->gradients(), kEmbedding);
+  const auto left = Window(two.get(), two->gradients(), kEmbedding);
+  const auto right = Window(two.get(), two->gradients(), "head.output.weight");
+  for (size_t i = 0; i < sum.size(); ++i) {
+    EXPECT_NEAR(sum[i], left[i] + right[i], 1e-6) << i;
+  }
+}
+
+TEST(TiedGptTest, BothEndsHoldTheTensorLastAndAlike) {
+  v1::JobSpec spec = Spec("tied");
+  spec.mutable_parallel()->set_stages(3);
+  const auto first = MakeTorchStage(spec, 0, 1, "cpu").value();
+  const auto middle = MakeTorchStage(spec, 1, 3, "cpu").value();
+  const auto last = MakeTorchStage(spec, 3, 4, "cpu").value();
+
+  for (const auto* end : {&first, &last}) {
+    const ParameterLayout& layout = (*end)->parameters();
+    EXPECT_EQ(layout.segments.back().name, kEmbedding);
+    EXPECT_EQ(layout.segments.back().offset, layout.tied_begin());
+    EXPECT_THAT(layout.tied_stages, ::testing::ElementsAre(0, 2));
+    EXPECT_EQ(layout.num_tied, 256 * 32);
+  }
+  EXPECT_EQ(first->weights().last(256 * 32), last->weights().last(256 * 32));
+  EXPECT_EQ(middle->parameters().num_tied, 0);
+  EXPECT_THAT(middle->parameters().tied_stages, ::testing::IsEmpty());
+}
 
 TEST(TorchStageDeviceTest, CudaWithoutADeviceIsRefusedWithTheRemedy) {
   if (torch::cuda::is_available()) GTEST_SKIP() << "this machine has CUDA";

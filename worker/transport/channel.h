@@ -46,6 +46,8 @@ struct ChannelCounters {
   int64_t bytes_received = 0;
   /// For which something was on its way to the peer; 0 where nobody knows.
   double busy_seconds = 0;
+  /// What the link has lately carried while it was busy; 0 where nobody knows.
+  double bytes_per_second = 0;
 };
 
 class Channel {

@@ -85,15 +85,38 @@ float MeanMagnitude(const std::vector<float>& values, size_t count) {
   return SumLanes(lanes);
 }
 
+float RootMeanSquare(float block_max, const std::vector<float>& values,
+                     size_t count) {
+  const float largest = std::max(block_max, FLT_MIN);
+  const float inverse = 1.0f / largest;
+  const float weight = 1.0f / static_cast<float>(count);
+  std::array<float, 16> lanes{};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float part = values[i] * inverse;
+    lanes[i % 16] += part * part * weight;
+  }
+  return largest * std::sqrt(SumLanes(lanes));
+}
+
+float Spread(const IntFormat& format, float block_max,
+             const std::vector<float>& values, size_t count) {
+  if (format.model == IntClipModel::kGauss) {
+    return RootMeanSquare(block_max, values, count);
+  }
+  return format.bits == 1 || format.model == IntClipModel::kLaplace
+             ? MeanMagnitude(values, count)
+             : 0.0f;
+}
+
 IntScale ChooseScale(const IntFormat& format, const IntUnits& units,
                      const std::vector<float>& values, size_t count) {
   const float block_max = BitsToFloat(LargestMagnitudeBits(values));
   const bool positive_max =
       std::find(values.begin(), values.end(), -block_max) == values.end();
   std::array<IntScale, kIntMaxCandidates> scales;
-  const int num_scales = ListIntScales(
-      format, units, block_max, positive_max,
-      format.bits == 1 ? MeanMagnitude(values, count) : 0.0f, scales.data());
+  const int num_scales =
+      ListIntScales(format, units, block_max, positive_max,
+                    Spread(format, block_max, values, count), scales.data());
   if (num_scales == 1) return scales[0];
   int best = 0;
   float best_error = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace deltapipe {
 namespace reference {
@@ -11,17 +12,27 @@ bool GetBit(absl::Span<const uint8_t> bits, size_t index) {
   return (bits[index / 8] >> (index % 8) & 1) != 0;
 }
 
-}  // namespace
-
-double SumOfSquares(absl::Span<const float> values) {
+// The sum of term(value), element i in lane i % 16.
+template <class Term>
+double SumTerms(absl::Span<const float> values, const Term& term) {
   std::array<double, 16> lanes{};
   for (size_t i = 0; i < values.size(); ++i) {
-    lanes[i % 16] += static_cast<double>(values[i]) * values[i];
+    lanes[i % 16] += term(static_cast<double>(values[i]));
   }
   for (int width = 8; width >= 1; width /= 2) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
   return lanes[0];
+}
+
+}  // namespace
+
+double SumOfSquares(absl::Span<const float> values) {
+  return SumTerms(values, [](double value) { return value * value; });
+}
+
+double SumOfMagnitudes(absl::Span<const float> values) {
+  return SumTerms(values, [](double value) { return std::fabs(value); });
 }
 
 void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits) {

@@ -11,6 +11,7 @@ namespace deltapipe {
 namespace reference {
 
 double SumOfSquares(absl::Span<const float> values);
+double SumOfMagnitudes(absl::Span<const float> values);
 void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits);
 void PackSignsWithResidual(absl::Span<float> values, float scale,
                            absl::Span<uint8_t> bits);

@@ -1,11 +1,12 @@
 // A byte-level GPT: token and position embeddings, pre-norm transformer blocks
-// with causal attention, a final norm and an untied head (Radford et al.,
-// 2019).
+// with causal attention, a final norm and a head (Radford et al., 2019), whose
+// matrix is one of its own or, tied, that of the token embedding.
 #include <cmath>
 #include <utility>
 
 #include "ATen/ops/arange.h"
 #include "ATen/ops/gelu.h"
+#include "ATen/ops/linear.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
 #include "absl/strings/str_cat.h"
 #include "torch/nn/functional/activation.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int64_t kVocabulary = 256;
 constexpr double kInitDeviation = 0.02;
+constexpr char kTokenWeight[] = "embedding.token.weight";
 
 torch::nn::LayerNorm MakeNorm(int64_t width) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
@@ -83,7 +85,8 @@ class Gpt : public PartialModel {
       : spec_(spec),
         first_layer_(first_layer),
         has_embedding_(first_layer == 0),
-        has_head_(end_layer == spec.layers()) {
+        has_head_(end_layer == spec.layers()),
+        is_tied_(spec.tied() == "on") {
     if (has_embedding_) {
       token_ = torch::nn::Embedding(kVocabulary, spec.width());
       position_ = torch::nn::Embedding(spec.context(), spec.width());
@@ -93,8 +96,10 @@ class Gpt : public PartialModel {
     }
     if (has_head_) {
       norm_ = MakeNorm(spec.width());
-      head_ = torch::nn::Linear(
-          torch::nn::LinearOptions(spec.width(), kVocabulary).bias(false));
+      if (!shares_embedding()) {
+        head_ = torch::nn::Linear(
+            torch::nn::LinearOptions(spec.width(), kVocabulary).bias(false));
+      }
     }
   }
 
@@ -106,15 +111,18 @@ class Gpt : public PartialModel {
       value = token_->forward(input) + position_->forward(positions);
     }
     for (Block& block : blocks_) value = block.Forward(value);
-    if (has_head_) value = head_->forward(norm_->forward(value));
+    if (has_head_) {
+      value = at::linear(norm_->forward(value),
+                         shares_embedding() ? token_->weight : head_->weight);
+    }
     return value;
   }
 
   std::vector<NamedParameter> Parameters() override {
     std::vector<NamedParameter> parameters;
     if (has_embedding_) {
-      parameters.push_back(
-          {"embedding.token.weight", token_->weight, kInitDeviation, 0});
+      parameters.push_back({kTokenWeight, token_->weight, kInitDeviation, 0,
+                            /*is_tied=*/is_tied_ && !has_head_});
       parameters.push_back(
           {"embedding.position.weight", position_->weight, kInitDeviation, 0});
     }
@@ -135,16 +143,27 @@ class Gpt : public PartialModel {
     }
     if (has_head_) {
       AddNorm("head.norm", norm_, &parameters);
-      AddLinear("head.output", head_, kInitDeviation, &parameters);
+      if (!is_tied_) {
+        AddLinear("head.output", head_, kInitDeviation, &parameters);
+      } else if (!has_embedding_) {
+        parameters.push_back({kTokenWeight, head_->weight, kInitDeviation, 0,
+                              /*is_tied=*/true});
+      }
     }
     return parameters;
   }
 
  private:
+  /// Whether one tensor here is used twice.
+  bool shares_embedding() const {
+    return is_tied_ && has_embedding_ && has_head_;
+  }
+
   const v1::ModelSpec spec_;
   const int first_layer_;
   const bool has_embedding_;
   const bool has_head_;
+  const bool is_tied_;
   torch::nn::Embedding token_{nullptr};
   torch::nn::Embedding position_{nullptr};
   std::vector<Block> blocks_;

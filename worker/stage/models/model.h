@@ -21,6 +21,8 @@ struct NamedParameter {
   /// Initial values are normal with this deviation around `mean`.
   double init_deviation = 0;
   double init_mean = 0;
+  /// The model's other end has the same parameter, and is not held here.
+  bool is_tied = false;
 };
 
 class PartialModel {

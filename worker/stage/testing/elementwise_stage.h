@@ -1,6 +1,7 @@
 // ElementwiseStage: the fake of Stage. A layer multiplies each element by its
 // own weight and adds another; the loss is the mean squared distance to the
-// targets.
+// targets. With model.tied the last layer multiplies by the first one's
+// weights.
 //
 // Small enough to differentiate by hand and to run thousands of steps without
 // LibTorch, yet with real weights, gradients and a loss that falls.
@@ -8,9 +9,12 @@
 #define DELTAPIPE_WORKER_STAGE_TESTING_ELEMENTWISE_STAGE_H_
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,20 +33,35 @@ class ElementwiseStage : public Stage {
         is_last_(end_layer == spec.model().layers()),
         context_(spec.model().context()),
         width_(spec.model().width()) {
+    const bool is_tied = spec.model().tied() == "on";
+    const bool is_shared = is_tied && is_first_ != is_last_;
+    const std::string first_gain = "layers.0.gain";
+    std::set<std::pair<bool, std::string>> names;  // and whether others have it
+    std::vector<std::string> gains;                // by layer
+    std::vector<std::string> shifts;
     for (int layer = first_layer; layer < end_layer; ++layer) {
-      for (const char* kind : {"gain", "shift"}) {
-        ParameterSegment segment;
-        segment.name = absl::StrCat("layers.", layer, ".", kind);
-        segment.shape = {width_};
-        segment.num_elements = width_;
-        layout_.segments.push_back(segment);
-      }
+      const bool is_end = is_tied && layer + 1 == spec.model().layers();
+      gains.push_back(is_end ? first_gain
+                             : absl::StrCat("layers.", layer, ".gain"));
+      shifts.push_back(absl::StrCat("layers.", layer, ".shift"));
+      names.emplace(is_shared && gains.back() == first_gain, gains.back());
+      names.emplace(false, shifts.back());
     }
-    std::sort(layout_.segments.begin(), layout_.segments.end(),
-              [](const auto& a, const auto& b) { return a.name < b.name; });
-    for (ParameterSegment& segment : layout_.segments) {
+    std::map<std::string, int64_t> offsets;
+    for (const auto& [is_of_others, name] : names) {
+      offsets[name] = layout_.num_elements;
+      ParameterSegment segment;
+      segment.name = name;
+      segment.shape = {width_};
       segment.offset = layout_.num_elements;
-      layout_.num_elements += segment.num_elements;
+      segment.num_elements = width_;
+      layout_.segments.push_back(segment);
+      layout_.num_elements += width_;
+      if (is_of_others) layout_.num_tied += width_;
+    }
+    if (is_shared) layout_.tied_stages = {0, spec.parallel().stages() - 1};
+    for (size_t i = 0; i < gains.size(); ++i) {
+      offsets_.push_back({offsets[gains[i]], offsets[shifts[i]]});
     }
     weights_.resize(static_cast<size_t>(layout_.num_elements));
     gradients_.resize(weights_.size());
@@ -82,7 +101,7 @@ class ElementwiseStage : public Stage {
       value[i] =
           is_first_ ? Embed(input.tokens, i) : input.activation.values[i];
     }
-    for (size_t layer = 0; layer < layout_.segments.size() / 2; ++layer) {
+    for (size_t layer = 0; layer < offsets_.size(); ++layer) {
       kept.inputs.push_back(value);
       for (size_t i = 0; i < elements; ++i) {
         value[i] = value[i] * Gain(layer, i) + Shift(layer, i);
@@ -119,7 +138,7 @@ class ElementwiseStage : public Stage {
         v *= kept.loss_scale / static_cast<float>(kept.error.size());
       }
     }
-    for (size_t layer = layout_.segments.size() / 2; layer-- > 0;) {
+    for (size_t layer = offsets_.size(); layer-- > 0;) {
       for (size_t i = 0; i < value.size(); ++i) {
         gradients_[Index(layer, 0, i)] += value[i] * kept.inputs[layer][i];
         gradients_[Index(layer, 1, i)] += value[i];
@@ -139,7 +158,7 @@ class ElementwiseStage : public Stage {
   };
 
   size_t Index(size_t layer, size_t kind, size_t i) const {
-    return static_cast<size_t>(layout_.segments[2 * layer + kind].offset) +
+    return static_cast<size_t>(offsets_[layer][kind]) +
            i % static_cast<size_t>(width_);
   }
   float Gain(size_t layer, size_t i) const {
@@ -161,6 +180,7 @@ class ElementwiseStage : public Stage {
   const int64_t context_;
   const int64_t width_;
   ParameterLayout layout_;
+  std::vector<std::array<int64_t, 2>> offsets_;  // of each layer's gain, shift
   std::vector<float> weights_;
   std::vector<float> gradients_;
   std::map<int, Kept> kept_;

@@ -98,6 +98,7 @@ class ShapedChannel : public Channel {
     // A link that is or was held back is what counts, not what lies below it.
     if (busy_seconds_ > 0 || link_->bits_per_second() > 0) {
       counters.busy_seconds = busy_seconds_;
+      counters.bytes_per_second = link_->bits_per_second() / 8;
     }
     return counters;
   }

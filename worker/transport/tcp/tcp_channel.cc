@@ -15,7 +15,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "worker/transport/message.h"
-#include "worker/transport/tcp/busy_time.h"
+#include "worker/transport/tcp/link_figures.h"
 
 namespace deltapipe {
 namespace {
@@ -109,7 +109,9 @@ class TcpChannel : public Channel {
         messages_received_.load(std::memory_order_relaxed);
     counters.bytes_sent = bytes_sent_.load(std::memory_order_relaxed);
     counters.bytes_received = bytes_received_.load(std::memory_order_relaxed);
-    counters.busy_seconds = SocketBusySeconds(stream_->fd());
+    const LinkFigures link = ReadLinkFigures(stream_->fd());
+    counters.busy_seconds = link.busy_seconds;
+    counters.bytes_per_second = link.bytes_per_second;
     return counters;
   }
 

@@ -1,4 +1,4 @@
-#include "worker/collective/compression_verdict.h"
+#include "coordinator/tuning/compression_verdict.h"
 
 #include <cmath>
 #include <limits>
@@ -29,7 +29,7 @@ SyncObservation At(double bytes_per_second) {
   SyncObservation seen;
   seen.sent_bytes = 1.5e6 / 8;
   seen.latency_seconds = 1e-4;
-  seen.wire_seconds = seen.sent_bytes / bytes_per_second + 2e-4;
+  seen.wire_seconds = seen.sent_bytes / bytes_per_second;
   seen.compressed_kernel_seconds = 4e-3;
   seen.bf16_kernel_seconds = 1e-3;
   return seen;
@@ -56,7 +56,7 @@ TEST(ForecastSyncTest, DoesNotDependOnTheFormatThatWasMeasured) {
   std::vector<SyncObservation> in_bf16 = AllAt(1e8);
   for (SyncObservation& seen : in_bf16) {
     seen.sent_bytes = 3e6;
-    seen.wire_seconds = 0.03 + 2e-4;
+    seen.wire_seconds = 0.03;
   }
 
   const auto compressed = ForecastSync(TheShape(), AllAt(1e8));
@@ -103,22 +103,11 @@ TEST(ForecastSyncTest, WhatSaysNothingIsNoForecast) {
   }
 }
 
-TEST(ForecastSyncTest, ALatencyBeyondTheBusyTimeIsBounded) {
-  std::vector<SyncObservation> seen = AllAt(1e8);
-  for (SyncObservation& rank : seen) rank.latency_seconds = 1;
-
-  const auto forecast = ForecastSync(TheShape(), seen);
-
-  ASSERT_TRUE(forecast.has_value());
-  EXPECT_TRUE(std::isfinite(forecast->bf16_seconds));
-  EXPECT_GT(forecast->bytes_per_second, 0);
-}
-
 TEST(CompressionVerdictTest, OnASlowLinkItStaysOn) {
   CompressionVerdict verdict = TheVerdict();
 
   for (int64_t step = 0; step < 100; ++step) {
-    EXPECT_EQ(verdict.Update(step, ForecastSync(TheShape(), AllAt(1e7))), "");
+    EXPECT_EQ(verdict.Update(ForecastSync(TheShape(), AllAt(1e7))), "");
   }
 
   EXPECT_TRUE(verdict.compresses());
@@ -128,30 +117,31 @@ TEST(CompressionVerdictTest, OnAFastLinkItGoesOffAndSaysWhy) {
   CompressionVerdict verdict = TheVerdict();
   const auto fast = ForecastSync(TheShape(), AllAt(1e10));
 
-  EXPECT_EQ(verdict.Update(10, fast), "");
-  EXPECT_EQ(verdict.Update(20, fast), "");
+  EXPECT_EQ(verdict.Update(fast), "");
+  EXPECT_EQ(verdict.Update(fast), "");
   EXPECT_TRUE(verdict.compresses());
-  const std::string change = verdict.Update(30, fast);
+  const std::string change = verdict.Update(fast);
 
   EXPECT_FALSE(verdict.compresses());
   EXPECT_THAT(change,
-              HasSubstr("compression does not help: 4.22 ms a step, "
-                        "1.5 ms in bf16, 1.2 ms in fp32, at 80 Gbit/s"));
-  EXPECT_THAT(change, HasSubstr("4 ms of encoding and decoding; gradients "
-                                "travel in bf16 from step 32 on"));
+              HasSubstr("compression does not help: gradients take 4.22 ms a "
+                        "step, 1.5 ms in bf16 and 1.2 ms in fp32, at 80 "
+                        "Gbit/s with "));
+  EXPECT_THAT(change, HasSubstr("4 ms of encoding and decoding"));
 }
 
 TEST(CompressionVerdictTest, ItGoesBackWhenTheLinkHasBecomeSlow) {
   CompressionVerdict verdict = TheVerdict();
   for (int64_t step = 0; step < 3; ++step) {
-    verdict.Update(step, ForecastSync(TheShape(), AllAt(1e10)));
+    verdict.Update(ForecastSync(TheShape(), AllAt(1e10)));
   }
   ASSERT_FALSE(verdict.compresses());
 
   std::string change;
   int num_checks = 0;
   while (change.empty() && num_checks < 100) {
-    change = verdict.Update(++num_checks, ForecastSync(TheShape(), AllAt(1e7)));
+    ++num_checks;
+    change = verdict.Update(ForecastSync(TheShape(), AllAt(1e7)));
   }
 
   EXPECT_TRUE(verdict.compresses());
@@ -165,15 +155,15 @@ TEST(CompressionVerdictTest, OneSlowMomentOrSilenceChangesNothing) {
   const auto slow = ForecastSync(TheShape(), AllAt(1e7));
 
   for (int64_t step = 0; step < 60; ++step) {
-    verdict.Update(step, step % 3 == 2 ? slow : fast);
-    verdict.Update(step, std::nullopt);
+    verdict.Update(step % 3 == 2 ? slow : fast);
+    verdict.Update(std::nullopt);
   }
 
   EXPECT_TRUE(verdict.compresses());
-  verdict.Update(60, fast);
-  verdict.Update(61, std::nullopt);
-  verdict.Update(62, fast);
-  verdict.Update(63, fast);
+  verdict.Update(fast);
+  verdict.Update(std::nullopt);
+  verdict.Update(fast);
+  verdict.Update(fast);
   EXPECT_FALSE(verdict.compresses()) << "silence does not interrupt either";
 }
 
@@ -184,7 +174,7 @@ TEST(CompressionVerdictTest, ChangesBecomeRare) {
   for (int64_t step = 0; step < 100'000; ++step) {
     const auto forecast =
         ForecastSync(TheShape(), AllAt(verdict.compresses() ? 1e10 : 1e7));
-    num_changes += verdict.Update(step, forecast).empty() ? 0 : 1;
+    num_changes += verdict.Update(forecast).empty() ? 0 : 1;
   }
 
   EXPECT_GE(num_changes, 10);
@@ -201,17 +191,17 @@ TEST(CompressionVerdictTest, NoiseWithinTheMarginNeverChangesIt) {
     SyncForecast even;
     even.compressed_seconds = 1e-3 * noise(random);
     even.bf16_seconds = 1e-3 * noise(random);
-    EXPECT_EQ(verdict.Update(step, even), "");
+    EXPECT_EQ(verdict.Update(even), "");
   }
 }
 
 TEST(CompressionVerdictTest, RefusesImpossibleOptions) {
   for (const double margin :
        {-0.1, 11.0, std::numeric_limits<double>::quiet_NaN()}) {
-    EXPECT_EQ(CompressionVerdict::Create({margin, 3}).status().code(),
+    EXPECT_EQ(CompressionVerdict::Create({true, margin, 3}).status().code(),
               absl::StatusCode::kInvalidArgument);
   }
-  EXPECT_FALSE(CompressionVerdict::Create({0.1, 0}).ok());
+  EXPECT_FALSE(CompressionVerdict::Create({true, 0.1, 0}).ok());
 }
 
 }  // namespace

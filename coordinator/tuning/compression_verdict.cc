@@ -1,4 +1,4 @@
-#include "worker/collective/compression_verdict.h"
+#include "coordinator/tuning/compression_verdict.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,8 +11,6 @@
 namespace deltapipe {
 namespace {
 
-/// Of a busy link's time that is not latency.
-constexpr double kLeastWireShare = 0.01;
 /// Doubling goes no further.
 constexpr int64_t kMostChecks = int64_t{1} << 40;
 
@@ -44,10 +42,7 @@ std::optional<SyncForecast> ForecastSync(
   SyncForecast forecast;
   for (const SyncObservation& rank : by_rank) {
     if (!SaysSomething(rank)) return std::nullopt;
-    const double on_wire =
-        std::max(rank.wire_seconds - 2 * rank.latency_seconds,
-                 kLeastWireShare * rank.wire_seconds);
-    const double rate = rank.sent_bytes / on_wire;
+    const double rate = rank.sent_bytes / rank.wire_seconds;
     const auto wire = [&](double bits) { return elements * bits / 8 / rate; };
     const double messages = 2 * rank.latency_seconds;
     const double compressed =
@@ -79,7 +74,7 @@ absl::StatusOr<CompressionVerdict> CompressionVerdict::Create(
 }
 
 std::string CompressionVerdict::Update(
-    int64_t step, const std::optional<SyncForecast>& forecast) {
+    const std::optional<SyncForecast>& forecast) {
   if (!forecast.has_value()) return "";
   const double present =
       compresses_ ? forecast->compressed_seconds : forecast->bf16_seconds;
@@ -91,14 +86,17 @@ std::string CompressionVerdict::Update(
   num_needed_ = std::min(2 * num_needed_, kMostChecks);
   compresses_ = !compresses_;
   return absl::StrCat(
-      compresses_ ? "compression helps again" : "compression does not help",
-      ": ", Text(forecast->compressed_seconds), " a step, ",
-      Text(forecast->bf16_seconds), " in bf16, ", Text(forecast->fp32_seconds),
-      " in fp32, at ", FormatBandwidth(8 * forecast->bytes_per_second), ", ",
-      Text(forecast->latency_seconds), " a message and ",
-      Text(forecast->compressed_kernel_seconds),
-      " of encoding and decoding; gradients travel ",
-      compresses_ ? "compressed" : "in bf16", " from step ", step + 2, " on");
+      compresses_ ? "compression helps again: " : "compression does not help: ",
+      ForecastText(*forecast));
+}
+
+std::string ForecastText(const SyncForecast& forecast) {
+  return absl::StrCat(
+      "gradients take ", Text(forecast.compressed_seconds), " a step, ",
+      Text(forecast.bf16_seconds), " in bf16 and ", Text(forecast.fp32_seconds),
+      " in fp32, at ", FormatBandwidth(8 * forecast.bytes_per_second), " with ",
+      Text(forecast.latency_seconds), " a message and ",
+      Text(forecast.compressed_kernel_seconds), " of encoding and decoding");
 }
 
 }  // namespace deltapipe

@@ -1,0 +1,91 @@
+// A job trains with every codec of the registry on its links, from the job spec
+// alone: for activations and their gradients, and for both ends' deltas.
+#include <cmath>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "compression/codec.h"
+#include "compression/codec_registry.h"
+#include "gtest/gtest.h"
+#include "tests/integration/training_job.h"
+
+namespace deltapipe {
+namespace {
+
+// Of 16 of 300 samples: the last ones visit samples again.
+constexpr char kSteps[] = "train.steps=24";
+
+struct Setting {
+  std::string codec;
+  friend std::ostream& operator<<(std::ostream& out, const Setting& setting) {
+    return out << setting.codec;
+  }
+};
+
+std::vector<Setting> AllSettings() {
+  std::vector<Setting> settings;
+  for (const CodecInfo& info : AllCodecs()) {
+    if (!info.is_wrapper()) settings.push_back({ExampleCodecText(info)});
+  }
+  return settings;
+}
+
+void ExpectFiniteLosses(const RunResult& result) {
+  ExpectSuccess(result);
+  for (const double loss : result.losses) {
+    EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
+  }
+}
+
+class CodecsOnLinksTest : public ::testing::TestWithParam<Setting> {};
+
+TEST_P(CodecsOnLinksTest, CarryActivationsAndTheirGradients) {
+  const std::string& codec = GetParam().codec;
+
+  const RunResult result = Job(2, 1,
+                               {kSteps, "compression.activations=" + codec,
+                                "compression.activation_gradients=" + codec})
+                               .Run();
+
+  ExpectFiniteLosses(result);
+  // What crossed the boundary is what the codec left of it.
+  static const auto* const uncompressed =
+      new RunResult(Job(2, 1, {kSteps}).Run());
+  if (MakeCodec(codec).value()->traits().is_lossless) {
+    EXPECT_EQ(result.losses, uncompressed->losses);
+  } else {
+    EXPECT_NE(result.losses, uncompressed->losses);
+  }
+  for (const int rank : {0, 1}) {
+    EXPECT_GT(result.reports.at(rank).back().bytes().activation_wire(), 0);
+  }
+}
+
+TEST_P(CodecsOnLinksTest, CarryChangesOfActivations) {
+  const RunResult result =
+      Job(2, 1,
+          {kSteps, absl::StrCat("compression.activations=delta(",
+                                GetParam().codec, ",first=int(8))")})
+          .Run();
+
+  ExpectFiniteLosses(result);
+  EXPECT_GT(result.reports.at(0).back().bytes().delta_rows(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllCodecs, CodecsOnLinksTest,
+                         ::testing::ValuesIn(AllSettings()),
+                         [](const ::testing::TestParamInfo<Setting>& info) {
+                           std::string name = info.param.codec;
+                           for (char& c : name) {
+                             if (!absl::ascii_isalnum(
+                                     static_cast<unsigned char>(c)))
+                               c = '_';
+                           }
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace deltapipe
