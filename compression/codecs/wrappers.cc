@@ -11,21 +11,26 @@ absl::Span<const CodecParameter> ErrorFeedbackParameters();
 
 namespace {
 
-constexpr CodecParameter MakeStoreParameter() {
-  CodecParameter parameter = InnerCodecParameter(
-      "store", "bf16", "what both ends keep records in, such as int(8)");
-  parameter.choices = "bf16|fp32";
+constexpr CodecParameter StoreParameter(const char* default_text,
+                                        const char* summary,
+                                        const char* choices) {
+  CodecParameter parameter =
+      InnerCodecParameter("store", default_text, summary);
+  parameter.choices = choices;
   return parameter;
 }
 
 constexpr CodecParameter kDeltaParameters[] = {
     InnerCodecParameter("codec", "", "for the change since the last visit"),
     InnerCodecParameter("first", "int(8)", "for the value of a first visit"),
-    MakeStoreParameter(),
+    StoreParameter("bf16", "what both ends keep records in, such as int(8)",
+                   "bf16|fp32"),
 };
 
 constexpr CodecParameter kErrorFeedbackParameters[] = {
     InnerCodecParameter("codec", "", "for the value plus the residual"),
+    StoreParameter("fp32", "what the sender keeps residuals in, such as int(8)",
+                   "fp32"),
 };
 
 }  // namespace

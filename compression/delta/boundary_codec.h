@@ -6,7 +6,7 @@
 // value; the sender transmits Q(a - m) and both set m <- store(m + deq(Q)) and
 // use exactly the stored value (AQ-SGD, arXiv 2206.01299, section 3). A first
 // visit is sent with `first`. Without `delta` no state is kept. `ef(codec)`
-// keeps a residual per sample at the sender only.
+// keeps a residual per sample at the sender only, in fp32 or by `store`.
 //
 // The sender chooses per sample: a delta where ||a - m|| <= 0.7 ||a||, the
 // value through `first` otherwise (the difference to an unrelated record is

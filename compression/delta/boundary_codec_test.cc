@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/float_cast.h"
+#include "compression/codec.h"
 #include "compression/delta/boundary_body.h"
 
 namespace deltapipe {
@@ -644,6 +646,38 @@ TEST(ErrorFeedbackChannelTest, NothingIsLostForGood) {
   EXPECT_EQ(pair.decoder->state(), nullptr);
   EXPECT_EQ(pair.encoder->StateHash(), pair.decoder->StateHash());
   EXPECT_EQ(pair.encoder->StateBytes(), 4 * kElements);
+}
+
+TEST(ErrorFeedbackChannelTest, ResidualsInACodecLoseItsRoundingAlone) {
+  Pair pair("ef(int(2),store=int(8))");
+  const auto store = MakeCodec("int(8)").value();
+  std::mt19937 random(14);
+  std::vector<double> sent(kElements);
+  std::vector<double> arrived(kElements);
+  std::vector<float> residual(kElements);
+  double bound = 0;
+  for (uint32_t step = 1; step <= 50; ++step) {
+    const std::vector<float> values = RandomValues(&random, kElements);
+    const std::vector<float> received = pair.Send(step, {{1, 0}}, values);
+    const RecordPtr record = pair.encoder->state()->Read(1);
+    ASSERT_TRUE(
+        store->Decode(record->values.span(), absl::MakeSpan(residual)).ok());
+    float largest = 0;
+    for (int64_t i = 0; i < kElements; ++i) {
+      sent[i] += values[i];
+      arrived[i] += received[i];
+      largest = std::max(largest, std::fabs(residual[i]));
+    }
+    bound += store->ErrorBound(1.01 * largest);
+    for (int64_t i = 0; i < kElements; ++i) {
+      ASSERT_NEAR(arrived[i] + residual[i], sent[i], bound) << "step " << step;
+    }
+  }
+
+  // Some of it is lost, or the residuals would not be in 8 bits.
+  EXPECT_GT(bound, 0.1);
+  EXPECT_EQ(pair.encoder->StateBytes(), store->MaxPayloadBytes(kElements));
+  EXPECT_LT(pair.encoder->StateBytes(), 1.1 * kElements);
 }
 
 TEST(CheckBoundaryCodecTest, TellsWhetherItKeepsState) {

@@ -49,6 +49,7 @@ const WrapperCase kCases[] = {
      "int(5,block=32)"},
     {"ef(int(4))", "int(4)", "int(4)", 0},
     {"ef(sign)", "sign", "sign", 0},
+    {"ef(int(4),store=int(8))", "int(4)", "int(4)", 0, "int(8)"},
     {"int(8)", "int(8)", "int(8)", 0},
     {"none", "none", "none", 0},
 };

@@ -345,16 +345,29 @@ class Encoder : public BoundaryEncoder {
   absl::Status AddFeedbackRow(uint64_t key, const RandomKey& random,
                               uint32_t version, absl::Span<const float> value,
                               PendingRecords* pending, Draft* draft) {
-    const RecordPtr residual = pending->Read(key);
+    const RecordPtr record = pending->Read(key);
     DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
                         store_->NewRecord(version, channel_.record_bytes()));
+    // Residuals in fp32 are used where they lie.
+    const bool is_in_place = channel_.spec.store_codec == nullptr;
+    const float* residual = nullptr;
+    if (record != nullptr) {
+      residual = is_in_place ? record->elements<float>() : Floats(&difference_);
+      if (!is_in_place) {
+        DP_RETURN_IF_ERROR(math_.Load(*record, Floats(&difference_)));
+      }
+    }
+    float* const next_residual =
+        is_in_place ? reinterpret_cast<float*>(next->values.data())
+                    : Floats(&difference_);
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
         feedback_->Encode(
-            value, residual == nullptr ? nullptr : residual->elements<float>(),
-            random, draft->room(),
-            reinterpret_cast<float*>(next->values.data()),
+            value, residual, random, draft->room(), next_residual,
             memory_ == nullptr ? nullptr : memory_->Of(ChannelMemory::kCodec)));
+    if (!is_in_place) {
+      DP_RETURN_IF_ERROR(math_.Store(next_residual, next.get()));
+    }
     draft->AddRow(key, 0, RowMode::kValue, 0, size);
     pending->Put(key, next);
     return absl::OkStatus();

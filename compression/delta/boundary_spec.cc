@@ -40,9 +40,9 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeStoreCodec(const CodecSpec& spec) {
   if (!traits.has_fixed_size || traits.is_stochastic || traits.is_random) {
     return CodecSpecError(
         spec,
-        absl::StrCat("store: expected a codec of a fixed size that rounds "
-                     "to nearest, since both ends must keep the same "
-                     "bits, got ",
+        absl::StrCat("store: expected a codec of a fixed size that rounds to "
+                     "nearest, since equal values must be kept as equal bits, "
+                     "got ",
                      codec->text()));
   }
   return codec;
@@ -51,17 +51,10 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeStoreCodec(const CodecSpec& spec) {
 }  // namespace
 
 int64_t BoundarySpec::RecordBytes(int64_t num_elements) const {
-  switch (kind) {
-    case Kind::kStateless:
-      return 0;
-    case Kind::kDelta:
-      return store_codec != nullptr
-                 ? store_codec->MaxPayloadBytes(num_elements)
-                 : num_elements * (store == Store::kBFloat16 ? 2 : 4);
-    case Kind::kErrorFeedback:
-      return num_elements * 4;
-  }
-  return 0;
+  if (kind == Kind::kStateless) return 0;
+  return store_codec != nullptr
+             ? store_codec->MaxPayloadBytes(num_elements)
+             : num_elements * (store == Store::kBFloat16 ? 2 : 4);
 }
 
 bool BoundarySpec::KeepsAs(const BoundarySpec& other) const {
@@ -73,18 +66,18 @@ bool BoundarySpec::KeepsAs(const BoundarySpec& other) const {
 }
 
 std::string BoundarySpec::Text() const {
+  const std::string stored = store_codec == nullptr
+                                 ? ""
+                                 : absl::StrCat(",store=", store_codec->text());
   switch (kind) {
     case Kind::kStateless:
       return codec->text();
     case Kind::kDelta:
       return absl::StrCat("delta(", codec->text(), ",first=", first->text(),
-                          store_codec != nullptr
-                              ? absl::StrCat(",store=", store_codec->text())
-                          : store == Store::kFloat32 ? ",store=fp32"
-                                                     : "",
+                          store == Store::kFloat32 ? ",store=fp32" : stored,
                           ")");
     case Kind::kErrorFeedback:
-      return absl::StrCat("ef(", codec->text(), ")");
+      return absl::StrCat("ef(", codec->text(), stored, ")");
   }
   return "";
 }
@@ -108,17 +101,17 @@ absl::StatusOr<BoundarySpec> ParseBoundarySpec(absl::string_view text,
     spec.kind = BoundarySpec::Kind::kDelta;
     DP_ASSIGN_OR_RETURN(spec.first,
                         MakeCodecFromSpec(arguments.Codec("first")));
-    if (!arguments.IsWord("store")) {
-      DP_ASSIGN_OR_RETURN(spec.store_codec,
-                          MakeStoreCodec(arguments.Codec("store")));
-      spec.store = BoundarySpec::Store::kCodec;
-    } else if (arguments.Word("store") == "fp32") {
-      spec.store = BoundarySpec::Store::kFloat32;
-    }
   } else if (parsed.name == "ef") {
     spec.kind = BoundarySpec::Kind::kErrorFeedback;
   } else {
     return CodecSpecError(parsed, "it cannot be used at a stage boundary");
+  }
+  if (!arguments.IsWord("store")) {
+    DP_ASSIGN_OR_RETURN(spec.store_codec,
+                        MakeStoreCodec(arguments.Codec("store")));
+    spec.store = BoundarySpec::Store::kCodec;
+  } else if (arguments.Word("store") == "fp32") {
+    spec.store = BoundarySpec::Store::kFloat32;
   }
   return spec;
 }

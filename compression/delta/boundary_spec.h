@@ -1,5 +1,6 @@
 // The text that names what crosses a boundary, made into codecs: a stateless
-// codec, delta(codec,first=codec,store=bf16|fp32|codec) or ef(codec).
+// codec, delta(codec,first=codec,store=bf16|fp32|codec) or
+// ef(codec,store=fp32|codec).
 #ifndef DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
 #define DELTAPIPE_COMPRESSION_DELTA_BOUNDARY_SPEC_H_
 
@@ -22,7 +23,7 @@ struct BoundarySpec {
   std::unique_ptr<Codec> codec;
   /// Of values that are sent without prediction; null unless kDelta.
   std::unique_ptr<Codec> first;
-  /// What records are kept in; residuals are always fp32.
+  /// What records are kept in, or residuals (never bf16).
   Store store = Store::kBFloat16;
   /// Of kCodec: deterministic, of a fixed size.
   std::unique_ptr<Codec> store_codec;

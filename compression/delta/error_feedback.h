@@ -7,7 +7,8 @@
 // at a time: it owns scratch memory of one message. The caller owns residuals.
 //
 // Conserved: the sum of all decoded messages plus the residual is the sum of
-// all inputs, up to the rounding of fp32. An element whose residual would not
+// all inputs, up to the rounding of fp32 (and, where the caller keeps residuals
+// in a codec, of that: ef's store=). An element whose residual would not
 // be finite (NaN or infinite input, overflow) starts again at 0.
 #ifndef DELTAPIPE_COMPRESSION_DELTA_ERROR_FEEDBACK_H_
 #define DELTAPIPE_COMPRESSION_DELTA_ERROR_FEEDBACK_H_

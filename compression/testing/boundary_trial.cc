@@ -185,6 +185,7 @@ std::vector<std::string> BoundarySettings() {
   settings.push_back("delta(int(4),store=fp32)");
   settings.push_back("delta(int(4),store=int(8))");
   settings.push_back("ef(sign)");
+  settings.push_back("ef(sign,store=int(8))");
   return settings;
 }
 

@@ -110,7 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
                 2,
                 1,
                 {"compression.activations=delta(int(4),first=int(8),store="
-                 "int(8))"}},
+                 "int(8))",
+                 "compression.activation_gradients=ef(int(4),store=int(8))"}},
         Setting{"CodecsThatRemember",
                 2,
                 1,
