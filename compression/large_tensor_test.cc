@@ -1,0 +1,113 @@
+// Every codec on a tensor of more than 2^31 elements: sizes and positions are
+// 64 bits wide throughout. Takes 18 GiB of memory and some minutes:
+//
+//   bazel test //compression:large_tensor_test --test_output=all
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <ostream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/types/span.h"
+#include "base/buffer.h"
+#include "compression/codec.h"
+#include "compression/codec_registry.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr int64_t kSegment = int64_t{1} << 20;
+// No multiple of any block.
+constexpr int64_t kCount = (int64_t{1} << 31) + 2 * kSegment + 133;
+// A prime, so that blocks differ.
+constexpr int64_t kPeriod = 65521;
+
+struct Setting {
+  std::string codec;
+  friend std::ostream& operator<<(std::ostream& out, const Setting& setting) {
+    return out << setting.codec;
+  }
+};
+
+std::vector<Setting> AllSettings() {
+  std::vector<Setting> settings;
+  for (const CodecInfo& info : AllCodecs()) {
+    if (!info.is_wrapper()) settings.push_back({ExampleCodecText(info)});
+  }
+  return settings;
+}
+
+class LargeTensorTest : public ::testing::TestWithParam<Setting> {
+ protected:
+  LargeTensorTest() : period_(static_cast<size_t>(kPeriod)) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (float& value : period_) value = normal(random);
+  }
+
+  float ValueAt(int64_t i) const {
+    return period_[static_cast<size_t>(i % kPeriod)];
+  }
+
+  /// ||x - x'|| / ||x|| of a segment from `begin` on.
+  double RelativeError(absl::Span<const float> restored, int64_t begin) const {
+    double error = 0;
+    double norm = 0;
+    for (int64_t i = begin; i < begin + kSegment; ++i) {
+      const double value = ValueAt(i);
+      const double difference = restored[static_cast<size_t>(i)] - value;
+      error += difference * difference;
+      norm += value * value;
+    }
+    return std::sqrt(error / norm);
+  }
+
+  std::vector<float> period_;
+};
+
+TEST_P(LargeTensorTest, IsRestoredToItsEnd) {
+  const auto codec = MakeCodec(GetParam().codec).value();
+  Buffer tensor(kCount * static_cast<int64_t>(sizeof(float)));
+  const absl::Span<float> values(reinterpret_cast<float*>(tensor.data()),
+                                 static_cast<size_t>(kCount));
+  for (int64_t i = 0; i < kCount; ++i) {
+    values[static_cast<size_t>(i)] = ValueAt(i);
+  }
+  Buffer payload(codec->MaxPayloadBytes(kCount));
+
+  const auto size = codec->Encode(values, RandomKey{17}, payload.span());
+  ASSERT_TRUE(size.ok()) << size.status();
+  for (float& value : values) value = std::numeric_limits<float>::quiet_NaN();
+  const absl::Status decoded =
+      codec->Decode(payload.span().first(static_cast<size_t>(*size)), values);
+  ASSERT_TRUE(decoded.ok()) << decoded;
+
+  const double at_begin = RelativeError(values, 0);
+  for (const int64_t begin :
+       {int64_t{1} << 30, int64_t{1} << 31, kCount - kSegment}) {
+    const double error = RelativeError(values, begin);
+    // Errors are of the same size everywhere; a NaN fails.
+    EXPECT_LE(error, 1.2 * at_begin + 1e-6) << "from " << begin;
+    EXPECT_GE(error, at_begin / 1.2 - 1e-6) << "from " << begin;
+  }
+  RecordProperty("bytes", std::to_string(*size));
+}
+
+INSTANTIATE_TEST_SUITE_P(AllCodecs, LargeTensorTest,
+                         ::testing::ValuesIn(AllSettings()),
+                         [](const ::testing::TestParamInfo<Setting>& info) {
+                           std::string name = info.param.codec;
+                           for (char& c : name) {
+                             if (!absl::ascii_isalnum(
+                                     static_cast<unsigned char>(c)))
+                               c = '_';
+                           }
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace deltapipe
