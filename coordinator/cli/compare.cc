@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "coordinator/cli/arm_figures.h"
 #include "coordinator/cli/embedded_job.h"
@@ -122,7 +123,7 @@ class Comparison {
     AddArm("uncompressed", steps);
     v1::JobSpec compressed = spec_;
     const bool has_warmup =
-        IsCompressingOptimizer(spec_.train().optimizer().kind()) &&
+        IsCompressingKind(spec_.train().optimizer().kind()) &&
         !IsPlainGradientCodec(spec_.compression().gradients());
     if (has_warmup) {
       warmup_steps_ = WarmupSteps(spec_, steps.size());

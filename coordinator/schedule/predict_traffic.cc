@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "absl/strings/match.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec.h"
@@ -136,8 +137,7 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
   const int64_t whole = parameters;
   parameters = (parameters + in_node - 1) / in_node;
   replicas /= in_node;
-  const bool is_one_bit =
-      IsCompressingOptimizer(spec.train().optimizer().kind());
+  const bool is_one_bit = IsCompressingKind(spec.train().optimizer().kind());
   const std::string& plain = is_one_bit && !IsPlainGradientCodec(gradient_codec)
                                  ? spec.compression().plain_gradients()
                                  : gradient_codec;

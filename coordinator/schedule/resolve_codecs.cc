@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec_registry.h"
@@ -192,7 +193,7 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
   }
   if (IsAuto(codecs.gradients)) {
     const std::string& kind = spec.train().optimizer().kind();
-    const bool is_one_bit = IsCompressingOptimizer(kind);
+    const bool is_one_bit = IsCompressingKind(kind);
     codecs.gradients = is_one_bit ? "sign(block=0)" : "none";
     codecs.notes.push_back(absl::StrCat(
         "gradients: auto is ", codecs.gradients, ": ", kind,

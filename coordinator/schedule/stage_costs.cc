@@ -5,10 +5,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/schedule/partition.h"
-#include "coordinator/spec/synchronisation.h"
 
 namespace deltapipe {
 namespace {
@@ -108,7 +108,7 @@ int64_t ParameterBytes(const v1::OptimizerSpec& optimizer, int64_t parameters,
   int64_t bytes =
       2 * kFloatBytes * parameters +  // weights and gradients
       PredictOptimizerBytes(optimizer, parameters, num_replicas).kept;
-  if (IsCompressingOptimizer(optimizer.kind())) {
+  if (IsCompressingKind(optimizer.kind())) {
     // A second variance or update, what is synchronised, both residuals and
     // their journal.
     bytes += kFloatBytes * (4 * parameters + 2 * parameters / num_replicas);

@@ -7,17 +7,8 @@
 
 namespace deltapipe {
 
-bool IsCompressingOptimizer(const std::string& kind) {
-  return kind == "onebit_adam" || kind == "onebit_lamb" ||
-         kind == "zero_one_adam";
-}
-
 bool IsPlainGradientCodec(const std::string& codec) {
   return codec == "none" || codec == "cast(bf16)";
-}
-
-bool CanShardState(const std::string& kind) {
-  return kind == "sgd" || kind == "adam" || kind == "adamw";
 }
 
 int64_t CompressAfterStep(const v1::TrainSpec& train) {

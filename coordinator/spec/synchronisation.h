@@ -10,17 +10,9 @@
 
 namespace deltapipe {
 
-/// Whether an optimizer of this kind compresses what replicas synchronise,
-/// after compress_after_step.
-bool IsCompressingOptimizer(const std::string& kind);
-
 /// Whether gradients travel as they are, or rounded, in every step with this
 /// codec: an optimizer that compresses never does so then.
 bool IsPlainGradientCodec(const std::string& codec);
-
-/// Whether replicas can share out the state of an optimizer of this kind
-/// (train.optimizer.shard_state): where each element is updated by itself.
-bool CanShardState(const std::string& kind);
 
 /// The steps before compression of a valid spec; INT64_MAX for auto.
 int64_t CompressAfterStep(const v1::TrainSpec& train);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/latency_model.h"
+#include "base/optimizer_kind.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
 #include "coordinator/spec/field_rules.h"
@@ -147,7 +148,7 @@ class MutualRules {
     const v1::TrainSpec& train = spec_.train();
     const char* field = "train.optimizer.compress_after_step";
     if (!AreUsable({field, "train.steps", "compression.gradients"})) return;
-    if (!IsCompressingOptimizer(train.optimizer().kind()) ||
+    if (!IsCompressingKind(train.optimizer().kind()) ||
         IsPlainGradientCodec(spec_.compression().gradients())) {
       return;
     }
@@ -190,7 +191,7 @@ class MutualRules {
       return;
     }
     const std::string& kind = spec_.train().optimizer().kind();
-    if (IsCompressingOptimizer(kind)) {
+    if (IsCompressingKind(kind)) {
       // Two phases of one bit, against one of them and weights in fp32.
       const int replicas = std::max(spec_.parallel().replicas(), 2);
       const double share = 1 - 1.0 / replicas;
@@ -376,7 +377,7 @@ class MutualRules {
     if (!AreUsable({"train.optimizer.kind", "compression.gradients"})) return;
     const std::string& kind = spec_.train().optimizer().kind();
     const std::string& codec = spec_.compression().gradients();
-    if (IsCompressingOptimizer(kind) || codec == "auto" ||
+    if (IsCompressingKind(kind) || codec == "auto" ||
         IsPlainGradientCodec(codec)) {
       return;
     }

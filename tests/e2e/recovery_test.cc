@@ -10,6 +10,7 @@
 #include <memory>
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/workbench.h"
@@ -82,6 +83,31 @@ class RecoveryTest : public testing::Test {
     return run;
   }
 
+  /// A run with these settings, one of whose workers is killed after `step`.
+  Outcome RunAndKillAWorker(const std::string& name, int step,
+                            const std::vector<std::string>& settings) {
+    std::vector<std::string> arguments = RunArguments(name);
+    for (const std::string& setting : settings) {
+      arguments.insert(arguments.end(), {"--set", setting});
+    }
+    auto run = StartUntilStep(arguments, step);
+    const std::vector<RunningProcess> workers = bench_.Workers();
+    EXPECT_THAT(workers, SizeIs(4));
+    if (workers.size() == 4) kill(workers[2].pid, SIGKILL);
+    Outcome outcome = bench_.Finish(run.get(), seconds(60));
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+    return outcome;
+  }
+
+  /// Samples applied and dropped; -1 where the run gave no result.
+  static std::pair<int64_t, int64_t> SamplesOf(const Outcome& outcome) {
+    const std::vector<nlohmann::json> results = outcome.Events("result");
+    EXPECT_THAT(results, SizeIs(1));
+    if (results.empty()) return {-1, -1};
+    return {results[0].value("samples_applied", int64_t{-1}),
+            results[0].value("samples_dropped", int64_t{-1})};
+  }
+
   /// Steps that are told of twice are the same twice.
   static void ExpectSameAgain(const Outcome& outcome) {
     std::map<int, double> first;
@@ -118,26 +144,14 @@ TEST_F(RecoveryTest, AKilledWorkerOfARunIsReplaced) {
 // What was left out of a step depends on clocks and on the steps before; done
 // again, the step is the same all the same.
 TEST_F(RecoveryTest, StepsDoneAgainLeaveOutWhatTheyHadLeftOut) {
-  std::vector<std::string> arguments = RunArguments("dropping");
-  for (const char* setting :
-       {"train.microbatch=1", "stragglers.policy=drop", "stragglers.tau=3ms",
-        "stragglers.max_drop_rate=0.4", "stragglers.requeue=on",
-        "stragglers.inject=\"lognormal:2\""}) {
-    arguments.insert(arguments.end(), {"--set", setting});
-  }
-  auto run = StartUntilStep(arguments, 25);
-  const std::vector<RunningProcess> workers = bench_.Workers();
-  ASSERT_THAT(workers, SizeIs(4));
+  const Outcome outcome = RunAndKillAWorker(
+      "dropping", 25,
+      {"train.microbatch=1", "stragglers.policy=drop", "stragglers.tau=3ms",
+       "stragglers.max_drop_rate=0.4", "stragglers.requeue=on",
+       "stragglers.inject=\"lognormal:2\""});
 
-  kill(workers[2].pid, SIGKILL);
-  const Outcome outcome = bench_.Finish(run.get(), seconds(60));
-
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
   ExpectSameAgain(outcome);
-  const std::vector<nlohmann::json> results = outcome.Events("result");
-  ASSERT_THAT(results, SizeIs(1));
-  const int64_t applied = results[0].value("samples_applied", int64_t{0});
-  const int64_t dropped = results[0].value("samples_dropped", int64_t{0});
+  const auto [applied, dropped] = SamplesOf(outcome);
   EXPECT_GT(dropped, 0);
   EXPECT_EQ(applied + dropped, kSteps * 16);
 }
@@ -145,29 +159,18 @@ TEST_F(RecoveryTest, StepsDoneAgainLeaveOutWhatTheyHadLeftOut) {
 // Whose micro-batches are whose depends on clocks, too. Replica 1 is slow from
 // the beginning, and has fewer by step 60.
 TEST_F(RecoveryTest, StepsDoneAgainHaveTheCountsThatTheyHad) {
-  std::vector<std::string> arguments = RunArguments("moving");
-  for (const char* setting :
-       {"train.microbatch=1", "stragglers.policy=rebalance",
-        "stragglers.inject=\"slow:rank=1,x=3\""}) {
-    arguments.insert(arguments.end(), {"--set", setting});
-  }
-  auto run = StartUntilStep(arguments, 65);
-  const std::vector<RunningProcess> workers = bench_.Workers();
-  ASSERT_THAT(workers, SizeIs(4));
+  const Outcome outcome =
+      RunAndKillAWorker("moving", 65,
+                        {"train.microbatch=1", "stragglers.policy=rebalance",
+                         "stragglers.inject=\"slow:rank=1,x=3\""});
 
-  kill(workers[2].pid, SIGKILL);
-  const Outcome outcome = bench_.Finish(run.get(), seconds(60));
-
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
   ExpectSameAgain(outcome);
   const std::vector<nlohmann::json> moved = outcome.Events("rebalance");
   ASSERT_THAT(moved, Not(IsEmpty()));
   EXPECT_THAT(moved[0].value("text", ""),
               HasSubstr("micro-batches, before 8, 8: replica 1 differs"));
-  const std::vector<nlohmann::json> results = outcome.Events("result");
-  ASSERT_THAT(results, SizeIs(1));
-  EXPECT_EQ(results[0].value("samples_applied", int64_t{0}), kSteps * 16);
-  EXPECT_EQ(results[0].value("samples_dropped", int64_t{-1}), 0);
+  EXPECT_EQ(SamplesOf(outcome),
+            std::make_pair(int64_t{kSteps * 16}, int64_t{0}));
 }
 
 TEST_F(RecoveryTest, SigtermPausesARunThatResumeEnds) {

@@ -3,6 +3,7 @@
 #ifndef DELTAPIPE_TESTS_INTEGRATION_TRAINING_JOB_H_
 #define DELTAPIPE_TESTS_INTEGRATION_TRAINING_JOB_H_
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -267,6 +268,38 @@ inline void ExpectSuccess(const RunResult& result) {
     EXPECT_EQ(done.error_code(), 0)
         << "rank " << rank << ": " << done.error_message();
   }
+}
+
+/// A job that is cut and copied trains as one worker does: in each of its
+/// steps the loss is the same to 1e-5.
+inline void ExpectLossesOfTheWhole(const RunResult& split,
+                                   const RunResult& whole,
+                                   const std::string& what) {
+  ExpectSuccess(whole);
+  ExpectSuccess(split);
+  ASSERT_EQ(split.losses.size(), whole.losses.size()) << what;
+  EXPECT_LT(whole.losses.back(), whole.losses.front()) << what;
+  for (size_t step = 0; step < whole.losses.size(); ++step) {
+    EXPECT_NEAR(split.losses[step], whole.losses[step],
+                1e-5 * whole.losses[step])
+        << what << ", step " << step;
+  }
+}
+
+/// And on every rank the gradient's norm, to 1e-4; some were above `clip_norm`.
+inline void ExpectNormsOfTheWhole(const RunResult& split,
+                                  const RunResult& whole, double clip_norm,
+                                  const std::string& what) {
+  double largest = 0;
+  for (size_t step = 0; step < whole.losses.size(); ++step) {
+    const double norm = whole.reports.at(0)[step].gradient_norm();
+    largest = std::max(largest, norm);
+    for (const auto& [rank, reports] : split.reports) {
+      EXPECT_NEAR(reports[step].gradient_norm(), norm, 1e-4 * norm)
+          << what << ", rank " << rank << ", step " << step;
+    }
+  }
+  EXPECT_GT(largest, clip_norm) << what;
 }
 
 }  // namespace deltapipe

@@ -44,23 +44,8 @@ TEST_P(SplitTest, EqualsWhole) {
     const RunResult whole = Job(1, 1, overrides).Run();
     const RunResult split = Job(stages, replicas, overrides).Run();
 
-    ExpectSuccess(whole);
-    ExpectSuccess(split);
-    EXPECT_LT(whole.losses.back(), whole.losses.front());
-    double largest_norm = 0;
-    for (int64_t step = 0; step < 20; ++step) {
-      EXPECT_NEAR(split.Mean(step), whole.Mean(step), 1e-5 * whole.Mean(step))
-          << optimizer << ", step " << step;
-      const double norm =
-          whole.reports.at(0)[static_cast<size_t>(step)].gradient_norm();
-      largest_norm = std::max(largest_norm, norm);
-      for (const auto& [rank, reports] : split.reports) {
-        EXPECT_NEAR(reports[static_cast<size_t>(step)].gradient_norm(), norm,
-                    1e-4 * norm)
-            << optimizer << ", rank " << rank << ", step " << step;
-      }
-    }
-    EXPECT_GT(largest_norm, 0.2);  // gradients were clipped
+    ExpectLossesOfTheWhole(split, whole, optimizer);
+    ExpectNormsOfTheWhole(split, whole, /*clip_norm=*/0.2, optimizer);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/delay_stability.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"

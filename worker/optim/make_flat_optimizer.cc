@@ -16,11 +16,6 @@ absl::Span<const absl::string_view> OptimizerKinds() {
   return kKinds;
 }
 
-bool IsCompressingKind(absl::string_view kind) {
-  return kind == "onebit_adam" || kind == "onebit_lamb" ||
-         kind == "zero_one_adam";
-}
-
 template <typename Real>
 std::unique_ptr<FlatOptimizer<Real>> MakeFlatOptimizer(
     const OptimizerOptions& options, const ParameterLayout& layout) {

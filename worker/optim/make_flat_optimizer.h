@@ -13,9 +13,6 @@ namespace deltapipe {
 /// "adam", "adamw", ..., sorted.
 absl::Span<const absl::string_view> OptimizerKinds();
 
-/// Whether the kind ever asks for SyncFormat::kCompressed.
-bool IsCompressingKind(absl::string_view kind);
-
 /// Of options.kind; null if it is none of OptimizerKinds. The options are not
 /// checked otherwise: Optimizer::Create does.
 template <typename Real>

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "worker/optim/flat_optimizer.h"
 #include "worker/optim/make_flat_optimizer.h"

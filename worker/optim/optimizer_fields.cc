@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec_spec.h"

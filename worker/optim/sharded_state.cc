@@ -21,10 +21,6 @@ absl::Status WrongSize(absl::string_view name, size_t size, int64_t expected) {
 
 }  // namespace
 
-bool CanShardState(absl::string_view kind) {
-  return kind == "sgd" || kind == "adam" || kind == "adamw";
-}
-
 ParameterLayout LayoutOfRange(const ParameterLayout& layout,
                               const ElementRange& range) {
   ParameterLayout part;

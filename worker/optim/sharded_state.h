@@ -4,9 +4,10 @@
 //   auto optimizer = Optimizer::Create(options, LayoutOfRange(layout, owned));
 //   ... on gradient.subspan(owned) and weights.subspan(owned) ...
 //
-// It holds for optimizers that update each element by itself. Checkpoints have
-// the whole state, so that any number of replicas, sharing or not, goes on from
-// them: StateOfRange cuts it, PutStateOfRange puts it together.
+// It holds for optimizers that update each element by itself (CanShardState).
+// Checkpoints have the whole state, so that any number of replicas, sharing or
+// not, goes on from them: StateOfRange cuts it, PutStateOfRange puts it
+// together.
 #ifndef DELTAPIPE_WORKER_OPTIM_SHARDED_STATE_H_
 #define DELTAPIPE_WORKER_OPTIM_SHARDED_STATE_H_
 
@@ -25,10 +26,6 @@ namespace deltapipe {
 
 /// By name, as Optimizer::ExportState has it.
 using OptimizerState = std::map<std::string, std::vector<float>>;
-
-/// Whether the optimizers of this kind update each element by itself: sgd,
-/// adam, adamw.
-bool CanShardState(absl::string_view kind);
 
 /// The part of `layout` in `range`, as a layout of its own; segments that are
 /// cut keep their names and groups.
