@@ -70,8 +70,8 @@ struct ChannelMaxima {
       for (int64_t row = first_row; row < first_row + kChannelRows; ++row) {
         const int64_t i = row * width + channel;
         if (i >= message.count) break;
-        const uint32_t bits = MagnitudeBits(message.Input(i));
-        if (largest[lane] < bits) largest[lane] = bits;
+        largest[lane] =
+            LargerOf(largest[lane], MagnitudeBits(message.Input(i)));
       }
     });
     const uint32_t of_all = LargestOf(largest);
@@ -128,7 +128,8 @@ struct ChannelEncode {
         uint32_t code = 0;
         if (i < last) {
           const float input = message.Input(i);
-          const uint16_t scale = ChannelScale(maxima[i % channels]);
+          const uint16_t scale =
+              ChannelScale(maxima[i - QuotientOf(i, channels) * channels]);
           code = Code(scale, input);
           if (message.KeepsState()) {
             message.Keep(i, input, ChannelValue(format.bits, scale, code));
@@ -180,7 +181,7 @@ struct ChannelDecode {
             AtomicOr(problem, kImpossibleScale);
           }
         }
-        const uint16_t scale = ScaleOf(i % channels);
+        const uint16_t scale = ScaleOf(i - QuotientOf(i, channels) * channels);
         const float value = ChannelValue(
             format.bits, scale, ReadCode(format.bits, codes, code_bytes, i));
         message.Put(i, value);

@@ -30,7 +30,8 @@ DP_HOST_DEVICE inline void WriteCodes(int bits, const HalfWarpMemory& memory,
   const int num_bytes = ((last - first) * bits + 7) / 8;
   EachLane([&](int lane) {
     for (int i = lane; i < num_bytes; i += kLanes) {
-      const int eight = i / bits;
+      const int eight = static_cast<int>(static_cast<unsigned>(i) /
+                                         static_cast<unsigned>(bits));
       out[i] = static_cast<uint8_t>(
           GatherEight(bits, memory.eights[first / 8 + eight]) >>
           (8 * (i - eight * bits)));

@@ -36,6 +36,16 @@ class ComputedUnits {
   int window_;
 };
 
+/// Keeps of ListIntScales' scales the codes, which say all: registers are few.
+struct ScaleCodes {
+  struct Place {
+    uint8_t& code;
+    DP_HOST_DEVICE void operator=(const IntScale& scale) { code = scale.code; }
+  };
+  uint8_t* codes;
+  DP_HOST_DEVICE Place operator[](int i) const { return {codes[i]}; }
+};
+
 DP_HOST_DEVICE inline float NearestLevel(const IntScale& scale, float t) {
   t = t < scale.low ? scale.low : t;
   return std::nearbyint(t > scale.high ? scale.high : t);
@@ -120,8 +130,8 @@ struct IntEncode {
     EachLane([&](int lane) {
       largest[lane] = 0;
       for (int64_t i = begin + lane; i < end; i += kLanes) {
-        const uint32_t bits = MagnitudeBits(message.Input(i));
-        if (largest[lane] < bits) largest[lane] = bits;
+        largest[lane] =
+            LargerOf(largest[lane], MagnitudeBits(message.Input(i)));
       }
     });
     return LargestOf(largest);
@@ -171,16 +181,18 @@ struct IntEncode {
       }
     });
     const bool positive_max = Ballot(is_negative_max) == 0;
-    IntScale scales[kIntMaxCandidates];
-    const int num_scales = ListIntScales(format, units, block_max, positive_max,
-                                         Spread(block_max, begin, end), scales);
-    if (num_scales == 1) return scales[0];
+    uint8_t codes[kIntMaxCandidates];
+    const int num_scales =
+        ListIntScales(format, units, block_max, positive_max,
+                      Spread(block_max, begin, end), ScaleCodes{codes});
+    const IntScale first = IntScaleOf(format, units, codes[0]);
+    if (num_scales == 1) return first;
     int best = 0;
     float best_error = 0;
     for (int candidate = 0; candidate < num_scales; ++candidate) {
-      const IntScale scale = scales[candidate];
+      const IntScale scale = IntScaleOf(format, units, codes[candidate]);
       const float error = IntWeightedError(
-          scales[0], scale, SumOverBlock(begin, [=](float value) {
+          first, scale, SumOverBlock(begin, [=](float value) {
             const float t = value * scale.inverse + scale.center;
             const float off = t - NearestLevel(scale, t);
             return off * off;
@@ -190,7 +202,7 @@ struct IntEncode {
         best_error = error;
       }
     }
-    return scales[best];
+    return IntScaleOf(format, units, codes[best]);
   }
 
   DP_HOST_DEVICE uint32_t Code(const IntScale& scale, float x,
@@ -234,7 +246,7 @@ struct IntDecode {
       for (int j = 0; j < 4; ++j) {
         const int64_t i = group * 64 + 16 * j + lane;
         if (i >= message.count) continue;
-        const uint8_t scale_code = payload[1 + i / format.block];
+        const uint8_t scale_code = payload[1 + QuotientOf(i, format.block)];
         const int magnitude = scale_code & kIntScaleMagnitude;
         float value = magnitude == kIntScaleZero ? 0.0f : QuietNaN();
         if (magnitude != kIntScaleZero && magnitude != kIntScaleNonFinite) {

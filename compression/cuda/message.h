@@ -140,6 +140,18 @@ DP_HOST_DEVICE inline int64_t SmallerOf(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+DP_HOST_DEVICE inline uint32_t LargerOf(uint32_t a, uint32_t b) {
+  return a < b ? b : a;
+}
+
+/// a / b of numbers >= 0, in 32 bits where these suffice: GPUs divide 64 bits
+/// by long programs.
+DP_HOST_DEVICE inline int64_t QuotientOf(int64_t a, int64_t b) {
+  return ((a | b) >> 32) == 0
+             ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b)
+             : a / b;
+}
+
 }  // namespace cuda
 }  // namespace deltapipe
 

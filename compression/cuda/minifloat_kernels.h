@@ -33,8 +33,7 @@ struct LargestInput {
     EachLane([&](int lane) {
       lanes[lane] = 0;
       for (int64_t i = begin + lane; i < end; i += kLanes) {
-        const uint32_t bits = MagnitudeBits(message.Input(i));
-        if (lanes[lane] < bits) lanes[lane] = bits;
+        lanes[lane] = LargerOf(lanes[lane], MagnitudeBits(message.Input(i)));
       }
     });
     return LargestOf(lanes);
@@ -225,7 +224,7 @@ struct MinifloatDecode {
         const int64_t i = group * 64 + 16 * j + lane;
         if (i >= message.count) continue;
         uint16_t scale;
-        std::memcpy(&scale, payload + 2 * (i / block), sizeof(scale));
+        std::memcpy(&scale, payload + 2 * QuotientOf(i, block), sizeof(scale));
         if (!IsMinifloatScale(scale)) AtomicOr(problem, kImpossibleScale);
         float sum = 0;
         for (int sample = 0; sample < format.num_samples; ++sample) {

@@ -185,7 +185,8 @@ struct SignDecode {
     const int64_t block = format.block == 0 ? message.count : format.block;
     // Groups do not straddle blocks, which are multiples of 64.
     float scale;
-    std::memcpy(&scale, payload + 4 * (group * 64 / block), sizeof(scale));
+    std::memcpy(&scale, payload + 4 * QuotientOf(group * 64, block),
+                sizeof(scale));
     const uint32_t scale_bits = FloatBits(scale);
     EachLane([&](int lane) {
       if (lane == 0) {

@@ -78,6 +78,7 @@ struct Survey {
                                  HalfWarpMemory* /*memory*/) const {
     if (!turn.IsMine()) return;
     const int num_blocks = BlocksPerRun(block);
+    const bool looks_at_values = of_values != nullptr || norms != nullptr;
     Lanes<uint32_t> input_fields, value_fields;
     Lanes<double> input_squares, value_squares;
     EachLane([&](int lane) {
@@ -93,13 +94,12 @@ struct Survey {
         largest_input[lane] = largest_value[lane] = 0;
         for (int64_t i = begin + lane; i < end; i += kLanes) {
           const float input = message.Input(i);
+          largest_input[lane] =
+              LargerOf(largest_input[lane], MagnitudeBits(input));
+          if (!looks_at_values) continue;
           const float value = message.values[i];
-          const uint32_t input_bits = MagnitudeBits(input);
-          const uint32_t value_bits = MagnitudeBits(value);
-          if (largest_input[lane] < input_bits)
-            largest_input[lane] = input_bits;
-          if (largest_value[lane] < value_bits)
-            largest_value[lane] = value_bits;
+          largest_value[lane] =
+              LargerOf(largest_value[lane], MagnitudeBits(value));
           input_squares[lane] += static_cast<double>(input) * input;
           value_squares[lane] += static_cast<double>(value) * value;
         }

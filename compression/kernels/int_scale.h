@@ -215,12 +215,13 @@ constexpr float kIntHalfThird = 0.8908987f;
 /// the best-covering first; returns their number. `positive_max`: no element
 /// equals -block_max. `spread` is what the format's model wants to know, the
 /// mean magnitude or the root of the mean square; without a model the mean
-/// magnitude, at 1 bit only.
-template <class Units>
+/// magnitude, at 1 bit only. `scales` is a pointer to kIntMaxCandidates of
+/// them, or what takes them one by one and has a code for each.
+template <class Units, class Scales>
 DP_HOST_DEVICE inline int ListIntScales(const IntFormat& format,
                                         const Units& units, float block_max,
                                         bool positive_max, float spread,
-                                        IntScale* scales) {
+                                        Scales scales) {
   if (!format.searches_clip) {
     scales[0] = IntCoveringScale(format, units, block_max);
     return 1;
