@@ -78,6 +78,10 @@ int AllocateOnCuda(size_t bytes, void** memory) {
 
 int FreeOnCuda(void* memory) { return cudaFree(memory); }
 
+int CopyWithinCuda(const void* from, size_t bytes, void* to) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, nullptr);
+}
+
 int CopyToCuda(const void* from, size_t bytes, void* to) {
   const cudaError_t error = cudaDeviceSynchronize();
   return error != cudaSuccess

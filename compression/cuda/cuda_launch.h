@@ -22,6 +22,8 @@ int CountCudaDevices(int* count);
 /// Memory of zeros.
 int AllocateOnCuda(size_t bytes, void** memory);
 int FreeOnCuda(void* memory);
+/// Puts the copy on the default stream.
+int CopyWithinCuda(const void* from, size_t bytes, void* to);
 /// Both wait for the whole device before.
 int CopyToCuda(const void* from, size_t bytes, void* to);
 int CopyFromCuda(const void* from, size_t bytes, void* to);

@@ -49,6 +49,13 @@ class CudaMemory final : public DeviceMemory {
     return error == 0 ? absl::OkStatus() : CudaError("a copy to it", error);
   }
 
+  absl::Status CopyWithinDevice(const void* from, int64_t bytes,
+                                void* to) override {
+    const int error =
+        cuda::CopyWithinCuda(from, static_cast<size_t>(bytes), to);
+    return error == 0 ? absl::OkStatus() : CudaError("a copy within it", error);
+  }
+
   absl::Status CopyFromDevice(const void* from, int64_t bytes,
                               void* to) override {
     const int error = cuda::CopyFromCuda(from, static_cast<size_t>(bytes), to);

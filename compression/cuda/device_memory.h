@@ -20,6 +20,9 @@ class DeviceMemory {
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
   /// Logs what fails.
   virtual void Free(void* memory) = 0;
+  /// Copies on the default stream, and waits for nothing.
+  virtual absl::Status CopyWithinDevice(const void* from, int64_t bytes,
+                                        void* to) = 0;
   /// Both wait for all work that was given to the device before, and name the
   /// error of a kernel that failed: INTERNAL.
   virtual absl::Status CopyToDevice(const void* from, int64_t bytes,

@@ -27,6 +27,7 @@ class DeviceBytes {
   ~DeviceBytes() {
     if (data_ != nullptr) memory_->Free(data_);
   }
+  void* get() const { return data_; }
   template <class Value>
   Value* as() const {
     return static_cast<Value*>(data_);
@@ -46,7 +47,7 @@ using DeviceCodecMaker = absl::StatusOr<std::unique_ptr<DeviceCodec>> (*)(
 /// Makes the codec that `text` names, with what `make` makes at work. Payloads
 /// lie at an odd address of the device, with guards around them: a write beside
 /// them is INTERNAL. Traits and bounds are those of the host's codec. Errors of
-/// MakeCodec and of `make`.
+/// MakeCodec and of `make`. Unlike others it is for one thread at a time.
 absl::StatusOr<std::unique_ptr<Codec>> MakeCarriedCodec(
     absl::string_view text, DeviceCodecMaker make,
     std::shared_ptr<DeviceMemory> memory);

@@ -23,6 +23,10 @@ class HostMemory final : public DeviceMemory {
     if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
     return absl::OkStatus();
   }
+  absl::Status CopyWithinDevice(const void* from, int64_t bytes,
+                                void* to) override {
+    return CopyToDevice(from, bytes, to);
+  }
   absl::Status CopyFromDevice(const void* from, int64_t bytes,
                               void* to) override {
     return CopyToDevice(from, bytes, to);
