@@ -6,6 +6,8 @@
 #include "compression/cuda/int_kernels.h"
 #include "compression/cuda/minifloat_kernels.h"
 #include "compression/cuda/narrow_kernels.h"
+#include "compression/cuda/prune_kernels.h"
+#include "compression/cuda/prune_threshold_kernels.h"
 #include "compression/cuda/row_kernels.h"
 #include "compression/cuda/sign_kernels.h"
 #include "compression/cuda/survey_kernels.h"
@@ -55,6 +57,29 @@ template int LaunchOnCuda(const MinifloatDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const MinifloatEncode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const PlainDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const PlainEncode&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const Placed<MinifloatDecode>&, int64_t,
+                          CUstream_st*);
+template int LaunchOnCuda(const Placed<MinifloatEncode>&, int64_t,
+                          CUstream_st*);
+template int LaunchOnCuda(const Placed<PlainDecode>&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const Placed<PlainEncode>&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCensus&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCheck&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCheckPayload&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneChoose&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneConclude&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCount&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCountKept&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneCountLarge&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneDecide&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneFinish<DecodeMessage>&, int64_t,
+                          CUstream_st*);
+template int LaunchOnCuda(const PruneFinish<EncodeMessage>&, int64_t,
+                          CUstream_st*);
+template int LaunchOnCuda(const PruneFit&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneHistogram&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PrunePackMarks&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const PruneWrite&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const RowDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const RowEncode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const SignConclude&, int64_t, CUstream_st*);

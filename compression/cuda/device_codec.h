@@ -3,8 +3,11 @@
 // Made from the same text as MakeCodec (or with delta(...) or ef(...) around
 // it), and of the same payloads: either end of a channel may be on either
 // device. Decoding and state are equal in every bit to the host's; so are
-// encodings, but for sign(block=0), whose scale is a sum in another order, and
-// for the choice between delta and value at the very limit.
+// encodings, but for sign(block=0) and prune(model=normal), which are made from
+// sums in another order, and for the choice between delta and value at the very
+// limit. There are kernels for none, cast, int (symmetric levels, 8-bit
+// scales), sign, luq, fp, aqsgd, rowwise4(search=minmax), prune, and delta and
+// ef of them.
 //
 // Calls only put work on the stream: they allocate nothing and wait for
 // nothing. All pointers are of the device. What depends on values is written to

@@ -67,6 +67,7 @@ TEST(DeviceCodecTest, NamesTheCodecThatHasNoKernel) {
   for (const char* text :
        {"topk(0.1)", "int(4,levels=affine)", "fp(auto,4)", "hadamard(int(4))",
         "luq(range=hindsight)", "rowwise4(search=greedy)",
+        "prune(0.5,values=int(4))", "prune(0.5,values=luq(block=0))",
         "delta(int(4),first=lowrank(4))", "delta(int(4),store=int(8))"}) {
     const absl::Status status = MakeHostLaunchedCodec(text, 1).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << text;
@@ -121,17 +122,21 @@ TEST(DeviceCodecTest, ReportsPayloadsThatCannotBe) {
     uint8_t value;
     uint32_t problem;
   };
-  for (const Case& test :
-       std::vector<Case>{{"int(4)", 0, 236, cuda::kImpossibleWindow},
-                         {"int(4)", 33, 0xF0, cuda::kUnusedBitsAreSet},
-                         {"sign", 3, 0x80, cuda::kImpossibleScale},
-                         {"sign", 11, 0x80, cuda::kUnusedBitsAreSet},
-                         {"luq", 1, 0x80, cuda::kImpossibleScale},
-                         {"luq", 33, 0xF0, cuda::kUnusedBitsAreSet},
-                         {"rowwise4", 1, 0x80, cuda::kImpossibleScale},
-                         {"rowwise4", 35, 0xF0, cuda::kUnusedBitsAreSet},
-                         {"aqsgd(4)", 1, 0x7C, cuda::kImpossibleScale},
-                         {"aqsgd(4)", 33, 0xF0, cuda::kUnusedBitsAreSet}}) {
+  for (const Case& test : std::vector<Case>{
+           {"int(4)", 0, 236, cuda::kImpossibleWindow},
+           {"int(4)", 33, 0xF0, cuda::kUnusedBitsAreSet},
+           {"sign", 3, 0x80, cuda::kImpossibleScale},
+           {"sign", 11, 0x80, cuda::kUnusedBitsAreSet},
+           {"luq", 1, 0x80, cuda::kImpossibleScale},
+           {"luq", 33, 0xF0, cuda::kUnusedBitsAreSet},
+           {"rowwise4", 1, 0x80, cuda::kImpossibleScale},
+           {"rowwise4", 35, 0xF0, cuda::kUnusedBitsAreSet},
+           {"aqsgd(4)", 1, 0x7C, cuda::kImpossibleScale},
+           {"aqsgd(4)", 33, 0xF0, cuda::kUnusedBitsAreSet},
+           {"prune(0.5)", 3, 0x80, cuda::kImpossibleScale},
+           {"prune(0.5)", 11, 0x80, cuda::kUnusedBitsAreSet},
+           // One is kept, and the payload is longer than that needs.
+           {"prune(0.5)", 4, 0x01, cuda::kImpossibleSize}}) {
     constexpr int64_t kCount = 63;
     const auto codec = MakeHostLaunchedCodec(test.codec, kCount);
     std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(kCount), 0);

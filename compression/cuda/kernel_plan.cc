@@ -78,6 +78,26 @@ absl::Status PlanRows(const CodecArguments& arguments, KernelPlan* plan) {
   return absl::OkStatus();
 }
 
+absl::Status PlanPrune(const CodecArguments& arguments, KernelPlan* plan) {
+  DP_ASSIGN_OR_RETURN(const KernelPlan values,
+                      PlanKernels(CodecSpecText(arguments.Codec("values"))));
+  const bool is_minifloat = values.family == KernelPlan::Family::kMinifloat &&
+                            values.minifloat.block != 0;
+  if (!is_minifloat && values.family != KernelPlan::Family::kPlain) {
+    return NoKernel(plan->text,
+                    " (prune has those of values=luq and values=fp with a "
+                    "block, values=cast and values=none)");
+  }
+  plan->family = KernelPlan::Family::kPrune;
+  plan->sparsity = arguments.Number("sparsity");
+  const std::string& model = arguments.Word("model");
+  plan->prune_model = model == "exact"    ? PruneModel::kExact
+                      : model == "normal" ? PruneModel::kNormal
+                                          : PruneModel::kLognormal;
+  plan->prune_values = {is_minifloat, values.minifloat, values.plain};
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int64_t KernelPlan::PayloadBytes(int64_t count) const {
@@ -94,6 +114,10 @@ int64_t KernelPlan::PayloadBytes(int64_t count) const {
       return RowsPayloadBytes(row, count);
     case Family::kChannels:
       return channel.PayloadBytes(count);
+    case Family::kPrune:
+      return count == 0 ? 0
+                        : PruneMapEnd(count) + (2 * count + 7) / 8 +
+                              prune_values.PayloadBytes(count);
   }
   return 0;
 }
@@ -126,6 +150,8 @@ absl::StatusOr<KernelPlan> PlanKernels(absl::string_view text) {
     plan.family = KernelPlan::Family::kChannels;
     plan.channel.bits = static_cast<int>(arguments.Integer("bits"));
     plan.channel.row = arguments.Integer("row");
+  } else if (info->name == "prune") {
+    DP_RETURN_IF_ERROR(PlanPrune(arguments, &plan));
   } else if (info->name != "none") {
     return NoKernel(plan.text, "");
   }

@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "compression/cuda/channel_kernels.h"
 #include "compression/cuda/narrow_kernels.h"
+#include "compression/cuda/prune_kernels.h"
 #include "compression/cuda/sign_kernels.h"
 #include "compression/kernels/int_scale.h"
 #include "compression/kernels/minifloat_format.h"
@@ -17,7 +18,15 @@ namespace deltapipe {
 namespace cuda {
 
 struct KernelPlan {
-  enum class Family { kPlain, kInt, kSign, kMinifloat, kRows, kChannels };
+  enum class Family {
+    kPlain,
+    kInt,
+    kSign,
+    kMinifloat,
+    kRows,
+    kChannels,
+    kPrune
+  };
 
   std::string text;
   Family family = Family::kPlain;
@@ -28,8 +37,11 @@ struct KernelPlan {
   MinifloatFormat minifloat;
   int64_t row = 64;
   ChannelFormat channel;
+  PruneModel prune_model = PruneModel::kLognormal;
+  double sparsity = 0;
+  PruneValues prune_values;
 
-  /// Of `count` values; all families have a fixed size.
+  /// Of `count` values; of kPrune the most that there can be.
   int64_t PayloadBytes(int64_t count) const;
 };
 

@@ -39,6 +39,7 @@ enum PayloadProblem : uint32_t {
   kUnusedBitsAreSet = 1,
   kImpossibleScale = 2,
   kImpossibleWindow = 4,
+  kImpossibleSize = 8,
 };
 
 /// Lets a kernel do nothing where the choice between delta and value, made on
@@ -95,6 +96,10 @@ struct EncodeMessage {
       return value + static_cast<const float*>(state.before)[i];
     }
     return value;
+  }
+  /// The same for what was decoded again, as DecodeMessage has it.
+  DP_HOST_DEVICE void Put(int64_t i, float restored) const {
+    Keep(i, Input(i), restored);
   }
   /// Updates the state of element i < count, whose input decodes to `restored`.
   DP_HOST_DEVICE void Keep(int64_t i, float input, float restored) const {

@@ -32,7 +32,7 @@ absl::StatusOr<MessagePlans> MessagePlans::Parse(absl::string_view text) {
 absl::StatusOr<std::unique_ptr<Scratch>> Scratch::Create(
     std::unique_ptr<DeviceMemory> memory, const MessagePlans& plans,
     int64_t max_elements) {
-  constexpr int64_t kNumWords = 3;
+  constexpr int64_t kNumWords = 4;
   const auto channels = [&](const KernelPlan& plan) {
     return plan.family == KernelPlan::Family::kChannels
                ? plan.channel.NumChannels(max_elements)
@@ -48,11 +48,19 @@ absl::StatusOr<std::unique_ptr<Scratch>> Scratch::Create(
   const int64_t maxima = num_maxima * int64_t{sizeof(uint32_t)};
   const int64_t norms = 2 * num_pairs * int64_t{sizeof(double)};
   const int64_t sums = num_sums * int64_t{sizeof(double)};
+  const bool prunes = plans.codec.family == KernelPlan::Family::kPrune ||
+                      plans.first.family == KernelPlan::Family::kPrune;
+  const int64_t pruned = prunes ? max_elements : 0;
+  const int64_t num_tiles = pruned / kPruneRun + 1;
+  const int64_t tiles = 2 * num_tiles * int64_t{sizeof(TileCounts)};
+  const int64_t excesses = pruned * int64_t{sizeof(float)};
   std::unique_ptr<Scratch> scratch(new Scratch(std::move(memory)));
-  DP_ASSIGN_OR_RETURN(scratch->start_,
-                      scratch->memory_->Allocate(
-                          Aligned(histograms) + Aligned(words) +
-                          Aligned(maxima) + Aligned(norms) + Aligned(sums)));
+  DP_ASSIGN_OR_RETURN(
+      scratch->start_,
+      scratch->memory_->Allocate(
+          Aligned(histograms) + Aligned(words) + Aligned(maxima) +
+          Aligned(norms) + Aligned(sums) + Aligned(sizeof(PruneState)) +
+          Aligned(tiles) + Aligned(pruned) + Aligned(excesses)));
   uint8_t* at = static_cast<uint8_t*>(scratch->start_);
   const auto take = [&at](int64_t bytes) {
     uint8_t* const part = at;
@@ -64,6 +72,11 @@ absl::StatusOr<std::unique_ptr<Scratch>> Scratch::Create(
   scratch->maxima_ = reinterpret_cast<uint32_t*>(take(maxima));
   scratch->norms_ = reinterpret_cast<double*>(take(norms));
   scratch->sums_ = reinterpret_cast<double*>(take(sums));
+  scratch->prune_ = reinterpret_cast<PruneState*>(take(sizeof(PruneState)));
+  scratch->tiles_ = reinterpret_cast<TileCounts*>(take(tiles));
+  scratch->num_tiles_ = num_tiles;
+  scratch->marks_ = take(pruned);
+  scratch->excesses_ = reinterpret_cast<float*>(take(excesses));
   return scratch;
 }
 

@@ -28,11 +28,14 @@
 #include "compression/cuda/message.h"
 #include "compression/cuda/minifloat_kernels.h"
 #include "compression/cuda/narrow_kernels.h"
+#include "compression/cuda/prune_kernels.h"
+#include "compression/cuda/prune_threshold_kernels.h"
 #include "compression/cuda/row_kernels.h"
 #include "compression/cuda/sign_kernels.h"
 #include "compression/cuda/survey_kernels.h"
 #include "compression/cuda/zero_words.h"
 #include "compression/delta/boundary_spec.h"
+#include "compression/kernels/random_stream.h"
 
 namespace deltapipe {
 namespace cuda {
@@ -64,10 +67,18 @@ class Scratch {
   }
   uint32_t* window(int which) { return words_ + which; }
   uint32_t* is_delta() { return words_ + 2; }
+  /// For problems of payloads of our own, which have none unless it was not
+  /// their turn to be written.
+  uint32_t* unheeded() { return words_ + 3; }
   /// One word, or one per channel.
   uint32_t* maxima() { return maxima_; }
   double* norms() { return norms_; }
   double* sums() { return sums_; }
+  /// Of prune: its state, tiles twice, and a mark and an excess per value.
+  PruneState* prune() { return prune_; }
+  TileCounts* tiles(int which) { return tiles_ + which * num_tiles_; }
+  uint8_t* marks() { return marks_; }
+  float* excesses() { return excesses_; }
 
  private:
   explicit Scratch(std::unique_ptr<DeviceMemory> memory)
@@ -80,6 +91,11 @@ class Scratch {
   uint32_t* maxima_ = nullptr;
   double* norms_ = nullptr;
   double* sums_ = nullptr;
+  PruneState* prune_ = nullptr;
+  TileCounts* tiles_ = nullptr;
+  int64_t num_tiles_ = 0;  // of each of the two
+  uint8_t* marks_ = nullptr;
+  float* excesses_ = nullptr;
 };
 
 template <class Launcher>
@@ -246,8 +262,23 @@ class MessageCodec final : public DeviceCodec {
     const bool has_both =
         first_is_int && plans_.first.integer.block == survey.block;
     if (has_both) survey.of_values = scratch_->histogram(1);
-    int64_t num_pairs = Survey::NumRuns(survey.block, message.count);
-    DP_RETURN_IF_ERROR(launcher_.Launch(survey, num_pairs, stream));
+    const int64_t num_runs = Survey::NumRuns(survey.block, message.count);
+    DP_RETURN_IF_ERROR(launcher_.Launch(survey, num_runs, stream));
+    DP_ASSIGN_OR_RETURN(const double* const pair, SumRuns(num_runs, stream));
+    ChooseDelta choose;
+    choose.norms = pair;
+    choose.is_delta = scratch_->is_delta();
+    DP_RETURN_IF_ERROR(launcher_.Launch(choose, 1, stream));
+    if (codec_is_int) DP_RETURN_IF_ERROR(Window(plans_.codec, 0, stream));
+    if (has_both) DP_RETURN_IF_ERROR(Window(plans_.first, 1, stream));
+    return first_is_int && !has_both
+               ? SurveyInt(plans_.first, message, value_turn, 1, stream)
+               : absl::OkStatus();
+  }
+
+  /// Where the sum of that many pairs of the scratch's norms is.
+  absl::StatusOr<const double*> SumRuns(int64_t num_pairs,
+                                        DeviceStream stream) {
     const double* pairs = scratch_->norms();
     double* next = scratch_->norms() + 2 * num_pairs;
     while (num_pairs != 1) {
@@ -264,15 +295,7 @@ class MessageCodec final : public DeviceCodec {
       pairs = next;
       next += 2 * num_pairs;
     }
-    ChooseDelta choose;
-    choose.norms = pairs;
-    choose.is_delta = scratch_->is_delta();
-    DP_RETURN_IF_ERROR(launcher_.Launch(choose, 1, stream));
-    if (codec_is_int) DP_RETURN_IF_ERROR(Window(plans_.codec, 0, stream));
-    if (has_both) DP_RETURN_IF_ERROR(Window(plans_.first, 1, stream));
-    return first_is_int && !has_both
-               ? SurveyInt(plans_.first, message, value_turn, 1, stream)
-               : absl::OkStatus();
+    return pairs;
   }
 
   absl::Status Window(const KernelPlan& plan, int which, DeviceStream stream) {
@@ -351,8 +374,148 @@ class MessageCodec final : public DeviceCodec {
                                  sink.payload, sink.outcome};
         return launcher_.Launch(body, Groups(message.count), sink.stream);
       }
+      case Family::kPrune:
+        return EncodePruned(plan, message, turn, key, sink);
     }
     return absl::OkStatus();
+  }
+
+  /// Leaves the threshold in the state.
+  absl::Status FindPruneThreshold(const KernelPlan& plan,
+                                  const EncodeMessage& message,
+                                  DeviceStream stream) {
+    PruneState* const state = scratch_->prune();
+    const int64_t num_runs = Tiles(message.count);
+    DP_RETURN_IF_ERROR(ZeroPruneState(stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneCensus{message, state, scratch_->norms()}, num_runs, stream));
+    DP_ASSIGN_OR_RETURN(const double* pair, SumRuns(num_runs, stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneFit{plan.prune_model, plan.sparsity, message.count, pair, state},
+        1, stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneCheck{message, state, scratch_->norms()}, num_runs, stream));
+    DP_ASSIGN_OR_RETURN(pair, SumRuns(num_runs, stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneDecide{plan.sparsity, message.count, pair, state}, 1, stream));
+    for (const bool is_of_steps : {false, true}) {
+      DP_RETURN_IF_ERROR(launcher_.Launch(
+          PruneHistogram{message, is_of_steps, state}, num_runs, stream));
+      DP_RETURN_IF_ERROR(
+          launcher_.Launch(PruneChoose{is_of_steps, state}, 1, stream));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status EncodePruned(const KernelPlan& plan,
+                            const EncodeMessage& message, const Turn& turn,
+                            const RandomKey& key, const Sink& sink) {
+    const DeviceStream stream = sink.stream;
+    PruneState* const state = scratch_->prune();
+    TileCounts* const tiles = scratch_->tiles(0);
+    const int64_t num_tiles = Tiles(message.count);
+    DP_RETURN_IF_ERROR(FindPruneThreshold(plan, message, stream));
+    const PruneRule rule{message, RandomWords(key)};
+    DP_RETURN_IF_ERROR(
+        launcher_.Launch(PruneCount{rule, state, tiles}, num_tiles, stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneConclude{message, turn, plan.prune_values, num_tiles, tiles, state,
+                      sink.payload, sink.outcome},
+        1, stream));
+    DP_RETURN_IF_ERROR(
+        launcher_.Launch(PruneWrite{rule, turn, state, tiles, sink.payload,
+                                    scratch_->marks(), scratch_->excesses()},
+                         num_tiles, stream));
+    DP_RETURN_IF_ERROR(
+        launcher_.Launch(PrunePackMarks{turn, message.count, state,
+                                        scratch_->marks(), sink.payload},
+                         Groups(message.count), stream));
+    DP_RETURN_IF_ERROR(EncodeExcesses(plan.prune_values, message.count, turn,
+                                      StreamKey(key, kNestedCodecStream),
+                                      sink.payload, stream));
+    if (!message.KeepsState()) return absl::OkStatus();
+    DP_RETURN_IF_ERROR(DecodeExcesses(plan.prune_values, message.count,
+                                      sink.payload, scratch_->unheeded(),
+                                      stream));
+    const PruneFinish<EncodeMessage> finish{
+        message, turn,  {message.count, sink.payload},
+        state,   tiles, scratch_->excesses()};
+    return launcher_.Launch(finish, num_tiles, stream);
+  }
+
+  absl::Status EncodeExcesses(const PruneValues& values, int64_t max_count,
+                              const Turn& turn, const RandomKey& key,
+                              uint8_t* payload, DeviceStream stream) {
+    EncodeMessage message;
+    message.values = scratch_->excesses();
+    if (!values.is_minifloat) {
+      const PlainEncode body{values.plain, message, turn, payload, nullptr};
+      return launcher_.Launch(Placed<PlainEncode>{body, scratch_->prune()},
+                              Groups(max_count), stream);
+    }
+    const MinifloatEncode body{values.minifloat, message, turn,
+                               RandomWords(key), nullptr, payload,
+                               nullptr};
+    const int64_t block = values.minifloat.block;
+    return launcher_.Launch(Placed<MinifloatEncode>{body, scratch_->prune()},
+                            (max_count + block - 1) / block, stream);
+  }
+
+  absl::Status DecodeExcesses(const PruneValues& values, int64_t max_count,
+                              const uint8_t* payload, uint32_t* problem,
+                              DeviceStream stream) {
+    DecodeMessage message;
+    message.values = scratch_->excesses();
+    if (!values.is_minifloat) {
+      const PlainDecode body{values.plain, message, payload};
+      return launcher_.Launch(Placed<PlainDecode>{body, scratch_->prune()},
+                              Groups(max_count), stream);
+    }
+    const MinifloatDecode body{values.minifloat, message, payload, problem};
+    return launcher_.Launch(Placed<MinifloatDecode>{body, scratch_->prune()},
+                            Groups(max_count), stream);
+  }
+
+  absl::Status DecodePruned(const KernelPlan& plan,
+                            const DecodeMessage& message,
+                            const DevicePayload& payload, DeviceStream stream) {
+    PruneState* const state = scratch_->prune();
+    const int64_t num_tiles = Tiles(message.count);
+    const PruneReader reader{message.count, payload.bytes};
+    DP_RETURN_IF_ERROR(ZeroPruneState(stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneCountKept{reader, scratch_->tiles(0)}, num_tiles, stream));
+    PruneCheckPayload check{reader,       plan.prune_values, false,
+                            payload.size, num_tiles,         scratch_->tiles(0),
+                            state,        payload.problem};
+    DP_RETURN_IF_ERROR(launcher_.Launch(check, 1, stream));
+    DP_RETURN_IF_ERROR(launcher_.Launch(
+        PruneCountLarge{reader, num_tiles, state, scratch_->tiles(0),
+                        scratch_->tiles(1)},
+        num_tiles, stream));
+    check.is_second = true;
+    check.tiles = scratch_->tiles(1);
+    DP_RETURN_IF_ERROR(launcher_.Launch(check, 1, stream));
+    DP_RETURN_IF_ERROR(DecodeExcesses(plan.prune_values, message.count,
+                                      payload.bytes, payload.problem, stream));
+    const PruneFinish<DecodeMessage> finish{message,
+                                            Turn(),
+                                            reader,
+                                            state,
+                                            scratch_->tiles(1),
+                                            scratch_->excesses()};
+    return launcher_.Launch(finish, num_tiles, stream);
+  }
+
+  static int64_t Tiles(int64_t count) {
+    return (count + kPruneRun - 1) / kPruneRun;
+  }
+
+  absl::Status ZeroPruneState(DeviceStream stream) {
+    constexpr int64_t kWords = sizeof(PruneState) / sizeof(uint32_t);
+    const ZeroWords zero{reinterpret_cast<uint32_t*>(scratch_->prune()),
+                         kWords};
+    return launcher_.Launch(zero, Groups(kWords), stream);
   }
 
   absl::Status ZeroMaxima(int64_t count, DeviceStream stream) {
@@ -397,6 +560,15 @@ class MessageCodec final : public DeviceCodec {
   absl::Status DecodeWith(const KernelPlan& plan, const DecodeMessage& message,
                           const DevicePayload& payload, DeviceStream stream) {
     const int64_t expected = plan.PayloadBytes(message.count);
+    if (plan.family == Family::kPrune && message.count > 0) {
+      if (payload.size >= PruneMapEnd(message.count)) {
+        return DecodePruned(plan, message, payload, stream);
+      }
+      return absl::InvalidArgumentError(absl::StrCat(
+          "decode with ", plan.text, " failed: payload of ", payload.size,
+          " bytes, expected at least ", PruneMapEnd(message.count), " for ",
+          message.count, " elements"));
+    }
     if (payload.size != expected) {
       return absl::InvalidArgumentError(absl::StrCat(
           "decode with ", plan.text, " failed: payload of ", payload.size,
@@ -428,6 +600,8 @@ class MessageCodec final : public DeviceCodec {
         return launcher_.Launch(
             ChannelDecode{plan.channel, message, bytes, problem}, groups,
             stream);
+      case Family::kPrune:
+        break;  // above
     }
     return absl::OkStatus();
   }
