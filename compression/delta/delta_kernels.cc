@@ -19,7 +19,7 @@ bool HasWideVectors() { return __builtin_cpu_supports("avx2"); }
 #define DP_WIDE_TARGET
 bool HasWideVectors() { return false; }
 #endif
-#define DP_KERNEL __attribute__((always_inline))
+#define DP_KERNEL inline __attribute__((always_inline))
 
 constexpr int kNumLanes = 8;
 // A block stays in the first-level cache between its passes.
