@@ -37,6 +37,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/buffer.h"
+#include "compression/delta/channel_memory.h"
 #include "compression/delta/state_store.h"
 
 namespace deltapipe {
@@ -140,6 +141,9 @@ class BoundaryEncoder {
   /// The records (or residuals), for record_set.h; null if the codec keeps
   /// none.
   virtual StateStore* state() = 0;
+  /// What its codecs remember from one message to the next; null if they
+  /// remember nothing.
+  virtual ChannelMemory* memory() = 0;
 };
 
 class BoundaryDecoder {

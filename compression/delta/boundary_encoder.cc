@@ -194,6 +194,7 @@ class Encoder : public BoundaryEncoder {
     if (store_ != nullptr) store_->Prefetch(keys);
   }
   StateStore* state() override { return store_.get(); }
+  ChannelMemory* memory() override { return memory_.get(); }
 
  private:
   /// Room for the table and for payloads of the given size.

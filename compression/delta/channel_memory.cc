@@ -5,20 +5,17 @@
 
 namespace deltapipe {
 
-void ChannelMemory::Begin() {
-  for (size_t which = 0; which < kCount; ++which) {
-    std::vector<float>& memory = working_[which];
-    const RecordPtr record = store_->Read(which);
-    memory.resize(record == nullptr
-                      ? 0
-                      : static_cast<size_t>(record->values.size()) /
+std::vector<float> ChannelMemory::Staged(size_t which) const {
+  const RecordPtr record = store_->Read(which);
+  if (record == nullptr) return {};
+  std::vector<float> memory(static_cast<size_t>(record->values.size()) /
                             sizeof(float));
-    if (!memory.empty()) {
-      std::memcpy(memory.data(), record->values.data(),
-                  memory.size() * sizeof(float));
-    }
-  }
+  std::memcpy(memory.data(), record->values.data(),
+              memory.size() * sizeof(float));
+  return memory;
 }
+
+void ChannelMemory::Begin() { working_ = Take(); }
 
 void ChannelMemory::Stage(uint32_t step) {
   for (size_t which = 0; which < kCount; ++which) {
@@ -31,6 +28,18 @@ void ChannelMemory::Stage(uint32_t step) {
                 memory.size() * sizeof(float));
     store_->Stage(step, which, std::move(record));
   }
+}
+
+ChannelMemory::State ChannelMemory::Take() const {
+  State state;
+  for (size_t which = 0; which < kCount; ++which) state[which] = Staged(which);
+  return state;
+}
+
+void ChannelMemory::Put(State state, uint32_t step) {
+  working_ = std::move(state);
+  Stage(step);
+  CommitStep(step);
 }
 
 }  // namespace deltapipe

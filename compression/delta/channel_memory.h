@@ -2,8 +2,8 @@
 // message to the next (Codec::EncodeNext), committed and rolled back with the
 // records. Only a sender has one; messages decode without it.
 //
-// In memory only: a channel that begins anew, after a restart too, begins with
-// nothing remembered.
+// Checkpoints keep it (Take, Put), so that a channel that goes on from one
+// sends the bytes it would have sent.
 //
 //   std::vector<float>* memory = memories.Of(kCodec);   // inside an Encode
 //   ... codec->EncodeNext(in, key, memory, out) ...
@@ -12,6 +12,7 @@
 #ifndef DELTAPIPE_COMPRESSION_DELTA_CHANNEL_MEMORY_H_
 #define DELTAPIPE_COMPRESSION_DELTA_CHANNEL_MEMORY_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -24,6 +25,8 @@ namespace deltapipe {
 class ChannelMemory {
  public:
   enum Which : size_t { kCodec, kFirst, kCount };
+  /// Of each of them; empty where nothing is remembered.
+  using State = std::array<std::vector<float>, kCount>;
 
   ChannelMemory() : store_(MakeMemoryStateStore()) {}
 
@@ -37,8 +40,15 @@ class ChannelMemory {
   /// As StateStore::RollbackTo.
   absl::Status RollbackTo(uint32_t step) { return store_->RollbackTo(step); }
 
+  /// What is remembered with everything staged.
+  State Take() const;
+  /// Before the first Begin: goes on as one that had committed this at `step`.
+  void Put(State state, uint32_t step);
+
  private:
-  std::vector<float> working_[kCount];
+  std::vector<float> Staged(size_t which) const;
+
+  State working_;
   std::unique_ptr<StateStore> store_;  // a record for each of them
 };
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "compression/delta/channel_memory.h"
 #include "compression/delta/state_store.h"
 
 namespace deltapipe {
@@ -30,6 +31,8 @@ struct RecordSet {
 struct BoundaryState {
   RecordSet sent;      // records or residuals of what it encodes
   RecordSet received;  // records of what it decodes
+  /// What the codecs of its encoder remember.
+  ChannelMemory::State memory;
 };
 
 /// All records with everything staged.

@@ -204,7 +204,7 @@ TEST(CommandLineTest, PlanRefusesALimitThatLeavesTooLittleOfACorpus) {
 TEST(CommandLineTest, NoCoordinatorIsUnreachable) {
   const Outcome outcome = Deltapipe("ls --coordinator 127.0.0.1:1");
 
-  EXPECT_EQ(outcome.exit_code, 5);
+  EXPECT_EQ(outcome.exit_code, 5) << outcome.errors;
   EXPECT_THAT(outcome.errors,
               AllOf(HasSubstr("127.0.0.1:1"),
                     HasSubstr("start one with 'deltapipe coordinator'")));

@@ -106,6 +106,17 @@ INSTANTIATE_TEST_SUITE_P(
                 {"train.optimizer.kind=adamw",
                  "compression.activations=delta(int(4),first=int(8))",
                  "compression.activation_gradients=ef(int(4))"}},
+        Setting{"RecordsInACodec",
+                2,
+                1,
+                {"compression.activations=delta(int(4),first=int(8),store="
+                 "int(8))"}},
+        Setting{"CodecsThatRemember",
+                2,
+                1,
+                {"compression.activations=delta(per_head(int(4)),first="
+                 "lowrank(2))",
+                 "compression.activation_gradients=luq(range=hindsight)"}},
         Setting{"OneBit",
                 2,
                 2,

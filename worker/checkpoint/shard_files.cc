@@ -109,6 +109,11 @@ std::string DirectionName(int boundary, bool is_sent) {
   return absl::StrCat("boundary-", boundary, is_sent ? "/sent/" : "/received/");
 }
 
+std::string MemoryName(int boundary, size_t which) {
+  return absl::StrCat("boundary-", boundary, "/memory/",
+                      which == ChannelMemory::kCodec ? "codec" : "first");
+}
+
 /// `columns` must live until the contents are written.
 void AddRecords(const std::string& prefix, const RecordSet& set,
                 int64_t elements_per_sample, Columns* columns,
@@ -123,12 +128,20 @@ void AddRecords(const std::string& prefix, const RecordSet& set,
                                columns->versions);
   contents->AddVector<int32_t>(prefix + "last_version", DType::kInt32,
                                absl::MakeConstSpan(&columns->last_version, 1));
-  const bool is_narrow =
-      !set.records.empty() &&
-      set.records[0].second->values.size() == 2 * elements_per_sample;
-  contents->Add(
-      prefix + "records", is_narrow ? DType::kBFloat16 : DType::kFloat32,
-      {static_cast<int64_t>(set.records.size()), elements_per_sample});
+  // Other sizes are those of a codec (delta's store=).
+  const int64_t record_bytes = set.records.empty()
+                                   ? 4 * elements_per_sample
+                                   : set.records[0].second->values.size();
+  const int64_t count = static_cast<int64_t>(set.records.size());
+  if (record_bytes == 2 * elements_per_sample) {
+    contents->Add(prefix + "records", DType::kBFloat16,
+                  {count, elements_per_sample});
+  } else if (record_bytes == 4 * elements_per_sample) {
+    contents->Add(prefix + "records", DType::kFloat32,
+                  {count, elements_per_sample});
+  } else {
+    contents->Add(prefix + "records", DType::kUInt8, {count, record_bytes});
+  }
   for (const auto& [key, record] : set.records) {
     contents->AddPiece(prefix + "records", record->values.span());
   }
@@ -150,15 +163,18 @@ absl::StatusOr<RecordSet> ReadRecords(const SafetensorsReader& reader,
                                           DType::kInt32, 1));
   const std::string name = prefix + "records";
   DP_ASSIGN_OR_RETURN(const SafetensorsEntry* entry, reader.Find(name));
-  const bool is_shaped = entry->shape == Shape{count, elements_per_sample};
-  if (!is_shaped ||
-      (entry->dtype != DType::kBFloat16 && entry->dtype != DType::kFloat32)) {
+  const bool is_of_codec = entry->dtype == DType::kUInt8;
+  const bool is_known = is_of_codec || entry->dtype == DType::kBFloat16 ||
+                        entry->dtype == DType::kFloat32;
+  if (!is_known || entry->shape.size() != 2 || entry->shape[0] != count ||
+      (!is_of_codec && entry->shape[1] != elements_per_sample)) {
     return Unexpected(
         path, name,
         absl::StrCat("has shape ", ShapeString(entry->shape), ", expected ",
-                     count, "x", elements_per_sample, " in bf16 or fp32"));
+                     count, "x", elements_per_sample, " in bf16 or fp32, or ",
+                     count, " records in bytes"));
   }
-  const int64_t record_bytes = elements_per_sample * DTypeBytes(entry->dtype);
+  const int64_t record_bytes = entry->shape[1] * DTypeBytes(entry->dtype);
   RecordSet set;
   set.last_version = static_cast<uint32_t>(last[0]);
   set.records.reserve(keys.size());
@@ -214,6 +230,7 @@ int64_t StateBytes(const OwnState& state) {
         bytes += record->values.size();
       }
     }
+    for (const auto& memory : boundary->memory) bytes += Bytes(memory);
   }
   return bytes;
 }
@@ -290,6 +307,12 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
                place.elements_per_sample, &two[0], &contents);
     AddRecords(DirectionName(boundary, false), records.received,
                place.elements_per_sample, &two[1], &contents);
+    for (size_t which = 0; which < records.memory.size(); ++which) {
+      const std::vector<float>& memory = records.memory[which];
+      if (memory.empty()) continue;
+      contents.AddVector<float>(MemoryName(boundary, which), DType::kFloat32,
+                                memory);
+    }
   };
   add_boundary(place.previous_boundary, state.previous, &columns[0]);
   add_boundary(place.next_boundary, state.next, &columns[2]);
@@ -401,6 +424,13 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
         records->received,
         ReadRecords(reader, path, DirectionName(boundary, false),
                     place.elements_per_sample));
+    for (size_t which = 0; which < records->memory.size(); ++which) {
+      const std::string name = MemoryName(boundary, which);
+      if (!reader.Find(name).ok()) continue;
+      DP_ASSIGN_OR_RETURN(
+          records->memory[which],
+          ReadValues<float>(reader, path, name, DType::kFloat32));
+    }
     return absl::OkStatus();
   };
   DP_RETURN_IF_ERROR(read_boundary(place.previous_boundary, &state.previous));

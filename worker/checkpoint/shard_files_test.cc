@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/safetensors_stream.h"
@@ -30,11 +31,20 @@ class StageFileTest : public ::testing::Test {
   std::string folder_;
 };
 
+ParameterSegment Segment(const char* name, const Shape& shape, int64_t offset) {
+  ParameterSegment segment;
+  segment.name = name;
+  segment.shape = shape;
+  segment.offset = offset;
+  segment.num_elements = NumElements(shape);
+  return segment;
+}
+
 ParameterLayout TwoTensors() {
   ParameterLayout layout;
   layout.segments.resize(2);
-  layout.segments[0] = {"a", {2}, 0, 2};
-  layout.segments[1] = {"b", {1, 3}, 2, 3};
+  layout.segments[0] = Segment("a", {2}, 0);
+  layout.segments[1] = Segment("b", {1, 3}, 2);
   layout.num_elements = 5;
   return layout;
 }
@@ -102,6 +112,43 @@ TEST_F(StageFileTest, ARanksResidualsOfTiedTensorsComeBack) {
   EXPECT_EQ(tied->tied_residuals.server, (std::vector<float>{7}));
   EXPECT_EQ(untied->residuals.server, state.residuals.server);
   EXPECT_TRUE(untied->tied_residuals.worker.empty());
+}
+
+TEST_F(StageFileTest, RecordsOfEveryFormAndWhatCodecsRememberComeBack) {
+  OwnPlace place;
+  place.next_boundary = 1;
+  place.elements_per_sample = 6;
+  // bf16, fp32 and a codec's 7 bytes.
+  for (const int64_t record_bytes : {12, 24, 7}) {
+    OwnState state;
+    state.next.sent.last_version = 9;
+    for (const uint64_t key : {5, 3}) {
+      auto record = NewRecord(static_cast<uint32_t>(key), record_bytes);
+      for (int64_t i = 0; i < record_bytes; ++i) {
+        record->values.data()[i] = static_cast<uint8_t>(key * 16 + i);
+      }
+      state.next.sent.records.emplace_back(key, std::move(record));
+    }
+    state.next.memory[ChannelMemory::kFirst] = {1.5f, -2};
+    ASSERT_TRUE(WriteRankFile(folder_, 2, place, state).ok());
+
+    const auto read = ReadRankFile(folder_, 2, place);
+
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->next.sent.last_version, 9);
+    EXPECT_TRUE(read->next.received.records.empty());
+    EXPECT_EQ(read->next.memory, state.next.memory);
+    ASSERT_EQ(read->next.sent.records.size(), 2);
+    for (size_t i = 0; i < 2; ++i) {
+      const auto& [key, record] = read->next.sent.records[i];
+      const auto& [expected_key, expected] = state.next.sent.records[i];
+      EXPECT_EQ(key, expected_key);
+      EXPECT_EQ(record->version, expected->version);
+      EXPECT_EQ(ByteSpan(record->values.span()),
+                ByteSpan(expected->values.span()))
+          << record_bytes;
+    }
+  }
 }
 
 TEST_F(StageFileTest, WhatAStageDoesNotHaveStaysEmpty) {

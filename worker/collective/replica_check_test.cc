@@ -15,8 +15,8 @@ using ::testing::Not;
 
 ParameterLayout TwoTensors() {
   ParameterLayout layout;
-  layout.segments = {{"bias", {3}, 0, 3, false},
-                     {"weight", {2, 4}, 3, 8, true}};
+  layout.segments = {{"bias", {3}, 0, 3, false, 1, {}},
+                     {"weight", {2, 4}, 3, 8, true, 1, {}}};
   layout.num_elements = 11;
   return layout;
 }

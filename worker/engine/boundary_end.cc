@@ -273,6 +273,7 @@ absl::StatusOr<BoundaryState> BoundaryEnd::TakeState() {
   if (decoder_->state() != nullptr) {
     state.received = TakeRecords(*decoder_->state());
   }
+  if (encoder_->memory() != nullptr) state.memory = encoder_->memory()->Take();
   return state;
 }
 
@@ -293,8 +294,16 @@ absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step) {
   };
   DP_RETURN_IF_ERROR(put(state.sent, outgoing_codec_, options_.is_upstream,
                          encoder_->state()));
-  return put(state.received, incoming_codec_, !options_.is_upstream,
-             decoder_->state());
+  DP_RETURN_IF_ERROR(put(state.received, incoming_codec_, !options_.is_upstream,
+                         decoder_->state()));
+  if (encoder_->memory() != nullptr) {
+    encoder_->memory()->Put(state.memory, step);
+  } else if (state.memory != ChannelMemory::State()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "boundary ", options_.boundary, ": something remembered for codec ",
+        outgoing_codec_, ", which remembers nothing"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
