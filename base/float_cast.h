@@ -10,21 +10,23 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/host_device.h"
+
 namespace deltapipe {
 
-inline uint32_t FloatBits(float value) {
+DP_HOST_DEVICE inline uint32_t FloatBits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
   return bits;
 }
 
-inline float BitsToFloat(uint32_t bits) {
+DP_HOST_DEVICE inline float BitsToFloat(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
 
-inline uint16_t FloatToBFloat16(float value) {
+DP_HOST_DEVICE inline uint16_t FloatToBFloat16(float value) {
   const uint32_t bits = FloatBits(value);
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
   if (magnitude > 0x7F800000u) {  // NaN: quiet, sign kept
@@ -37,11 +39,11 @@ inline uint16_t FloatToBFloat16(float value) {
                                                               : rounded);
 }
 
-inline float BFloat16ToFloat(uint16_t value) {
+DP_HOST_DEVICE inline float BFloat16ToFloat(uint16_t value) {
   return BitsToFloat(static_cast<uint32_t>(value) << 16);
 }
 
-inline uint16_t FloatToFloat16(float value) {
+DP_HOST_DEVICE inline uint16_t FloatToFloat16(float value) {
   const uint32_t bits = FloatBits(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
@@ -58,7 +60,7 @@ inline uint16_t FloatToFloat16(float value) {
       sign | ((rebiased + 0x0FFFu + ((rebiased >> 13) & 1u)) >> 13));
 }
 
-inline float Float16ToFloat(uint16_t value) {
+DP_HOST_DEVICE inline float Float16ToFloat(uint16_t value) {
   const uint32_t sign = static_cast<uint32_t>(value & 0x8000u) << 16;
   const uint32_t exponent = (value >> 10) & 0x1Fu;
   const uint32_t mantissa = value & 0x3FFu;

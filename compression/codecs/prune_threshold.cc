@@ -21,17 +21,6 @@ bool CanBePruned(uint32_t magnitude_bits) {
   return magnitude_bits != 0 && magnitude_bits < kInfinityBits;
 }
 
-// Finds x in [low, high] where the increasing `function` reaches `target`.
-template <class Function>
-double Bisect(double low, double high, double target,
-              const Function& function) {
-  for (int i = 0; i < 100; ++i) {
-    const double middle = (low + high) / 2;
-    (function(middle) < target ? low : high) = middle;
-  }
-  return high;
-}
-
 // How many values are below a limit, and the sum of their magnitudes. NaN and
 // infinities are below none.
 struct Below {
@@ -73,10 +62,6 @@ Below CountBelow(float limit, absl::Span<const float> values) {
 
 int64_t CountZeros(absl::Span<const float> values) {
   return std::count(values.begin(), values.end(), 0.0f);
-}
-
-float ToThreshold(double value) {
-  return static_cast<float>(std::min(value, static_cast<double>(FLT_MAX)));
 }
 
 // Values by the upper bits of their magnitudes, so that buckets are in order of
@@ -150,30 +135,6 @@ float ExactThreshold(double zeros, absl::Span<const float> values) {
 }
 
 }  // namespace
-
-double PruneTolerance(double sparsity) {
-  return std::min(0.01, (1 - sparsity) / 2);
-}
-
-double LognormalPruneThreshold(double sparsity, double sigma) {
-  // A spread of 0 has its limit, 1 / (1 - S) above the only value, near here.
-  sigma = std::max(sigma, 1e-3);
-  const auto share = [sigma](double log_a) {
-    const double z = log_a / sigma;
-    return NormalDistribution(z) - PortableExp(sigma * sigma / 2 - log_a) *
-                                       NormalDistribution(z - sigma);
-  };
-  return Bisect(-10 * sigma - 10, sigma * sigma + 10 * sigma + 40, sparsity,
-                share);
-}
-
-double NormalPruneThreshold(double sparsity) {
-  const auto share = [](double t) {
-    return 2 * NormalDistribution(t) - 1 -
-           2 * (NormalDensity(0) - NormalDensity(t)) / t;
-  };
-  return Bisect(1e-4, 1e9, sparsity, share);
-}
 
 double ExpectedSparsity(absl::Span<const float> values, float threshold) {
   if (values.empty()) return 0;

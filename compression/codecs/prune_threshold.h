@@ -10,7 +10,11 @@
 #ifndef DELTAPIPE_COMPRESSION_CODECS_PRUNE_THRESHOLD_H_
 #define DELTAPIPE_COMPRESSION_CODECS_PRUNE_THRESHOLD_H_
 
+#include <cfloat>
+
 #include "absl/types/span.h"
+#include "base/host_device.h"
+#include "compression/kernels/portable_math.h"
 
 namespace deltapipe {
 
@@ -18,7 +22,26 @@ enum class PruneModel { kLognormal, kNormal, kExact };
 
 /// How far the expected share of zeros may be from `sparsity`: 0.01, or less
 /// where that would be more than half of what is kept.
-double PruneTolerance(double sparsity);
+DP_HOST_DEVICE inline double PruneTolerance(double sparsity) {
+  const double half = (1 - sparsity) / 2;
+  return half < 0.01 ? half : 0.01;
+}
+
+/// A threshold of this value, or the largest float.
+DP_HOST_DEVICE inline float ToThreshold(double value) {
+  return static_cast<float>(value < double{FLT_MAX} ? value : double{FLT_MAX});
+}
+
+/// Finds x in [low, high] where the increasing `function` reaches `target`.
+template <class Function>
+DP_HOST_DEVICE inline double Bisect(double low, double high, double target,
+                                    const Function& function) {
+  for (int i = 0; i < 100; ++i) {
+    const double middle = (low + high) / 2;
+    (function(middle) < target ? low : high) = middle;
+  }
+  return high;
+}
 
 /// The threshold for which the expected share of zeros among `values` is
 /// `sparsity` (above 0, below 1), to within PruneTolerance. 0 where there are
@@ -37,14 +60,31 @@ double ExpectedSparsity(absl::Span<const float> values, float threshold);
 ///   S = Phi(ln a / sigma) - e^(sigma^2 / 2) / a * Phi(ln a / sigma - sigma)
 /// (Chmiel et al., "Neural gradients are near-lognormal", ICLR 2021, arXiv
 /// 2006.08173, on stochastic pruning).
-double LognormalPruneThreshold(double sparsity, double sigma);
+DP_HOST_DEVICE inline double LognormalPruneThreshold(double sparsity,
+                                                     double sigma) {
+  // A spread of 0 has its limit, 1 / (1 - S) above the only value, near here.
+  sigma = sigma < 1e-3 ? 1e-3 : sigma;
+  const auto share = [sigma](double log_a) {
+    const double z = log_a / sigma;
+    return NormalDistribution(z) - PortableExp(sigma * sigma / 2 - log_a) *
+                                       NormalDistribution(z - sigma);
+  };
+  return Bisect(-10 * sigma - 10, sigma * sigma + 10 * sigma + 40, sparsity,
+                share);
+}
 
 /// threshold / sigma for x ~ N(0, sigma^2): t solves
 ///   S = 2 Phi(t) - 1 - 2 (phi(0) - phi(t)) / t.
 /// Ye et al., "Accelerating CNN training by pruning activation gradients", ECCV
 /// 2020, arXiv 1908.00173, have t = Phi^-1((1 + p) / 2), whose share of zeros
 /// is not p (54 % for p = 0.9), since what is pruned in part survives as tau.
-double NormalPruneThreshold(double sparsity);
+DP_HOST_DEVICE inline double NormalPruneThreshold(double sparsity) {
+  const auto share = [](double t) {
+    return 2 * NormalDistribution(t) - 1 -
+           2 * (NormalDensity(0) - NormalDensity(t)) / t;
+  };
+  return Bisect(1e-4, 1e9, sparsity, share);
+}
 
 }  // namespace deltapipe
 

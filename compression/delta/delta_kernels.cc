@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "base/float_cast.h"
+#include "compression/delta/stored_float.h"
 
 // Every loop is written without branches, so that the compiler vectorises it
 // (-O3, set for this file), and instantiated twice: for what all processors of
@@ -29,29 +29,6 @@ static_assert(kBlock % kNumLanes == 0);
 std::atomic<bool>& UsesWideVectors() {
   static std::atomic<bool> uses{HasWideVectors()};
   return uses;
-}
-
-DP_KERNEL float FromStore(uint16_t stored) { return BFloat16ToFloat(stored); }
-DP_KERNEL float FromStore(float stored) { return stored; }
-
-DP_KERNEL void ToStore(float value, uint16_t* stored) {
-  const uint32_t bits = FloatBits(value);
-  const int32_t magnitude = static_cast<int32_t>(bits & 0x7FFFFFFFu);
-  // Unsigned: the largest NaNs go beyond 2^31, and are replaced below.
-  int32_t rounded = static_cast<int32_t>(
-      ((bits & 0x7FFFFFFFu) + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
-  rounded = rounded > 0x7F7F ? 0x7F7F : rounded;
-  rounded = magnitude > 0x7F800000 ? 0x7FC0 : rounded;
-  *stored = static_cast<uint16_t>(((bits >> 16) & 0x8000u) |
-                                  static_cast<uint32_t>(rounded));
-}
-
-DP_KERNEL void ToStore(float value, float* stored) {
-  const uint32_t bits = FloatBits(value);
-  const int32_t magnitude = static_cast<int32_t>(bits & 0x7FFFFFFFu);
-  int32_t kept = magnitude > 0x7F7FFFFF ? 0x7F7FFFFF : magnitude;
-  kept = magnitude > 0x7F800000 ? 0x7FC00000 : kept;
-  *stored = BitsToFloat((bits & 0x80000000u) | static_cast<uint32_t>(kept));
 }
 
 double SumOfLanes(const double* lanes) {
@@ -162,10 +139,7 @@ struct LeaveResidualKernel {
                             const float* __restrict restored,
                             float* __restrict next, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
-      const uint32_t bits = FloatBits(sent[i] - restored[i]);
-      const bool is_finite =
-          static_cast<int32_t>(bits & 0x7FFFFFFFu) < 0x7F800000;
-      next[i] = BitsToFloat(is_finite ? bits : 0u);
+      next[i] = KeptResidual(sent[i] - restored[i]);
     }
   }
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/float_cast.h"
+#include "base/host_device.h"
 
 namespace deltapipe {
 
@@ -17,7 +18,7 @@ inline constexpr uint16_t kBFloat16NaN = 0x7FC0;
 
 /// The least bf16 that is >= value; the largest finite one if there is none.
 /// `value` is finite.
-inline uint16_t BFloat16AtLeast(double value) {
+DP_HOST_DEVICE inline uint16_t BFloat16AtLeast(double value) {
   const float narrow = static_cast<float>(
       std::min(std::max(value, -double{FLT_MAX}), double{FLT_MAX}));
   const uint32_t bits = FloatBits(narrow);
@@ -32,11 +33,11 @@ inline uint16_t BFloat16AtLeast(double value) {
 
 /// The greatest bf16 that is <= value; the finite one of largest magnitude if
 /// there is none. `value` is finite.
-inline uint16_t BFloat16AtMost(double value) {
+DP_HOST_DEVICE inline uint16_t BFloat16AtMost(double value) {
   return static_cast<uint16_t>(BFloat16AtLeast(-value) ^ 0x8000u);
 }
 
-inline bool IsFiniteBFloat16(uint16_t value) {
+DP_HOST_DEVICE inline bool IsFiniteBFloat16(uint16_t value) {
   return (value & 0x7FFFu) < kBFloat16Infinity;
 }
 

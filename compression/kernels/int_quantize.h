@@ -25,20 +25,24 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "base/host_device.h"
 #include "base/philox.h"
 #include "compression/kernels/int_scale.h"
 
 namespace deltapipe {
 
-inline int64_t IntNumBlocks(const IntFormat& format, int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t IntNumBlocks(const IntFormat& format,
+                                           int64_t num_elements) {
   return (num_elements + format.block - 1) / format.block;
 }
 
-inline int64_t IntCodeBytes(const IntFormat& format, int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t IntCodeBytes(const IntFormat& format,
+                                           int64_t num_elements) {
   return (num_elements * format.bits + 7) / 8;
 }
 
-inline int64_t IntPayloadBytes(const IntFormat& format, int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t IntPayloadBytes(const IntFormat& format,
+                                              int64_t num_elements) {
   return num_elements == 0 ? 0
                            : 1 + IntNumBlocks(format, num_elements) +
                                  IntCodeBytes(format, num_elements);

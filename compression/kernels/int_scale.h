@@ -21,6 +21,7 @@
 
 #include "absl/base/attributes.h"
 #include "base/float_cast.h"
+#include "base/host_device.h"
 
 namespace deltapipe {
 
@@ -61,7 +62,7 @@ constexpr int kIntMaxCandidates = 11;
 
 /// 2^(thirds/3) for an exponent in units of thirds, kept within the normal
 /// numbers: 2^-126 below, FLT_MAX above.
-inline float IntPowerOfThirds(int thirds) {
+DP_HOST_DEVICE inline float IntPowerOfThirds(int thirds) {
   constexpr uint32_t kMantissa[3] = {0, 0x214518, 0x4B2FF5};
   const int shifted = thirds + 3 * 150;  // positive for all windows
   const int exponent = shifted / 3 - 150;
@@ -74,10 +75,10 @@ inline float IntPowerOfThirds(int thirds) {
 /// The exponent of the first fine magnitude: the window, a byte of the payload,
 /// counts octaves from the smallest normal number. The fine grid is the same
 /// for all windows, each shows another part of it.
-inline int IntWindowBottom(int window) { return window - 126; }
+DP_HOST_DEVICE inline int IntWindowBottom(int window) { return window - 126; }
 
 /// The unit that `magnitude` (1..126) stands for.
-inline float IntUnit(int window, int magnitude) {
+DP_HOST_DEVICE inline float IntUnit(int window, int magnitude) {
   if (magnitude <= kIntFineMagnitudes) {
     return IntPowerOfThirds(3 * IntWindowBottom(window) + magnitude - 1);
   }
@@ -89,8 +90,8 @@ inline float IntUnit(int window, int magnitude) {
 /// fp32 exponent fields. It reaches up to what the largest block needs, but no
 /// further than 14 octaves above the median, so that a few wild blocks do not
 /// take the grid away from the others.
-inline int IntWindow(const IntFormat& format, int largest_field,
-                     int median_field) {
+DP_HOST_DEVICE inline int IntWindow(const IntFormat& format, int largest_field,
+                                    int median_field) {
   const int field =
       largest_field < median_field + 14 ? largest_field : median_field + 14;
   // A maximum below 2^(e + 1) needs units up to 2^(e + 1) / 2^(bits - 1), up to
@@ -101,8 +102,8 @@ inline int IntWindow(const IntFormat& format, int largest_field,
 }
 
 /// The smallest magnitude whose unit is >= target; 126 if there is none.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline int IntCeilMagnitude(int window,
-                                                         float target) {
+ABSL_ATTRIBUTE_ALWAYS_INLINE DP_HOST_DEVICE inline int IntCeilMagnitude(
+    int window, float target) {
   const uint32_t bits = FloatBits(target);
   const int exponent = static_cast<int>(bits >> 23) - 127;
   const uint32_t mantissa = bits & 0x7FFFFFu;
@@ -123,7 +124,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline int IntCeilMagnitude(int window,
   return coarse > 126 ? 126 : coarse;
 }
 
-inline int IntLowerMagnitude(int magnitude) {
+DP_HOST_DEVICE inline int IntLowerMagnitude(int magnitude) {
   return magnitude == 1 || magnitude == 64 ? magnitude : magnitude - 1;
 }
 
@@ -147,10 +148,11 @@ class IntUnits {
 };
 
 /// Everything that `code` means. `code` must not be zero or non-finite.
-/// Inlined, since encoders call it for each block and know the number of bits.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntScaleOf(const IntFormat& format,
-                                                        const IntUnits& units,
-                                                        uint8_t code) {
+/// `units` is an IntUnits or one that computes what it is asked for. Inlined,
+/// since encoders call it for each block and know the number of bits.
+template <class Units>
+ABSL_ATTRIBUTE_ALWAYS_INLINE DP_HOST_DEVICE inline IntScale IntScaleOf(
+    const IntFormat& format, const Units& units, uint8_t code) {
   const float half_range = static_cast<float>(1 << (format.bits - 1));
   const bool has_flag = (code & kIntScaleFlag) != 0;
   const float unit = units.unit(code & kIntScaleMagnitude);
@@ -179,8 +181,9 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntScaleOf(const IntFormat& format,
 
 /// The scale of a format that does not clip, for a block of largest magnitude
 /// `block_max` > 0.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntCoveringScale(
-    const IntFormat& format, const IntUnits& units, float block_max) {
+template <class Units>
+ABSL_ATTRIBUTE_ALWAYS_INLINE DP_HOST_DEVICE inline IntScale IntCoveringScale(
+    const IntFormat& format, const Units& units, float block_max) {
   const float levels = format.bits == 1   ? 1
                        : format.bits == 2 ? 3
                                           : (1 << (format.bits - 1)) - 1;
@@ -196,7 +199,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline IntScale IntCoveringScale(
 ///   Laplace  2 e^-a + a^2 / (3 4^bits)
 ///   Gauss    (1 + a^2) (1 - erf(a / sqrt 2)) - sqrt(2 / pi) a e^(-a^2 / 2)
 ///            + a^2 / (3 4^bits)
-inline float IntOptimalClip(IntClipModel model, int bits) {
+DP_HOST_DEVICE inline float IntOptimalClip(IntClipModel model, int bits) {
   constexpr float kLaplace[8] = {1.8628f, 2.8307f, 3.8972f, 5.0286f,
                                  6.2048f, 7.4131f, 8.6456f, 9.8968f};
   constexpr float kGauss[8] = {1.2399f, 1.7106f, 2.1516f, 2.5591f,
@@ -212,10 +215,13 @@ constexpr float kIntHalfThird = 0.8908987f;
 /// the best-covering first; returns their number. `positive_max`: no element
 /// equals -block_max. `spread` is what the format's model wants to know, the
 /// mean magnitude or the root of the mean square; without a model the mean
-/// magnitude, at 1 bit only.
-inline int ListIntScales(const IntFormat& format, const IntUnits& units,
-                         float block_max, bool positive_max, float spread,
-                         IntScale* scales) {
+/// magnitude, at 1 bit only. `scales` is a pointer to kIntMaxCandidates of
+/// them, or what takes them one by one and has a code for each.
+template <class Units, class Scales>
+DP_HOST_DEVICE inline int ListIntScales(const IntFormat& format,
+                                        const Units& units, float block_max,
+                                        bool positive_max, float spread,
+                                        Scales scales) {
   if (!format.searches_clip) {
     scales[0] = IntCoveringScale(format, units, block_max);
     return 1;
@@ -276,8 +282,9 @@ inline int ListIntScales(const IntFormat& format, const IntUnits& units,
 
 /// The squared error of `scale`, in units of its own step, as one that can be
 /// compared with that of `first`.
-inline float IntWeightedError(const IntScale& first, const IntScale& scale,
-                              float squared_error) {
+DP_HOST_DEVICE inline float IntWeightedError(const IntScale& first,
+                                             const IntScale& scale,
+                                             float squared_error) {
   const float ratio =
       (scale.unit / first.unit) * (scale.multiplier / first.multiplier);
   return squared_error * ratio * ratio;

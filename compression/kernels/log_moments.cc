@@ -121,18 +121,5 @@ LogMoments LogMomentsOf(absl::Span<const float> values) {
   return HWY_DYNAMIC_DISPATCH(Moments)(values);
 }
 
-double LogMoments::Mean() const {
-  if (count == 0) return 0;
-  return static_cast<double>(sum) / static_cast<double>(count) * kLog2Unit;
-}
-
-double LogMoments::SquaredDeviations() const {
-  if (count == 0) return 0;
-  const double total = static_cast<double>(sum);
-  const double deviations = static_cast<double>(sum_squares) -
-                            total / static_cast<double>(count) * total;
-  return std::max(deviations, 0.0) * (kLog2Unit * kLog2Unit);
-}
-
 }  // namespace deltapipe
 #endif  // HWY_ONCE

@@ -10,6 +10,7 @@
 
 #include "absl/types/span.h"
 #include "base/float_cast.h"
+#include "base/host_device.h"
 
 namespace deltapipe {
 
@@ -23,7 +24,7 @@ constexpr float kLog2Coefficients[3] = {0.43837933f, -0.237501325f,
 
 /// log2 of a positive finite number in units of kLog2Unit, to within 0.6 units.
 /// By a polynomial in single operations, the same on every machine.
-inline int32_t Log2Units(float x) {
+DP_HOST_DEVICE inline int32_t Log2Units(float x) {
   uint32_t bits = FloatBits(x);
   int32_t exponent = -127;
   if (bits < 0x00800000u) {  // subnormal
@@ -46,9 +47,18 @@ struct LogMoments {
   int64_t sum_squares = 0;
 
   /// Of log2 |x|, in octaves; 0 where `count` is.
-  double Mean() const;
+  DP_HOST_DEVICE double Mean() const {
+    if (count == 0) return 0;
+    return static_cast<double>(sum) / static_cast<double>(count) * kLog2Unit;
+  }
   /// The sum of squared distances from the mean, in squared octaves.
-  double SquaredDeviations() const;
+  DP_HOST_DEVICE double SquaredDeviations() const {
+    if (count == 0) return 0;
+    const double total = static_cast<double>(sum);
+    const double deviations = static_cast<double>(sum_squares) -
+                              total / static_cast<double>(count) * total;
+    return (deviations > 0 ? deviations : 0.0) * (kLog2Unit * kLog2Unit);
+  }
 };
 
 /// By the machine's best vector instructions; equal to

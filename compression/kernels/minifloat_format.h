@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "base/float_cast.h"
+#include "base/host_device.h"
 #include "compression/kernels/largest_magnitude.h"
 
 namespace deltapipe {
@@ -30,19 +31,21 @@ struct MinifloatFormat {
   /// is_stochastic.
   int num_samples = 1;
 
-  int bits() const { return 1 + exponent_bits + mantissa_bits; }
-  int largest_exponent() const { return (1 << exponent_bits) - 1; }
+  DP_HOST_DEVICE int bits() const { return 1 + exponent_bits + mantissa_bits; }
+  DP_HOST_DEVICE int largest_exponent() const {
+    return (1 << exponent_bits) - 1;
+  }
   /// The largest magnitude and the smallest normal one, in units of the scale.
-  float top() const {
+  DP_HOST_DEVICE float top() const {
     return 4 - BitsToFloat(static_cast<uint32_t>(128 - mantissa_bits) << 23);
   }
-  float smallest_normal() const {
+  DP_HOST_DEVICE float smallest_normal() const {
     return BitsToFloat(static_cast<uint32_t>(129 - largest_exponent()) << 23);
   }
   /// The bits of an fp32 mantissa that a code does not hold.
-  int dropped_bits() const { return 23 - mantissa_bits; }
+  DP_HOST_DEVICE int dropped_bits() const { return 23 - mantissa_bits; }
   /// What the magnitude of a code is counted from: see MinifloatCode.
-  uint32_t base() const {
+  DP_HOST_DEVICE uint32_t base() const {
     return FloatBits(smallest_normal()) >> dropped_bits();
   }
 };
@@ -56,8 +59,8 @@ constexpr uint16_t kMinifloatScaleNonFinite = 0x7FC0;
 /// The scale of a block whose largest magnitude has the fp32 bits
 /// `largest_bits`: the smallest bf16 number that puts it at the top of the
 /// range or just below.
-inline uint16_t MinifloatScale(const MinifloatFormat& format,
-                               uint32_t largest_bits) {
+DP_HOST_DEVICE inline uint16_t MinifloatScale(const MinifloatFormat& format,
+                                              uint32_t largest_bits) {
   if (largest_bits == 0) return kMinifloatScaleZero;
   if (largest_bits >= kInfinityBits) return kMinifloatScaleNonFinite;
   const uint32_t exact = FloatBits(BitsToFloat(largest_bits) / format.top());
@@ -67,7 +70,7 @@ inline uint16_t MinifloatScale(const MinifloatFormat& format,
 }
 
 /// What the payload of a block may have as its scale.
-inline bool IsMinifloatScale(uint16_t scale) {
+DP_HOST_DEVICE inline bool IsMinifloatScale(uint16_t scale) {
   return scale == kMinifloatScaleZero || scale == kMinifloatScaleNonFinite ||
          (scale >= kMinifloatScaleSmallest && scale <= kMinifloatScaleLargest);
 }

@@ -30,25 +30,26 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "base/host_device.h"
 #include "base/philox.h"
 #include "compression/kernels/minifloat_format.h"
 
 namespace deltapipe {
 
-inline int64_t MinifloatNumBlocks(const MinifloatFormat& format,
-                                  int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t MinifloatNumBlocks(const MinifloatFormat& format,
+                                                 int64_t num_elements) {
   if (format.block == 0) return num_elements == 0 ? 0 : 1;
   return (num_elements + format.block - 1) / format.block;
 }
 
 /// Of one sample.
-inline int64_t MinifloatCodeBytes(const MinifloatFormat& format,
-                                  int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t MinifloatCodeBytes(const MinifloatFormat& format,
+                                                 int64_t num_elements) {
   return (num_elements * format.bits() + 7) / 8;
 }
 
-inline int64_t MinifloatPayloadBytes(const MinifloatFormat& format,
-                                     int64_t num_elements) {
+DP_HOST_DEVICE inline int64_t MinifloatPayloadBytes(
+    const MinifloatFormat& format, int64_t num_elements) {
   return 2 * MinifloatNumBlocks(format, num_elements) +
          format.num_samples * MinifloatCodeBytes(format, num_elements);
 }

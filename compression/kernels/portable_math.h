@@ -5,13 +5,15 @@
 
 #include <cmath>
 
+#include "base/host_device.h"
+
 namespace deltapipe {
 
 constexpr double kLn2 = 0.6931471805599453;
 
 /// e^x, relatively to within 1e-14 for |x| <= 1 and 2e-13 elsewhere; x is
 /// clamped to -700..700.
-inline double PortableExp(double x) {
+DP_HOST_DEVICE inline double PortableExp(double x) {
   x = x < -700 ? -700 : x > 700 ? 700 : x;
   const double k = std::floor(x / kLn2 + 0.5);
   const double r = x - k * kLn2;
@@ -22,13 +24,13 @@ inline double PortableExp(double x) {
 }
 
 /// The standard normal density.
-inline double NormalDensity(double x) {
+DP_HOST_DEVICE inline double NormalDensity(double x) {
   return 0.3989422804014327 * PortableExp(-x * x / 2);
 }
 
 /// The standard normal distribution function to within 7.5e-8: Abramowitz and
 /// Stegun, 26.2.17.
-inline double NormalDistribution(double x) {
+DP_HOST_DEVICE inline double NormalDistribution(double x) {
   const double t = 1 / (1 + 0.2316419 * std::fabs(x));
   const double p =
       t * (0.319381530 +

@@ -17,14 +17,6 @@ constexpr size_t kLanes = 8;
 
 using Centres = std::array<double, kRowLevels>;
 
-RowGrid GridOver(double low, double high) {
-  RowGrid grid;
-  grid.bias = BFloat16AtMost(low);
-  const double range = high - BFloat16ToFloat(grid.bias);
-  grid.scale = BFloat16AtLeast(std::max(range, 0.0) / (kRowLevels - 1));
-  return grid;
-}
-
 // In multiples of the grid's own step, and so comparable with another's.
 double GridError(absl::Span<const float> row, RowGrid grid, float max) {
   const double scale = BFloat16ToFloat(grid.scale);
@@ -119,18 +111,6 @@ RowGrid GreedyGrid(absl::Span<const float> row, const ValueRange& range) {
     }
   }
   return best;
-}
-
-EvenSteps StepsOf(RowGrid grid, float max_magnitude) {
-  EvenSteps steps;
-  // Differences of the largest values overflow, reciprocals of the smallest
-  // scales do. Otherwise a scale is 0 or at least 2^-24 / 15 of the maximum.
-  if (max_magnitude >= 0x1p126f) steps.shrink = 0x1p-2f;
-  if (max_magnitude < 0x1p-60f) steps.shrink = 0x1p64f;
-  const float scale = BFloat16ToFloat(grid.scale) * steps.shrink;
-  steps.bias = BFloat16ToFloat(grid.bias) * steps.shrink;
-  steps.inverse = scale > 0 ? 1 / scale : 0;
-  return steps;
 }
 
 RowLevels LevelsOf(RowGrid grid) {

@@ -14,6 +14,9 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "base/float_cast.h"
+#include "base/host_device.h"
+#include "compression/kernels/directed_bfloat16.h"
 #include "compression/kernels/even_levels.h"
 
 namespace deltapipe {
@@ -30,6 +33,15 @@ struct RowGrid {
 using RowCodebook = std::array<uint16_t, kRowLevels>;
 using RowLevels = std::array<float, kRowLevels>;
 
+/// From `low` to `high`, as MinMaxGrid.
+DP_HOST_DEVICE inline RowGrid GridOver(double low, double high) {
+  RowGrid grid;
+  grid.bias = BFloat16AtMost(low);
+  const double range = high - BFloat16ToFloat(grid.bias);
+  grid.scale = BFloat16AtLeast((range > 0 ? range : 0.0) / (kRowLevels - 1));
+  return grid;
+}
+
 /// From a row's smallest value to its largest: the bias is rounded down and
 /// the scale up, so that no value of magnitude below 3.38e38 lies outside.
 RowGrid MinMaxGrid(const ValueRange& range);
@@ -42,7 +54,17 @@ RowGrid GreedyGrid(absl::Span<const float> row, const ValueRange& range);
 
 /// How to find the nearest of the grid's levels (EvenCodes) for values of at
 /// most `max_magnitude`.
-EvenSteps StepsOf(RowGrid grid, float max_magnitude);
+DP_HOST_DEVICE inline EvenSteps StepsOf(RowGrid grid, float max_magnitude) {
+  EvenSteps steps;
+  // Differences of the largest values overflow, reciprocals of the smallest
+  // scales do. Otherwise a scale is 0 or at least 2^-24 / 15 of the maximum.
+  if (max_magnitude >= 0x1p126f) steps.shrink = 0x1p-2f;
+  if (max_magnitude < 0x1p-60f) steps.shrink = 0x1p64f;
+  const float scale = BFloat16ToFloat(grid.scale) * steps.shrink;
+  steps.bias = BFloat16ToFloat(grid.bias) * steps.shrink;
+  steps.inverse = scale > 0 ? 1 / scale : 0;
+  return steps;
+}
 
 /// bias + c * scale, rounded once to fp32 and kept finite.
 RowLevels LevelsOf(RowGrid grid);

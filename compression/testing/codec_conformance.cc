@@ -23,8 +23,9 @@ using ::testing::HasSubstr;
 constexpr RandomKey kKey{0x1234567890ABCDEF, 3, 14, 15, 1};
 constexpr uint8_t kGuard = 0xC3;
 
-std::unique_ptr<Codec> Make(const std::string& text) {
-  auto codec = MakeCodec(text);
+std::unique_ptr<Codec> Make(const ConformanceCase& test,
+                            const std::string& text) {
+  auto codec = test.make == nullptr ? MakeCodec(text) : test.make(text);
   if (!codec.ok()) {
     ADD_FAILURE() << codec.status();
     return nullptr;
@@ -113,7 +114,7 @@ void CheckOneRoundTrip(const Codec& codec, const ConformanceCase& test,
   const std::vector<float> out = Decode(codec, payload, in.size());
   ExpectWithinBound(codec, test, in, out);
   EXPECT_EQ(Encode(codec, in), payload) << "the same key, other bytes";
-  const auto again = Make(codec.text());
+  const auto again = Make(test, codec.text());
   ASSERT_NE(again, nullptr);
   EXPECT_EQ(again->text(), codec.text());
   EXPECT_EQ(Encode(*again, in), payload) << "MakeCodec(text()) differs";
@@ -317,7 +318,7 @@ double RelativeRmsError(const std::vector<float>& x,
 }
 
 void CheckRoundTrips(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   for (const TestData data : kAllTestData) {
     for (const size_t count :
@@ -332,13 +333,13 @@ void CheckRoundTrips(const ConformanceCase& test) {
 void CheckLargeTensor(const ConformanceCase& test) {
   static const std::vector<float>* const values = new std::vector<float>(
       MakeTestData(TestData::kNormal, (size_t{4} << 20) + 1, 6));
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   CheckOneRoundTrip(*codec, test, *values);
 }
 
 void CheckNonFinite(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   constexpr size_t kCount = 5000;
   constexpr size_t kPosition = 2500;
@@ -371,7 +372,7 @@ void CheckNonFinite(const ConformanceCase& test) {
 }
 
 void CheckDamage(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   std::mt19937 generator(8);
   for (const size_t count : {0, 1, 64, 1001, 4096}) {
@@ -416,7 +417,7 @@ void CheckDamage(const ConformanceCase& test) {
 }
 
 void CheckBitsPerElement(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   const double claim = codec->traits().bits_per_element;
   if (codec->traits().has_fixed_size) {
@@ -436,7 +437,7 @@ void CheckBitsPerElement(const ConformanceCase& test) {
 }
 
 void CheckRandomness(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   const Codec::Traits traits = codec->traits();
   if (!traits.is_stochastic) {
@@ -461,7 +462,7 @@ void CheckRandomness(const ConformanceCase& test) {
 }
 
 void CheckMemory(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = Make(test, test.codec);
   ASSERT_NE(codec, nullptr);
   constexpr size_t kCount = 1111;
   const bool has_memory = codec->traits().has_memory;
@@ -505,7 +506,7 @@ void CheckMemory(const ConformanceCase& test) {
     EXPECT_TRUE(std::all_of(memory.begin(), memory.end(),
                             [](float value) { return std::isfinite(value); }));
     const std::vector<float> out =
-        Decode(*Make(test.codec), payload, values.size());
+        Decode(*Make(test, test.codec), payload, values.size());
     if (is_spoiled) continue;
     EXPECT_TRUE(std::all_of(out.begin(), out.end(),
                             [](float value) { return std::isfinite(value); }));

@@ -10,9 +10,14 @@
 #define DELTAPIPE_COMPRESSION_TESTING_CODEC_CONFORMANCE_H_
 
 #include <cstdint>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "compression/codec.h"
 
 namespace deltapipe {
 
@@ -50,6 +55,9 @@ struct ConformanceCase {
   size_t (*block_of)(size_t element) = nullptr;
   /// Where a NaN spoils fewer values than share a scale: how many; 0: as many.
   size_t spoiled_block = 0;
+  /// What makes the codec; null: MakeCodec.
+  absl::StatusOr<std::unique_ptr<Codec>> (*make)(absl::string_view text) =
+      nullptr;
 };
 inline std::ostream& operator<<(std::ostream& out,
                                 const ConformanceCase& test) {
