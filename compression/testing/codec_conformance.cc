@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "compression/codec.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -22,15 +23,6 @@ using ::testing::HasSubstr;
 
 constexpr RandomKey kKey{0x1234567890ABCDEF, 3, 14, 15, 1};
 constexpr uint8_t kGuard = 0xC3;
-
-std::unique_ptr<Codec> Make(const std::string& text) {
-  auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return nullptr;
-  }
-  return *std::move(codec);
-}
 
 // The payload; checks its size and that nothing is written past the maximum.
 std::vector<uint8_t> Encode(const Codec& codec, absl::Span<const float> in,
@@ -55,27 +47,12 @@ std::vector<uint8_t> Encode(const Codec& codec, absl::Span<const float> in,
 
 std::vector<uint8_t> EncodeNext(const Codec& codec, absl::Span<const float> in,
                                 std::vector<float>* memory) {
-  std::vector<uint8_t> payload(codec.MaxPayloadBytes(in.size()));
-  const auto size = codec.EncodeNext(in, kKey, memory, absl::MakeSpan(payload));
-  if (!size.ok()) {
-    ADD_FAILURE() << size.status();
-    return {};
-  }
-  payload.resize(*size);
-  return payload;
+  return EncodeForTest(codec, in, {kKey, memory});
 }
 
-std::vector<float> Decode(const Codec& codec, absl::Span<const uint8_t> payload,
-                          size_t count) {
-  std::vector<float> out(count, 1e9f);
-  const absl::Status status = codec.Decode(payload, absl::MakeSpan(out));
-  EXPECT_TRUE(status.ok()) << status;
-  return out;
-}
-
-std::vector<float> RoundTrip(const Codec& codec, absl::Span<const float> in,
-                             const RandomKey& key = kKey) {
-  return Decode(codec, Encode(codec, in, key), in.size());
+std::vector<float> RoundTripOf(const Codec& codec, absl::Span<const float> in,
+                               const RandomKey& key = kKey) {
+  return DecodeForTest(codec, Encode(codec, in, key), in.size());
 }
 
 size_t BlockOf(const ConformanceCase& test, size_t element) {
@@ -110,10 +87,10 @@ void CheckOneRoundTrip(const Codec& codec, const ConformanceCase& test,
                        const std::vector<float>& storage) {
   const auto in = absl::MakeConstSpan(storage).subspan(1);
   const std::vector<uint8_t> payload = Encode(codec, in);
-  const std::vector<float> out = Decode(codec, payload, in.size());
+  const std::vector<float> out = DecodeForTest(codec, payload, in.size());
   ExpectWithinBound(codec, test, in, out);
   EXPECT_EQ(Encode(codec, in), payload) << "the same key, other bytes";
-  const auto again = Make(codec.text());
+  const auto again = MakeForTest(codec.text());
   ASSERT_NE(again, nullptr);
   EXPECT_EQ(again->text(), codec.text());
   EXPECT_EQ(Encode(*again, in), payload) << "MakeCodec(text()) differs";
@@ -123,8 +100,9 @@ void CheckOneRoundTrip(const Codec& codec, const ConformanceCase& test,
   // The payload at an odd address.
   std::vector<uint8_t> shifted(1, 0);
   shifted.insert(shifted.end(), payload.begin(), payload.end());
-  EXPECT_EQ(Decode(codec, absl::MakeConstSpan(shifted).subspan(1), in.size()),
-            out);
+  EXPECT_EQ(
+      DecodeForTest(codec, absl::MakeConstSpan(shifted).subspan(1), in.size()),
+      out);
 }
 
 // Sums of independent errors of mean 0, each within +-1: P(|sum| > z sqrt(n))
@@ -160,7 +138,7 @@ ErrorTable MeasureErrors(const Codec& codec, RandomKey key) {
   std::vector<float> low(kNumElements, FLT_MAX), high(kNumElements, -FLT_MAX);
   for (size_t k = 0; k < kNumKeys; ++k) {
     key.seed = 1000 + k;
-    const std::vector<float> out = RoundTrip(codec, table.in, key);
+    const std::vector<float> out = RoundTripOf(codec, table.in, key);
     for (size_t i = 0; i < kNumElements; ++i) {
       table.errors.push_back(out[i] - table.in[i]);
       low[i] = std::min(low[i], out[i]);
@@ -317,7 +295,7 @@ double RelativeRmsError(const std::vector<float>& x,
 }
 
 void CheckRoundTrips(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   for (const TestData data : kAllTestData) {
     for (const size_t count :
@@ -332,13 +310,13 @@ void CheckRoundTrips(const ConformanceCase& test) {
 void CheckLargeTensor(const ConformanceCase& test) {
   static const std::vector<float>* const values = new std::vector<float>(
       MakeTestData(TestData::kNormal, (size_t{4} << 20) + 1, 6));
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   CheckOneRoundTrip(*codec, test, *values);
 }
 
 void CheckNonFinite(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   constexpr size_t kCount = 5000;
   constexpr size_t kPosition = 2500;
@@ -359,8 +337,8 @@ void CheckNonFinite(const ConformanceCase& test) {
       if (is_spoiled(i)) zeroed[i] = 0;
     }
 
-    const std::vector<float> out = RoundTrip(*codec, values);
-    const std::vector<float> expected = RoundTrip(*codec, zeroed);
+    const std::vector<float> out = RoundTripOf(*codec, values);
+    const std::vector<float> expected = RoundTripOf(*codec, zeroed);
 
     EXPECT_FALSE(std::isfinite(out[kPosition])) << "a bad value is hidden";
     for (size_t i = 0; i < kCount; ++i) {
@@ -371,7 +349,7 @@ void CheckNonFinite(const ConformanceCase& test) {
 }
 
 void CheckDamage(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   std::mt19937 generator(8);
   for (const size_t count : {0, 1, 64, 1001, 4096}) {
@@ -416,7 +394,7 @@ void CheckDamage(const ConformanceCase& test) {
 }
 
 void CheckBitsPerElement(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   const double claim = codec->traits().bits_per_element;
   if (codec->traits().has_fixed_size) {
@@ -436,7 +414,7 @@ void CheckBitsPerElement(const ConformanceCase& test) {
 }
 
 void CheckRandomness(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   const Codec::Traits traits = codec->traits();
   if (!traits.is_stochastic) {
@@ -461,7 +439,7 @@ void CheckRandomness(const ConformanceCase& test) {
 }
 
 void CheckMemory(const ConformanceCase& test) {
-  const auto codec = Make(test.codec);
+  const auto codec = MakeForTest(test.codec);
   ASSERT_NE(codec, nullptr);
   constexpr size_t kCount = 1111;
   const bool has_memory = codec->traits().has_memory;
@@ -486,7 +464,7 @@ void CheckMemory(const ConformanceCase& test) {
   std::vector<float> longer_memory;
   EncodeNext(*codec, MakeTestData(TestData::kNormal, 3 * kCount, 13),
              &longer_memory);
-  Decode(*codec, EncodeNext(*codec, first, &longer_memory), kCount);
+  DecodeForTest(*codec, EncodeNext(*codec, first, &longer_memory), kCount);
 
   std::vector<float> memory;
   for (uint32_t call = 0; call < 10; ++call) {
@@ -505,7 +483,7 @@ void CheckMemory(const ConformanceCase& test) {
     EXPECT_TRUE(std::all_of(memory.begin(), memory.end(),
                             [](float value) { return std::isfinite(value); }));
     const std::vector<float> out =
-        Decode(*Make(test.codec), payload, values.size());
+        DecodeForTest(*MakeForTest(test.codec), payload, values.size());
     if (is_spoiled) continue;
     EXPECT_TRUE(std::all_of(out.begin(), out.end(),
                             [](float value) { return std::isfinite(value); }));
