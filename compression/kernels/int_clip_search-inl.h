@@ -116,6 +116,7 @@ HWY_INLINE TwoErrors SquaredErrors(const IntScale& first,
                                    size_t block) {
   ErrorSum of_first(first);
   ErrorSum of_second(second);
+  HWY_UNROLL(4)
   for (size_t i = 0; i < block; i += kLanes) {
     for (size_t part = 0; part < kLanes / kVector; ++part) {
       const auto x = hn::LoadU(FloatTag(), values + i + part * kVector);

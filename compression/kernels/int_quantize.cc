@@ -156,21 +156,29 @@ class ValuesOfLevels {
   const hn::Vec<FloatTag> multiplier_, offset_, unit_;
 };
 
-// A block of `count` values: its codes and, if kRestores, what they decode to.
-// There are values up to the next multiple of 16.
+// A block's values (up to the next multiple of 16), the first one's element,
+// where its codes go and what they decode to.
+struct BlockPlace {
+  const float* values;
+  size_t begin;
+  uint8_t* out;
+  uint8_t* end;
+  float* restored;
+};
+
+// The codes of `count` values and, if kRestores, what they decode to.
 template <int kBits, bool kRestores, class Levels>
-HWY_INLINE void EncodeBlock(const Levels& levels, const IntScale& scale,
-                            const float* values, size_t count, uint8_t* out,
-                            uint8_t* end, float* restored) {
+HWY_INLINE void EncodeLevels(const Levels& levels, const IntScale& scale,
+                             const BlockPlace& place, size_t count) {
   const FloatTag d;
   const hn::Rebind<uint8_t, FloatTag> d8;
   const ValuesOfLevels decoded(scale);
   // `values` and `restored` may be the same: each is read before it is written.
   const auto code = [&](size_t i) HWY_ATTR {
-    const auto biased = levels.Of(hn::LoadU(d, values + i), i);
+    const auto biased = levels.Of(hn::LoadU(d, place.values + i), i);
     if (kRestores) {
       const auto level = hn::Sub(biased, hn::Set(d, kBias));
-      StoreFirst(d, decoded.Of(level), count - i, restored + i);
+      StoreFirst(d, decoded.Of(level), count - i, place.restored + i);
     }
     return hn::And(hn::BitCast(UnsignedTag(), biased),
                    hn::Set(UnsignedTag(), 0xFFu));
@@ -182,7 +190,8 @@ HWY_INLINE void EncodeBlock(const Levels& levels, const IntScale& scale,
       const auto codes1 = code(i + kVector);
       const auto codes2 = code(i + 2 * kVector);
       const auto codes3 = code(i + 3 * kVector);
-      PackNibblesOf(UnsignedTag(), codes0, codes1, codes2, codes3, out + i / 2);
+      PackNibblesOf(UnsignedTag(), codes0, codes1, codes2, codes3,
+                    place.out + i / 2);
     }
     return;
   }
@@ -190,7 +199,20 @@ HWY_INLINE void EncodeBlock(const Levels& levels, const IntScale& scale,
   for (size_t i = 0; i < count; i += kVector) {
     hn::StoreU(hn::DemoteTo(d8, hn::BitCast(IntTag(), code(i))), d8, codes + i);
   }
-  PackBlock<kBits>(codes, count, out, end);
+  PackBlock<kBits>(codes, count, place.out, place.end);
+}
+
+template <int kBits, bool kRestores>
+HWY_INLINE void EncodeBlock(const IntFormat& format, const IntScale& scale,
+                            const BlockPlace& place, size_t count,
+                            RandomWords& random) {
+  if (format.is_stochastic) {
+    EncodeLevels<kBits, kRestores>(
+        StochasticLevels(kBits, scale, place.begin, random), scale, place,
+        count);
+  } else {
+    EncodeLevels<kBits, kRestores>(NearestLevels(scale), scale, place, count);
+  }
 }
 
 // Where LargestOf each whole block is kept, if there is room: where its codes
@@ -223,6 +245,14 @@ class KeptMaxima {
   uint8_t* const packed_;
 };
 
+// The values of a block that has no scale.
+void FillUnscaled(int magnitude, size_t count, float* out) {
+  std::fill(out, out + count,
+            magnitude == kIntScaleZero
+                ? 0.0f
+                : std::numeric_limits<float>::quiet_NaN());
+}
+
 // Blocks of one tile; a short last one is copied and filled up with zeros.
 class Blocks {
  public:
@@ -248,57 +278,114 @@ class Blocks {
   alignas(64) float padded_[kMaxBlock];
 };
 
-template <int kBits, bool kRestores>
-void EncodeT(State& state, absl::Span<const float> tile, float* restored) {
-  IntFormat format = state.format;
-  format.bits = kBits;
-  // Copies: bytes written to the payload could be parts of `state`.
-  const IntUnits units = state.units;
-  uint8_t* const end = state.end;
-  const size_t tile_begin = state.num_encoded;
-  const size_t first = tile_begin / format.block;
-  uint8_t* const scales = state.scales + first;
-  uint8_t* const packed = state.packed + tile_begin * kBits / 8;
-  const KeptMaxima maxima(state);
-  Blocks blocks(format, tile);
-  RandomWords random(state.key);
-  bool has_largest = state.has_next_largest;
-  uint32_t next_largest = state.next_largest;
-  for (size_t index = 0; index < blocks.size(); ++index) {
-    const float* const values = blocks.Values(index);
-    const size_t count = blocks.Count(index);
-    const size_t begin = blocks.Begin(index);
-    const BlockRange range =
-        RangeOf(has_largest ? next_largest : LargestOf(values, format.block));
-    // Before this block's codes are written, which may spill over.
-    has_largest = maxima.Has(first + index + 1);
-    if (has_largest) next_largest = maxima.Get(first + index + 1);
-    uint8_t* const out = packed + begin * kBits / 8;
-    float* const block_restored = kRestores ? restored + begin : nullptr;
-    if (range.largest_bits == 0 || range.largest_bits >= 0x7F800000u) {
-      const bool is_zero = range.largest_bits == 0;
-      scales[index] = is_zero ? kIntScaleZero : kIntScaleNonFinite;
-      std::memset(out, 0, (count * kBits + 7) / 8);
-      if (kRestores) {
-        std::fill(block_restored, block_restored + count,
-                  is_zero ? 0.0f : std::numeric_limits<float>::quiet_NaN());
+// A few blocks of a tile, no more than the first-level cache holds. All their
+// scales are chosen before any is encoded: one scale hangs on sums of its block
+// and the codes on the scale, so that a processor gets ahead only where the
+// next block's work does not stand behind them.
+//
+// kBlock: the length of blocks where it is known, 0 elsewhere.
+template <int kBits, int kBlock, bool kRestores>
+class BlockGroup {
+ public:
+  static constexpr size_t kValues = 2048;
+
+  HWY_INLINE BlockGroup(const State& state, absl::Span<const float> values)
+      : format_(state.format),
+        units_(state.units),
+        kept_(state),
+        blocks_(state.format, values),
+        first_(state.num_encoded / state.format.block),
+        begin_(state.num_encoded),
+        scales_(state.scales + first_),
+        out_(state.packed + begin_ * kBits / 8),
+        end_(state.end) {}
+
+  // `largest`: LargestOf the first block, if has_largest.
+  HWY_INLINE void ChooseScales(bool has_largest, uint32_t largest) {
+    const IntFormat format = Format();
+    for (size_t index = 0; index < blocks_.size(); ++index) {
+      const float* const values = blocks_.Values(index);
+      if (index > 0) {
+        has_largest = kept_.Has(first_ + index);
+        if (has_largest) largest = kept_.Get(first_ + index);
       }
-      continue;
-    }
-    const IntScale scale = ChooseScale(format, units, range, values, count);
-    scales[index] = scale.code;
-    if (format.is_stochastic) {
-      EncodeBlock<kBits, kRestores>(
-          StochasticLevels(kBits, scale, tile_begin + begin, random), scale,
-          values, count, out, end, block_restored);
-    } else {
-      EncodeBlock<kBits, kRestores>(NearestLevels(scale), scale, values, count,
-                                    out, end, block_restored);
+      if (!has_largest) largest = LargestOf(values, format.block);
+      const BlockRange range = RangeOf(largest);
+      if (range.largest_bits == 0) {
+        scales_[index] = kIntScaleZero;
+      } else if (range.largest_bits >= 0x7F800000u) {
+        scales_[index] = kIntScaleNonFinite;
+      } else {
+        scales_[index] =
+            ChooseScale(format, units_, range, values, blocks_.Count(index))
+                .code;
+      }
     }
   }
-  state.has_next_largest = has_largest;
-  state.next_largest = next_largest;
-  state.num_encoded += tile.size();
+
+  HWY_INLINE void Encode(RandomWords& random, float* restored) {
+    const IntFormat format = Format();
+    for (size_t index = 0; index < blocks_.size(); ++index) {
+      const size_t begin = blocks_.Begin(index);
+      const BlockPlace place = {blocks_.Values(index), begin_ + begin,
+                                out_ + begin * kBits / 8, end_,
+                                kRestores ? restored + begin : nullptr};
+      const size_t count = blocks_.Count(index);
+      const int magnitude = scales_[index] & kIntScaleMagnitude;
+      if (magnitude == kIntScaleZero || magnitude == kIntScaleNonFinite) {
+        std::memset(place.out, 0, (count * kBits + 7) / 8);
+        if (kRestores) FillUnscaled(magnitude, count, place.restored);
+        continue;
+      }
+      const IntScale scale = IntScaleOf(format, units_, scales_[index]);
+      // Twice, for a number of values that is known.
+      if (HWY_LIKELY(count == static_cast<size_t>(format.block))) {
+        EncodeBlock<kBits, kRestores>(format, scale, place, format.block,
+                                      random);
+      } else {
+        EncodeBlock<kBits, kRestores>(format, scale, place, count, random);
+      }
+    }
+  }
+
+ private:
+  // With what is known as constants.
+  HWY_INLINE IntFormat Format() const {
+    IntFormat format = format_;
+    format.bits = kBits;
+    if (kBlock != 0) format.block = kBlock;
+    return format;
+  }
+
+  const IntFormat& format_;
+  const IntUnits& units_;
+  const KeptMaxima kept_;
+  Blocks blocks_;
+  const size_t first_;
+  const size_t begin_;
+  uint8_t* const scales_;
+  uint8_t* const out_;
+  uint8_t* const end_;
+};
+
+template <int kBits, int kBlock, bool kRestores>
+void EncodeT(State& state, absl::Span<const float> tile, float* restored) {
+  using Group = BlockGroup<kBits, kBlock, kRestores>;
+  const size_t block = state.format.block;
+  const size_t step = std::max<size_t>(Group::kValues / block, 1) * block;
+  const KeptMaxima kept(state);
+  RandomWords random(state.key);
+  for (size_t at = 0; at < tile.size(); at += step) {
+    const auto values = tile.subspan(at, step);
+    Group group(state, values);
+    group.ChooseScales(state.has_next_largest, state.next_largest);
+    state.num_encoded += values.size();
+    // Before these blocks' codes are written, which may spill over.
+    const size_t next = state.num_encoded / block;
+    state.has_next_largest = kept.Has(next);
+    if (state.has_next_largest) state.next_largest = kept.Get(next);
+    group.Encode(random, kRestores ? restored + at : nullptr);
+  }
 }
 
 void DecodeCodes(const IntScale& scale, const uint8_t* HWY_RESTRICT codes,
@@ -329,10 +416,7 @@ void DequantizeT(const IntFormat& format, const uint8_t* HWY_RESTRICT payload,
     const uint8_t scale_code = scales[index];
     const int magnitude = scale_code & kIntScaleMagnitude;
     if (magnitude == kIntScaleZero || magnitude == kIntScaleNonFinite) {
-      std::fill(values, values + count,
-                magnitude == kIntScaleZero
-                    ? 0.0f
-                    : std::numeric_limits<float>::quiet_NaN());
+      FillUnscaled(magnitude, count, values);
       continue;
     }
     const IntScale scale = IntScaleOf(format, units, scale_code);
@@ -364,9 +448,15 @@ void Encode(State& state, absl::Span<const float> tile, float* restored) {
     state.next_largest = maxima.Get(0);
   }
   DispatchBits(state.format.bits, [&](auto bits) {
-    restored == nullptr
-        ? EncodeT<decltype(bits)::value, false>(state, tile, nullptr)
-        : EncodeT<decltype(bits)::value, true>(state, tile, restored);
+    constexpr int kBits = decltype(bits)::value;
+    const bool restores = restored != nullptr;
+    if (state.format.block == 64) {
+      restores ? EncodeT<kBits, 64, true>(state, tile, restored)
+               : EncodeT<kBits, 64, false>(state, tile, nullptr);
+    } else {
+      restores ? EncodeT<kBits, 0, true>(state, tile, restored)
+               : EncodeT<kBits, 0, false>(state, tile, nullptr);
+    }
   });
 }
 
