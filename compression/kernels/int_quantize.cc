@@ -351,10 +351,9 @@ class BlockGroup {
  private:
   // With what is known as constants.
   HWY_INLINE IntFormat Format() const {
-    IntFormat format = format_;
-    format.bits = kBits;
-    if (kBlock != 0) format.block = kBlock;
-    return format;
+    // One by one: of a copied struct the compiler forgets the constants.
+    return {kBits, kBlock == 0 ? format_.block : kBlock, format_.is_stochastic,
+            format_.searches_clip, format_.model};
   }
 
   const IntFormat& format_;
@@ -450,9 +449,11 @@ void Encode(State& state, absl::Span<const float> tile, float* restored) {
   DispatchBits(state.format.bits, [&](auto bits) {
     constexpr int kBits = decltype(bits)::value;
     const bool restores = restored != nullptr;
-    if (state.format.block == 64) {
-      restores ? EncodeT<kBits, 64, true>(state, tile, restored)
-               : EncodeT<kBits, 64, false>(state, tile, nullptr);
+    // The default block, at the width that most jobs take.
+    constexpr int kKnown = kBits == 4 ? 64 : 0;
+    if (state.format.block == kKnown) {
+      restores ? EncodeT<kBits, kKnown, true>(state, tile, restored)
+               : EncodeT<kBits, kKnown, false>(state, tile, nullptr);
     } else {
       restores ? EncodeT<kBits, 0, true>(state, tile, restored)
                : EncodeT<kBits, 0, false>(state, tile, nullptr);

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "compression/codec.h"
+#include "compression/testing/allocation_meter.h"
 #include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -490,6 +491,40 @@ void CheckMemory(const ConformanceCase& test) {
   }
 }
 
+void CheckAllocations(const ConformanceCase& test) {
+  if (!AllocationMeter::is_counting()) return;
+  const auto codec = MakeForTest(test.codec);
+  ASSERT_NE(codec, nullptr);
+  for (const size_t count : {1, 5000}) {
+    SCOPED_TRACE(absl::StrCat(count, " elements"));
+    const std::vector<float> in = MakeTestData(TestData::kNormal, count, 15);
+    std::vector<uint8_t> payload(codec->MaxPayloadBytes(count));
+    std::vector<float> out(count);
+    std::vector<float> memory;
+    for (int call = 0; call < 3; ++call) {
+      const bool is_warm = call == 2;
+      const AllocationMeter encode;
+      const auto size = codec->Encode(in, kKey, absl::MakeSpan(payload));
+      const int64_t encode_bytes = encode.bytes();
+      ASSERT_TRUE(size.ok()) << size.status();
+      const AllocationMeter decode;
+      const absl::Status status = codec->Decode(
+          absl::MakeConstSpan(payload).first(*size), absl::MakeSpan(out));
+      const int64_t decode_bytes = decode.bytes();
+      ASSERT_TRUE(status.ok()) << status;
+      const AllocationMeter next;
+      const auto next_size =
+          codec->EncodeNext(in, kKey, &memory, absl::MakeSpan(payload));
+      const int64_t next_bytes = next.bytes();
+      ASSERT_TRUE(next_size.ok()) << next_size.status();
+      if (!is_warm) continue;
+      EXPECT_EQ(encode_bytes, 0) << "allocated by Encode";
+      EXPECT_EQ(decode_bytes, 0) << "allocated by Decode";
+      EXPECT_EQ(next_bytes, 0) << "allocated by EncodeNext";
+    }
+  }
+}
+
 void CheckConformance(const ConformanceCase& test) {
   SCOPED_TRACE(test.codec);
   CheckRoundTrips(test);
@@ -498,6 +533,7 @@ void CheckConformance(const ConformanceCase& test) {
   CheckBitsPerElement(test);
   CheckRandomness(test);
   CheckMemory(test);
+  CheckAllocations(test);
 }
 
 }  // namespace deltapipe

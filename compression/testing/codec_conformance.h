@@ -91,6 +91,11 @@ void CheckRandomness(const ConformanceCase& test);
 /// memory nor into the next. For others: EncodeNext is Encode.
 void CheckMemory(const ConformanceCase& test);
 
+/// Once a thread has encoded and decoded a size, Encode, EncodeNext and Decode
+/// of that size allocate nothing. Counted where a sanitizer counts
+/// (allocation_meter.h); elsewhere nothing is checked.
+void CheckAllocations(const ConformanceCase& test);
+
 /// All of the above but CheckLargeTensor.
 void CheckConformance(const ConformanceCase& test);
 
