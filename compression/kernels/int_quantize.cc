@@ -339,9 +339,8 @@ class BlockGroup {
       }
       const IntScale scale = IntScaleOf(format, units_, scales_[index]);
       // Twice, for a number of values that is known.
-      if (HWY_LIKELY(count == static_cast<size_t>(format.block))) {
-        EncodeBlock<kBits, kRestores>(format, scale, place, format.block,
-                                      random);
+      if (kBlock != 0 && count == kBlock) {
+        EncodeBlock<kBits, kRestores>(format, scale, place, kBlock, random);
       } else {
         EncodeBlock<kBits, kRestores>(format, scale, place, count, random);
       }
@@ -399,20 +398,17 @@ void DecodeCodes(const IntScale& scale, const uint8_t* HWY_RESTRICT codes,
   }
 }
 
+// Blocks that begin with `scales` and `packed`.
 template <int kBits>
-void DequantizeT(const IntFormat& format, const uint8_t* HWY_RESTRICT payload,
+void DequantizeT(const IntFormat& format, const IntUnits& units,
+                 const uint8_t* scales, const uint8_t* packed,
                  absl::Span<float> out) {
-  const size_t num_blocks = IntNumBlocks(format, out.size());
-  const uint8_t* const scales = payload + 1;
-  const uint8_t* const packed = scales + num_blocks;
   const uint8_t* const end = packed + IntCodeBytes(format, out.size());
-  const IntUnits units(payload[0]);
   alignas(64) uint8_t codes[kMaxBlock + 64];
-  for (size_t index = 0; index < num_blocks; ++index) {
-    const size_t begin = index * format.block;
+  for (size_t begin = 0; begin < out.size(); begin += format.block) {
     const size_t count = std::min<size_t>(format.block, out.size() - begin);
     float* const values = out.data() + begin;
-    const uint8_t scale_code = scales[index];
+    const uint8_t scale_code = scales[begin / format.block];
     const int magnitude = scale_code & kIntScaleMagnitude;
     if (magnitude == kIntScaleZero || magnitude == kIntScaleNonFinite) {
       FillUnscaled(magnitude, count, values);
@@ -446,25 +442,30 @@ void Encode(State& state, absl::Span<const float> tile, float* restored) {
     state.has_next_largest = true;
     state.next_largest = maxima.Get(0);
   }
+  if (state.format.bits == 4 && state.format.block == 64) {
+    // What most jobs take: values are restored where they are quantised.
+    return restored != nullptr ? EncodeT<4, 64, true>(state, tile, restored)
+                               : EncodeT<4, 64, false>(state, tile, nullptr);
+  }
+  const size_t begin = state.num_encoded;
   DispatchBits(state.format.bits, [&](auto bits) {
     constexpr int kBits = decltype(bits)::value;
-    const bool restores = restored != nullptr;
-    // The default block, at the width that most jobs take.
-    constexpr int kKnown = kBits == 4 ? 64 : 0;
-    if (state.format.block == kKnown) {
-      restores ? EncodeT<kBits, kKnown, true>(state, tile, restored)
-               : EncodeT<kBits, kKnown, false>(state, tile, nullptr);
-    } else {
-      restores ? EncodeT<kBits, 0, true>(state, tile, restored)
-               : EncodeT<kBits, 0, false>(state, tile, nullptr);
-    }
+    EncodeT<kBits, 0, false>(state, tile, nullptr);
+    if (restored == nullptr) return;
+    DequantizeT<kBits>(state.format, state.units,
+                       state.scales + begin / state.format.block,
+                       state.packed + begin * kBits / 8,
+                       absl::MakeSpan(restored, tile.size()));
   });
 }
 
 void Dequantize(const IntFormat& format, const uint8_t* payload,
                 absl::Span<float> out) {
+  const IntUnits units(payload[0]);
+  const uint8_t* const scales = payload + 1;
+  const uint8_t* const packed = scales + IntNumBlocks(format, out.size());
   DispatchBits(format.bits, [&](auto bits) {
-    DequantizeT<decltype(bits)::value>(format, payload, out);
+    DequantizeT<decltype(bits)::value>(format, units, scales, packed, out);
   });
 }
 
