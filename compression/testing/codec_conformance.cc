@@ -534,8 +534,10 @@ void CheckAllocations(const ConformanceCase& test) {
   for (const size_t count : {1, 5000}) {
     SCOPED_TRACE(absl::StrCat(count, " elements"));
     const std::vector<float> in = MakeTestData(TestData::kNormal, count, 15);
+    const AllocationMeter proof;
     std::vector<uint8_t> payload(codec->MaxPayloadBytes(count));
     std::vector<float> out(count);
+    ASSERT_GT(proof.bytes(), 0) << "the meter does not count";
     std::vector<float> memory;
     for (int call = 0; call < 3; ++call) {
       const bool is_warm = call == 2;
