@@ -15,6 +15,7 @@
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/bit_packing.h"
 #include "compression/kernels/channel_quantize.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -68,7 +69,9 @@ class AqsgdCodec final : public Codec {
                                  absl::Span<uint8_t> out) const override {
     const int64_t size = MaxPayloadBytes(in.size());
     DP_RETURN_IF_ERROR(CheckRoom(text_, size, out.size()));
-    const std::vector<float> divisors = WriteScales(in, out.data());
+    ThreadScratch<float> channels;
+    WriteScales(in, out.data(), &*channels);
+    const absl::Span<const float> divisors = *channels;
     const uint8_t* const stream_end = out.data() + size;
     uint8_t* stream = out.data() + 2 * divisors.size();
     const float half = static_cast<float>(1 << (bits_ - 1));
@@ -76,8 +79,8 @@ class AqsgdCodec final : public Codec {
     ForEachRun(in.size(), divisors.size(),
                [&](size_t begin, size_t end, size_t channel) {
                  ChannelCodes(in.subspan(begin, end - begin),
-                              absl::MakeConstSpan(divisors).subspan(channel),
-                              half, codes + begin % kChunk);
+                              divisors.subspan(channel), half,
+                              codes + begin % kChunk);
                  if (end % kChunk != 0 && end != in.size()) return;
                  const size_t count = (end - 1) % kChunk + 1;
                  PackCodes(bits_, codes, count, stream, stream_end);
@@ -94,8 +97,9 @@ class AqsgdCodec final : public Codec {
     if (out.empty()) return absl::OkStatus();
     DP_RETURN_IF_ERROR(CheckUnusedBits(
         text_, static_cast<int64_t>(out.size()) * bits_, payload.back()));
-    DP_ASSIGN_OR_RETURN(const std::vector<float> scales,
-                        ReadScales(payload, out.size()));
+    ThreadScratch<float> channels;
+    DP_RETURN_IF_ERROR(ReadScales(payload, out.size(), &*channels));
+    const absl::Span<const float> scales = *channels;
     const uint8_t* stream = payload.data() + 2 * scales.size();
     const uint8_t* const stream_end = payload.data() + size;
     const float half = static_cast<float>(1 << (bits_ - 1));
@@ -107,8 +111,7 @@ class AqsgdCodec final : public Codec {
                                std::min(kChunk, out.size() - begin), codes);
                    stream += kChunk / 8 * bits_;
                  }
-                 ChannelValues(codes + begin % kChunk,
-                               absl::MakeConstSpan(scales).subspan(channel),
+                 ChannelValues(codes + begin % kChunk, scales.subspan(channel),
                                half, out.subspan(begin, end - begin));
                });
     return absl::OkStatus();
@@ -136,12 +139,13 @@ class AqsgdCodec final : public Codec {
     return std::min(num_elements, row_ == 0 ? int64_t{1} : row_);
   }
 
-  // Writes the scales and returns what each channel is divided by: NaN for one
-  // with a NaN or an infinity.
-  std::vector<float> WriteScales(absl::Span<const float> in,
-                                 uint8_t* scales) const {
+  // Writes the scales, and to `divisors` what each channel is divided by: NaN
+  // for one with a NaN or an infinity.
+  void WriteScales(absl::Span<const float> in, uint8_t* scales,
+                   std::vector<float>* divisors) const {
     const size_t num_channels = NumChannels(in.size());
-    std::vector<float> channels(num_channels, 0);
+    std::vector<float>& channels = *divisors;
+    channels.assign(num_channels, 0);
     if (num_channels == 1) {
       channels[0] = LargestMagnitude(in);
     } else {
@@ -157,12 +161,13 @@ class AqsgdCodec final : public Codec {
       scales += sizeof(scale);
       channel = Float16ToFloat(FloatToFloat16(Float16ToFloat(scale) + 1e-6f));
     }
-    return channels;
   }
 
-  absl::StatusOr<std::vector<float>> ReadScales(
-      absl::Span<const uint8_t> payload, int64_t num_elements) const {
-    std::vector<float> scales(NumChannels(num_elements));
+  absl::Status ReadScales(absl::Span<const uint8_t> payload,
+                          int64_t num_elements,
+                          std::vector<float>* channels) const {
+    std::vector<float>& scales = *channels;
+    scales.resize(NumChannels(num_elements));
     for (size_t i = 0; i < scales.size(); ++i) {
       uint16_t scale;
       std::memcpy(&scale, payload.data() + 2 * i, sizeof(scale));
@@ -174,7 +179,7 @@ class AqsgdCodec final : public Codec {
       }
       scales[i] = Float16ToFloat(scale);
     }
-    return scales;
+    return absl::OkStatus();
   }
 
   const std::string text_;

@@ -1,14 +1,13 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/float_cast.h"
-#include "compression/codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -16,20 +15,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::ElementsAre;
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*codec)->Encode(in, RandomKey{}, absl::MakeSpan(payload)).ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
 
 // _compress_nbits and _decompress_nbits of the authors' compress/fixpoint.py,
 // operation by operation, with max over the rows.

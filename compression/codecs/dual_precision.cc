@@ -16,6 +16,7 @@
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/bit_packing.h"
 #include "compression/kernels/directed_bfloat16.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -157,12 +158,12 @@ class DualPrecisionCodec final : public Codec {
     DP_RETURN_IF_ERROR(CheckRoom(text_, size, out.size()));
     if (in.empty()) return size;
     const int64_t plane_elements = PlaneElements(in.size());
-    std::vector<double> means;
+    ThreadScratch<double> means;
     uint8_t* at = out.data();
     for (size_t begin = 0; begin < in.size(); begin += plane_elements) {
       const auto values = in.subspan(begin, plane_elements);
       const PlaneLayout plane(format_, values.size());
-      EncodePlane(plane, values, begin, key, &means, at);
+      EncodePlane(plane, values, begin, key, &*means, at);
       at += plane.bytes();
     }
     return size;
@@ -174,13 +175,13 @@ class DualPrecisionCodec final : public Codec {
         text_, out.size(), MaxPayloadBytes(out.size()), payload.size()));
     if (out.empty()) return absl::OkStatus();
     const int64_t plane_elements = PlaneElements(out.size());
-    std::vector<double> means;
+    ThreadScratch<double> means;
     for (size_t begin = 0; begin < out.size(); begin += plane_elements) {
       const auto values = out.subspan(begin, plane_elements);
       const PlaneLayout plane(format_, values.size());
       DP_RETURN_IF_ERROR(CheckUnusedBits(text_, plane.count * format_.high_bits,
                                          payload[plane.bytes() - 1]));
-      if (!DecodePlane(plane, payload.data(), &means, values)) {
+      if (!DecodePlane(plane, payload.data(), &*means, values)) {
         return absl::InvalidArgumentError(absl::StrCat(
             "decode with ", text_, " failed: the plane of element ", begin,
             " of ", out.size(),
@@ -262,7 +263,9 @@ class DualPrecisionCodec final : public Codec {
   void FindMeans(const PlaneLayout& plane, absl::Span<const float> values,
                  std::vector<double>* means) const {
     means->assign(plane.num_blocks, 0);
-    std::vector<int64_t> counts(plane.num_blocks, 0);
+    ThreadScratch<int64_t> counts_scratch;
+    std::vector<int64_t>& counts = *counts_scratch;
+    counts.assign(plane.num_blocks, 0);
     ForEachPixel(format_, plane, [&](int64_t i, int64_t block) {
       (*means)[block] += values[i];
       ++counts[block];

@@ -10,6 +10,7 @@
 #include "compression/codec.h"
 #include "compression/codec_registry.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -17,21 +18,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::Each;
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in,
-                             const RandomKey& key = RandomKey()) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*codec)->Encode(in, key, absl::MakeSpan(payload)).ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
 
 int64_t PayloadBytes(const std::string& text, int64_t count) {
   const auto codec = MakeCodec(text);
@@ -138,8 +124,8 @@ TEST(DualPrecisionTest, TheMeanOfManyDrawsIsTheValue) {
   std::vector<double> mean(x.size(), 0);
   constexpr int kDraws = 4000;
   for (uint32_t draw = 0; draw < kDraws; ++draw) {
-    const std::vector<float> y =
-        RoundTrip("dual_precision(8,8,height=24,width=24)", x, RandomKey{draw});
+    const std::vector<float> y = RoundTrip(
+        "dual_precision(8,8,height=24,width=24)", x, {RandomKey{draw}});
     for (size_t i = 0; i < x.size(); ++i) mean[i] += y[i] / double{kDraws};
   }
 

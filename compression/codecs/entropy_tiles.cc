@@ -18,6 +18,7 @@
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/bit_packing.h"
 #include "compression/kernels/directed_bfloat16.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -194,11 +195,15 @@ class EntropyTilesCodec final : public Codec {
     uint8_t* const is_high = at;
     at += (layout.num_tiles + 7) / 8;
     std::fill(is_high, at, uint8_t{0});
-    std::vector<double> entropies(layout.num_tiles);
+    ThreadScratch<double> entropies_scratch;
+    std::vector<double>& entropies = *entropies_scratch;
+    entropies.resize(layout.num_tiles);
     for (int64_t i = 0; i < layout.num_tiles; ++i) {
       entropies[i] = EntropyOf(row.subspan(i * tile_, tile_));
     }
-    std::vector<int64_t> order(layout.num_tiles);
+    ThreadScratch<int64_t> order_scratch;
+    std::vector<int64_t>& order = *order_scratch;
+    order.resize(layout.num_tiles);
     std::iota(order.begin(), order.end(), 0);
     std::nth_element(order.begin(), order.begin() + layout.num_high,
                      order.end(), [&](int64_t a, int64_t b) {

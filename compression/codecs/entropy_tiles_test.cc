@@ -7,6 +7,7 @@
 
 #include "compression/codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,26 +16,6 @@ namespace {
 
 using ::testing::Each;
 using ::testing::HasSubstr;
-
-std::vector<uint8_t> Encode(const std::string& text,
-                            const std::vector<float>& in) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  EXPECT_TRUE((*codec)->Encode(in, RandomKey{}, absl::MakeSpan(payload)).ok());
-  return payload;
-}
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  std::vector<float> out(in.size());
-  EXPECT_TRUE(
-      (*MakeCodec(text))->Decode(Encode(text, in), absl::MakeSpan(out)).ok());
-  return out;
-}
 
 // H = -sum p log p of each tile of 32, and the highest 80 % of them.
 std::vector<bool> HighestEntropies(const std::vector<float>& row) {
@@ -62,7 +43,7 @@ TEST(EntropyTilesTest, TheHighestEntropiesOfARowTakeFourBits) {
   const std::vector<float> x =
       MakeTestData(TestData::kHeavyTailed, 32 * 40, 71);
 
-  const std::vector<uint8_t> payload = Encode("entropy_tiles", x);
+  const std::vector<uint8_t> payload = EncodeForTest("entropy_tiles", x);
 
   const std::vector<bool> expected = HighestEntropies(x);
   for (size_t t = 0; t < expected.size(); ++t) {
@@ -129,7 +110,7 @@ TEST(EntropyTilesTest, AWrongNumberOfTilesIsAnError) {
   const auto codec = MakeCodec("entropy_tiles");
   ASSERT_TRUE(codec.ok());
   std::vector<uint8_t> payload =
-      Encode("entropy_tiles", std::vector<float>(320, 1));
+      EncodeForTest("entropy_tiles", std::vector<float>(320, 1));
   payload[0] = 0;
   std::vector<float> out(320);
 

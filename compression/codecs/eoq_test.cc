@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -14,20 +15,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::ElementsAre;
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in, uint64_t seed = 1) {
-  auto codec = MakeCodec(text);
-  EXPECT_TRUE(codec.ok()) << codec.status();
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE(
-      (*codec)
-          ->Encode(in, RandomKey{seed, 1, 2, 3, 1}, absl::MakeSpan(payload))
-          .ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
 
 // The papers' equations, k = 8: R(x) = 2^round(log2 max|x|), Q(x, k) =
 // round(x 2^(k-1)) / 2^(k-1), SQ(x) = R clip(Q(x / R, k), +-(1 - 2^(1-k))).
@@ -97,8 +84,8 @@ TEST(EoqTest, StochasticIsUnbiasedBelowTheClippedEndAndExactlyClippedAbove) {
     const std::vector<float> x = {1.3f,     -1.0f,    0.99f,  0.777f, -0.33f,
                                   0.01234f, 0.00456f, -1e-4f, 1e-6f,  0};
     std::vector<double> sums(x.size());
-    for (int key = 0; key < kKeys; ++key) {
-      const std::vector<float> out = RoundTrip(text, x, key);
+    for (uint64_t key = 0; key < kKeys; ++key) {
+      const std::vector<float> out = RoundTrip(text, x, {RandomKey{key}});
       for (size_t i = 0; i < x.size(); ++i) sums[i] += out[i];
     }
     EXPECT_EQ(sums[0], kKeys * 127.0 / 128);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "base/little_endian.h"
@@ -25,6 +26,24 @@ int32_t UnZigZag(uint32_t code) {
   return static_cast<int32_t>((code >> 1) ^ (0u - (code & 1)));
 }
 
+// Contexts outlive calls: their tables are a megabyte or more.
+ZSTD_CCtx* ThreadCompressor() {
+  struct Deleter {
+    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+  };
+  static thread_local const std::unique_ptr<ZSTD_CCtx, Deleter> context(
+      ZSTD_createCCtx());
+  return context.get();
+}
+ZSTD_DCtx* ThreadDecompressor() {
+  struct Deleter {
+    void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+  };
+  static thread_local const std::unique_ptr<ZSTD_DCtx, Deleter> context(
+      ZSTD_createDCtx());
+  return context.get();
+}
+
 uint8_t* StoreHead(Kind kind, size_t num_bytes, uint8_t* at) {
   return StoreLittleEndian(
       static_cast<uint32_t>(num_bytes * 4) + static_cast<uint32_t>(kind), at);
@@ -34,11 +53,12 @@ uint8_t* StoreHead(Kind kind, size_t num_bytes, uint8_t* at) {
 
 ErrorBoundChunkEncoder::ErrorBoundChunkEncoder(float bound, int level,
                                                size_t num_elements)
-    : quantizer_(bound), context_(ZSTD_createCCtx()) {
+    : quantizer_(bound), context_(ThreadCompressor()) {
   if (context_ != nullptr) {
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
+    ZSTD_CCtx_reset(context_, ZSTD_reset_session_and_parameters);
+    ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, level);
     // Short matches of what is random cost more than they bring: up to 12 %.
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_minMatch, 7);
+    ZSTD_CCtx_setParameter(context_, ZSTD_c_minMatch, 7);
   }
   const size_t chunk = std::min(num_elements, kErrorBoundChunk);
   quanta_.resize(chunk);
@@ -105,15 +125,15 @@ size_t ErrorBoundChunkEncoder::WritePlanes(absl::Span<const float> in,
 size_t ErrorBoundChunkEncoder::Compress(size_t num_codes, size_t size,
                                         uint8_t* body) {
   if (context_ == nullptr) return 0;
-  ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only);
-  ZSTD_CCtx_setPledgedSrcSize(context_.get(), size);
+  ZSTD_CCtx_reset(context_, ZSTD_reset_session_only);
+  ZSTD_CCtx_setPledgedSrcSize(context_, size);
   // A frame that needs more is no gain.
   ZSTD_outBuffer to = {body, sizeof(float) * num_codes - 1, 0};
   for (size_t begin = 0, part = 0; part < 3; ++part) {
     const size_t end = part < 2 ? begin + num_codes : size;
     ZSTD_inBuffer from = {planes_.data() + begin, end - begin, 0};
     const size_t left = ZSTD_compressStream2(
-        context_.get(), &to, &from, part < 2 ? ZSTD_e_flush : ZSTD_e_end);
+        context_, &to, &from, part < 2 ? ZSTD_e_flush : ZSTD_e_end);
     // An error, or no room for what is left.
     if (left != 0) return 0;
     begin = end;
@@ -146,9 +166,9 @@ void ErrorBoundChunkEncoder::AddErrors(absl::Span<const float> in,
 }
 
 ErrorBoundChunkDecoder::ErrorBoundChunkDecoder(float bound, size_t num_elements)
-    : quantizer_(bound),
-      context_(ZSTD_createDCtx()),
-      planes_(std::min(num_elements, kErrorBoundChunk) * kUnpackedBytes) {}
+    : quantizer_(bound), context_(ThreadDecompressor()) {
+  planes_.resize(std::min(num_elements, kErrorBoundChunk) * kUnpackedBytes);
+}
 
 std::string ErrorBoundChunkDecoder::Decode(Kind kind,
                                            absl::Span<const uint8_t> body,
@@ -161,9 +181,9 @@ std::string ErrorBoundChunkDecoder::Decode(Kind kind,
     return "";
   }
   if (context_ == nullptr) return "no memory for zstd";
-  const size_t size = ZSTD_decompressDCtx(context_.get(), planes_.data(),
-                                          kUnpackedBytes * out.size(),
-                                          body.data(), body.size());
+  const size_t size =
+      ZSTD_decompressDCtx(context_, planes_.data(), kUnpackedBytes * out.size(),
+                          body.data(), body.size());
   if (ZSTD_isError(size)) {
     return absl::StrCat("zstd: ", ZSTD_getErrorName(size));
   }

@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/types/span.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 
@@ -63,8 +63,8 @@ class ErrorBoundQuantizer {
   const double inverse_;
 };
 
-/// Encodes chunks one after another, with buffers for the largest of them. Not
-/// thread-safe.
+/// Encodes chunks one after another, with the thread's buffers and context: one
+/// object a thread at a time, and no longer than a call.
 class ErrorBoundChunkEncoder {
  public:
   /// `level` is zstd's; `num_elements` those of the tensor.
@@ -79,10 +79,6 @@ class ErrorBoundChunkEncoder {
   double sum_of_squared_errors() const { return squared_errors_; }
 
  private:
-  struct ContextDeleter {
-    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
-  };
-
   void Quantize(absl::Span<const float> in);
   /// About what the codes cost: the lengths of their numbers.
   int64_t CodeBits(size_t count, bool differences) const;
@@ -102,15 +98,18 @@ class ErrorBoundChunkEncoder {
   }
 
   const ErrorBoundQuantizer quantizer_;
-  const std::unique_ptr<ZSTD_CCtx, ContextDeleter> context_;
-  std::vector<int32_t> quanta_;
-  std::vector<uint8_t> is_as_it_is_;
-  std::vector<uint8_t> planes_;
+  ZSTD_CCtx* const context_;  // the thread's; null: no memory
+  ThreadScratch<int32_t> quanta_scratch_;
+  ThreadScratch<uint8_t> is_as_it_is_scratch_;
+  ThreadScratch<uint8_t> planes_scratch_;
+  std::vector<int32_t>& quanta_ = *quanta_scratch_;
+  std::vector<uint8_t>& is_as_it_is_ = *is_as_it_is_scratch_;
+  std::vector<uint8_t>& planes_ = *planes_scratch_;
   double max_error_ = 0;
   double squared_errors_ = 0;
 };
 
-/// Decodes chunks one after another. Not thread-safe.
+/// Decodes chunks one after another, likewise.
 class ErrorBoundChunkDecoder {
  public:
   ErrorBoundChunkDecoder(float bound, size_t num_elements);
@@ -121,17 +120,14 @@ class ErrorBoundChunkDecoder {
                      absl::Span<float> out);
 
  private:
-  struct ContextDeleter {
-    void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
-  };
-
   /// False if the first `size` bytes of planes_ are not out.size() codes.
   bool ReadPlanes(ErrorBoundChunkKind kind, size_t size,
                   absl::Span<float> out) const;
 
   const ErrorBoundQuantizer quantizer_;
-  const std::unique_ptr<ZSTD_DCtx, ContextDeleter> context_;
-  std::vector<uint8_t> planes_;
+  ZSTD_DCtx* const context_;  // the thread's; null: no memory
+  ThreadScratch<uint8_t> planes_scratch_;
+  std::vector<uint8_t>& planes_ = *planes_scratch_;
 };
 
 }  // namespace deltapipe

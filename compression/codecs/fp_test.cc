@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <string>
 #include <vector>
 
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -14,34 +14,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::vector<float> Lognormal(size_t count, double sigma, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  std::vector<float> values(count);
-  for (float& value : values) {
-    const double magnitude = std::exp(sigma * normal(generator));
-    value = static_cast<float>(generator() % 2 == 0 ? magnitude : -magnitude);
-  }
-  return values;
-}
-
-std::vector<uint8_t> Encode(const std::string& text,
-                            const std::vector<float>& in) {
-  auto codec = MakeCodec(text);
-  EXPECT_TRUE(codec.ok()) << codec.status();
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  EXPECT_TRUE((*codec)->Encode(in, RandomKey{}, absl::MakeSpan(payload)).ok());
-  return payload;
-}
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  const std::vector<uint8_t> payload = Encode(text, in);
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*MakeCodec(text))->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
 
 double MeanRelativeError(const std::vector<float>& x,
                          const std::vector<float>& y) {
@@ -68,8 +40,9 @@ TEST(FpTest, AutoWritesTheSplitThatFitsTheSpread) {
                                                  {6, 4, 5},
                                                  {8, 2, 4},
                                                  {8, 4, 5}}) {
-    const std::vector<uint8_t> payload = Encode(
-        "fp(auto," + std::to_string(bits) + ")", Lognormal(1 << 14, sigma, 1));
+    const std::vector<uint8_t> payload =
+        EncodeForTest("fp(auto," + std::to_string(bits) + ")",
+                      LognormalValues({sigma}, 1 << 14, 1));
     EXPECT_EQ(payload[0], exponent_bits) << bits << " bits, sigma " << sigma;
   }
 }
@@ -79,7 +52,7 @@ TEST(FpTest, AutoWritesTheSplitThatFitsTheSpread) {
 TEST(FpTest, AutoIsAsGoodAsTheBestSplit) {
   for (const int bits : {4, 6, 8}) {
     for (const double sigma : {0.6, 1.2, 2.0, 3.5}) {
-      const std::vector<float> x = Lognormal(1 << 14, sigma, 7);
+      const std::vector<float> x = LognormalValues({sigma}, 1 << 14, 7);
       double least = 1e9;
       for (int exponent_bits = 1; exponent_bits < bits; ++exponent_bits) {
         const std::string text = "fp(" + std::to_string(exponent_bits) + "," +

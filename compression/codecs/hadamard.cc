@@ -12,6 +12,7 @@
 #include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/bit_packing.h"
+#include "compression/kernels/thread_scratch.h"
 #include "compression/kernels/tile_rotation.h"
 
 namespace deltapipe {
@@ -49,13 +50,14 @@ class HadamardCodec final : public Codec {
     DP_RETURN_IF_ERROR(
         CheckRoom(text_, MaxPayloadBytes(in.size()), out.size()));
     const int64_t field_bytes = FieldBytes(in.size());
-    std::vector<float> rotated(in.begin(), in.end());
+    ThreadScratch<float> rotated;
+    rotated->assign(in.begin(), in.end());
     const size_t num_tiles = in.size() / tile_;
     uint8_t fields[kChunk];
     uint8_t* stream = out.data();
     for (size_t t = 0; t < num_tiles; ++t) {
       fields[t % kChunk] =
-          Rotate(absl::MakeSpan(rotated).subspan(t * tile_, tile_));
+          Rotate(absl::MakeSpan(*rotated).subspan(t * tile_, tile_));
       if ((t + 1) % kChunk == 0 || t + 1 == num_tiles) {
         PackCodes(field_bits_, fields, t % kChunk + 1, stream,
                   out.data() + field_bytes);
@@ -65,8 +67,8 @@ class HadamardCodec final : public Codec {
     const absl::Span<uint8_t> rest = out.subspan(field_bytes);
     DP_ASSIGN_OR_RETURN(const int64_t size,
                         memory == nullptr
-                            ? codec_->Encode(rotated, key, rest)
-                            : codec_->EncodeNext(rotated, key, memory, rest));
+                            ? codec_->Encode(*rotated, key, rest)
+                            : codec_->EncodeNext(*rotated, key, memory, rest));
     return field_bytes + size;
   }
 

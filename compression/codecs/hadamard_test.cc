@@ -9,6 +9,7 @@
 #include "compression/codec.h"
 #include "compression/kernels/tile_rotation.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -16,29 +17,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::vector<uint8_t> Encode(const std::string& text,
-                            const std::vector<float>& in,
-                            const RandomKey& key = RandomKey()) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  EXPECT_TRUE((*codec)->Encode(in, key, absl::MakeSpan(payload)).ok());
-  return payload;
-}
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in,
-                             const RandomKey& key = RandomKey()) {
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*MakeCodec(text))
-                  ->Decode(Encode(text, in, key), absl::MakeSpan(out))
-                  .ok());
-  return out;
-}
 
 // Activations with one large value in every other tile of 32.
 std::vector<float> WithOutliers(size_t count, uint32_t seed) {
@@ -75,7 +53,8 @@ TEST(HadamardTest, OnlyTilesWithAnOutlierAreRotated) {
   EXPECT_EQ(FindOutlier(absl::MakeSpan(x).subspan(16, 8), 2), 7);
   EXPECT_EQ(FindOutlier(absl::MakeSpan(x).subspan(24, 8), 2), -1);
   // Fields of 4 bits: 0, 4, 8, 0.
-  const std::vector<uint8_t> payload = Encode("hadamard(none,tile=8)", x);
+  const std::vector<uint8_t> payload =
+      EncodeForTest("hadamard(none,tile=8)", x);
   EXPECT_EQ(payload.size(), 2 + 4 * x.size());
   EXPECT_EQ(payload[0], 4 << 4);
   EXPECT_EQ(payload[1], 8);
@@ -120,7 +99,7 @@ TEST(HadamardTest, RotatedTilesAreUnbiased) {
   std::vector<double> mean(x.size(), 0);
   constexpr int kDraws = 4000;
   for (uint32_t draw = 0; draw < kDraws; ++draw) {
-    const std::vector<float> y = RoundTrip(text, x, RandomKey{draw});
+    const std::vector<float> y = RoundTrip(text, x, {RandomKey{draw}});
     for (size_t i = 0; i < x.size(); ++i) mean[i] += y[i] / double{kDraws};
   }
 

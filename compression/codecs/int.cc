@@ -21,6 +21,8 @@ class IntCodec final : public Codec {
   IntCodec(std::string text, const IntFormat& format)
       : text_(std::move(text)), format_(format) {}
 
+  const IntFormat& format() const { return format_; }
+
   std::string text() const override { return text_; }
 
   int64_t MaxPayloadBytes(int64_t num_elements) const override {
@@ -150,6 +152,11 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeIntCodec(
     return MakeGeneralIntCodec(std::move(text), options);
   }
   return std::unique_ptr<Codec>(new IntCodec(std::move(text), format));
+}
+
+const IntFormat* IntTileFormat(const Codec& codec) {
+  const auto* const tiled = dynamic_cast<const IntCodec*>(&codec);
+  return tiled == nullptr ? nullptr : &tiled->format();
 }
 
 }  // namespace deltapipe

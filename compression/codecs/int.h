@@ -58,12 +58,17 @@
 #include "absl/types/span.h"
 #include "compression/codec.h"
 #include "compression/codec_spec.h"
+#include "compression/kernels/int_scale.h"
 
 namespace deltapipe {
 
 absl::Span<const CodecParameter> IntParameters();
 absl::StatusOr<std::unique_ptr<Codec>> MakeIntCodec(
     const CodecArguments& arguments);
+
+/// The format of a codec made here whose payload is what IntTileEncoder
+/// (int_quantize.h) writes; null for all others. Lives as long as `codec`.
+const IntFormat* IntTileFormat(const Codec& codec);
 
 }  // namespace deltapipe
 

@@ -53,12 +53,14 @@ bool IsOurs(const std::vector<float>& memory, size_t num_channels) {
 
 }  // namespace
 
-IntChannelScales::IntChannelScales(int64_t num_channels)
-    : scales_(num_channels, 1.0), inverses_(num_channels, 1.0) {}
+IntChannelScales::IntChannelScales(int64_t num_channels) {
+  scales_->assign(num_channels, 1.0);
+  inverses_->assign(num_channels, 1.0);
+}
 
 void IntChannelScales::Update(absl::Span<const double> mean_squares,
                               std::vector<float>* memory, uint8_t* out) {
-  const size_t num_channels = scales_.size();
+  const size_t num_channels = scales_->size();
   if (!IsOurs(*memory, num_channels)) {
     memory->assign(kMemoryHead + num_channels, 0.0f);
     (*memory)[0] = kMemoryTag;
@@ -88,11 +90,11 @@ void IntChannelScales::Update(absl::Span<const double> mean_squares,
 }
 
 void IntChannelScales::Read(const uint8_t* in) {
-  for (size_t c = 0; c < scales_.size(); ++c) {
+  for (size_t c = 0; c < scales_->size(); ++c) {
     // Eighths above 2^-160, which is below the least scale.
     const int eighths = 8 * (in[0] + kLowestOctave + 160) - (255 - in[1 + c]);
-    scales_[c] = std::ldexp(kEighths[eighths % 8], eighths / 8 - 160);
-    inverses_[c] = 1 / scales_[c];
+    (*scales_)[c] = std::ldexp(kEighths[eighths % 8], eighths / 8 - 160);
+    (*inverses_)[c] = 1 / (*scales_)[c];
   }
 }
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 
@@ -39,12 +40,12 @@ class IntChannelScales {
   void Read(const uint8_t* in);
 
   /// The scale of a channel; positive.
-  double scale(int64_t channel) const { return scales_[channel]; }
-  double inverse(int64_t channel) const { return inverses_[channel]; }
+  double scale(int64_t channel) const { return (*scales_)[channel]; }
+  double inverse(int64_t channel) const { return (*inverses_)[channel]; }
 
  private:
-  std::vector<double> scales_;
-  std::vector<double> inverses_;
+  ThreadScratch<double> scales_;
+  ThreadScratch<double> inverses_;
 };
 
 }  // namespace deltapipe

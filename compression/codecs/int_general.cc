@@ -13,6 +13,7 @@
 #include "compression/codecs/int_channels.h"
 #include "compression/codecs/int_layout.h"
 #include "compression/codecs/payload_checks.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -37,8 +38,8 @@ class GeneralIntCodec final : public Codec {
   absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
                                  const RandomKey& key,
                                  absl::Span<uint8_t> out) const override {
-    std::vector<float> memory;
-    return EncodeNext(in, key, &memory, out);
+    ThreadScratch<float> memory;
+    return EncodeNext(in, key, &*memory, out);
   }
 
   absl::StatusOr<int64_t> EncodeNext(absl::Span<const float> in,
@@ -52,7 +53,9 @@ class GeneralIntCodec final : public Codec {
     uint8_t* at = out.data() + (HasWindow() ? 1 : 0);
     IntChannelScales channels(NumChannels(in.size()));
     if (options_.has_channels) {
-      channels.Update(MeanSquares(layout, in), memory, at);
+      ThreadScratch<double> squares;
+      SumMeanSquares(layout, in, &*squares);
+      channels.Update(*squares, memory, at);
     }
     alignas(64) float scratch[kIntMaxBlock];
     int window = 0;
@@ -248,10 +251,11 @@ class GeneralIntCodec final : public Codec {
   }
 
   // Of each channel; blocks that are not finite count as zeros.
-  std::vector<double> MeanSquares(const IntLayout& layout,
-                                  absl::Span<const float> in) const {
+  void SumMeanSquares(const IntLayout& layout, absl::Span<const float> in,
+                      std::vector<double>* mean_squares) const {
     const int64_t num_channels = NumChannels(in.size());
-    std::vector<double> squares(num_channels, 0.0);
+    std::vector<double>& squares = *mean_squares;
+    squares.assign(num_channels, 0.0);
     for (int64_t k = 0; k < layout.num_blocks(); ++k) {
       const IntLayout::Block block = layout.At(k);
       bool is_finite = true;
@@ -268,7 +272,6 @@ class GeneralIntCodec final : public Codec {
     for (int64_t c = 0; c < num_channels; ++c) {
       squares[c] /= static_cast<double>(rows + (c < rest ? 1 : 0));
     }
-    return squares;
   }
 
   // Of logarithmic scales in the worst case, a block far from the payload's

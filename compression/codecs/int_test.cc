@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "base/float_cast.h"
 #include "compression/codec_registry.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -20,39 +20,13 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<Codec> Make(const std::string& text) {
-  auto codec = MakeCodec(text);
-  EXPECT_TRUE(codec.ok()) << codec.status();
-  return *std::move(codec);
-}
-
-std::vector<uint8_t> Encode(const Codec& codec, const std::vector<float>& x,
-                            std::vector<float>* memory = nullptr) {
-  std::vector<uint8_t> payload(codec.MaxPayloadBytes(x.size()));
-  std::vector<float> none;
-  EXPECT_TRUE(codec
-                  .EncodeNext(x, RandomKey{5, 1, 2, 3, 1},
-                              memory == nullptr ? &none : memory,
-                              absl::MakeSpan(payload))
-                  .ok());
-  return payload;
-}
-
-std::vector<float> RoundTrip(const Codec& codec, const std::vector<float>& x,
-                             std::vector<float>* memory = nullptr) {
-  const std::vector<uint8_t> payload = Encode(codec, x, memory);
-  std::vector<float> y(x.size());
-  EXPECT_TRUE(codec.Decode(payload, absl::MakeSpan(y)).ok());
-  return y;
-}
-
 double Error(const std::string& text, const std::vector<float>& x) {
-  return RelativeRmsError(x, RoundTrip(*Make(text), x));
+  return RelativeRmsError(x, RoundTrip(text, x));
 }
 
 // The median of `error` over 31 tensors of 2^16 values, seeds 1 to 31.
 double MedianError(const std::string& text, TestData data) {
-  const auto codec = Make(text);
+  const auto codec = MakeForTest(text);
   std::vector<double> errors;
   for (uint32_t seed = 1; seed <= 31; ++seed) {
     const std::vector<float> x = MakeTestData(data, 1 << 16, seed);
@@ -82,13 +56,7 @@ TEST(IntTest, MedianErrorsAreWithinTheTargets) {
 
 // 2^16 values whose clip is computed for what they are.
 TEST(IntTest, ComputedClipsComeNearTheSearchedOne) {
-  std::mt19937 generator(3);
-  std::exponential_distribution<double> exponential;
-  std::vector<float> laplace(1 << 16);
-  for (float& x : laplace) {
-    x = static_cast<float>(exponential(generator) *
-                           (generator() % 2 == 0 ? 1 : -1));
-  }
+  const std::vector<float> laplace = LaplaceValues(1 << 16, 3);
   const std::vector<float> normal = MakeTestData(TestData::kNormal, 1 << 16, 4);
   for (const char* levels : {"symmetric", "affine"}) {
     for (const int bits : {2, 3, 4}) {
@@ -110,13 +78,7 @@ TEST(IntTest, ComputedClipsComeNearTheSearchedOne) {
 // The paper's expected error takes what is rounded off for uniform, which at
 // fewer bits it is not.
 TEST(IntTest, LaplaceClipReachesTheExpectedErrorOfThePaper) {
-  std::mt19937 generator(6);
-  std::exponential_distribution<double> exponential;
-  std::vector<float> x(1 << 16);
-  for (float& value : x) {
-    value = static_cast<float>(exponential(generator) *
-                               (generator() % 2 == 0 ? 1 : -1));
-  }
+  const std::vector<float> x = LaplaceValues(1 << 16, 6);
   const double clips[] = {5.029, 6.205, 7.413};
   for (int bits = 4; bits <= 6; ++bits) {
     const double a = clips[bits - 4];
@@ -138,7 +100,7 @@ TEST(IntTest, EqualValuesInAnAffineBlockComeBackExactly) {
         "int(8,round=stochastic,levels=affine)",
         "int(2,levels=affine,scale=bf16,axis=column,row=3)",
         "int(3,clip=laplace,levels=affine,scale=fp32)"}) {
-    const auto codec = Make(text);
+    const auto codec = MakeForTest(text);
     for (int i = 0; i < 200; ++i) {
       const float value =
           BitsToFloat(generator() % 0x7F800000u | (generator() & 0x80000000u));
@@ -172,8 +134,8 @@ TEST(IntTest, FloatScalesCoverTheBlockAndAreFiner) {
   const std::vector<float> x = MakeTestData(TestData::kNormal, 1 << 14, 10);
   for (const auto& [scale, slack] : std::vector<std::pair<const char*, double>>{
            {"bf16", 1 + 0x1p-7}, {"fp32", 1 + 1e-6}}) {
-    const std::vector<float> y = RoundTrip(
-        *Make(absl::StrCat("int(4,clip=minmax,scale=", scale, ")")), x);
+    const std::vector<float> y =
+        RoundTrip(absl::StrCat("int(4,clip=minmax,scale=", scale, ")"), x);
     for (size_t begin = 0; begin < x.size(); begin += 64) {
       float max = 0;
       for (size_t i = begin; i < begin + 64; ++i) {
@@ -196,7 +158,7 @@ TEST(IntTest, BlocksDownColumnsKeepColumnsApart) {
     x[i] = std::ldexp(x[i], static_cast<int>(i % kColumns % 16) - 8);
   }
 
-  const std::vector<float> y = RoundTrip(*Make("int(4,axis=column,row=40)"), x);
+  const std::vector<float> y = RoundTrip("int(4,axis=column,row=40)", x);
 
   for (size_t column = 0; column < kColumns; ++column) {
     std::vector<float> of_x, of_y;
@@ -224,10 +186,9 @@ TEST(IntTest, BlocksDownColumnsAreThoseOfTheTransposedTensor) {
   }
   for (const char* rest : {"", ",levels=affine", ",scale=bf16"}) {
     EXPECT_EQ(
-        Encode(
-            *Make(absl::StrCat("int(4,block=32", rest, ",axis=column,row=5)")),
-            x),
-        Encode(*Make(absl::StrCat("int(4,block=32", rest, ")")), transposed));
+        EncodeForTest(
+            absl::StrCat("int(4,block=32", rest, ",axis=column,row=5)"), x),
+        EncodeForTest(absl::StrCat("int(4,block=32", rest, ")"), transposed));
   }
 }
 
@@ -246,9 +207,8 @@ TEST(IntTest, SlowChannelScalesKeepOutlierChannelsFromTheOthers) {
        std::vector<std::pair<int, double>>{{2, 0.35}, {3, 0.19}, {4, 0.10}}) {
     const std::string text = absl::StrCat("int(", bits, ",row=512");
     const std::vector<float> y =
-        RoundTrip(*Make(absl::StrCat(text, ",channel=slow)")), x);
-    const std::vector<float> without =
-        RoundTrip(*Make(absl::StrCat(text, ")")), x);
+        RoundTrip(absl::StrCat(text, ",channel=slow)"), x);
+    const std::vector<float> without = RoundTrip(absl::StrCat(text, ")"), x);
     // Of the block of 64 channels with the first outlier, the others.
     std::vector<float> of_x, of_y, of_without;
     for (size_t i = 0; i < x.size(); ++i) {
@@ -265,15 +225,15 @@ TEST(IntTest, SlowChannelScalesKeepOutlierChannelsFromTheOthers) {
 }
 
 TEST(IntTest, SlowChannelScalesRunAndTravelWithThePayload) {
-  const auto codec = Make("int(4,channel=slow,row=512)");
+  const auto codec = MakeForTest("int(4,channel=slow,row=512)");
   std::vector<float> memory;
   std::vector<float> x = OutlierChannels(14);
-  RoundTrip(*codec, x, &memory);
+  RoundTrip(*codec, x, {RandomKey(), &memory});
   const std::vector<float> first = memory;
 
   // All channels twice as large: running mean squares grow by 0.1 * 3.
   for (float& value : x) value *= 2;
-  const std::vector<float> y = RoundTrip(*codec, x, &memory);
+  const std::vector<float> y = RoundTrip(*codec, x, {RandomKey(), &memory});
 
   ASSERT_EQ(memory.size(), 2 + 512u);
   for (size_t c = 2; c < memory.size(); ++c) {

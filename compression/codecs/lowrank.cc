@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -176,8 +177,8 @@ class LowRankCodec final : public Codec {
   absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
                                  const RandomKey& key,
                                  absl::Span<uint8_t> out) const override {
-    std::vector<float> memory;
-    return EncodeNext(in, key, &memory, out);
+    ThreadScratch<float> memory;
+    return EncodeNext(in, key, &*memory, out);
   }
 
   absl::StatusOr<int64_t> EncodeNext(absl::Span<const float> in,
@@ -187,7 +188,10 @@ class LowRankCodec final : public Codec {
     const MatrixShape shape = ShapeOf(in.size());
     const int64_t size = shape.payload_bytes();
     DP_RETURN_IF_ERROR(CheckRoom(text_, size, out.size()));
-    Factor q = StartOf(shape, key);
+    ThreadScratch<double> q_scratch, p_scratch;
+    Factor& q = *q_scratch;
+    Factor& p = *p_scratch;
+    Start(shape, key, &q);
     TakeFromMemory(shape, *memory, &q);
     KeepInMemory(shape, q, memory);
     if (in.empty()) return size;
@@ -197,7 +201,6 @@ class LowRankCodec final : public Codec {
     if (!(scale > 0)) return size;
 
     const ScaledMatrix matrix(shape, in, scale);
-    Factor p;
     uint8_t* q_at = nullptr;
     for (int i = 0; i < iterations_; ++i) {
       matrix.Times(q, &p);
@@ -224,7 +227,11 @@ class LowRankCodec final : public Codec {
       std::fill(out.begin(), out.end(), scale);
       return absl::OkStatus();
     }
-    Factor p(shape.rows * shape.rank), q(shape.columns * shape.rank);
+    ThreadScratch<double> q_scratch, p_scratch;
+    Factor& q = *q_scratch;
+    Factor& p = *p_scratch;
+    q.resize(shape.columns * shape.rank);
+    p.resize(shape.rows * shape.rank);
     int exponent;
     const bool is_scale = scale == 0 || (scale > 0 && scale <= FLT_MAX &&
                                          std::frexp(scale, &exponent) == 0.5f);
@@ -279,21 +286,20 @@ class LowRankCodec final : public Codec {
   }
 
   // Uniform in (-1, 1): of full rank but for one key in very many.
-  static Factor StartOf(const MatrixShape& shape, const RandomKey& key) {
+  static void Start(const MatrixShape& shape, const RandomKey& key, Factor* q) {
     RandomKey of_tensor;
     of_tensor.seed = key.seed;
     of_tensor.tensor_id = key.tensor_id;
-    Factor q(shape.columns * shape.rank);
+    q->resize(shape.columns * shape.rank);
     PhiloxBlock words{};
-    for (size_t i = 0; i < q.size(); ++i) {
+    for (size_t i = 0; i < q->size(); ++i) {
       if (i % 4 == 0) {
         words =
             Philox4x32(of_tensor.PhiloxCounter(static_cast<uint32_t>(i / 4)),
                        of_tensor.PhiloxKey());
       }
-      q[i] = 2.0 * UniformFloat(words[i % 4]) - 1 + 0x1p-24;
+      (*q)[i] = 2.0 * UniformFloat(words[i % 4]) - 1 + 0x1p-24;
     }
-    return q;
   }
 
   // Leaves columns of the start where the last Q has none: a direction that was

@@ -7,6 +7,7 @@
 #include "compression/codec.h"
 #include "compression/codec_registry.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -14,29 +15,6 @@ namespace deltapipe {
 namespace {
 
 using Matrix = std::vector<double>;  // row after row
-
-std::vector<float> RoundTripNext(const std::string& text,
-                                 const std::vector<float>& in,
-                                 const RandomKey& key,
-                                 std::vector<float>* memory) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE(
-      (*codec)->EncodeNext(in, key, memory, absl::MakeSpan(payload)).ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  std::vector<float> memory;
-  return RoundTripNext(text, in, RandomKey(), &memory);
-}
 
 // Column k of the orthonormal cosine basis of `size` dimensions.
 double Basis(size_t size, size_t i, size_t k) {
@@ -102,13 +80,13 @@ TEST(LowRankTest, WithMemoryItNearsTheBestFactorsThereAre) {
   const double best = BestRelativeError(values, 4);
   std::vector<float> memory;
   const double first = RelativeRmsError(
-      x, RoundTripNext("lowrank(4,columns=40)", x, RandomKey(), &memory));
+      x, RoundTrip("lowrank(4,columns=40)", x, {RandomKey(), &memory}));
   double last = 0;
   for (uint32_t step = 1; step < 15; ++step) {
     RandomKey key;
     key.step = step;
     last = RelativeRmsError(
-        x, RoundTripNext("lowrank(4,columns=40)", x, key, &memory));
+        x, RoundTrip("lowrank(4,columns=40)", x, {key, &memory}));
   }
 
   EXPECT_GE(first, 1.05 * best);
@@ -162,14 +140,14 @@ Matrix PowerSgd(const std::vector<float>& m, Matrix q, size_t rank) {
 TEST(LowRankTest, OneStepIsThePapersFromTheFactorInMemory) {
   const std::vector<float> x = MakeTestData(TestData::kNormal, 60 * 40, 61);
   std::vector<float> memory;
-  RoundTripNext("lowrank(3,columns=40)",
-                MakeTestData(TestData::kNormal, 60 * 40, 62), RandomKey(),
-                &memory);
+  RoundTrip("lowrank(3,columns=40)",
+            MakeTestData(TestData::kNormal, 60 * 40, 62),
+            {RandomKey(), &memory});
   // The factor is the end of the memory.
   const Matrix start(memory.end() - 3 * kColumns, memory.end());
 
   const std::vector<float> y =
-      RoundTripNext("lowrank(3,columns=40)", x, RandomKey(), &memory);
+      RoundTrip("lowrank(3,columns=40)", x, {RandomKey(), &memory});
 
   const Matrix expected = PowerSgd(x, start, 3);
   for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(y[i], expected[i], 0.02);
@@ -179,8 +157,8 @@ TEST(LowRankTest, TheStartDependsOnTheTensorAndNotOnTheStep) {
   const std::vector<float> x = MakeTestData(TestData::kNormal, 60 * 40, 63);
   const auto encoded = [&x](uint32_t tensor_id, uint32_t step) {
     std::vector<float> memory;
-    return RoundTripNext("lowrank(2,columns=40)", x,
-                         RandomKey{1, tensor_id, step, step, 2}, &memory);
+    return RoundTrip("lowrank(2,columns=40)", x,
+                     {RandomKey{1, tensor_id, step, step, 2}, &memory});
   };
 
   EXPECT_EQ(encoded(1, 5), encoded(1, 6));
@@ -191,13 +169,13 @@ TEST(LowRankTest, ADirectionThatWasNotThereCanCome) {
   const std::vector<float> first = MatrixOf({1});
   const std::vector<float> second = MatrixOf({0, 0, 1, 2});
   std::vector<float> memory;
-  RoundTripNext("lowrank(2,columns=40)", first, RandomKey(), &memory);
-  RoundTripNext("lowrank(2,columns=40)", std::vector<float>(first.size(), 0),
-                RandomKey(), &memory);
+  RoundTrip("lowrank(2,columns=40)", first, {RandomKey(), &memory});
+  RoundTrip("lowrank(2,columns=40)", std::vector<float>(first.size(), 0),
+            {RandomKey(), &memory});
 
-  RoundTripNext("lowrank(2,columns=40)", second, RandomKey(), &memory);
+  RoundTrip("lowrank(2,columns=40)", second, {RandomKey(), &memory});
   const std::vector<float> y =
-      RoundTripNext("lowrank(2,columns=40)", second, RandomKey(), &memory);
+      RoundTrip("lowrank(2,columns=40)", second, {RandomKey(), &memory});
 
   EXPECT_LE(RelativeRmsError(second, y), 0.02);
 }

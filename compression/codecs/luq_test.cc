@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/float_cast.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -17,46 +19,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::ElementsAre;
-
-std::unique_ptr<Codec> Make(const std::string& text) {
-  auto codec = MakeCodec(text);
-  EXPECT_TRUE(codec.ok()) << codec.status();
-  return *std::move(codec);
-}
-
-std::vector<float> Lognormal(size_t count, double sigma, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  std::vector<float> values(count);
-  for (float& value : values) {
-    const double magnitude = std::exp(sigma * normal(generator) - 9);
-    value = static_cast<float>(generator() % 2 == 0 ? magnitude : -magnitude);
-  }
-  return values;
-}
-
-std::vector<uint8_t> Encode(const Codec& codec, const std::vector<float>& in,
-                            uint64_t seed, std::vector<float>* memory) {
-  std::vector<uint8_t> payload(codec.MaxPayloadBytes(in.size()));
-  EXPECT_TRUE(codec
-                  .EncodeNext(in, RandomKey{seed, 1, 2, 3, 1}, memory,
-                              absl::MakeSpan(payload))
-                  .ok());
-  return payload;
-}
-
-std::vector<float> Decode(const Codec& codec,
-                          const std::vector<uint8_t>& payload, size_t count) {
-  std::vector<float> out(count);
-  EXPECT_TRUE(codec.Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
-
-std::vector<float> RoundTrip(const Codec& codec, const std::vector<float>& in,
-                             uint64_t seed) {
-  std::vector<float> memory;
-  return Decode(codec, Encode(codec, in, seed, &memory), in.size());
-}
 
 double RelativeSquaredError(const std::vector<float>& x,
                             const std::vector<float>& y) {
@@ -80,12 +42,11 @@ std::vector<float> Alphas(const std::vector<uint8_t>& payload, size_t count) {
 }
 
 TEST(LuqTest, HasFifteenValuesAndAlphaIsTheBlockMaximumOverSixtyFour) {
-  const auto codec = Make("luq");
-  const std::vector<float> x = Lognormal(1 << 14, 2, 1);
-  std::vector<float> memory;
-  const std::vector<uint8_t> payload = Encode(*codec, x, 1, &memory);
+  const auto codec = MakeForTest("luq");
+  const std::vector<float> x = LognormalValues({2, -9}, 1 << 14, 1);
+  const std::vector<uint8_t> payload = EncodeForTest(*codec, x);
   const std::vector<float> alphas = Alphas(payload, x.size());
-  const std::vector<float> y = Decode(*codec, payload, x.size());
+  const std::vector<float> y = DecodeForTest(*codec, payload, x.size());
 
   std::set<float> values;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -109,10 +70,10 @@ TEST(LuqTest, HasFifteenValuesAndAlphaIsTheBlockMaximumOverSixtyFour) {
 // alarm in 10^9 for all of them together.
 TEST(LuqTest, RoundsAsThePaperHasIt) {
   constexpr int kDraws = 127 * 64;
-  const auto codec = Make("luq");
+  const auto codec = MakeForTest("luq");
   std::mt19937 generator(3);
   std::uniform_real_distribution<float> exponent(-9, 6);
-  for (int trial = 0; trial < 60; ++trial) {
+  for (uint64_t trial = 0; trial < 60; ++trial) {
     constexpr float kAlpha = 0.25f;
     const float x = kAlpha * std::exp2(exponent(generator));
     std::vector<float> values(128 * 64, -x);
@@ -124,7 +85,8 @@ TEST(LuqTest, RoundsAsThePaperHasIt) {
     }
     const double probability = (x - low) / (high - low);
 
-    const std::vector<float> out = RoundTrip(*codec, values, trial);
+    const std::vector<float> out =
+        RoundTrip(*codec, values, {RandomKey{trial}});
 
     int num_high = 0;
     for (size_t i = 0; i < out.size(); ++i) {
@@ -139,11 +101,12 @@ TEST(LuqTest, RoundsAsThePaperHasIt) {
 }
 
 TEST(LuqTest, MeetsItsErrorAndSizeOnLognormalValues) {
-  const auto codec = Make("luq(block=128)");
+  const auto codec = MakeForTest("luq(block=128)");
   std::vector<double> errors;
   for (uint32_t seed = 1; seed <= 15; ++seed) {
-    const std::vector<float> x = Lognormal(1 << 15, 2, seed);
-    errors.push_back(RelativeSquaredError(x, RoundTrip(*codec, x, seed)));
+    const std::vector<float> x = LognormalValues({2, -9}, 1 << 15, seed);
+    errors.push_back(
+        RelativeSquaredError(x, RoundTrip(*codec, x, {RandomKey{seed}})));
   }
   std::nth_element(errors.begin(), errors.begin() + 7, errors.end());
 
@@ -152,42 +115,43 @@ TEST(LuqTest, MeetsItsErrorAndSizeOnLognormalValues) {
 }
 
 TEST(LuqTest, SamplesDivideTheVariance) {
-  const std::vector<float> x = Lognormal(1 << 15, 1, 5);
-  const double one = RelativeSquaredError(x, RoundTrip(*Make("luq"), x, 1));
+  const std::vector<float> x = LognormalValues({1, -9}, 1 << 15, 5);
+  const double one = RelativeSquaredError(x, RoundTrip("luq", x));
   for (const int samples : {2, 4, 16}) {
-    const auto codec = Make("luq(samples=" + std::to_string(samples) + ")");
+    const std::string text = absl::StrCat("luq(samples=", samples, ")");
 
-    EXPECT_NEAR(RelativeSquaredError(x, RoundTrip(*codec, x, 1)) * samples, one,
+    EXPECT_NEAR(RelativeSquaredError(x, RoundTrip(text, x)) * samples, one,
                 0.15 * one)
         << samples;
   }
 }
 
 TEST(LuqTest, HindsightTakesTheRunningMaximumAndClamps) {
-  const auto codec = Make("luq(range=hindsight,momentum=0.25)");
+  const auto codec = MakeForTest("luq(range=hindsight,momentum=0.25)");
   std::vector<float> memory;
-  Encode(*codec, {1, -8, 2}, 1, &memory);
+  EncodeForTest(*codec, {1, -8, 2}, {RandomKey(), &memory});
   // The first tensor's own maximum, then 0.75 * 4 + 0.25 * 8 = 5.
   EXPECT_EQ(memory.back(), 8);
-  Encode(*codec, {4, 0, 0}, 1, &memory);
+  EncodeForTest(*codec, {4, 0, 0}, {RandomKey(), &memory});
   EXPECT_EQ(memory.back(), 5);
 
-  const std::vector<float> out =
-      Decode(*codec, Encode(*codec, {100, -100, 5}, 1, &memory), 3);
+  const std::vector<float> out = DecodeForTest(
+      *codec, EncodeForTest(*codec, {100, -100, 5}, {RandomKey(), &memory}), 3);
 
   EXPECT_THAT(out, ElementsAre(5, -5, 5));
   EXPECT_EQ(memory.back(), 0.75f * 100 + 0.25f * 5);
 }
 
 TEST(LuqTest, WhatIsNotFiniteLeavesTheRunningMaximum) {
-  const auto codec = Make("luq(range=hindsight)");
+  const auto codec = MakeForTest("luq(range=hindsight)");
   std::vector<float> memory;
-  Encode(*codec, {1, -8, 2}, 1, &memory);
+  EncodeForTest(*codec, {1, -8, 2}, {RandomKey(), &memory});
   const std::vector<float> before = memory;
 
-  const std::vector<float> out = Decode(
+  const std::vector<float> out = DecodeForTest(
       *codec,
-      Encode(*codec, {1, std::numeric_limits<float>::infinity()}, 1, &memory),
+      EncodeForTest(*codec, {1, std::numeric_limits<float>::infinity()},
+                    {RandomKey(), &memory}),
       2);
 
   EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));

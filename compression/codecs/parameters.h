@@ -14,19 +14,30 @@
 
 namespace deltapipe {
 
+/// What parameters of all kinds have.
+constexpr CodecParameter ParameterOf(CodecParameter::Kind kind,
+                                     absl::string_view name,
+                                     absl::string_view default_text,
+                                     absl::string_view summary) {
+  CodecParameter parameter;
+  parameter.name = name;
+  parameter.kind = kind;
+  parameter.default_text = default_text;
+  parameter.summary = summary;
+  return parameter;
+}
+
 /// From `min` to `max`, in multiples of `multiple_of`.
 constexpr CodecParameter IntegerParameter(absl::string_view name,
                                           absl::string_view default_text,
                                           int64_t min, int64_t max,
                                           absl::string_view summary,
                                           int64_t multiple_of = 1) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.default_text = default_text;
+  CodecParameter parameter =
+      ParameterOf(CodecParameter::Kind::kInteger, name, default_text, summary);
   parameter.min = min;
   parameter.max = max;
   parameter.multiple_of = multiple_of;
-  parameter.summary = summary;
   return parameter;
 }
 
@@ -35,13 +46,10 @@ constexpr CodecParameter NumberParameter(absl::string_view name,
                                          absl::string_view default_text,
                                          double low, double high,
                                          absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.kind = CodecParameter::Kind::kNumber;
-  parameter.default_text = default_text;
+  CodecParameter parameter =
+      ParameterOf(CodecParameter::Kind::kNumber, name, default_text, summary);
   parameter.low = low;
   parameter.high = high;
-  parameter.summary = summary;
   return parameter;
 }
 
@@ -50,12 +58,9 @@ constexpr CodecParameter ChoiceParameter(absl::string_view name,
                                          absl::string_view default_text,
                                          absl::string_view choices,
                                          absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.kind = CodecParameter::Kind::kChoice;
-  parameter.default_text = default_text;
+  CodecParameter parameter =
+      ParameterOf(CodecParameter::Kind::kChoice, name, default_text, summary);
   parameter.choices = choices;
-  parameter.summary = summary;
   return parameter;
 }
 
@@ -63,12 +68,7 @@ constexpr CodecParameter ChoiceParameter(absl::string_view name,
 constexpr CodecParameter InnerCodecParameter(absl::string_view name,
                                              absl::string_view default_text,
                                              absl::string_view summary) {
-  CodecParameter parameter;
-  parameter.name = name;
-  parameter.kind = CodecParameter::Kind::kCodec;
-  parameter.default_text = default_text;
-  parameter.summary = summary;
-  return parameter;
+  return ParameterOf(CodecParameter::Kind::kCodec, name, default_text, summary);
 }
 
 /// An extent of the tensor, the last one for `from_last` = 1; 0 where it is not

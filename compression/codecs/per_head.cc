@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -72,8 +73,8 @@ class PerHeadCodec final : public Codec {
   absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
                                  const RandomKey& key,
                                  absl::Span<uint8_t> out) const override {
-    std::vector<float> memory;
-    return EncodeNext(in, key, &memory, out);
+    ThreadScratch<float> memory;
+    return EncodeNext(in, key, &*memory, out);
   }
 
   absl::StatusOr<int64_t> EncodeNext(absl::Span<const float> in,
@@ -85,7 +86,9 @@ class PerHeadCodec final : public Codec {
     const HeadLayout layout(in.size(), row_, head_);
     const size_t own_memory = kMemoryHead + 2 * layout.num_heads();
     if (!IsOurs(*memory, layout.num_heads())) ClearMemory(layout, memory);
-    std::vector<float> mapped(in.size());
+    ThreadScratch<float> mapped_scratch, inner_scratch;
+    std::vector<float>& mapped = *mapped_scratch;
+    mapped.resize(in.size());
     uint8_t* at = out.data();
     size_t num_mapped = 0;
     for (int64_t h = 0; h < layout.num_heads(); ++h) {
@@ -104,8 +107,8 @@ class PerHeadCodec final : public Codec {
         }
       });
     }
-    std::vector<float> inner_memory(memory->begin() + own_memory,
-                                    memory->end());
+    std::vector<float>& inner_memory = *inner_scratch;
+    inner_memory.assign(memory->begin() + own_memory, memory->end());
     DP_ASSIGN_OR_RETURN(const int64_t size,
                         codec_->EncodeNext(mapped, key, &inner_memory,
                                            out.subspan(RangeBytes(in.size()))));
@@ -122,7 +125,9 @@ class PerHeadCodec final : public Codec {
       DP_RETURN_IF_ERROR(CheckPayloadSize(
           text_, out.size(), MaxPayloadBytes(out.size()), payload_size));
     }
-    std::vector<float> mapped(out.size());
+    ThreadScratch<float> mapped_scratch;
+    std::vector<float>& mapped = *mapped_scratch;
+    mapped.resize(out.size());
     DP_RETURN_IF_ERROR(
         codec_->Decode(payload.subspan(range_bytes), absl::MakeSpan(mapped)));
     const HeadLayout layout(out.size(), row_, head_);

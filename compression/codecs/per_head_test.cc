@@ -7,6 +7,7 @@
 
 #include "compression/codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,29 +16,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::vector<float> RoundTripNext(const std::string& text,
-                                 const std::vector<float>& in,
-                                 std::vector<float>* memory) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*codec)
-                  ->EncodeNext(in, RandomKey{}, memory, absl::MakeSpan(payload))
-                  .ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  std::vector<float> memory;
-  return RoundTripNext(text, in, &memory);
-}
 
 // Rows of 4 heads of 16 columns, each head of its own size and place.
 std::vector<float> Heads(uint32_t seed) {
@@ -75,7 +53,7 @@ TEST(PerHeadTest, RangesFollowTheTensorsSlowly) {
     center = call == 0 ? now_center : 0.9 * center + 0.1 * now_center;
 
     const std::vector<float> y =
-        RoundTripNext("per_head(none,head=500)", x, &memory);
+        RoundTrip("per_head(none,head=500)", x, {RandomKey(), &memory});
 
     for (size_t i = 0; i < x.size(); ++i) {
       const double clamped =
@@ -88,9 +66,10 @@ TEST(PerHeadTest, RangesFollowTheTensorsSlowly) {
 TEST(PerHeadTest, ValuesOutsideTheRangeAreItsEndsAndDoNotWrap) {
   std::vector<float> memory;
   const std::string text = "per_head(int(8,round=stochastic),head=4)";
-  RoundTripNext(text, {-1, 1, 0, 0.5f}, &memory);
+  RoundTrip(text, {-1, 1, 0, 0.5f}, {RandomKey(), &memory});
 
-  const std::vector<float> y = RoundTripNext(text, {-100, 100, 0, 1}, &memory);
+  const std::vector<float> y =
+      RoundTrip(text, {-100, 100, 0, 1}, {RandomKey(), &memory});
 
   // 0.9 * 1 + 0.1 * 100
   EXPECT_NEAR(y[0], -10.9, 0.2);
@@ -98,20 +77,15 @@ TEST(PerHeadTest, ValuesOutsideTheRangeAreItsEndsAndDoNotWrap) {
 }
 
 TEST(PerHeadTest, PayloadsDecodeAfterTheRangeHasMovedOn) {
-  const auto codec = MakeCodec("per_head(none,head=2)");
-  ASSERT_TRUE(codec.ok());
+  const auto codec = MakeForTest("per_head(none,head=2)");
   std::vector<float> memory;
-  std::vector<uint8_t> first((*codec)->MaxPayloadBytes(2));
-  ASSERT_TRUE((*codec)
-                  ->EncodeNext({-1.0f, 1.0f}, RandomKey{}, &memory,
-                               absl::MakeSpan(first))
-                  .ok());
+  const std::vector<uint8_t> first =
+      EncodeForTest(*codec, {-1, 1}, {RandomKey(), &memory});
   for (int i = 0; i < 5; ++i) {
-    RoundTripNext("per_head(none,head=2)", {-50, 70}, &memory);
+    RoundTrip("per_head(none,head=2)", {-50, 70}, {RandomKey(), &memory});
   }
-  std::vector<float> out(2);
 
-  ASSERT_TRUE((*codec)->Decode(first, absl::MakeSpan(out)).ok());
+  const std::vector<float> out = DecodeForTest(*codec, first, 2);
 
   EXPECT_THAT(out, ElementsAre(-1, 1));
 }
@@ -120,14 +94,15 @@ TEST(PerHeadTest, ANanSpoilsItsHeadAndNotItsRunningRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> memory;
   const std::string text = "per_head(none,head=2,row=4)";
-  RoundTripNext(text, {-1, 1, -2, 2}, &memory);
+  RoundTrip(text, {-1, 1, -2, 2}, {RandomKey(), &memory});
 
-  const std::vector<float> y = RoundTripNext(text, {9, nan, 2, -2}, &memory);
+  const std::vector<float> y =
+      RoundTrip(text, {9, nan, 2, -2}, {RandomKey(), &memory});
 
   EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]));
   EXPECT_EQ(y[2], 2);
   EXPECT_EQ(y[3], -2);
-  EXPECT_THAT(RoundTripNext(text, {1, -1, 0, 0}, &memory),
+  EXPECT_THAT(RoundTrip(text, {1, -1, 0, 0}, {RandomKey(), &memory}),
               ElementsAre(1, -1, 0, 0));
 }
 

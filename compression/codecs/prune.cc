@@ -17,6 +17,7 @@
 #include "compression/codecs/prune_threshold.h"
 #include "compression/kernels/philox_words.h"
 #include "compression/kernels/random_stream.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -49,7 +50,7 @@ class PruneCodec final : public Codec {
     BitWriter map(out.data() + kHeaderBytes);
     BitWriter marks(out.data() + kHeaderBytes + MapBytes(in.size()));
     ElementWords words(key);
-    std::vector<float> excesses;
+    ThreadScratch<float> excesses;
     for (const float value : in) {
       const float magnitude = std::fabs(value);
       const float level = UniformFloat(words.Next()) * threshold;
@@ -59,12 +60,12 @@ class PruneCodec final : public Codec {
       if (!is_kept) continue;
       marks.Put(std::signbit(value));
       marks.Put(!is_small);
-      if (!is_small) excesses.push_back(magnitude - threshold);
+      if (!is_small) excesses->push_back(magnitude - threshold);
     }
     const int64_t size = kHeaderBytes + map.Finish() + marks.Finish();
     DP_ASSIGN_OR_RETURN(
         const int64_t value_bytes,
-        values_->Encode(excesses, StreamKey(key, kNestedCodecStream),
+        values_->Encode(*excesses, StreamKey(key, kNestedCodecStream),
                         out.subspan(size)));
     return size + value_bytes;
   }

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "compression/codecs/prune_threshold.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -20,17 +21,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr size_t kCount = 1 << 16;
-
-std::vector<float> Lognormal(double sigma, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  std::vector<float> values(kCount);
-  for (float& value : values) {
-    const double magnitude = std::exp(sigma * normal(generator) - 5);
-    value = static_cast<float>(generator() % 2 == 0 ? magnitude : -magnitude);
-  }
-  return values;
-}
 
 std::vector<float> Normal(uint32_t seed) {
   std::mt19937 generator(seed);
@@ -49,26 +39,6 @@ std::vector<float> TwoSizes(uint32_t seed) {
     value = kind < 2 ? 0.0f : kind < 5 ? 1.0f : -64.0f;
   }
   return values;
-}
-
-struct Encoded {
-  std::vector<float> values;
-  double bits_per_element = 0;
-};
-
-Encoded RoundTrip(const std::string& text, const std::vector<float>& in) {
-  auto codec = MakeCodec(text);
-  EXPECT_TRUE(codec.ok()) << codec.status();
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  auto size =
-      (*codec)->Encode(in, RandomKey{1, 2, 3, 4, 1}, absl::MakeSpan(payload));
-  EXPECT_TRUE(size.ok()) << size.status();
-  payload.resize(*size);
-  Encoded encoded;
-  encoded.values.resize(in.size());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(encoded.values)).ok());
-  encoded.bits_per_element = 8.0 * *size / in.size();
-  return encoded;
 }
 
 double ShareOfZeros(const std::vector<float>& values) {
@@ -105,8 +75,8 @@ TEST(PruneThresholdTest, ExactGivesTheRequestedShareOnAnyValues) {
   std::vector<float> subnormal(1000);
   for (size_t i = 0; i < subnormal.size(); ++i) subnormal[i] = i * 1e-42f;
   for (const std::vector<float>& values :
-       {Lognormal(3, 1), Normal(2), TwoSizes(3), constant, subnormal,
-        std::vector<float>{1e30f, 1, 1e-30f}}) {
+       {LognormalValues({3, -5}, kCount, 1), Normal(2), TwoSizes(3), constant,
+        subnormal, std::vector<float>{1e30f, 1, 1e-30f}}) {
     for (const double sparsity : {0.02, 0.34, 0.5, 0.85, 0.99}) {
       const float threshold =
           PruneThreshold(PruneModel::kExact, sparsity, values);
@@ -134,10 +104,11 @@ TEST(PruneTest, ReachesTheRequestedSparsityWithEveryModelOnAnyValues) {
   for (const char* model : {"lognormal", "normal", "exact"}) {
     for (const double sparsity : {0.5, 0.85, 0.95}) {
       for (const std::vector<float>& values :
-           {Lognormal(1, 1), Lognormal(3, 2), Normal(3), TwoSizes(4)}) {
+           {LognormalValues({1, -5}, kCount, 1),
+            LognormalValues({3, -5}, kCount, 2), Normal(3), TwoSizes(4)}) {
         const std::string text =
             absl::StrCat("prune(", sparsity, ",model=", model, ")");
-        EXPECT_NEAR(ShareOfZeros(RoundTrip(text, values).values), sparsity,
+        EXPECT_NEAR(ShareOfZeros(RoundTrip(text, values)), sparsity,
                     model == std::string("exact") ? 0.005 : 0.013)
             << text;
       }
@@ -150,28 +121,34 @@ TEST(PruneTest, FitsThatDriftGiveWayToTheExactSolution) {
   const float exact = PruneThreshold(PruneModel::kExact, 0.85, values);
 
   EXPECT_EQ(PruneThreshold(PruneModel::kLognormal, 0.85, values), exact);
-  EXPECT_EQ(PruneThreshold(PruneModel::kNormal, 0.85, Lognormal(3, 6)),
-            PruneThreshold(PruneModel::kExact, 0.85, Lognormal(3, 6)));
+  EXPECT_EQ(PruneThreshold(PruneModel::kNormal, 0.85,
+                           LognormalValues({3, -5}, kCount, 6)),
+            PruneThreshold(PruneModel::kExact, 0.85,
+                           LognormalValues({3, -5}, kCount, 6)));
   // Where the model holds, it is taken.
-  EXPECT_NE(PruneThreshold(PruneModel::kLognormal, 0.85, Lognormal(3, 6)),
-            PruneThreshold(PruneModel::kExact, 0.85, Lognormal(3, 6)));
+  EXPECT_NE(PruneThreshold(PruneModel::kLognormal, 0.85,
+                           LognormalValues({3, -5}, kCount, 6)),
+            PruneThreshold(PruneModel::kExact, 0.85,
+                           LognormalValues({3, -5}, kCount, 6)));
 }
 
 TEST(PruneTest, TakesAtMostTwoBitsAtEightyFivePercentOnLognormalValues) {
   for (const double sigma : {2.0, 2.5, 3.0}) {
     for (const char* text : {"prune(0.85)", "prune(0.85,model=exact)"}) {
-      EXPECT_LE(RoundTrip(text, Lognormal(sigma, 7)).bits_per_element, 2)
+      const std::vector<uint8_t> payload =
+          EncodeForTest(text, LognormalValues({sigma, -5}, kCount, 7));
+
+      EXPECT_LE(8.0 * payload.size() / kCount, 2)
           << text << ", sigma " << sigma;
     }
   }
 }
 
 TEST(PruneTest, SmallValuesBecomeTheThresholdOrZeroAndLargeOnesArePreserved) {
-  const std::vector<float> values = Lognormal(2, 8);
+  const std::vector<float> values = LognormalValues({2, -5}, kCount, 8);
   const float threshold = PruneThreshold(PruneModel::kLognormal, 0.85, values);
 
-  const std::vector<float> out =
-      RoundTrip("prune(0.85,values=none)", values).values;
+  const std::vector<float> out = RoundTrip("prune(0.85,values=none)", values);
 
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::fabs(values[i]) >= threshold) {
@@ -183,14 +160,14 @@ TEST(PruneTest, SmallValuesBecomeTheThresholdOrZeroAndLargeOnesArePreserved) {
 }
 
 TEST(PruneTest, WhatIsNotFiniteChangesNothingElse) {
-  std::vector<float> values = Lognormal(2, 9);
+  std::vector<float> values = LognormalValues({2, -5}, kCount, 9);
   values[77] = 0;
   const std::vector<float> expected =
-      RoundTrip("prune(0.85,model=exact,values=none)", values).values;
+      RoundTrip("prune(0.85,model=exact,values=none)", values);
   values[77] = -std::numeric_limits<float>::infinity();
 
   std::vector<float> out =
-      RoundTrip("prune(0.85,model=exact,values=none)", values).values;
+      RoundTrip("prune(0.85,model=exact,values=none)", values);
 
   EXPECT_EQ(out[77], values[77]);
   out[77] = expected[77];

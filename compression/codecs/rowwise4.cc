@@ -19,6 +19,7 @@
 #include "compression/kernels/directed_bfloat16.h"
 #include "compression/kernels/even_levels.h"
 #include "compression/kernels/row_grid.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -131,7 +132,9 @@ class Rowwise4Codec final : public Codec {
     const int64_t num_elements = out.size();
     DP_RETURN_IF_ERROR(CheckPayloadSize(
         text_, num_elements, MaxPayloadBytes(num_elements), payload.size()));
-    std::vector<RowLevels> codebooks(NumCodebooks(num_elements));
+    ThreadScratch<RowLevels> codebooks_scratch;
+    std::vector<RowLevels>& codebooks = *codebooks_scratch;
+    codebooks.resize(NumCodebooks(num_elements));
     const uint8_t* at = payload.data();
     for (RowLevels& levels : codebooks) {
       DP_ASSIGN_OR_RETURN(levels, ReadCodebook(at));
@@ -216,9 +219,10 @@ class Rowwise4Codec final : public Codec {
     RowCodebook codebook;
     codebook.fill(kBFloat16NaN);
     if (AllFinite(row)) {
-      std::vector<float> sorted(row.begin(), row.end());
-      std::sort(sorted.begin(), sorted.end());
-      codebook = FitCodebook(sorted);
+      ThreadScratch<float> sorted;
+      sorted->assign(row.begin(), row.end());
+      std::sort(sorted->begin(), sorted->end());
+      codebook = FitCodebook(*sorted);
     }
     std::memcpy(at, codebook.data(), sizeof(codebook));
     const RowLevels levels = LevelsOf(codebook);
@@ -233,8 +237,10 @@ class Rowwise4Codec final : public Codec {
 
   void EncodeTiers(absl::Span<const float> in, uint8_t* at) const {
     if (in.empty()) return;
-    const CodebookTiers tiers =
-        FitCodebookTiers(in, row_, NumCodebooks(in.size()));
+    ThreadScratch<RowCodebook> codebooks;
+    ThreadScratch<uint8_t> codebook_of_row;
+    const CodebookTiers tiers = {*codebooks, *codebook_of_row};
+    FitCodebookTiers(in, row_, NumCodebooks(in.size()), tiers);
     for (const RowCodebook& codebook : tiers.codebooks) {
       std::memcpy(at, codebook.data(), sizeof(codebook));
       at += sizeof(codebook);

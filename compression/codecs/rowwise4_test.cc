@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "absl/types/span.h"
 #include "compression/codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -17,30 +17,6 @@ namespace deltapipe {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*codec)->Encode(in, RandomKey{}, absl::MakeSpan(payload)).ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
-
-std::vector<float> LaplaceValues(size_t count, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::exponential_distribution<float> exponential;
-  std::vector<float> values(count);
-  for (float& value : values) {
-    value = exponential(generator) - exponential(generator);
-  }
-  return values;
-}
 
 // The norm of what even levels between a row's ends lose, without any rounding
 // of scale and bias.

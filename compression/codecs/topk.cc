@@ -13,6 +13,7 @@
 #include "compression/codecs/parameters.h"
 #include "compression/codecs/payload_checks.h"
 #include "compression/kernels/index_set.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -74,18 +75,18 @@ class TopKCodec final : public Codec {
     if (layout.k == 0) return int64_t{0};
     Threshold threshold = FindThreshold(in, layout.k);
     IndexSetWriter indices(layout, out.data());
-    std::vector<float> kept;
-    kept.reserve(layout.k);
+    ThreadScratch<float> kept;
+    kept->reserve(layout.k);
     for (size_t i = 0; i < in.size(); ++i) {
       const uint32_t bits = MagnitudeBits(in[i]);
       if (bits < threshold.bits) continue;
       if (bits == threshold.bits && threshold.num_equal-- <= 0) continue;
       indices.Add(static_cast<int64_t>(i));
-      kept.push_back(in[i]);
+      kept->push_back(in[i]);
     }
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
-        values_->Encode(kept, key, out.subspan(layout.bytes())));
+        values_->Encode(*kept, key, out.subspan(layout.bytes())));
     return layout.bytes() + size;
   }
 
@@ -97,12 +98,13 @@ class TopKCodec final : public Codec {
       DP_RETURN_IF_ERROR(CheckPayloadSize(
           text_, out.size(), MaxPayloadBytes(out.size()), payload_size));
     }
-    std::vector<float> kept(layout.k);
-    DP_RETURN_IF_ERROR(
-        values_->Decode(payload.subspan(layout.bytes()), absl::MakeSpan(kept)));
+    ThreadScratch<float> kept;
+    kept->resize(layout.k);
+    DP_RETURN_IF_ERROR(values_->Decode(payload.subspan(layout.bytes()),
+                                       absl::MakeSpan(*kept)));
     std::fill(out.begin(), out.end(), 0.0f);
     IndexSetReader indices(layout, payload.data());
-    for (const float value : kept) {
+    for (const float value : *kept) {
       const int64_t index = indices.Next();
       if (index < 0) return BadIndices(layout);
       out[index] = value;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "compression/codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/round_trip.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -17,20 +18,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::vector<float> RoundTrip(const std::string& text,
-                             const std::vector<float>& in) {
-  const auto codec = MakeCodec(text);
-  if (!codec.ok()) {
-    ADD_FAILURE() << codec.status();
-    return {};
-  }
-  std::vector<uint8_t> payload((*codec)->MaxPayloadBytes(in.size()));
-  std::vector<float> out(in.size());
-  EXPECT_TRUE((*codec)->Encode(in, RandomKey{}, absl::MakeSpan(payload)).ok());
-  EXPECT_TRUE((*codec)->Decode(payload, absl::MakeSpan(out)).ok());
-  return out;
-}
 
 // By sorting; of equal magnitudes the earlier ones.
 std::vector<float> LargestBySorting(const std::vector<float>& x, size_t k) {

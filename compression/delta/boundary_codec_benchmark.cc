@@ -2,8 +2,17 @@
 // around the codec. Bytes are fp32 bytes of activations.
 //
 //   bazel run -c opt //compression/delta:boundary_codec_benchmark
+//
+// Against memcpy of the same 256 MiB, both in turns, the medians of nine:
+//
+//   bazel run -c opt //compression/delta:boundary_codec_benchmark -- \
+//     --benchmark_filter=256MiB --benchmark_repetitions=9 \
+//     --benchmark_enable_random_interleaving=true \
+//     --benchmark_report_aggregates_only=true
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -104,6 +113,82 @@ BENCHMARK_CAPTURE(BM_Encode, cpu / 1024x1600 / ef_int4, "ef(int(4))");
 BENCHMARK_CAPTURE(BM_Encode, cpu / 1024x1600 / none, "none");
 BENCHMARK_CAPTURE(BM_EncodeAndDecode, cpu / 1024x1600 / delta_int4,
                   "delta(int(4),first=int(8))");
+
+constexpr int64_t kLarge = int64_t{64} << 20;  // 256 MiB
+
+/// Two visits of 64 Mi values; runs of 1 Mi are alike.
+const std::vector<std::vector<float>>& LargeVisits() {
+  static const auto* const visits = [] {
+    constexpr int64_t kRun = int64_t{1} << 20;
+    std::mt19937 random(2);
+    std::normal_distribution<float> normal;
+    auto* values = new std::vector<std::vector<float>>(2);
+    for (auto& visit : *values) visit.resize(kLarge);
+    for (int64_t i = 0; i < kRun; ++i) {
+      (*values)[0][i] = normal(random);
+      (*values)[1][i] = (*values)[0][i] + 0.1f * normal(random);
+    }
+    for (auto& visit : *values) {
+      for (int64_t at = kRun; at < kLarge; at += kRun) {
+        std::copy_n(visit.data(), kRun, visit.data() + at);
+      }
+    }
+    return values;
+  }();
+  return *visits;
+}
+
+void ReportLarge(benchmark::State& state) {
+  state.SetBytesProcessed(state.iterations() * kLarge * 4);
+  state.SetItemsProcessed(state.iterations() * kLarge);
+}
+
+void BM_Memcpy(benchmark::State& state) {
+  const std::vector<float>& from = LargeVisits()[0];
+  std::vector<float> to(kLarge);
+  for (auto _ : state) {
+    std::memcpy(to.data(), from.data(), kLarge * sizeof(float));
+    benchmark::DoNotOptimize(to.data());
+    benchmark::ClobberMemory();
+  }
+  ReportLarge(state);
+}
+BENCHMARK(BM_Memcpy)->Name("BM_Memcpy/cpu/256MiB/fp32");
+
+/// A micro-batch of 256 MiB in samples of one size: table, checksum, records
+/// and their store included.
+void BM_EncodeLarge(benchmark::State& state, const std::string& codec,
+                    int num_samples) {
+  const auto& visits = LargeVisits();
+  BoundaryOptions options = OptionsOf(codec);
+  options.elements_per_sample = kLarge / num_samples;
+  auto encoder = BoundaryEncoder::Create(options).value();
+  std::vector<BoundarySample> samples;
+  for (uint32_t i = 0; i < static_cast<uint32_t>(num_samples); ++i) {
+    samples.push_back({i, i});
+  }
+  Buffer body;
+  uint32_t step = 0;
+  const auto encode = [&] {
+    const bool is_encoded =
+        encoder->Encode(step, samples, visits[step % 2], false, &body).ok();
+    encoder->CommitStep(step++);
+    return is_encoded;
+  };
+  if (!encode() || !encode() || !encode()) {
+    return state.SkipWithError("encode failed");
+  }
+  for (auto _ : state) benchmark::DoNotOptimize(encode());
+  ReportLarge(state);
+}
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4,
+                  "delta(int(4),first=int(8))", 64);
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4_minmax,
+                  "delta(int(4,clip=minmax),first=int(8))", 64);
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4_stochastic,
+                  "delta(int(4,round=stochastic),first=int(8))", 64);
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 1x64Mi / delta_int4,
+                  "delta(int(4),first=int(8))", 1);
 
 void BM_SubtractRecord(benchmark::State& state) {
   const std::vector<float> value(kElements, 1.5f);

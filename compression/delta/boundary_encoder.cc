@@ -6,10 +6,12 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "compression/codecs/int.h"
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_channel.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/channel_memory.h"
+#include "compression/delta/delta_tiles.h"
 #include "compression/delta/error_feedback.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
@@ -57,6 +59,13 @@ class Encoder : public BoundaryEncoder {
         (spec.first != nullptr && spec.first->traits().has_memory)) {
       memory_ = std::make_unique<ChannelMemory>();
     }
+    const RecordForm form = channel_.record_form();
+    const IntFormat* const tile_format = IntTileFormat(*spec.codec);
+    if (spec.kind == BoundarySpec::Kind::kDelta && form.codec == nullptr &&
+        tile_format != nullptr) {
+      tiles_ = std::make_unique<DeltaTiles>(*tile_format, form.is_float32,
+                                            channel_.num_elements());
+    }
     if (spec.kind == BoundarySpec::Kind::kErrorFeedback) {
       feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
                                                   channel_.num_elements());
@@ -90,16 +99,15 @@ class Encoder : public BoundaryEncoder {
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
       absl::Status status = is_delta
-                                ? AddDeltaRow(samples[i].key, key, version,
-                                              value, &pending, &draft)
+                                ? AddDeltaRow(step, samples[i].key, key,
+                                              version, value, &pending, &draft)
                                 : AddFeedbackRow(samples[i].key, key, version,
                                                  value, &pending, &draft);
       DP_RETURN_IF_ERROR(status);
       if (i > 0 || !IsFirstOf(step)) continue;
       if (is_delta) {
         DP_RETURN_IF_ERROR(
-            math_.Load(*pending.Read(samples[i].key), Floats(&restored_)));
-        Probe(step, value);
+            ProbeDelta(step, value, *pending.Read(samples[i].key)));
       } else {
         DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
       }
@@ -271,12 +279,27 @@ class Encoder : public BoundaryEncoder {
     return absl::OkStatus();
   }
 
+  /// The same for what `record` has become.
+  absl::Status ProbeDelta(uint32_t step, absl::Span<const float> value,
+                          const Record& record) {
+    if (sent_norms_.has_value()) {
+      CountProbe(step, *sent_norms_);
+      return absl::OkStatus();
+    }
+    DP_RETURN_IF_ERROR(math_.Load(record, Floats(&restored_)));
+    Probe(step, value);
+    return absl::OkStatus();
+  }
+
   /// Compares `value` with what the receiver gets, in restored_.
   void Probe(uint32_t step, absl::Span<const float> value) {
+    CountProbe(step,
+               SubtractRecord(value.data(), Floats(&restored_),
+                              Floats(&difference_), channel_.num_elements()));
+  }
+
+  void CountProbe(uint32_t step, const SquaredNorms& norms) {
     probed_step_ = step;
-    const SquaredNorms norms =
-        SubtractRecord(value.data(), Floats(&restored_), Floats(&difference_),
-                       channel_.num_elements());
     if (!std::isfinite(norms.value) || !std::isfinite(norms.difference)) return;
     counters_.probed_value_squares += norms.value;
     counters_.probed_error_squares += norms.difference;
@@ -304,17 +327,48 @@ class Encoder : public BoundaryEncoder {
     return absl::OkStatus();
   }
 
+  /// The norms of value - base and of value. Where the row can go in tiles, it
+  /// is on its way into the draft; elsewhere difference_ is value - base.
+  absl::StatusOr<SquaredNorms> Measure(absl::Span<const float> value,
+                                       const Record& base,
+                                       const RandomKey& random, Draft* draft) {
+    if (tiles_ == nullptr) {
+      return math_.Subtract(value.data(), base, Floats(&difference_));
+    }
+    return tiles_->Measure(value.data(), base, random, draft->room().data());
+  }
+
+  /// The rest of AddDeltaRow after a Measure in tiles.
+  absl::Status AddTiledRow(uint64_t key, uint32_t version,
+                           absl::Span<const float> value, const RecordPtr& base,
+                           bool is_probed, PendingRecords* pending,
+                           Draft* draft) {
+    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
+                        store_->NewRecord(version, channel_.record_bytes()));
+    if (is_probed) sent_norms_.emplace();
+    tiles_->Encode(value.data(), *base, next.get(),
+                   is_probed ? &*sent_norms_ : nullptr);
+    draft->AddRow(key, base->version, RowMode::kDelta, 0,
+                  channel_.spec.codec->MaxPayloadBytes(value.size()));
+    pending->Put(key, next);
+    return absl::OkStatus();
+  }
+
   /// AQ-SGD, section 3: m <- store(m + deq(Q(a - m))), by what was measured.
-  absl::Status AddDeltaRow(uint64_t key, const RandomKey& random,
+  absl::Status AddDeltaRow(uint32_t step, uint64_t key, const RandomKey& random,
                            uint32_t version, absl::Span<const float> value,
                            PendingRecords* pending, Draft* draft) {
     const RecordPtr base = pending->Read(key);
+    sent_norms_.reset();
     bool sends_delta = false;
     if (base != nullptr) {
-      DP_ASSIGN_OR_RETURN(
-          const SquaredNorms norms,
-          math_.Subtract(value.data(), *base, Floats(&difference_)));
+      DP_ASSIGN_OR_RETURN(const SquaredNorms norms,
+                          Measure(value, *base, random, draft));
       sends_delta = PaysDelta(norms);
+    }
+    if (sends_delta && tiles_ != nullptr) {
+      return AddTiledRow(key, version, value, base, IsFirstOf(step), pending,
+                         draft);
     }
     const Codec& codec =
         sends_delta ? *channel_.spec.codec : *channel_.spec.first;
@@ -414,12 +468,15 @@ class Encoder : public BoundaryEncoder {
   const BoundaryChannel channel_;
   std::unique_ptr<StateStore> store_;  // null without state
   RecordMath math_;
+  std::unique_ptr<DeltaTiles> tiles_;        // null: rows go unfused
   std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
   std::unique_ptr<ChannelMemory> memory_;    // null: no codec has one
   Buffer difference_;                        // a - m
   Buffer restored_;                          // deq(Q(a - m)), or what is probed
   BoundaryCounters counters_;
   std::optional<uint32_t> probed_step_;
+  /// Of the last row, if it went in tiles and was probed on the way.
+  std::optional<SquaredNorms> sent_norms_;
 
   /// What the last step wrote, for keyframes: also versions that a later row
   /// replaced and records that were evicted at once.

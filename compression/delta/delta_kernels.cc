@@ -2,33 +2,47 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "compression/delta/stored_float.h"
 
 // Every loop is written without branches, so that the compiler vectorises it
-// (-O3, set for this file), and instantiated twice: for what all processors of
-// the architecture have, and for AVX2. Both give the same bits: they differ in
-// the width of vectors only. Records never alias what is written.
+// (-O3, set for this file), and instantiated three times: for what all
+// processors of the architecture have, for AVX2 and for AVX-512. All give the
+// same bits: they differ in the width of vectors only. Records never alias what
+// is written.
 namespace deltapipe {
 namespace {
 
 #if defined(__GNUC__) && defined(__x86_64__)
-#define DP_WIDE_TARGET __attribute__((target("avx2")))
-bool HasWideVectors() { return __builtin_cpu_supports("avx2"); }
+#define DP_TARGET_256 __attribute__((target("avx2")))
+#define DP_TARGET_512                              \
+  __attribute__((                                  \
+      target("avx512f,avx512bw,avx512dq,avx512vl," \
+             "prefer-vector-width=512")))
+int WidestVectorBits() {
+  if (__builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    return 512;
+  }
+  return __builtin_cpu_supports("avx2") ? 256 : 128;
+}
 #else
-#define DP_WIDE_TARGET
-bool HasWideVectors() { return false; }
+#define DP_TARGET_256
+#define DP_TARGET_512
+int WidestVectorBits() { return 128; }
 #endif
 #define DP_KERNEL inline __attribute__((always_inline))
 
-constexpr int kNumLanes = 8;
+constexpr int kNumLanes = NormLanes::kNumLanes;
 // A block stays in the first-level cache between its passes.
 constexpr int64_t kBlock = 512;
 static_assert(kBlock % kNumLanes == 0);
 
-std::atomic<bool>& UsesWideVectors() {
-  static std::atomic<bool> uses{HasWideVectors()};
-  return uses;
+std::atomic<int>& VectorBits() {
+  static std::atomic<int> bits{WidestVectorBits()};
+  return bits;
 }
 
 double SumOfLanes(const double* lanes) {
@@ -36,39 +50,70 @@ double SumOfLanes(const double* lanes) {
          ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-/// Adds the squares of `count` values, the first of which is in lane 0.
-DP_KERNEL void AddSquares(const float* __restrict values, int64_t count,
-                          double* __restrict lanes) {
+// Eight values as vectors of whatever width there is: the compiler does not
+// find these sums by itself.
+typedef float EightFloats __attribute__((vector_size(8 * sizeof(float))));
+typedef double EightDoubles __attribute__((vector_size(8 * sizeof(double))));
+static_assert(sizeof(EightDoubles) == sizeof(NormLanes::value));
+
+/// sums[i] += values[i]^2.
+DP_KERNEL void AddEightSquares(const float* values, EightDoubles* sums) {
+  EightFloats floats;
+  std::memcpy(&floats, values, sizeof(floats));
+  const EightDoubles doubles = __builtin_convertvector(floats, EightDoubles);
+  *sums += doubles * doubles;
+}
+
+/// Adds the squares of `count` values of each kind, the first of which are in
+/// lane 0. Both at once: each sum waits for the one before it.
+DP_KERNEL void AddSquares(const float* __restrict difference,
+                          const float* __restrict value, int64_t count,
+                          NormLanes* __restrict lanes) {
+  EightDoubles differences;
+  EightDoubles values;
+  std::memcpy(&differences, lanes->difference, sizeof(differences));
+  std::memcpy(&values, lanes->value, sizeof(values));
   int64_t i = 0;
   for (; i + kNumLanes <= count; i += kNumLanes) {
-    for (int lane = 0; lane < kNumLanes; ++lane) {
-      const double value = values[i + lane];
-      lanes[lane] += value * value;
-    }
+    AddEightSquares(difference + i, &differences);
+    AddEightSquares(value + i, &values);
   }
+  std::memcpy(lanes->difference, &differences, sizeof(differences));
+  std::memcpy(lanes->value, &values, sizeof(values));
   for (int lane = 0; i < count; ++i, ++lane) {
-    const double value = values[i];
-    lanes[lane] += value * value;
+    const double x = difference[i];
+    const double y = value[i];
+    lanes->difference[lane] += x * x;
+    lanes->value[lane] += y * y;
   }
 }
 
 template <typename Store>
+struct SubtractOnlyKernel {
+  static DP_KERNEL void Run(const float* __restrict value,
+                            const Store* __restrict record,
+                            float* __restrict difference, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      difference[i] = value[i] - FromStore(record[i]);
+    }
+  }
+};
+
+template <typename Store>
 struct SubtractKernel {
-  static DP_KERNEL SquaredNorms Run(const float* __restrict value,
-                                    const Store* __restrict record,
-                                    float* __restrict difference,
-                                    int64_t count) {
-    double difference_lanes[kNumLanes] = {};
-    double value_lanes[kNumLanes] = {};
+  static DP_KERNEL void Run(const float* __restrict value,
+                            const Store* __restrict record,
+                            float* __restrict difference, int64_t count,
+                            NormLanes* __restrict lanes) {
+    // Copies: in registers from one block to the next.
+    NormLanes sums = *lanes;
     for (int64_t begin = 0; begin < count; begin += kBlock) {
       const int64_t size = std::min(kBlock, count - begin);
-      for (int64_t i = begin; i < begin + size; ++i) {
-        difference[i] = value[i] - FromStore(record[i]);
-      }
-      AddSquares(difference + begin, size, difference_lanes);
-      AddSquares(value + begin, size, value_lanes);
+      SubtractOnlyKernel<Store>::Run(value + begin, record + begin,
+                                     difference + begin, size);
+      AddSquares(difference + begin, value + begin, size, &sums);
     }
-    return {SumOfLanes(difference_lanes), SumOfLanes(value_lanes)};
+    *lanes = sums;
   }
 };
 
@@ -145,30 +190,62 @@ struct LeaveResidualKernel {
 };
 
 template <typename Kernel, typename... Arguments>
-DP_WIDE_TARGET auto RunWide(Arguments... arguments) {
-  return Kernel::Run(arguments...);
+DP_TARGET_256 void Run256(Arguments... arguments) {
+  Kernel::Run(arguments...);
 }
 
 template <typename Kernel, typename... Arguments>
-auto Run(Arguments... arguments) {
-  return UsesWideVectors().load(std::memory_order_relaxed)
-             ? RunWide<Kernel>(arguments...)
-             : Kernel::Run(arguments...);
+DP_TARGET_512 void Run512(Arguments... arguments) {
+  Kernel::Run(arguments...);
+}
+
+template <typename Kernel, typename... Arguments>
+void Run(Arguments... arguments) {
+  const int bits = VectorBits().load(std::memory_order_relaxed);
+  if (bits >= 512) return Run512<Kernel>(arguments...);
+  if (bits >= 256) return Run256<Kernel>(arguments...);
+  Kernel::Run(arguments...);
 }
 
 }  // namespace
 
-void SetWideVectorsForTest(bool enabled) {
-  UsesWideVectors() = enabled && HasWideVectors();
+void SetVectorBitsForTest(int bits) {
+  VectorBits() = std::min(bits, WidestVectorBits());
+}
+
+SquaredNorms NormLanes::Sum() const {
+  return {SumOfLanes(difference), SumOfLanes(value)};
+}
+
+void SubtractRecordPart(const float* value, const uint16_t* record,
+                        float* difference, int64_t count, NormLanes* lanes) {
+  Run<SubtractKernel<uint16_t>>(value, record, difference, count, lanes);
+}
+void SubtractRecordPart(const float* value, const float* record,
+                        float* difference, int64_t count, NormLanes* lanes) {
+  Run<SubtractKernel<float>>(value, record, difference, count, lanes);
+}
+
+void SubtractRecordOnly(const float* value, const uint16_t* record,
+                        float* difference, int64_t count) {
+  Run<SubtractOnlyKernel<uint16_t>>(value, record, difference, count);
+}
+void SubtractRecordOnly(const float* value, const float* record,
+                        float* difference, int64_t count) {
+  Run<SubtractOnlyKernel<float>>(value, record, difference, count);
 }
 
 SquaredNorms SubtractRecord(const float* value, const uint16_t* record,
                             float* difference, int64_t count) {
-  return Run<SubtractKernel<uint16_t>>(value, record, difference, count);
+  NormLanes lanes;
+  SubtractRecordPart(value, record, difference, count, &lanes);
+  return lanes.Sum();
 }
 SquaredNorms SubtractRecord(const float* value, const float* record,
                             float* difference, int64_t count) {
-  return Run<SubtractKernel<float>>(value, record, difference, count);
+  NormLanes lanes;
+  SubtractRecordPart(value, record, difference, count, &lanes);
+  return lanes.Sum();
 }
 
 void AddToRecord(const uint16_t* record, const float* restored, uint16_t* next,

@@ -31,6 +31,28 @@ SquaredNorms SubtractRecord(const float* value, const uint16_t* record,
 SquaredNorms SubtractRecord(const float* value, const float* record,
                             float* difference, int64_t count);
 
+/// SquaredNorms of a sample that comes in parts: the lanes so far.
+struct NormLanes {
+  static constexpr int kNumLanes = 8;
+  double difference[kNumLanes] = {};
+  double value[kNumLanes] = {};
+
+  SquaredNorms Sum() const;
+};
+
+/// SubtractRecord for the next part of a sample; of all parts but the last
+/// `count` is a multiple of NormLanes::kNumLanes.
+void SubtractRecordPart(const float* value, const uint16_t* record,
+                        float* difference, int64_t count, NormLanes* lanes);
+void SubtractRecordPart(const float* value, const float* record,
+                        float* difference, int64_t count, NormLanes* lanes);
+
+/// SubtractRecord without norms.
+void SubtractRecordOnly(const float* value, const uint16_t* record,
+                        float* difference, int64_t count);
+void SubtractRecordOnly(const float* value, const float* record,
+                        float* difference, int64_t count);
+
 /// next[i] = store(record[i] + restored[i]).
 void AddToRecord(const uint16_t* record, const float* restored, uint16_t* next,
                  int64_t count);
@@ -55,9 +77,9 @@ void StoreRecordAndUse(float* value, float* next, int64_t count);
 void LoadRecord(const uint16_t* record, float* value, int64_t count);
 void LoadRecord(const float* record, float* value, int64_t count);
 
-/// Turns the kernels for wide vectors (AVX2) off or, where the processor has
-/// them, on; they are on at first. The bits do not depend on it.
-void SetWideVectorsForTest(bool enabled);
+/// Keeps to vectors of at most so many bits, 128, 256 (AVX2) or 512 (AVX-512);
+/// at first the widest that the processor has. The bits do not depend on it.
+void SetVectorBitsForTest(int bits);
 
 /// Error feedback: sum[i] = value[i] + residual[i].
 void AddResidual(const float* value, const float* residual, float* sum,

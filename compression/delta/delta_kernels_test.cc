@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -75,17 +76,15 @@ bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
           std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-/// With and without wide vectors.
-class DeltaKernelsTest : public testing::TestWithParam<bool> {
+/// With vectors of each width, in bits.
+class DeltaKernelsTest : public testing::TestWithParam<int> {
  protected:
-  DeltaKernelsTest() { SetWideVectorsForTest(GetParam()); }
-  ~DeltaKernelsTest() override { SetWideVectorsForTest(true); }
+  DeltaKernelsTest() { SetVectorBitsForTest(GetParam()); }
+  ~DeltaKernelsTest() override { SetVectorBitsForTest(512); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Vectors, DeltaKernelsTest, testing::Bool(),
-                         [](const auto& info) {
-                           return info.param ? "Wide" : "Narrow";
-                         });
+INSTANTIATE_TEST_SUITE_P(Bits, DeltaKernelsTest, testing::Values(128, 256, 512),
+                         testing::PrintToStringParamName());
 
 TEST_P(DeltaKernelsTest, StoreFollowsTheContract) {
   for (const int64_t count : kCounts) {
@@ -247,16 +246,45 @@ TEST(DeltaKernelsWidthTest, NormsHaveTheSameBitsAtEveryWidth) {
     for (float& value : values) value = normal(random);
     const std::vector<uint16_t> record(values.size(), 0x3F80);
     std::vector<float> difference(values.size());
-    SquaredNorms norms[2];
-    for (const bool is_wide : {false, true}) {
-      SetWideVectorsForTest(is_wide);
-      norms[is_wide] = SubtractRecord(values.data(), record.data(),
-                                      difference.data(), count);
-    }
+    SetVectorBitsForTest(128);
+    const SquaredNorms narrow =
+        SubtractRecord(values.data(), record.data(), difference.data(), count);
+    for (const int bits : {256, 512}) {
+      SetVectorBitsForTest(bits);
+      const SquaredNorms wide = SubtractRecord(values.data(), record.data(),
+                                               difference.data(), count);
 
-    EXPECT_EQ(norms[0].difference, norms[1].difference) << count;
-    EXPECT_EQ(norms[0].value, norms[1].value) << count;
+      EXPECT_EQ(narrow.difference, wide.difference) << count << ", " << bits;
+      EXPECT_EQ(narrow.value, wide.value) << count << ", " << bits;
+    }
   }
+}
+
+TEST_P(DeltaKernelsTest, PartsOfASampleHaveTheNormsOfTheWhole) {
+  std::mt19937 random(21);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(4099);
+  for (float& value : values) value = normal(random);
+  const std::vector<uint16_t> record(values.size(), 0x3F80);
+  std::vector<float> whole(values.size()), parts(values.size()),
+      only(values.size());
+  const SquaredNorms expected =
+      SubtractRecord(values.data(), record.data(), whole.data(), 4099);
+
+  NormLanes lanes;
+  for (int64_t begin = 0; begin < 4099; begin += 1032) {
+    const int64_t count = std::min<int64_t>(1032, 4099 - begin);
+    SubtractRecordPart(values.data() + begin, record.data() + begin,
+                       parts.data() + begin, count, &lanes);
+    SubtractRecordOnly(values.data() + begin, record.data() + begin,
+                       only.data() + begin, count);
+  }
+
+  EXPECT_TRUE(SameBytes(parts, whole));
+  EXPECT_TRUE(SameBytes(only, whole));
+  const SquaredNorms norms = lanes.Sum();
+  EXPECT_EQ(norms.value, expected.value);
+  EXPECT_EQ(norms.difference, expected.difference);
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
 // Codes of 1 to 8 bits, one per byte, to a dense stream of bits and back: eight
 // codes at a time in one 64-bit word. The stream is least significant bit
-// first: code i takes the bits from i * kBits on.
+// first: code i takes the bits from i * kBits on. Kernels take
+// code_packing-inl.h, which does some widths faster.
 #ifndef DELTAPIPE_COMPRESSION_KERNELS_BIT_PACKING_H_
 #define DELTAPIPE_COMPRESSION_KERNELS_BIT_PACKING_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace deltapipe {
 
@@ -74,50 +76,43 @@ inline void UnpackCodes(const uint8_t* in, const uint8_t* end, size_t count,
   }
 }
 
-/// PackCodes and UnpackCodes for a number of bits, 1 to 8, that is known at run
-/// time only.
-inline void PackCodes(int bits, const uint8_t* codes, size_t count,
-                      uint8_t* out, const uint8_t* end) {
+/// Calls `function` with std::integral_constant<int, bits>: how a number of
+/// bits, 1 to 8, that is known at run time only picks its kernel.
+template <class Function>
+inline auto DispatchBits(int bits, Function&& function) {
   switch (bits) {
     case 1:
-      return PackCodes<1>(codes, count, out, end);
+      return function(std::integral_constant<int, 1>());
     case 2:
-      return PackCodes<2>(codes, count, out, end);
+      return function(std::integral_constant<int, 2>());
     case 3:
-      return PackCodes<3>(codes, count, out, end);
+      return function(std::integral_constant<int, 3>());
     case 4:
-      return PackCodes<4>(codes, count, out, end);
+      return function(std::integral_constant<int, 4>());
     case 5:
-      return PackCodes<5>(codes, count, out, end);
+      return function(std::integral_constant<int, 5>());
     case 6:
-      return PackCodes<6>(codes, count, out, end);
+      return function(std::integral_constant<int, 6>());
     case 7:
-      return PackCodes<7>(codes, count, out, end);
+      return function(std::integral_constant<int, 7>());
     default:
-      return PackCodes<8>(codes, count, out, end);
+      return function(std::integral_constant<int, 8>());
   }
+}
+
+/// PackCodes and UnpackCodes for a number of bits that is not a constant.
+inline void PackCodes(int bits, const uint8_t* codes, size_t count,
+                      uint8_t* out, const uint8_t* end) {
+  DispatchBits(bits, [&](auto constant) {
+    PackCodes<decltype(constant)::value>(codes, count, out, end);
+  });
 }
 
 inline void UnpackCodes(int bits, const uint8_t* in, const uint8_t* end,
                         size_t count, uint8_t* codes) {
-  switch (bits) {
-    case 1:
-      return UnpackCodes<1>(in, end, count, codes);
-    case 2:
-      return UnpackCodes<2>(in, end, count, codes);
-    case 3:
-      return UnpackCodes<3>(in, end, count, codes);
-    case 4:
-      return UnpackCodes<4>(in, end, count, codes);
-    case 5:
-      return UnpackCodes<5>(in, end, count, codes);
-    case 6:
-      return UnpackCodes<6>(in, end, count, codes);
-    case 7:
-      return UnpackCodes<7>(in, end, count, codes);
-    default:
-      return UnpackCodes<8>(in, end, count, codes);
-  }
+  DispatchBits(bits, [&](auto constant) {
+    UnpackCodes<decltype(constant)::value>(in, end, count, codes);
+  });
 }
 
 }  // namespace deltapipe

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "compression/kernels/even_levels.h"
+#include "compression/kernels/thread_scratch.h"
 
 namespace deltapipe {
 namespace {
@@ -19,25 +20,24 @@ class TierFit {
  public:
   TierFit(absl::Span<const float> in, int64_t row) : in_(in), row_(row) {}
 
-  CodebookTiers Fit(int64_t num_codebooks) {
-    CodebookTiers tiers;
+  void Fit(int64_t num_codebooks, const CodebookTiers& tiers) {
+    ThreadScratch<float> values;
     tiers.codebooks.resize(num_codebooks);
-    tiers.codebook_of_row = RowsByRange(num_codebooks);
+    GroupRowsByRange(num_codebooks, &tiers.codebook_of_row);
     for (int64_t k = 0; k < num_codebooks; ++k) {
-      const std::vector<float> values = SortedValuesOf(tiers, k);
-      tiers.codebooks[k] = FitCodebook(values);
+      SortValuesOf(tiers, k, &*values);
+      tiers.codebooks[k] = FitCodebook(*values);
     }
     for (int step = 0; step < kClusterSteps && num_codebooks > 1; ++step) {
       for (int64_t r = 0; r < num_rows(); ++r) {
         tiers.codebook_of_row[r] = BestCodebook(tiers, r);
       }
       for (int64_t k = 0; k < num_codebooks; ++k) {
-        const std::vector<float> values = SortedValuesOf(tiers, k);
-        if (values.empty()) continue;
-        tiers.codebooks[k] = RefineCodebook(values, tiers.codebooks[k]);
+        SortValuesOf(tiers, k, &*values);
+        if (values->empty()) continue;
+        tiers.codebooks[k] = RefineCodebook(*values, tiers.codebooks[k]);
       }
     }
-    return tiers;
   }
 
  private:
@@ -50,29 +50,34 @@ class TierFit {
 
   // Groups of as many rows each, by range; a row that is not finite counts as
   // zeros.
-  std::vector<uint8_t> RowsByRange(int64_t num_groups) const {
-    std::vector<double> ranges(num_rows(), 0);
+  void GroupRowsByRange(int64_t num_groups,
+                        std::vector<uint8_t>* groups) const {
+    ThreadScratch<double> ranges_scratch;
+    ThreadScratch<int64_t> order_scratch;
+    std::vector<double>& ranges = *ranges_scratch;
+    std::vector<int64_t>& order = *order_scratch;
+    ranges.assign(num_rows(), 0);
     for (int64_t r = 0; r < num_rows(); ++r) {
       if (!IsFinite(Row(r))) continue;
       const auto row = Row(r);
       const auto [low, high] = std::minmax_element(row.begin(), row.end());
       ranges[r] = static_cast<double>(*high) - *low;
     }
-    std::vector<int64_t> order(num_rows());
+    order.resize(num_rows());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-      return ranges[a] < ranges[b];
+    std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+      return ranges[a] != ranges[b] ? ranges[a] < ranges[b] : a < b;
     });
-    std::vector<uint8_t> groups(num_rows());
+    groups->resize(num_rows());
     for (int64_t i = 0; i < num_rows(); ++i) {
-      groups[order[i]] = static_cast<uint8_t>(i * num_groups / num_rows());
+      (*groups)[order[i]] = static_cast<uint8_t>(i * num_groups / num_rows());
     }
-    return groups;
   }
 
-  std::vector<float> SortedValuesOf(const CodebookTiers& tiers,
-                                    int64_t k) const {
-    std::vector<float> values;
+  void SortValuesOf(const CodebookTiers& tiers, int64_t k,
+                    std::vector<float>* sorted) const {
+    std::vector<float>& values = *sorted;
+    values.clear();
     for (int64_t r = 0; r < num_rows(); ++r) {
       if (tiers.codebook_of_row[r] != k) continue;
       const auto row = Row(r);
@@ -83,15 +88,14 @@ class TierFit {
       }
     }
     std::sort(values.begin(), values.end());
-    return values;
   }
 
   uint8_t BestCodebook(const CodebookTiers& tiers, int64_t r) const {
-    std::vector<float> zeros;
+    ThreadScratch<float> zeros;
     absl::Span<const float> row = Row(r);
     if (!IsFinite(row)) {
-      zeros.assign(row.size(), 0);
-      row = zeros;
+      zeros->assign(row.size(), 0);
+      row = *zeros;
     }
     size_t best = 0;
     double best_error = std::numeric_limits<double>::infinity();
@@ -111,9 +115,9 @@ class TierFit {
 
 }  // namespace
 
-CodebookTiers FitCodebookTiers(absl::Span<const float> values, int64_t row,
-                               int64_t num_codebooks) {
-  return TierFit(values, row).Fit(num_codebooks);
+void FitCodebookTiers(absl::Span<const float> values, int64_t row,
+                      int64_t num_codebooks, const CodebookTiers& tiers) {
+  TierFit(values, row).Fit(num_codebooks, tiers);
 }
 
 }  // namespace deltapipe

@@ -13,17 +13,18 @@
 
 namespace deltapipe {
 
+/// Borrowed: what is fitted.
 struct CodebookTiers {
-  std::vector<RowCodebook> codebooks;
-  std::vector<uint8_t> codebook_of_row;
+  std::vector<RowCodebook>& codebooks;
+  std::vector<uint8_t>& codebook_of_row;
 };
 
 /// Fits `num_codebooks` (1 to 255, at most one per row) to rows of `row`
 /// values, the last of them perhaps short. Rows are grouped by their range, as
 /// many to a group; then each goes to the codebook of least squared error and
 /// codebooks are fitted anew, twice. A row that is not finite counts as zeros.
-CodebookTiers FitCodebookTiers(absl::Span<const float> values, int64_t row,
-                               int64_t num_codebooks);
+void FitCodebookTiers(absl::Span<const float> values, int64_t row,
+                      int64_t num_codebooks, const CodebookTiers& tiers);
 
 }  // namespace deltapipe
 

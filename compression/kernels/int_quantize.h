@@ -22,6 +22,8 @@
 #ifndef DELTAPIPE_COMPRESSION_KERNELS_INT_QUANTIZE_H_
 #define DELTAPIPE_COMPRESSION_KERNELS_INT_QUANTIZE_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/types/span.h"
@@ -58,6 +60,53 @@ void IntQuantize(const IntFormat& format, absl::Span<const float> in,
 /// window must be at most kIntMaxWindow.
 void IntDequantize(const IntFormat& format, const uint8_t* payload,
                    absl::Span<float> out);
+
+/// IntQuantize for values that are made on the way, a tile at a time, so that
+/// they need not all lie in memory; gives what the payload decodes to as it
+/// goes. The same bytes and values as IntQuantize and IntDequantize.
+///
+///   IntTileEncoder encoder(format, n, key, payload);
+///   for (each tile) encoder.Measure(tile);
+///   for (each tile, again) encoder.Encode(tile, restored);
+///
+/// Tiles are of a multiple of `format.block` values, but for the last one.
+/// Used by one thread at a time; allocates nothing. Whoever stops after
+/// Measure leaves a payload of no meaning.
+class IntTileEncoder {
+ public:
+  /// `payload`: IntPayloadBytes(format, num_elements) bytes, borrowed.
+  IntTileEncoder(const IntFormat& format, int64_t num_elements,
+                 const RandomKey& key, uint8_t* payload);
+
+  /// All of the tensor's tiles in order, before the first Encode.
+  void Measure(absl::Span<const float> tile);
+
+  /// The same tiles again. `restored` may be `tile`; null: not wanted.
+  void Encode(absl::Span<const float> tile, float* restored);
+
+  /// What the kernels work on.
+  struct State {
+    IntFormat format;
+    RandomKey key;
+    size_t num_elements;
+    uint8_t* payload;
+    uint8_t* scales = nullptr;
+    uint8_t* packed = nullptr;
+    uint8_t* end = nullptr;
+    /// Blocks by the exponent field of their largest magnitude.
+    std::array<uint32_t, 256> maxima{};
+    /// Values so far.
+    size_t num_measured = 0;
+    size_t num_encoded = 0;
+    /// The largest magnitude of the next block, as kept by Measure.
+    bool has_next_largest = false;
+    uint32_t next_largest = 0;
+    IntUnits units = IntUnits(0);
+  };
+
+ private:
+  State state_;
+};
 
 }  // namespace deltapipe
 

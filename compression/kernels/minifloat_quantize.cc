@@ -17,7 +17,7 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 // Highway's own order: after highway.h.
-#include "compression/kernels/bit_packing.h"
+#include "compression/kernels/code_packing-inl.h"
 #include "compression/kernels/philox_vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -168,40 +168,6 @@ void CodesOf(const MinifloatFormat& format, float inverse_scale,
   }
 }
 
-// PackCodes<4>, 32 codes at a time; codes are below 16.
-void PackNibbles(const uint8_t* HWY_RESTRICT codes, size_t count,
-                 uint8_t* HWY_RESTRICT out, const uint8_t* end) {
-  const hn::CappedTag<uint16_t, 32> d16;
-  const hn::RebindToSigned<decltype(d16)> di16;
-  const hn::Rebind<uint8_t, decltype(d16)> d8;
-  const size_t n = hn::Lanes(d16);
-  size_t i = 0;
-  for (; i + 2 * n <= count; i += 2 * n) {
-    const auto pairs =
-        hn::Load(d16, reinterpret_cast<const uint16_t*>(codes + i));
-    const auto bytes = hn::And(hn::Or(pairs, hn::ShiftRight<4>(pairs)),
-                               hn::Set(d16, uint16_t{0xFF}));
-    hn::StoreU(hn::DemoteTo(d8, hn::BitCast(di16, bytes)), d8, out + i / 2);
-  }
-  PackCodes<4>(codes + i, count - i, out + i / 2, end);
-}
-
-// UnpackCodes<4>, likewise.
-void UnpackNibbles(const uint8_t* HWY_RESTRICT in, const uint8_t* end,
-                   size_t count, uint8_t* HWY_RESTRICT codes) {
-  const hn::CappedTag<uint16_t, 32> d16;
-  const hn::Rebind<uint8_t, decltype(d16)> d8;
-  const size_t n = hn::Lanes(d16);
-  size_t i = 0;
-  for (; i + 2 * n <= count; i += 2 * n) {
-    const auto bytes = hn::PromoteTo(d16, hn::LoadU(d8, in + i / 2));
-    const auto pairs = hn::And(hn::Or(bytes, hn::ShiftLeft<4>(bytes)),
-                               hn::Set(d16, uint16_t{0x0F0F}));
-    hn::Store(pairs, d16, reinterpret_cast<uint16_t*>(codes + i));
-  }
-  UnpackCodes<4>(in + i / 2, end, count - i, codes + i);
-}
-
 // The codes of one block, packed. `begin` is a multiple of 16.
 template <int kBits>
 void QuantizeBlock(const MinifloatFormat& format, uint16_t scale,
@@ -224,11 +190,7 @@ void QuantizeBlock(const MinifloatFormat& format, uint16_t scale,
       CodesOf(format, inverse, last, kLanes, begin + i + whole, random,
               codes + whole);
     }
-    if (kBits == 4) {
-      PackNibbles(codes, count, out + i / 2, end);
-    } else {
-      PackCodes<kBits>(codes, count, out + i * kBits / 8, end);
-    }
+    PackBlock<kBits>(codes, count, out + i * kBits / 8, end);
   }
 }
 
@@ -274,12 +236,8 @@ void StoreMeans(const MinifloatFormat& format, float scale,
     const auto mean = hn::Mul(hn::Load(d, sums + i), weight);
     return hn::Min(hn::Max(hn::Mul(mean, vector_scale), low), high);
   };
-  size_t i = 0;
-  for (; i + n <= count; i += n) hn::StoreU(value(i), d, out + i);
-  if (i < count) {
-    alignas(64) float last[kLanes];
-    hn::Store(value(i), d, last);
-    std::memcpy(out + i, last, (count - i) * sizeof(float));
+  for (size_t i = 0; i < count; i += n) {
+    StoreFirst(d, value(i), count - i, out + i);
   }
 }
 
@@ -304,11 +262,7 @@ void DequantizeBlock(const MinifloatFormat& format, uint16_t scale,
     std::memset(sums, 0, (last_row + kLanes) * sizeof(float));
     const uint8_t* sample = in + i * kBits / 8;
     for (int s = 0; s < format.num_samples; ++s, sample += sample_bytes) {
-      if (kBits == 4) {
-        UnpackNibbles(sample, end, count, codes);
-      } else {
-        UnpackCodes<kBits>(sample, end, count, codes);
-      }
+      UnpackBlock<kBits>(sample, end, count, codes);
       AddLevels(format, codes, count, sums);
     }
     StoreMeans(format, BFloat16ToFloat(scale), sums, count, out.data() + i);
@@ -364,42 +318,16 @@ void DequantizeT(const MinifloatFormat& format,
 void Quantize(const MinifloatFormat& format, uint16_t fixed_scale,
               absl::Span<const float> in, const RandomKey& key,
               uint8_t* payload) {
-  switch (format.bits()) {
-    case 2:
-      return QuantizeT<2>(format, fixed_scale, in, key, payload);
-    case 3:
-      return QuantizeT<3>(format, fixed_scale, in, key, payload);
-    case 4:
-      return QuantizeT<4>(format, fixed_scale, in, key, payload);
-    case 5:
-      return QuantizeT<5>(format, fixed_scale, in, key, payload);
-    case 6:
-      return QuantizeT<6>(format, fixed_scale, in, key, payload);
-    case 7:
-      return QuantizeT<7>(format, fixed_scale, in, key, payload);
-    default:
-      return QuantizeT<8>(format, fixed_scale, in, key, payload);
-  }
+  DispatchBits(format.bits(), [&](auto bits) {
+    QuantizeT<decltype(bits)::value>(format, fixed_scale, in, key, payload);
+  });
 }
 
 void Dequantize(const MinifloatFormat& format, const uint8_t* payload,
                 absl::Span<float> out) {
-  switch (format.bits()) {
-    case 2:
-      return DequantizeT<2>(format, payload, out);
-    case 3:
-      return DequantizeT<3>(format, payload, out);
-    case 4:
-      return DequantizeT<4>(format, payload, out);
-    case 5:
-      return DequantizeT<5>(format, payload, out);
-    case 6:
-      return DequantizeT<6>(format, payload, out);
-    case 7:
-      return DequantizeT<7>(format, payload, out);
-    default:
-      return DequantizeT<8>(format, payload, out);
-  }
+  DispatchBits(format.bits(), [&](auto bits) {
+    DequantizeT<decltype(bits)::value>(format, payload, out);
+  });
 }
 
 #endif  // HWY_TARGET == HWY_SCALAR

@@ -23,6 +23,11 @@ class AllocationMeter {
   AllocationMeter() : begin_(Total()) {}
   int64_t bytes() const { return Total() - begin_; }
 
+  /// Whether anything is counted in this program.
+  static bool is_counting() {
+    return __sanitizer_install_malloc_and_free_hooks != nullptr;
+  }
+
  private:
   static int64_t& Counter() {
     static thread_local int64_t bytes = 0;

@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "base/float_cast.h"
@@ -30,27 +31,6 @@ uint32_t LargestMagnitudeBits(absl::Span<const float> values) {
     largest = std::max(largest, FloatBits(value) & 0x7FFFFFFFu);
   }
   return largest;
-}
-
-// The fp32 exponent field of the largest and of the (lower) median block
-// maximum, over the blocks that are finite and not zero.
-int ChooseWindow(const IntFormat& format, absl::Span<const float> in) {
-  std::array<int64_t, 256> histogram{};
-  int64_t total = 0;
-  for (size_t begin = 0; begin < in.size(); begin += format.block) {
-    const uint32_t bits = LargestMagnitudeBits(in.subspan(begin, format.block));
-    if (bits == 0 || bits >= kInfinityBits) continue;
-    ++histogram[bits >> 23];
-    ++total;
-  }
-  if (total == 0) return 0;
-  int largest = 254;
-  while (histogram[largest] == 0) --largest;
-  int median = 0;
-  for (int64_t seen = histogram[0]; 2 * seen < total;) {
-    seen += histogram[++median];
-  }
-  return IntWindow(format, largest, median);
 }
 
 // The block's values followed by zeros up to the block's size.
@@ -168,19 +148,38 @@ uint32_t GetCode(const uint8_t* codes, int bits, size_t element) {
 
 }  // namespace
 
-void IntQuantize(const IntFormat& format, absl::Span<const float> in,
-                 const RandomKey& key, uint8_t* payload) {
-  if (in.empty()) return;
-  uint8_t* const scales = payload + 1;
-  uint8_t* const codes = scales + IntNumBlocks(format, in.size());
-  std::fill(codes, codes + IntCodeBytes(format, in.size()), 0);
-  const int window = ChooseWindow(format, in);
-  const IntUnits units(window);
-  payload[0] = static_cast<uint8_t>(window);
+void CountBlockMaxima(const IntFormat& format, absl::Span<const float> in,
+                      std::array<uint32_t, 256>* maxima) {
   for (size_t begin = 0; begin < in.size(); begin += format.block) {
-    const std::vector<float> values = PaddedBlock(format, in, begin);
-    const size_t count = std::min<size_t>(format.block, in.size() - begin);
-    uint8_t& scale_code = scales[begin / format.block];
+    const uint32_t bits = LargestMagnitudeBits(in.subspan(begin, format.block));
+    if (bits == 0 || bits >= kInfinityBits) continue;
+    ++(*maxima)[bits >> 23];
+  }
+}
+
+// Of the largest and of the (lower) median.
+int ChooseWindow(const IntFormat& format,
+                 const std::array<uint32_t, 256>& maxima) {
+  const int64_t total =
+      std::accumulate(maxima.begin(), maxima.end(), int64_t{0});
+  if (total == 0) return 0;
+  int largest = 254;
+  while (maxima[largest] == 0) --largest;
+  int median = 0;
+  for (int64_t seen = maxima[0]; 2 * seen < total;) {
+    seen += maxima[++median];
+  }
+  return IntWindow(format, largest, median);
+}
+
+void IntQuantizeBlocks(const IntFormat& format, const IntUnits& units,
+                       absl::Span<const float> in, const RandomKey& key,
+                       size_t begin, uint8_t* scales, uint8_t* codes) {
+  std::fill(codes, codes + IntCodeBytes(format, in.size()), 0);
+  for (size_t at = 0; at < in.size(); at += format.block) {
+    const std::vector<float> values = PaddedBlock(format, in, at);
+    const size_t count = std::min<size_t>(format.block, in.size() - at);
+    uint8_t& scale_code = scales[at / format.block];
     const uint32_t largest = LargestMagnitudeBits(values);
     if (largest == 0 || largest >= kInfinityBits) {
       scale_code = largest == 0 ? kIntScaleZero : kIntScaleNonFinite;
@@ -192,19 +191,16 @@ void IntQuantize(const IntFormat& format, absl::Span<const float> in,
       const float level =
           format.is_stochastic
               ? StochasticLevel(format, scale, values[i],
-                                RandomWord(key, begin + i))
+                                RandomWord(key, begin + at + i))
               : NearestLevel(scale, values[i] * scale.inverse + scale.center);
-      PutCode(static_cast<uint32_t>(level), format.bits, begin + i, codes);
+      PutCode(static_cast<uint32_t>(level), format.bits, at + i, codes);
     }
   }
 }
 
-void IntDequantize(const IntFormat& format, const uint8_t* payload,
-                   absl::Span<float> out) {
-  if (out.empty()) return;
-  const uint8_t* const scales = payload + 1;
-  const uint8_t* const codes = scales + IntNumBlocks(format, out.size());
-  const IntUnits units(payload[0]);
+void IntDequantizeBlocks(const IntFormat& format, const IntUnits& units,
+                         const uint8_t* scales, const uint8_t* codes,
+                         absl::Span<float> out) {
   for (size_t i = 0; i < out.size(); ++i) {
     const uint8_t scale_code = scales[i / format.block];
     const int magnitude = scale_code & kIntScaleMagnitude;
@@ -219,6 +215,26 @@ void IntDequantize(const IntFormat& format, const uint8_t* payload,
       out[i] = std::min(std::max(level * scale.unit, -FLT_MAX), FLT_MAX);
     }
   }
+}
+
+void IntQuantize(const IntFormat& format, absl::Span<const float> in,
+                 const RandomKey& key, uint8_t* payload) {
+  if (in.empty()) return;
+  std::array<uint32_t, 256> maxima{};
+  CountBlockMaxima(format, in, &maxima);
+  const int window = ChooseWindow(format, maxima);
+  payload[0] = static_cast<uint8_t>(window);
+  uint8_t* const scales = payload + 1;
+  IntQuantizeBlocks(format, IntUnits(window), in, key, 0, scales,
+                    scales + IntNumBlocks(format, in.size()));
+}
+
+void IntDequantize(const IntFormat& format, const uint8_t* payload,
+                   absl::Span<float> out) {
+  if (out.empty()) return;
+  const uint8_t* const scales = payload + 1;
+  IntDequantizeBlocks(format, IntUnits(payload[0]), scales,
+                      scales + IntNumBlocks(format, out.size()), out);
 }
 
 }  // namespace reference

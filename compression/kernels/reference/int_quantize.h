@@ -4,6 +4,8 @@
 #ifndef DELTAPIPE_COMPRESSION_KERNELS_REFERENCE_INT_QUANTIZE_H_
 #define DELTAPIPE_COMPRESSION_KERNELS_REFERENCE_INT_QUANTIZE_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/types/span.h"
@@ -16,6 +18,27 @@ namespace reference {
 /// As deltapipe::IntQuantize.
 void IntQuantize(const IntFormat& format, absl::Span<const float> in,
                  const RandomKey& key, uint8_t* payload);
+
+/// Adds to `maxima` how many blocks of `in` have their largest magnitude in
+/// each exponent field of fp32; blocks of zeros and those that are not finite
+/// do not count.
+void CountBlockMaxima(const IntFormat& format, absl::Span<const float> in,
+                      std::array<uint32_t, 256>* maxima);
+
+/// The window of a payload whose blocks have these maxima.
+int ChooseWindow(const IntFormat& format,
+                 const std::array<uint32_t, 256>& maxima);
+
+/// The scales and codes of whole blocks, the first of which begins at element
+/// `begin` of the tensor; `scales` and `codes` are those of that block.
+void IntQuantizeBlocks(const IntFormat& format, const IntUnits& units,
+                       absl::Span<const float> in, const RandomKey& key,
+                       size_t begin, uint8_t* scales, uint8_t* codes);
+
+/// Their values.
+void IntDequantizeBlocks(const IntFormat& format, const IntUnits& units,
+                         const uint8_t* scales, const uint8_t* codes,
+                         absl::Span<float> out);
 
 /// As deltapipe::IntDequantize.
 void IntDequantize(const IntFormat& format, const uint8_t* payload,
