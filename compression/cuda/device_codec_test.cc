@@ -68,7 +68,8 @@ TEST(DeviceCodecTest, NamesTheCodecThatHasNoKernel) {
        {"topk(0.1)", "int(4,levels=affine)", "fp(auto,4)", "hadamard(int(4))",
         "luq(range=hindsight)", "rowwise4(search=greedy)",
         "prune(0.5,values=int(4))", "prune(0.5,values=luq(block=0))",
-        "delta(int(4),first=lowrank(4))", "delta(int(4),store=int(8))"}) {
+        "delta(int(4),first=lowrank(4))", "delta(int(4),store=int(8))",
+        "ef(int(4),store=int(8))"}) {
     const absl::Status status = MakeHostLaunchedCodec(text, 1).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << text;
     EXPECT_THAT(std::string(status.message()), HasSubstr("no CUDA kernel"));

@@ -19,8 +19,8 @@ absl::StatusOr<MessagePlans> MessagePlans::Parse(absl::string_view text) {
   if (plans.spec.store == BoundarySpec::Store::kCodec) {
     return absl::UnimplementedError(absl::StrCat(
         "codec ", plans.spec.Text(),
-        " has no CUDA kernel (delta has those of store=bf16 and store=fp32): "
-        "take one of these, or encode on the host"));
+        " has no CUDA kernel: kernels keep records in bf16 or fp32, and "
+        "residuals in fp32; take such a store, or encode on the host"));
   }
   DP_ASSIGN_OR_RETURN(plans.codec, PlanKernels(plans.spec.codec->text()));
   if (plans.spec.first != nullptr) {

@@ -201,15 +201,6 @@ TEST(CommandLineTest, PlanRefusesALimitThatLeavesTooLittleOfACorpus) {
   EXPECT_THAT(outcome.errors, HasSubstr("error: data.limit: "));
 }
 
-TEST(CommandLineTest, NoCoordinatorIsUnreachable) {
-  const Outcome outcome = Deltapipe("ls --coordinator 127.0.0.1:1");
-
-  EXPECT_EQ(outcome.exit_code, 5) << outcome.errors;
-  EXPECT_THAT(outcome.errors,
-              AllOf(HasSubstr("127.0.0.1:1"),
-                    HasSubstr("start one with 'deltapipe coordinator'")));
-}
-
 TEST(CommandLineTest, MissingRunIsNotFound) {
   EXPECT_EQ(Deltapipe("sample nobody --prompt x").exit_code, 3);
 }

@@ -145,5 +145,16 @@ TEST(BadUsageTest, UnknownVerbsAndFlagsAreUsageErrors) {
   EXPECT_EQ(bench.Run({"run", "job.yaml", "--set", "nonsense"}).exit_code, 2);
 }
 
+TEST(BadUsageTest, ACoordinatorThatIsNotThereIsUnreachable) {
+  Workbench bench;
+
+  const Outcome outcome = bench.Run({"ls", "--coordinator", "127.0.0.1:1"});
+
+  EXPECT_EQ(outcome.exit_code, 5) << outcome.text;
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("127.0.0.1:1"),
+                    HasSubstr("start one with 'deltapipe coordinator'")));
+}
+
 }  // namespace
 }  // namespace deltapipe
