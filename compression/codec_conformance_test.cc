@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "compression/codec_registry.h"
+#include "compression/testing/codec_settings.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -188,11 +188,7 @@ TEST_P(CodecConformanceTest, KeepsThePromisesOfTheInterface) {
 INSTANTIATE_TEST_SUITE_P(
     AllCodecs, CodecConformanceTest, ::testing::ValuesIn(AllCases()),
     [](const ::testing::TestParamInfo<ConformanceCase>& info) {
-      std::string name = info.param.codec;
-      for (char& c : name) {
-        if (!absl::ascii_isalnum(static_cast<unsigned char>(c))) c = '_';
-      }
-      return name;
+      return TestNameOfCodec(info.param.codec);
     });
 
 TEST(CodecConformanceCasesTest, EveryCodecOfTheListHasCases) {

@@ -5,16 +5,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/types/span.h"
 #include "base/buffer.h"
 #include "compression/codec.h"
-#include "compression/codec_registry.h"
+#include "compression/testing/codec_settings.h"
 #include "gtest/gtest.h"
 
 namespace deltapipe {
@@ -26,22 +24,7 @@ constexpr int64_t kCount = (int64_t{1} << 31) + 2 * kSegment + 133;
 // A prime, so that blocks differ.
 constexpr int64_t kPeriod = 65521;
 
-struct Setting {
-  std::string codec;
-  friend std::ostream& operator<<(std::ostream& out, const Setting& setting) {
-    return out << setting.codec;
-  }
-};
-
-std::vector<Setting> AllSettings() {
-  std::vector<Setting> settings;
-  for (const CodecInfo& info : AllCodecs()) {
-    if (!info.is_wrapper()) settings.push_back({ExampleCodecText(info)});
-  }
-  return settings;
-}
-
-class LargeTensorTest : public ::testing::TestWithParam<Setting> {
+class LargeTensorTest : public ::testing::TestWithParam<std::string> {
  protected:
   LargeTensorTest() : period_(static_cast<size_t>(kPeriod)) {
     std::mt19937 random(1);
@@ -70,7 +53,7 @@ class LargeTensorTest : public ::testing::TestWithParam<Setting> {
 };
 
 TEST_P(LargeTensorTest, IsRestoredToItsEnd) {
-  const auto codec = MakeCodec(GetParam().codec).value();
+  const auto codec = MakeCodec(GetParam()).value();
   Buffer tensor(kCount * static_cast<int64_t>(sizeof(float)));
   const absl::Span<float> values(reinterpret_cast<float*>(tensor.data()),
                                  static_cast<size_t>(kCount));
@@ -98,15 +81,9 @@ TEST_P(LargeTensorTest, IsRestoredToItsEnd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCodecs, LargeTensorTest,
-                         ::testing::ValuesIn(AllSettings()),
-                         [](const ::testing::TestParamInfo<Setting>& info) {
-                           std::string name = info.param.codec;
-                           for (char& c : name) {
-                             if (!absl::ascii_isalnum(
-                                     static_cast<unsigned char>(c)))
-                               c = '_';
-                           }
-                           return name;
+                         ::testing::ValuesIn(AllExampleCodecs()),
+                         [](const ::testing::TestParamInfo<std::string>& info) {
+                           return TestNameOfCodec(info.param);
                          });
 
 }  // namespace

@@ -12,13 +12,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "compression/codec.h"
 #include "compression/codec_registry.h"
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/testing/codec_conformance.h"
+#include "compression/testing/codec_settings.h"
 
 namespace deltapipe {
 namespace {
@@ -283,13 +283,7 @@ TEST_P(BoundaryConformanceTest, ABadValueIsGoneAfterTwoVisits) {
 INSTANTIATE_TEST_SUITE_P(Wrappers, BoundaryConformanceTest,
                          testing::ValuesIn(kCases),
                          [](const testing::TestParamInfo<WrapperCase>& info) {
-                           std::string name = info.param.codec;
-                           for (char& c : name) {
-                             if (!absl::ascii_isalnum(
-                                     static_cast<unsigned char>(c)))
-                               c = '_';
-                           }
-                           return name;
+                           return TestNameOfCodec(info.param.codec);
                          });
 
 TEST(BoundaryConformanceCasesTest, EveryWrapperOfTheListHasCases) {

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -88,6 +89,22 @@ std::vector<std::string> AllCodecSettings() {
     std::move(settings.begin(), settings.end(), std::back_inserter(all));
   }
   return all;
+}
+
+std::vector<std::string> AllExampleCodecs() {
+  std::vector<std::string> examples;
+  for (const CodecInfo& info : AllCodecs()) {
+    if (!info.is_wrapper()) examples.push_back(ExampleCodecText(info));
+  }
+  return examples;
+}
+
+std::string TestNameOfCodec(absl::string_view text) {
+  std::string name(text);
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
 }
 
 }  // namespace deltapipe

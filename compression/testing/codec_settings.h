@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "compression/codec_registry.h"
 
 namespace deltapipe {
@@ -18,6 +19,12 @@ std::vector<std::string> CodecSettings(const CodecInfo& info);
 
 /// Those of all rows, in the order of codecs.def.
 std::vector<std::string> AllCodecSettings();
+
+/// ExampleCodecText of all rows but wrappers, in the order of codecs.def.
+std::vector<std::string> AllExampleCodecs();
+
+/// A codec's text as part of a test's name.
+std::string TestNameOfCodec(absl::string_view text);
 
 }  // namespace deltapipe
 

@@ -1,14 +1,12 @@
 // A job trains with every codec of the registry on its links, from the job spec
 // alone: for activations and their gradients, and for both ends' deltas.
 #include <cmath>
-#include <ostream>
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "compression/codec.h"
-#include "compression/codec_registry.h"
+#include "compression/testing/codec_settings.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -18,21 +16,6 @@ namespace {
 // Of 16 of 300 samples: the last ones visit samples again.
 constexpr char kSteps[] = "train.steps=24";
 
-struct Setting {
-  std::string codec;
-  friend std::ostream& operator<<(std::ostream& out, const Setting& setting) {
-    return out << setting.codec;
-  }
-};
-
-std::vector<Setting> AllSettings() {
-  std::vector<Setting> settings;
-  for (const CodecInfo& info : AllCodecs()) {
-    if (!info.is_wrapper()) settings.push_back({ExampleCodecText(info)});
-  }
-  return settings;
-}
-
 void ExpectFiniteLosses(const RunResult& result) {
   ExpectSuccess(result);
   for (const double loss : result.losses) {
@@ -40,10 +23,10 @@ void ExpectFiniteLosses(const RunResult& result) {
   }
 }
 
-class CodecsOnLinksTest : public ::testing::TestWithParam<Setting> {};
+class CodecsOnLinksTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(CodecsOnLinksTest, CarryActivationsAndTheirGradients) {
-  const std::string& codec = GetParam().codec;
+  const std::string& codec = GetParam();
 
   const RunResult result = Job(2, 1,
                                {kSteps, "compression.activations=" + codec,
@@ -67,8 +50,8 @@ TEST_P(CodecsOnLinksTest, CarryActivationsAndTheirGradients) {
 TEST_P(CodecsOnLinksTest, CarryChangesOfActivations) {
   const RunResult result =
       Job(2, 1,
-          {kSteps, absl::StrCat("compression.activations=delta(",
-                                GetParam().codec, ",first=int(8))")})
+          {kSteps, absl::StrCat("compression.activations=delta(", GetParam(),
+                                ",first=int(8))")})
           .Run();
 
   ExpectFiniteLosses(result);
@@ -76,15 +59,9 @@ TEST_P(CodecsOnLinksTest, CarryChangesOfActivations) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCodecs, CodecsOnLinksTest,
-                         ::testing::ValuesIn(AllSettings()),
-                         [](const ::testing::TestParamInfo<Setting>& info) {
-                           std::string name = info.param.codec;
-                           for (char& c : name) {
-                             if (!absl::ascii_isalnum(
-                                     static_cast<unsigned char>(c)))
-                               c = '_';
-                           }
-                           return name;
+                         ::testing::ValuesIn(AllExampleCodecs()),
+                         [](const ::testing::TestParamInfo<std::string>& info) {
+                           return TestNameOfCodec(info.param);
                          });
 
 }  // namespace

@@ -302,6 +302,26 @@ inline void ExpectNormsOfTheWhole(const RunResult& split,
   EXPECT_GT(largest, clip_norm) << what;
 }
 
+/// The gradient's norm of a job that compresses from this step on, mean of five
+/// steps before and after.
+inline void ExpectNormDoesNotJump(const RunResult& result,
+                                  size_t compressed_from) {
+  ExpectSuccess(result);
+  const std::vector<v1::StepReport>& reports = result.reports.at(0);
+  double before = 0;
+  double after = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    const v1::StepReport& plain = reports[compressed_from - 5 + i];
+    const v1::StepReport& compressed = reports[compressed_from + i];
+    EXPECT_FALSE(plain.compressed());
+    EXPECT_TRUE(compressed.compressed());
+    before += plain.gradient_norm() / 5;
+    after += compressed.gradient_norm() / 5;
+  }
+  EXPECT_LT(after, 1.3 * before);
+  EXPECT_GT(after, 0.7 * before);
+}
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_TESTS_INTEGRATION_TRAINING_JOB_H_
