@@ -5,17 +5,20 @@
 
 namespace deltapipe {
 
-std::vector<float> ChannelMemory::Staged(size_t which) const {
-  const RecordPtr record = store_->Read(which);
-  if (record == nullptr) return {};
-  std::vector<float> memory(static_cast<size_t>(record->values.size()) /
-                            sizeof(float));
-  std::memcpy(memory.data(), record->values.data(),
-              memory.size() * sizeof(float));
-  return memory;
+void ChannelMemory::CopyStaged(State* state) const {
+  for (size_t which = 0; which < kCount; ++which) {
+    std::vector<float>& memory = (*state)[which];
+    memory.clear();
+    const RecordPtr record = store_->Read(which);
+    if (record == nullptr) continue;
+    const auto* const values =
+        reinterpret_cast<const float*>(record->values.data());
+    memory.assign(values, values + static_cast<size_t>(record->values.size()) /
+                                       sizeof(float));
+  }
 }
 
-void ChannelMemory::Begin() { working_ = Take(); }
+void ChannelMemory::Begin() { CopyStaged(&working_); }
 
 void ChannelMemory::Stage(uint32_t step) {
   for (size_t which = 0; which < kCount; ++which) {
@@ -32,7 +35,7 @@ void ChannelMemory::Stage(uint32_t step) {
 
 ChannelMemory::State ChannelMemory::Take() const {
   State state;
-  for (size_t which = 0; which < kCount; ++which) state[which] = Staged(which);
+  CopyStaged(&state);
   return state;
 }
 

@@ -46,7 +46,8 @@ class ChannelMemory {
   void Put(State state, uint32_t step);
 
  private:
-  std::vector<float> Staged(size_t which) const;
+  /// What was last staged, in the memory that `state` has.
+  void CopyStaged(State* state) const;
 
   State working_;
   std::unique_ptr<StateStore> store_;  // a record for each of them
