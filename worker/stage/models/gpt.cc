@@ -103,19 +103,25 @@ class Gpt : public PartialModel {
     }
   }
 
-  at::Tensor Forward(const at::Tensor& input) override {
-    at::Tensor value = input;
-    if (has_embedding_) {
+  std::vector<std::string> PartNames() const override {
+    std::vector<std::string> names;
+    if (has_embedding_) names.push_back("embedding");
+    for (size_t i = 0; i < blocks_.size(); ++i) names.push_back(BlockName(i));
+    if (has_head_) names.push_back("head");
+    return names;
+  }
+
+  at::Tensor ForwardPart(int part, const at::Tensor& input) override {
+    if (has_embedding_ && part-- == 0) {
       const at::Tensor positions =
           at::arange(input.size(1), input.options().dtype(at::kLong));
-      value = token_->forward(input) + position_->forward(positions);
+      return token_->forward(input) + position_->forward(positions);
     }
-    for (Block& block : blocks_) value = block.Forward(value);
-    if (has_head_) {
-      value = at::linear(norm_->forward(value),
-                         shares_embedding() ? token_->weight : head_->weight);
+    if (part < static_cast<int>(blocks_.size())) {
+      return blocks_[static_cast<size_t>(part)].Forward(input);
     }
-    return value;
+    return at::linear(norm_->forward(input),
+                      shares_embedding() ? token_->weight : head_->weight);
   }
 
   std::vector<NamedParameter> Parameters() override {
@@ -131,8 +137,7 @@ class Gpt : public PartialModel {
     const double residual = kInitDeviation / std::sqrt(2.0 * spec_.layers());
     for (size_t i = 0; i < blocks_.size(); ++i) {
       Block& block = blocks_[i];
-      const std::string name =
-          absl::StrCat("blocks.", first_layer_ + static_cast<int>(i));
+      const std::string name = BlockName(i);
       AddNorm(name + ".norm1", block.norm1, &parameters);
       AddLinear(name + ".attention", block.attention, kInitDeviation,
                 &parameters);
@@ -154,6 +159,9 @@ class Gpt : public PartialModel {
   }
 
  private:
+  std::string BlockName(size_t i) const {
+    return absl::StrCat("blocks.", first_layer_ + static_cast<int>(i));
+  }
   /// Whether one tensor here is used twice.
   bool shares_embedding() const {
     return is_tied_ && has_embedding_ && has_head_;

@@ -50,10 +50,20 @@ class Mlp : public PartialModel {
     }
   }
 
-  at::Tensor Forward(const at::Tensor& input) override {
-    at::Tensor value = token_.is_empty() ? input : token_->forward(input);
-    for (MixingLayer& layer : layers_) value = layer.Forward(value);
-    return head_.is_empty() ? value : head_->forward(value);
+  std::vector<std::string> PartNames() const override {
+    std::vector<std::string> names;
+    if (!token_.is_empty()) names.push_back("embedding");
+    for (size_t i = 0; i < layers_.size(); ++i) names.push_back(LayerName(i));
+    if (!head_.is_empty()) names.push_back("head");
+    return names;
+  }
+
+  at::Tensor ForwardPart(int part, const at::Tensor& input) override {
+    if (!token_.is_empty() && part-- == 0) return token_->forward(input);
+    if (part < static_cast<int>(layers_.size())) {
+      return layers_[static_cast<size_t>(part)].Forward(input);
+    }
+    return head_->forward(input);
   }
 
   std::vector<NamedParameter> Parameters() override {
@@ -67,8 +77,7 @@ class Mlp : public PartialModel {
       parameters.push_back({"embedding.token.weight", token_->weight, 0.5, 0});
     }
     for (size_t i = 0; i < layers_.size(); ++i) {
-      const std::string name =
-          absl::StrCat("layers.", first_layer_ + static_cast<int>(i));
+      const std::string name = LayerName(i);
       add(name + ".expand", layers_[i].expand);
       add(name + ".contract", layers_[i].contract);
     }
@@ -77,6 +86,10 @@ class Mlp : public PartialModel {
   }
 
  private:
+  std::string LayerName(size_t i) const {
+    return absl::StrCat("layers.", first_layer_ + static_cast<int>(i));
+  }
+
   const int first_layer_;
   const int64_t width_;
   torch::nn::Embedding token_{nullptr};

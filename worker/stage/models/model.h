@@ -28,11 +28,20 @@ struct NamedParameter {
 class PartialModel {
  public:
   virtual ~PartialModel() = default;
-  /// `input`: int64 tokens [samples, context] for the first layer, else
-  /// [samples, context, width] in the type of the parameters. Returns the
+
+  /// What is computed one after the other: "embedding" if the first layer is
+  /// held, each layer, "head" if the last one is. Saved activations are named
+  /// after them, and computed anew in groups of them.
+  virtual std::vector<std::string> PartNames() const = 0;
+  /// The first part's `input`: int64 tokens [samples, context] for the first
+  /// layer, else [samples, context, width] in the type of the parameters; a
+  /// later part's is what the one before returned. The last part returns the
   /// activation, or logits [samples, context, 256] after the last layer, in
   /// that type.
-  virtual at::Tensor Forward(const at::Tensor& input) = 0;
+  virtual at::Tensor ForwardPart(int part, const at::Tensor& input) = 0;
+  /// All parts.
+  at::Tensor Forward(const at::Tensor& input);
+
   virtual std::vector<NamedParameter> Parameters() = 0;
 };
 
