@@ -1,0 +1,121 @@
+// ActivationStash: what waits in memory for the backward passes of a stage.
+//
+// Every tensor that autograd saves while a Scope is open on the thread passes
+// through: it is recognised (tensor_class.h), kept as it is or packed as the
+// policy says, and shared with all other saves of the same elements. Entries
+// live as long as the graph holds them, so that a finished or an abandoned
+// micro-batch leaves nothing behind. Any number of micro-batches may be in
+// flight and end in any order: an entry has all that it needs to be unpacked.
+//
+//   ActivationStash stash(std::move(policy), seed);
+//   stash.SetWeights({flat_weights});
+//   { ActivationStash::Scope scope(&stash, {step, stage, microbatch, key});
+//     output = model->Forward(input); }
+//   ...
+//   loss.backward();                   // unpacks
+//
+// Forward passes are run by one thread at a time; backward passes may unpack on
+// any thread. Errors are thrown as SavedActivationError, through autograd, and
+// carry a Status that names operator, tensor, stage and micro-batch.
+//
+// What is packed is a copy of its moment: a later change in place does not
+// reach it, and its gradient is right. What is kept as it is was not copied:
+// its change is an error when it is unpacked, as it is without hooks.
+#ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_ACTIVATION_STASH_H_
+#define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_ACTIVATION_STASH_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "compression/bit_plan/saved_policy.h"
+#include "worker/saved_activations/hook_engine.h"
+#include "worker/saved_activations/saved_bytes.h"
+
+namespace deltapipe {
+
+class SavedActivationError : public std::runtime_error {
+ public:
+  explicit SavedActivationError(absl::Status status)
+      : std::runtime_error(std::string(status.message())),
+        status_(std::move(status)) {}
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const absl::Status status_;
+};
+
+/// Which forward pass saves. Random bits depend on the seed, the tensor's name,
+/// the step and `key`, which is of the micro-batch's samples; the others are
+/// for errors.
+struct SavedContext {
+  int64_t step = 0;
+  int stage = 0;
+  int microbatch = 0;
+  uint64_t key = 0;
+};
+
+class StashState;
+
+class ActivationStash : private HookSource {
+ public:
+  /// The codec of a tensor, null: as it is. In place of the policy's.
+  using Treatment = std::function<SavedTreatment(const SavedTensor&)>;
+
+  ActivationStash(std::unique_ptr<SavedPolicy> policy, uint64_t seed);
+  ~ActivationStash();
+
+  /// Storages of parameters and buffers: never packed, never counted.
+  void SetWeights(const std::vector<at::Tensor>& weights);
+
+  /// `tensor`, which no gradient flows through or which autograd takes for a
+  /// leaf, is an input of the model: an activation. Holds until the next call.
+  void SetInput(const at::Tensor& tensor);
+
+  /// As SetInput, of values that somebody keeps anyway: saves of it store
+  /// nothing, and `read`, from any thread, fills in the same values again.
+  void SetHeldInput(const at::Tensor& tensor,
+                    std::function<absl::Status(absl::Span<float>)> read);
+
+  SavedPolicy* policy() { return policy_.get(); }
+  /// From the next forward pass on.
+  void SetPolicy(std::unique_ptr<SavedPolicy> policy);
+
+  /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
+  int64_t live_bytes() const;
+  /// Since the last call.
+  SavedBytes TakeBytes();
+
+  /// The tensors of the last forward pass.
+  std::vector<SavedTensorReport> LastForward() const;
+
+  class Scope {
+   public:
+    Scope(ActivationStash* stash, const SavedContext& context,
+          Treatment treatment = nullptr);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    ActivationStash* const stash_;
+    HookSourceScope hooks_;
+  };
+
+ private:
+  std::unique_ptr<torch::autograd::SavedVariableHooks> MakeHooks() override;
+
+  std::unique_ptr<SavedPolicy> policy_;
+  // Entries hold it, too: they may outlive the stash.
+  std::shared_ptr<StashState> state_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_SAVED_ACTIVATIONS_ACTIVATION_STASH_H_

@@ -1,0 +1,51 @@
+// What the code of a model says about the tensors that autograd saves while it
+// runs: which part of the model they belong to, and where they must be kept as
+// they are. Free of Torch, so that models need nothing else.
+//
+//   SavedPart part("blocks.3");      // names the tensors saved in this scope
+//   SavedAsTheyAre exact("head");    // nothing saved in this scope is packed
+//
+// Scopes nest; they are of the thread that opens them and cost nothing where
+// nothing is packed.
+#ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_SAVED_SCOPE_H_
+#define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_SAVED_SCOPE_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace deltapipe {
+
+class SavedPart {
+ public:
+  /// `name` must outlive the scope.
+  explicit SavedPart(absl::string_view name);
+  ~SavedPart();
+  SavedPart(const SavedPart&) = delete;
+  SavedPart& operator=(const SavedPart&) = delete;
+
+  /// Of the innermost scope of this thread; "model" without one.
+  static absl::string_view Current();
+
+ private:
+  const absl::string_view outer_;
+};
+
+class SavedAsTheyAre {
+ public:
+  /// `reason` is for people, and must outlive the scope.
+  explicit SavedAsTheyAre(absl::string_view reason);
+  ~SavedAsTheyAre();
+  SavedAsTheyAre(const SavedAsTheyAre&) = delete;
+  SavedAsTheyAre& operator=(const SavedAsTheyAre&) = delete;
+
+  /// Empty outside of such scopes.
+  static absl::string_view Current();
+
+ private:
+  const absl::string_view outer_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_SAVED_ACTIVATIONS_SAVED_SCOPE_H_
