@@ -12,8 +12,8 @@
 //   if (treatment.codec == nullptr) KeepAsItIs(treatment.reason);
 //
 // One thread at a time. Between two calls of Plan, Treat is a function of its
-// argument: what is in flight is decoded by what its payload says, so that a new
-// plan holds for what is saved from then on.
+// argument: what is in flight is decoded by what its payload says, so that a
+// new plan holds for what is saved from then on.
 #ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_SAVED_POLICY_H_
 #define DELTAPIPE_COMPRESSION_BIT_PLAN_SAVED_POLICY_H_
 
@@ -104,9 +104,12 @@ class SavedPolicy {
   virtual SavedMeasures measures() const = 0;
 
   /// Between two steps, after a measurement: all tensors of the stage that may
-  /// be compressed. `step` is the one that comes.
-  virtual void Plan(int64_t step,
-                    absl::Span<const SavedMeasurement> measurements) = 0;
+  /// be compressed. `step` is the one that comes. No measurements change
+  /// nothing; what was measured as no finite number keeps its tensor at 8 bits.
+  /// RESOURCE_EXHAUSTED, with the smallest one that works, if a budget is too
+  /// small; the former plan then holds.
+  virtual absl::Status Plan(
+      int64_t step, absl::Span<const SavedMeasurement> measurements) = 0;
   /// A probe found the gradient's error with the tensors of `op` above
   /// what is allowed: they move up one level (1, 2, 4, 8 bits, as they are) for
   /// the rest of the run. Returns what became of them, for people; empty if
