@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/units.h"
+#include "compression/bit_plan/saved_policy.h"
 #include "compression/codec.h"
 #include "compression/codec_spec.h"
 #include "compression/delta/boundary_codec.h"
@@ -292,6 +293,9 @@ std::string CheckField(const FieldDescriptor& field, const Message& message) {
   const std::string value = message.GetReflection()->GetString(message, &field);
   if (rule.choices_size() > 0) return CheckChoice(rule, value);
   if (rule.unit() == v1::UNIT_CODEC) return CheckCodecText(field, value);
+  if (rule.unit() == v1::UNIT_SAVED_POLICY) {
+    return std::string(MakeSavedPolicy(value).status().message());
+  }
   return CheckQuantity(rule, value);
 }
 

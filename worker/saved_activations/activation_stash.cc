@@ -140,6 +140,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
   SavedContext context;
   ActivationStash::Treatment treatment;
   std::map<std::string, int> counts;  // by "layer/op"
+  GradientMeter* meter = nullptr;
 
   void BeginForward() DP_EXCLUDES(mutex_) {
     counts.clear();
@@ -390,6 +391,10 @@ void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
   described.element_bytes = static_cast<int>(tensor.element_size());
   described.keeps_zeros =
       entry->report->tensor_class == TensorClassName(TensorClass::kRelu);
+  if (meter != nullptr) {
+    meter->NoteSaved(described,
+                     Floats(Flatten(tensor, entry->region).to(at::kFloat)));
+  }
   const SavedTreatment treatment = this->treatment(described);
   if (treatment.codec == nullptr) {
     return Keep(tensor, treatment.reason, aliases, entry);
@@ -568,6 +573,7 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
 at::Tensor StashState::Unpack(const Saved& saved) {
   SavedEntry* const entry = saved.entry.get();
   MutexLock lock(&mutex_);
+  if (meter != nullptr) meter->NoteRead(entry->report->name);
   if (entry->form == Form::kExact) {
     if (entry->kept._version() != entry->version) {
       Throw(absl::StatusCode::kFailedPrecondition, *entry,
@@ -658,6 +664,8 @@ void ActivationStash::SetHeldInput(
 void ActivationStash::SetPolicy(std::unique_ptr<SavedPolicy> policy) {
   policy_ = std::move(policy);
 }
+
+void ActivationStash::SetMeter(GradientMeter* meter) { state_->meter = meter; }
 
 int64_t ActivationStash::live_bytes() const { return state_->live(); }
 SavedBytes ActivationStash::TakeBytes() { return state_->TakeBytes(); }

@@ -35,6 +35,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "compression/bit_plan/saved_policy.h"
+#include "worker/saved_activations/gradient_meter.h"
 #include "worker/saved_activations/hook_engine.h"
 #include "worker/saved_activations/saved_bytes.h"
 
@@ -65,7 +66,7 @@ class StashState;
 
 class ActivationStash : private HookSource {
  public:
-  /// The codec of a tensor, null: as it is. In place of the policy's.
+  /// How to keep a tensor that may be packed.
   using Treatment = std::function<SavedTreatment(const SavedTensor&)>;
 
   ActivationStash(std::unique_ptr<SavedPolicy> policy, uint64_t seed);
@@ -87,6 +88,10 @@ class ActivationStash : private HookSource {
   /// From the next forward pass on.
   void SetPolicy(std::unique_ptr<SavedPolicy> policy);
 
+  /// Told of what may be packed, and of its reads, while not null. Kept tensors
+  /// then are read through their entries like packed ones.
+  void SetMeter(GradientMeter* meter);
+
   /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
   int64_t live_bytes() const;
   /// Since the last call.
@@ -97,6 +102,7 @@ class ActivationStash : private HookSource {
 
   class Scope {
    public:
+    /// `treatment`, if not null, is asked in place of the policy.
     Scope(ActivationStash* stash, const SavedContext& context,
           Treatment treatment = nullptr);
     ~Scope();

@@ -44,6 +44,18 @@ struct SavedBytes {
   }
 };
 
+/// What probes found.
+struct SavedFindings {
+  struct Error {
+    std::string op;
+    /// ||g' - g|| / ||g|| of the stage's parameters, where the tensors of `op`
+    /// are packed and all others kept as they are.
+    double relative_error = 0;
+  };
+  std::vector<Error> errors;
+  std::vector<std::string> changes;
+};
+
 /// One saved tensor of one forward pass, for people.
 struct SavedTensorReport {
   std::string name;

@@ -23,6 +23,7 @@
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 #include "worker/optim/parameter_layout.h"
+#include "worker/saved_activations/saved_activations.h"
 
 namespace deltapipe {
 
@@ -35,6 +36,8 @@ struct TensorRef {
 struct StageInput {
   int microbatch = 0;
   int64_t step = 0;
+  /// Of the pipeline, for errors.
+  int stage = 0;
   /// How often the data set was gone through before.
   int64_t epoch = 0;
   int64_t num_samples = 0;
@@ -83,6 +86,9 @@ class Stage {
   /// FAILED_PRECONDITION without a Forward of this micro-batch.
   virtual absl::StatusOr<TensorRef> Backward(int microbatch,
                                              const TensorRef& gradient) = 0;
+
+  /// Null for stages that save nothing.
+  virtual SavedActivations* saved_activations() = 0;
 };
 
 /// Makes the layers [first_layer, end_layer) of the model. Initial weights

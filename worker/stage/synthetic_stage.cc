@@ -109,6 +109,8 @@ class SyntheticStage : public Stage {
     return result;
   }
 
+  SavedActivations* saved_activations() override { return nullptr; }
+
  private:
   static constexpr int64_t kOffsets = 1 << 16;
   static constexpr uint64_t kMix = 0x9E3779B97F4A7C15ull;

@@ -14,14 +14,16 @@
 #include "ATen/ops/cross_entropy_loss.h"
 #include "ATen/ops/empty.h"
 #include "ATen/ops/from_blob.h"
+#include "ATen/ops/full.h"
 #include "ATen/ops/isfinite.h"
 #include "ATen/ops/zeros.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "base/checksum.h"
 #include "base/status_macros.h"
-#include "torch/csrc/autograd/autograd.h"
-#include "torch/csrc/autograd/variable.h"
+#include "worker/saved_activations/stage_saving.h"
 #include "worker/stage/initial_weights.h"
+#include "worker/stage/microbatch_graph.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/stage.h"
 
@@ -33,6 +35,8 @@ template <typename Body>
 absl::Status CatchTorch(const char* what, Body body) {
   try {
     return body();
+  } catch (const SavedActivationError& error) {
+    return error.status();
   } catch (const c10::OutOfMemoryError& error) {
     return absl::ResourceExhaustedError(absl::StrCat(
         what,
@@ -72,7 +76,7 @@ class TorchStage : public Stage {
     return CatchTorch("take over the weights", [&] {
       if (has_copy()) weights_.copy_(host_weights_);
       gradients_.zero_();
-      return absl::OkStatus();
+      return saving_->EndStep();
     });
   }
   int64_t boundary_elements() const override {
@@ -93,12 +97,25 @@ class TorchStage : public Stage {
     return input_gradient;
   }
 
+  SavedActivations* saved_activations() override { return saving_.get(); }
+
  private:
+  /// The input of a forward pass, to run it again.
+  struct Probed {
+    at::Tensor value;
+    std::vector<uint8_t> targets;
+    MicrobatchGraphOptions options;
+  };
+
   /// What Backward needs of a Forward.
   struct Pending {
-    at::Tensor input;   // the activation, with its gradient later
-    at::Tensor output;  // the activation sent, or the scaled loss
+    explicit Pending(MicrobatchGraphOptions options)
+        : graph(std::move(options)) {}
+    MicrobatchGraph graph;
+    float loss_scale = 1;
     float gradient_scale = 1;
+    // Where a probe is due: makes the micro-batch's graph again.
+    std::unique_ptr<Probed> probed;
   };
 
   TorchStage(const v1::JobSpec& spec, const std::string& device)
@@ -121,6 +138,7 @@ class TorchStage : public Stage {
     is_last_ = end_layer == model.layers();
     model_ = model.kind() == "mlp" ? MakeMlp(model, first_layer, end_layer)
                                    : MakeGpt(model, first_layer, end_layer);
+    part_names_ = model_->PartNames();
     std::vector<NamedParameter> parameters = model_->Parameters();
     std::sort(parameters.begin(), parameters.end(),
               [](const NamedParameter& a, const NamedParameter& b) {
@@ -176,40 +194,127 @@ class TorchStage : public Stage {
       tensor.set_data(view(weights_));
       tensor.mutable_grad() = gradient;
     }
+    return MakeSaving();
+  }
+
+  absl::Status MakeSaving() {
+    StageSavingOptions options;
+    options.seed = spec_.seed();
+    options.device = device_.is_cpu() ? "cpu" : device_.str();
+    options.probe_every = spec_.compression().saved_probe_every();
+    options.error_limit = spec_.compression().saved_error_limit();
+    const std::string& policy = spec_.compression().saved_activations();
+    DP_ASSIGN_OR_RETURN(
+        saving_,
+        StageSaving::Create(policy.empty() ? "none" : policy, options));
+    std::vector<StageSaving::PartRange> ranges;
+    for (const ParameterSegment& segment : layout_.segments) {
+      for (const std::string& part : part_names_) {
+        if (absl::StartsWith(segment.name, part + ".")) {
+          ranges.push_back({part, segment.offset, segment.num_elements});
+        }
+      }
+    }
+    saving_->SetWeights({weights_}, std::move(ranges));
     return absl::OkStatus();
   }
 
   absl::Status DoForward(const StageInput& input, StageOutput* output) {
     at::AutoGradMode grad_mode(input.needs_backward);
-    const int64_t samples = input.num_samples;
-    const int64_t context = spec_.model().context();
-    at::Tensor value;
-    if (is_first_) {
-      value = Bytes(input.tokens, {samples, context});
-    } else {
-      value = Floats(input.activation);
-      if (input.needs_backward) value.set_requires_grad(true);
-    }
-    Pending pending;
-    pending.gradient_scale = input.gradient_scale;
-    if (!is_first_) pending.input = value;
-    at::Tensor result = model_->Forward(is_first_ ? value : value.to(dtype_));
-    if (is_last_) {
-      const at::Tensor loss = at::cross_entropy_loss(
-          result.reshape({samples * context, result.size(2)}).to(at::kFloat),
-          Bytes(input.targets, {samples * context}));
-      output->loss = loss.item<double>();
-      if (input.needs_backward) {
-        pending.output = loss.mul(input.loss_scale * ScaleOf(pending));
+    const at::Tensor value =
+        is_first_ ? Bytes(input.tokens, {input.num_samples, Context()})
+                  : Floats(input.activation);
+    if (!input.needs_backward) {
+      const at::Tensor result =
+          model_->Forward(is_first_ ? value : value.to(dtype_));
+      if (is_last_) {
+        output->loss = Loss(result, input.targets).item<double>();
+      } else {
+        output->activation = Export(result);
       }
-    } else {
-      output->activation = Export(result.detach());
-      if (input.needs_backward) pending.output = result;
+      return absl::OkStatus();
     }
-    if (input.needs_backward) {
-      pending_[input.microbatch] = std::move(pending);
+    DP_RETURN_IF_ERROR(saving_->BeginForward(input.step));
+    MicrobatchGraphOptions options = GraphOptions(input);
+    auto pending = std::make_unique<Pending>(options);
+    pending->loss_scale = input.loss_scale;
+    pending->gradient_scale = input.gradient_scale;
+    const at::Tensor result = pending->graph.Forward(value);
+    if (saving_->ProbesNow()) {
+      pending->probed = MakeProbed(input, value, std::move(options));
+    }
+    pending_[input.microbatch] = std::move(pending);
+    if (is_last_) {
+      output->loss = result.item<double>();
+    } else {
+      output->activation = Export(result);
     }
     return absl::OkStatus();
+  }
+
+  MicrobatchGraphOptions GraphOptions(const StageInput& input) {
+    MicrobatchGraphOptions options;
+    options.model = model_.get();
+    options.part_names = &part_names_;
+    options.stash = saving_->stash();
+    options.recompute_every = saving_->recompute_every();
+    options.context = {
+        input.step, input.stage, input.microbatch,
+        Checksum({reinterpret_cast<const uint8_t*>(input.sample_keys.data()),
+                  input.sample_keys.size() * sizeof(uint64_t)})};
+    options.type = dtype_;
+    options.needs_input_gradient = !is_first_;
+    if (is_last_) {
+      // Called before Forward of this stage returns.
+      options.finish = [this, &input](const at::Tensor& result) {
+        return Loss(result, input.targets);
+      };
+    }
+    return options;
+  }
+
+  /// Mean over the micro-batch's tokens.
+  at::Tensor Loss(const at::Tensor& result, absl::Span<const uint8_t> targets) {
+    const int64_t tokens = static_cast<int64_t>(targets.size());
+    return at::cross_entropy_loss(
+        result.reshape({tokens, result.size(2)}).to(at::kFloat),
+        Bytes(targets, {tokens}));
+  }
+
+  std::unique_ptr<Probed> MakeProbed(const StageInput& input,
+                                     const at::Tensor& value,
+                                     MicrobatchGraphOptions options) {
+    auto probed = std::make_unique<Probed>();
+    // Whoever put it in may use its memory again.
+    probed->value = value.clone();
+    probed->targets.assign(input.targets.begin(), input.targets.end());
+    probed->options = std::move(options);
+    probed->options.recompute_every = 0;
+    if (is_last_) {
+      probed->options.finish = [this,
+                                kept = probed.get()](const at::Tensor& result) {
+        return Loss(result, kept->targets);
+      };
+    }
+    return probed;
+  }
+
+  /// Runs the passes that the probe asks for; gradients stay as they were.
+  void RunProbe(const Probed& probed, const at::Tensor& incoming) {
+    const at::Tensor before = layer_gradients_.clone();
+    saving_->Probe([&](const StageSaving::Pass& pass) {
+      layer_gradients_.zero_();
+      MicrobatchGraphOptions options = probed.options;
+      options.treatment = pass.treatment;
+      options.meter = pass.meter;
+      options.context.key ^= pass.key_salt << 32 | pass.key_salt;
+      MicrobatchGraph graph(std::move(options));
+      graph.Forward(probed.value);
+      graph.Backward(incoming);
+      return layer_gradients_.to(at::kFloat, /*non_blocking=*/false,
+                                 /*copy=*/true);
+    });
+    layer_gradients_.copy_(before);
   }
 
   absl::Status DoBackward(int microbatch, const TensorRef& gradient,
@@ -219,17 +324,21 @@ class TorchStage : public Stage {
       return absl::FailedPreconditionError(absl::StrCat(
           "backward of micro-batch ", microbatch, " without its forward"));
     }
-    Pending pending = std::move(found->second);
+    const std::unique_ptr<Pending> pending = std::move(found->second);
     pending_.erase(found);
+    at::Tensor incoming;
     if (is_last_) {
-      torch::autograd::backward({pending.output}, {});
+      incoming = at::full({}, pending->loss_scale * ScaleOf(*pending),
+                          at::TensorOptions(device_).dtype(at::kFloat));
     } else {
-      at::Tensor incoming = Floats(gradient).view(pending.output.sizes());
-      if (dtype_ == at::kHalf) incoming = incoming.mul(ScaleOf(pending));
-      torch::autograd::backward({pending.output}, {incoming.to(dtype_)});
+      incoming = Floats(gradient).view(pending->graph.output_sizes());
+      if (dtype_ == at::kHalf) incoming = incoming.mul(ScaleOf(*pending));
+      incoming = incoming.to(dtype_);
     }
-    if (!is_full_precision()) TakeLayerGradients(pending);
-    if (!is_first_) *input_gradient = ExportInputGradient(pending);
+    if (pending->probed != nullptr) RunProbe(*pending->probed, incoming);
+    const at::Tensor outgoing = pending->graph.Backward(incoming);
+    if (!is_full_precision()) TakeLayerGradients(*pending);
+    if (!is_first_) *input_gradient = ExportInputGradient(*pending, outgoing);
     return absl::OkStatus();
   }
 
@@ -244,14 +353,16 @@ class TorchStage : public Stage {
     layer_gradients_.zero_();
   }
 
-  TensorRef ExportInputGradient(const Pending& pending) {
-    const at::Tensor gradient = pending.input.grad();
+  TensorRef ExportInputGradient(const Pending& pending,
+                                const at::Tensor& gradient) {
     if (dtype_ != at::kHalf) return Export(gradient);
     if (!at::isfinite(gradient).all().item<bool>() && gradients_.numel() > 0) {
       gradients_[0] = std::numeric_limits<float>::quiet_NaN();
     }
     return Export(gradient.mul(1.0 / ScaleOf(pending)));
   }
+
+  int64_t Context() const { return spec_.model().context(); }
 
   at::Tensor Bytes(absl::Span<const uint8_t> bytes, at::IntArrayRef shape) {
     return at::from_blob(const_cast<uint8_t*>(bytes.data()), shape, at::kByte)
@@ -302,7 +413,9 @@ class TorchStage : public Stage {
   at::Tensor weights_;
   at::Tensor gradients_;        // in fp32; on the CPU that of host_gradients_
   at::Tensor layer_gradients_;  // of one micro-batch; in fp32 gradients_
-  std::map<int, Pending> pending_;
+  std::vector<std::string> part_names_;
+  std::unique_ptr<StageSaving> saving_;
+  std::map<int, std::unique_ptr<Pending>> pending_;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "torch/nn/modules/embedding.h"
 #include "torch/nn/modules/linear.h"
 #include "torch/nn/modules/normalization.h"
+#include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 
 namespace deltapipe {
@@ -120,7 +121,9 @@ class Gpt : public PartialModel {
     if (part < static_cast<int>(blocks_.size())) {
       return blocks_[static_cast<size_t>(part)].Forward(input);
     }
-    return at::linear(norm_->forward(input),
+    const at::Tensor normed = norm_->forward(input);
+    SavedAsTheyAre as_they_are("the head");
+    return at::linear(normed,
                       shares_embedding() ? token_->weight : head_->weight);
   }
 

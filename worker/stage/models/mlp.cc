@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "torch/nn/modules/embedding.h"
 #include "torch/nn/modules/linear.h"
+#include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 
 namespace deltapipe {
@@ -63,6 +64,7 @@ class Mlp : public PartialModel {
     if (part < static_cast<int>(layers_.size())) {
       return layers_[static_cast<size_t>(part)].Forward(input);
     }
+    SavedAsTheyAre as_they_are("the head");
     return head_->forward(input);
   }
 

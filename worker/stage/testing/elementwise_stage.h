@@ -150,6 +150,8 @@ class ElementwiseStage : public Stage {
     return TensorRef{*owned, owned};
   }
 
+  SavedActivations* saved_activations() override { return nullptr; }
+
  private:
   struct Kept {
     std::vector<std::vector<float>> inputs;

@@ -1,0 +1,235 @@
+#include "worker/saved_activations/stage_saving.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "torch/csrc/autograd/variable.h"
+#include "base/status_macros.h"
+
+namespace deltapipe {
+namespace {
+
+SavedTreatment KeepIt(const SavedTensor&) {
+  return {nullptr, false, "kept as it is for a probe"};
+}
+
+double SquaredDistance(const at::Tensor& a, const at::Tensor& b) {
+  return a.sub(b).square().sum().item<double>();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StageSaving>> StageSaving::Create(
+    const std::string& policy, const StageSavingOptions& options) {
+  std::unique_ptr<StageSaving> saving(new StageSaving(options));
+  DP_RETURN_IF_ERROR(saving->SetPolicy(policy));
+  return {std::move(saving)};
+}
+
+absl::Status StageSaving::SetPolicy(const std::string& text) {
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<SavedPolicy> policy,
+                      MakeSavedPolicy(text));
+  if (policy->text() == "none") {
+    // Graphs in flight hold what they need of the stash.
+    stash_ = nullptr;
+    text_ = "none";
+    return absl::OkStatus();
+  }
+  if (options_.device != "cpu") {
+    return absl::UnimplementedError(
+        absl::StrCat("compression.saved_activations: ", text,
+                     " packs in host memory and is not there for device ",
+                     options_.device, " yet: use none"));
+  }
+  SavedTensor example;
+  example.name = "example";
+  example.shape = {1, 1024};
+  example.num_elements = 1024;
+  if (policy->Treat(example).is_offloaded) {
+    return absl::UnimplementedError(absl::StrCat(
+        "compression.saved_activations: ", text,
+        " moves packed tensors to host memory, where those of a cpu worker "
+        "are already: use fixed(codec) there"));
+  }
+  text_ = policy->text();
+  measurements_.clear();
+  must_plan_ = false;
+  if (stash_ != nullptr) {
+    stash_->SetPolicy(std::move(policy));
+    return absl::OkStatus();
+  }
+  stash_ = std::make_unique<ActivationStash>(std::move(policy), options_.seed);
+  stash_->SetWeights(weights_);
+  return absl::OkStatus();
+}
+
+void StageSaving::SetWeights(const std::vector<at::Tensor>& weights,
+                             std::vector<PartRange> ranges) {
+  weights_ = weights;
+  ranges_ = std::move(ranges);
+  if (stash_ != nullptr) stash_->SetWeights(weights_);
+}
+
+int StageSaving::recompute_every() const {
+  return stash_ == nullptr ? 0 : stash_->policy()->recompute_every();
+}
+
+absl::Status StageSaving::BeginForward(int64_t step) {
+  probes_now_ = false;
+  if (stash_ == nullptr || step == step_) return absl::OkStatus();
+  DP_RETURN_IF_ERROR(CheckHookEngine());
+  step_ = step;
+  const SavedMeasures measures = stash_->policy()->measures();
+  const auto is_due = [&](int64_t every) {
+    return every > 0 && step % every == 0;
+  };
+  probes_now_ = is_due(measures.every_steps) || is_due(options_.probe_every);
+  return absl::OkStatus();
+}
+
+void StageSaving::Probe(const RunPass& run) {
+  const SavedMeasures measures = stash_->policy()->measures();
+  GradientMeter meter;
+  const at::Tensor exact = run({KeepIt, &meter, 0});
+  measurements_ = meter.Take();
+  for (SavedMeasurement& measurement : measurements_) {
+    double sum = 0;
+    int64_t count = 0;
+    for (const PartRange& range : ranges_) {
+      if (range.part != measurement.tensor.layer) continue;
+      sum += exact.narrow(0, range.offset, range.num_elements)
+                 .abs()
+                 .sum()
+                 .item<double>();
+      count += range.num_elements;
+    }
+    if (count > 0) {
+      measurement.parameter_gradient_mean_abs =
+          sum / static_cast<double>(count);
+    }
+  }
+  if (measures.every_steps > 0 && step_ % measures.every_steps == 0) {
+    if (measures.sensitivities) MeasureSensitivities(run, exact);
+    must_plan_ = true;
+  }
+  if (options_.probe_every > 0 && step_ % options_.probe_every == 0) {
+    ProbeOperators(run, exact);
+  }
+}
+
+void StageSaving::ProbeOperators(const RunPass& run, const at::Tensor& exact) {
+  const double norm = exact.square().sum().item<double>();
+  if (!std::isfinite(norm) || norm == 0) return;
+  std::set<std::string> ops;
+  SavedPolicy* const policy = stash_->policy();
+  for (const SavedMeasurement& measurement : measurements_) {
+    if (policy->Treat(measurement.tensor).codec != nullptr) {
+      ops.insert(measurement.tensor.op);
+    }
+  }
+  findings_.errors.clear();
+  for (const std::string& op : ops) {
+    const at::Tensor gradient =
+        run({[&](const SavedTensor& tensor) {
+               return tensor.op == op ? policy->Treat(tensor) : KeepIt(tensor);
+             },
+             nullptr, 0});
+    const double error = std::sqrt(SquaredDistance(gradient, exact) / norm);
+    findings_.errors.push_back({op, error});
+    if (!(error <= options_.error_limit)) {
+      Raise(op, absl::StrFormat("moves the gradient by %.3g of its norm, more "
+                                "than compression.saved_error_limit = %g",
+                                error, options_.error_limit));
+    }
+  }
+}
+
+void StageSaving::MeasureSensitivities(const RunPass& run,
+                                       const at::Tensor& exact) {
+  // GACT, arXiv 2206.11357, section 4: the gradient with one tensor at 1 bit
+  // under two keys, and at 8 bits.
+  const auto one_bit = std::shared_ptr<const Codec>(std::move(*MakeCodec(
+      "int(1,block=256,round=stochastic,levels=affine,scale=bf16)")));
+  const auto eight_bits = std::shared_ptr<const Codec>(std::move(*MakeCodec(
+      "int(8,block=256,round=stochastic,levels=affine,scale=bf16)")));
+  for (SavedMeasurement& measurement : measurements_) {
+    const auto alone = [&](const std::shared_ptr<const Codec>& codec,
+                           uint64_t key_salt) {
+      return run({[&](const SavedTensor& tensor) {
+                    return tensor.name == measurement.tensor.name
+                               ? SavedTreatment{codec, false, "probed"}
+                               : KeepIt(tensor);
+                  },
+                  nullptr, key_salt});
+    };
+    const at::Tensor first = alone(one_bit, 1);
+    const at::Tensor second = alone(one_bit, 2);
+    const at::Tensor fine = alone(eight_bits, 3);
+    measurement.sensitivity = std::max({SquaredDistance(first, second),
+                                        2 * SquaredDistance(first, fine),
+                                        2 * SquaredDistance(second, fine)});
+  }
+}
+
+void StageSaving::Raise(const std::string& op, const std::string& why) {
+  const std::string change = stash_->policy()->Raise(op);
+  if (change.empty()) return;
+  findings_.changes.push_back(
+      absl::StrCat("step ", step_ + 1, ": ", op, " ", why, ": ", change));
+}
+
+absl::Status StageSaving::EndStep() {
+  if (!must_plan_ || stash_ == nullptr) return absl::OkStatus();
+  must_plan_ = false;
+  const absl::Status status = stash_->policy()->Plan(step_ + 1, measurements_);
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat("compression.saved_activations: ", text_,
+                                   ": no plan after step ", step_ + 1, ": ",
+                                   status.message()));
+}
+
+void StageSaving::NoteNotFinite(int64_t step) {
+  if (stash_ == nullptr) return;
+  step_ = std::max(step_, step);
+  std::set<std::string> ops;
+  for (const SavedTensorReport& report : stash_->LastForward()) {
+    ops.insert(report.op);
+  }
+  for (const std::string& op : ops) {
+    Raise(op, "is in a step whose loss or gradient was not finite");
+  }
+}
+
+SavedBytes StageSaving::TakeBytes() {
+  return stash_ == nullptr ? SavedBytes() : stash_->TakeBytes();
+}
+
+int64_t StageSaving::live_bytes() const {
+  return stash_ == nullptr ? 0 : stash_->live_bytes();
+}
+
+std::vector<SavedTensorReport> StageSaving::LastForward() const {
+  return stash_ == nullptr ? std::vector<SavedTensorReport>()
+                           : stash_->LastForward();
+}
+
+SavedFindings StageSaving::TakeFindings() {
+  return std::exchange(findings_, SavedFindings());
+}
+
+std::string StageSaving::Save() const {
+  return stash_ == nullptr ? "" : stash_->policy()->Save();
+}
+
+absl::Status StageSaving::Restore(absl::string_view state) {
+  if (stash_ == nullptr || state.empty()) return absl::OkStatus();
+  return stash_->policy()->Restore(state);
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,148 @@
+#include "worker/stage/microbatch_graph.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "ATen/core/grad_mode.h"
+#include "torch/csrc/autograd/engine.h"
+#include "torch/csrc/autograd/function.h"
+#include "torch/csrc/autograd/functions/utils.h"
+#include "torch/csrc/autograd/variable.h"
+#include "worker/saved_activations/saved_scope.h"
+
+namespace deltapipe {
+
+struct InputNode : public torch::autograd::Node {
+  // Lists of saved tensors show it as "input".
+  std::string name() const override { return "InputBackward"; }
+  torch::autograd::variable_list apply(
+      torch::autograd::variable_list&& gradients) override {
+    gradient = gradients[0];
+    return {};
+  }
+  at::Tensor gradient;
+};
+
+MicrobatchGraph::MicrobatchGraph(MicrobatchGraphOptions options)
+    : options_(std::move(options)) {
+  Cut();
+}
+
+void MicrobatchGraph::Cut() {
+  const std::vector<std::string>& names = *options_.part_names;
+  const int num_parts = static_cast<int>(names.size());
+  if (options_.recompute_every == 0) {
+    segments_.resize(1);
+    segments_[0].end_part = num_parts;
+    return;
+  }
+  // The head's forward would be done again at once, the embedding's result is
+  // the first group's input.
+  int part = 0;
+  const auto add = [&](int end, bool is_recomputed) {
+    if (end == part) return;
+    segments_.emplace_back();
+    segments_.back().first_part = part;
+    segments_.back().end_part = end;
+    segments_.back().is_recomputed = is_recomputed;
+    part = end;
+  };
+  const int end_layers = names.back() == "head" ? num_parts - 1 : num_parts;
+  add(names.front() == "embedding" ? 1 : 0, false);
+  while (part < end_layers) {
+    add(std::min(part + options_.recompute_every, end_layers), true);
+  }
+  add(num_parts, false);
+}
+
+bool MicrobatchGraph::HasGradient(const Segment& segment) const {
+  return segment.first_part > 0 || options_.needs_input_gradient;
+}
+
+at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
+                                     const at::Tensor& input) {
+  at::Tensor value = input;
+  const bool is_first = segment.first_part == 0;
+  if (is_first && at::isFloatingType(value.scalar_type())) {
+    value = value.to(options_.type);
+  }
+  for (int part = segment.first_part; part < segment.end_part; ++part) {
+    SavedPart scope((*options_.part_names)[static_cast<size_t>(part)]);
+    value = options_.model->ForwardPart(part, value);
+  }
+  const bool is_last =
+      segment.end_part == static_cast<int>(options_.part_names->size());
+  if (is_last && options_.finish != nullptr) {
+    SavedPart scope("loss");
+    SavedAsTheyAre as_they_are("the loss");
+    value = options_.finish(value);
+  }
+  return value;
+}
+
+at::Tensor MicrobatchGraph::Run(Segment* segment, const at::Tensor& input) {
+  at::AutoGradMode with_graph(true);
+  at::Tensor value = input.detach();
+  if (HasGradient(*segment)) {
+    segment->node = std::make_shared<InputNode>();
+    torch::autograd::set_history(value, segment->node);
+  }
+  if (options_.stash != nullptr) options_.stash->SetInput(value);
+  const at::Tensor result = RunParts(*segment, value);
+  segment->root = torch::autograd::impl::gradient_edge(result);
+  return result.detach();
+}
+
+at::Tensor MicrobatchGraph::Forward(const at::Tensor& input) {
+  std::optional<ActivationStash::Scope> scope;
+  if (options_.stash != nullptr) {
+    scope.emplace(options_.stash, options_.context, options_.treatment);
+    options_.stash->SetMeter(options_.meter);
+  }
+  at::Tensor value = input;
+  for (Segment& segment : segments_) {
+    if (!segment.is_recomputed) {
+      value = Run(&segment, value);
+      continue;
+    }
+    at::NoGradGuard without_graph;
+    const at::Tensor kept = value.detach();
+    if (options_.stash != nullptr) options_.stash->SetInput(kept);
+    SavedPart part(
+        (*options_.part_names)[static_cast<size_t>(segment.first_part)]);
+    segment.input = torch::autograd::SavedVariable(kept, /*is_output=*/false);
+    value = RunParts(segment, value);
+  }
+  if (options_.meter != nullptr) options_.meter->Watch(segments_[0].root);
+  output_sizes_ = value.sizes().vec();
+  options_.finish = nullptr;
+  return value;
+}
+
+at::Tensor MicrobatchGraph::Backward(const at::Tensor& gradient) {
+  at::Tensor incoming = gradient;
+  for (auto segment = segments_.rbegin(); segment != segments_.rend();
+       ++segment) {
+    if (segment->is_recomputed) {
+      // What is computed anew is used at once: nothing of it is packed.
+      HookSourceScope no_hooks(nullptr);
+      const at::Tensor input = segment->input.unpack();
+      segment->input.reset_data();
+      ActivationStash* const stash = std::exchange(options_.stash, nullptr);
+      Run(&*segment, input);
+      options_.stash = stash;
+    }
+    torch::autograd::Engine::get_default_engine().execute(
+        {std::exchange(segment->root, {})}, {incoming}, /*keep_graph=*/false,
+        /*create_graph=*/false, /*accumulate_grad=*/true);
+    incoming = segment->node == nullptr
+                   ? at::Tensor()
+                   : std::exchange(segment->node->gradient, at::Tensor());
+    segment->node.reset();
+  }
+  if (options_.stash != nullptr) options_.stash->SetMeter(nullptr);
+  return incoming;
+}
+
+}  // namespace deltapipe

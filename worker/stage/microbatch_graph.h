@@ -1,0 +1,92 @@
+// MicrobatchGraph: what a forward pass of a model leaves for the backward pass.
+//
+// Holds the graph by its last node and not by its result, and its input not at
+// all, so that nothing stays in memory but what autograd saves (which passes
+// through the stash, if there is one). Parts of the model can be computed anew
+// in the backward pass, in groups, of which their inputs alone are kept. That
+// is exact: layers draw nothing at random.
+//
+//   MicrobatchGraph graph(options);
+//   at::Tensor output = graph.Forward(input);
+//   ...
+//   at::Tensor input_gradient = graph.Backward(output_gradient);   // once
+//
+// One thread at a time. Errors are LibTorch's exceptions and
+// SavedActivationError.
+#ifndef DELTAPIPE_WORKER_STAGE_MICROBATCH_GRAPH_H_
+#define DELTAPIPE_WORKER_STAGE_MICROBATCH_GRAPH_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "torch/csrc/autograd/edge.h"
+#include "torch/csrc/autograd/saved_variable.h"
+#include "worker/saved_activations/activation_stash.h"
+#include "worker/stage/models/model.h"
+
+namespace deltapipe {
+
+/// Takes the place of a leaf: a graph's input, whose gradient it holds later,
+/// without holding the input.
+struct InputNode;
+
+struct MicrobatchGraphOptions {
+  PartialModel* model = nullptr;
+  const std::vector<std::string>* part_names = nullptr;
+  /// Null: autograd keeps what it saves as it is.
+  ActivationStash* stash = nullptr;
+  SavedContext context;
+  ActivationStash::Treatment treatment;  // null: the policy's
+  /// Not null: watches the backward pass. Needs recompute_every = 0.
+  GradientMeter* meter = nullptr;
+  /// Parts of the model, but for embedding and head, that are computed anew
+  /// together; 0: none.
+  int recompute_every = 0;
+  /// What layers compute in: the input is cast to it.
+  at::ScalarType type = at::kFloat;
+  bool needs_input_gradient = false;
+  /// After the last part: the loss. Null: none.
+  std::function<at::Tensor(const at::Tensor&)> finish;
+};
+
+class MicrobatchGraph {
+ public:
+  explicit MicrobatchGraph(MicrobatchGraphOptions options);
+
+  /// The result, without a graph.
+  at::Tensor Forward(const at::Tensor& input);
+
+  /// Adds to the gradients of the parameters. Returns that of the input, if it
+  /// was asked for, in the input's type.
+  at::Tensor Backward(const at::Tensor& gradient);
+
+  /// Sizes of the result.
+  at::IntArrayRef output_sizes() const { return output_sizes_; }
+
+ private:
+  struct Segment {
+    int first_part = 0;
+    int end_part = 0;
+    bool is_recomputed = false;
+    torch::autograd::SavedVariable input;  // is_recomputed
+    torch::autograd::Edge root;            // else
+    std::shared_ptr<InputNode> node;       // else, where there is a gradient
+  };
+
+  void Cut();
+  bool HasGradient(const Segment& segment) const;
+  /// Runs a segment with a graph, and leaves its root and node.
+  at::Tensor Run(Segment* segment, const at::Tensor& input);
+  at::Tensor RunParts(const Segment& segment, const at::Tensor& input);
+
+  MicrobatchGraphOptions options_;
+  std::vector<Segment> segments_;
+  std::vector<int64_t> output_sizes_;
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_STAGE_MICROBATCH_GRAPH_H_
