@@ -127,7 +127,9 @@ std::vector<std::string> AllTexts() {
         "eoq_shift8(round=stochastic)", "int(4,clip=laplace)",
         "int(4,levels=affine)", "int(4,round=stochastic,levels=affine)",
         "int(4,scale=bf16)", "int(4,axis=column,row=1024)",
-        "int(4,channel=slow,row=1024)"}) {
+        "int(4,channel=slow,row=1024)", "nonzero(int(4))", "nonzero(none)",
+        "int(2,block=256,round=stochastic,levels=affine,scale=bf16)",
+        "mixed(bits=2.5,row=1024)"}) {
     texts.push_back(text);
   }
   for (const CodecInfo& info : AllCodecs()) {

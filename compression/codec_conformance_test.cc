@@ -175,6 +175,22 @@ std::vector<ConformanceCase> AllCases() {
     cases.push_back({absl::StrCat(name, "(round=stochastic)"), 0});
     cases.push_back({absl::StrCat(name, "(round=stochastic,block=256)"), 256});
   }
+  // What is not zero moves together: blocks are no blocks of the tensor.
+  for (const char* codec :
+       {"int(4)", "cast(bf16)", "sign", "error_bound(rel=0.01)",
+        "per_head(int(8))", "mixed(3.5,row=100)",
+        "int(2,block=256,round=stochastic,levels=affine,scale=bf16)"}) {
+    cases.push_back({absl::StrCat("nonzero(", codec, ")"), 0});
+  }
+  cases.push_back({"nonzero(none)", 1});
+  cases.push_back({"mixed", 256});
+  cases.push_back({"mixed(1,row=48)", 48});
+  cases.push_back({"mixed(8,block=16,row=100)", 0,
+                   [](size_t i) { return i / 100 * 7 + i % 100 / 16; }});
+  cases.push_back({"mixed(3.25,block=64,row=200)", 0,
+                   [](size_t i) { return i / 200 * 4 + i % 200 / 64; }});
+  cases.push_back({"mixed(6.5,block=4096,row=1000)", 1000});
+  cases.push_back({"mixed(1.5,row=9)", 9});
   return cases;
 }
 

@@ -79,6 +79,11 @@ INSTANTIATE_TEST_SUITE_P(
     AllCodecs, GoldenTest,
     ::testing::Values(
         Golden{"none", 0x8efe14137e49d87cu, 0x8efe14137e49d87cu},
+        Golden{"nonzero(int(4))", 0x9098de7addc82decu, 0xd2a788bad3ebd517u},
+        Golden{"nonzero(none)", 0xeb77524865755990u, 0x8efe14137e49d87cu},
+        Golden{"mixed", 0x3848193087527af9u, 0x9d85f99384ce95f8u},
+        Golden{"mixed(3.25,block=64,row=200)", 0xcd84bbe826f1b6aau,
+               0xb7243f8694045ecbu},
         Golden{"cast(bf16)", 0x79d6f539066fa78au, 0x9aae70eff9884132u},
         Golden{"cast(fp16)", 0x050309b5717f97abu, 0x59c554a52f495839u},
         Golden{"sign", 0xce7def67c43a1493u, 0xa9d9a9aa22b6a445u},

@@ -1,0 +1,199 @@
+#include "compression/codecs/nonzero.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/float_cast.h"
+#include "base/status_macros.h"
+#include "compression/codecs/parameters.h"
+#include "compression/codecs/payload_checks.h"
+#include "compression/kernels/nonzero_bits.h"
+#include "compression/kernels/thread_scratch.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr uint8_t kNoNegatives = 0;
+constexpr uint8_t kSigns = 1;
+constexpr uint32_t kSignBit = 0x80000000u;
+
+void PackNegatives(absl::Span<const float> values, uint8_t* bits) {
+  for (size_t begin = 0; begin < values.size(); begin += 8) {
+    const size_t count = std::min<size_t>(8, values.size() - begin);
+    uint32_t byte = 0;
+    for (size_t i = 0; i < count; ++i) {
+      byte |= FloatBits(values[begin + i]) >> 31 << i;
+    }
+    bits[begin / 8] = static_cast<uint8_t>(byte);
+  }
+}
+
+// With the sign bit `sign`, and not zero.
+float WithSign(float value, uint32_t sign) {
+  if (std::isnan(value)) return value;
+  const uint32_t bits = FloatBits(value);
+  const bool is_kept = value != 0 && (bits & kSignBit) == sign;
+  return is_kept ? value : BitsToFloat(FloatBits(FLT_MIN) | sign);
+}
+
+class NonzeroCodec final : public Codec {
+ public:
+  NonzeroCodec(std::string text, std::unique_ptr<Codec> codec)
+      : text_(std::move(text)), codec_(std::move(codec)) {}
+
+  std::string text() const override { return text_; }
+
+  // With signs and without a zero.
+  int64_t MaxPayloadBytes(int64_t num_elements) const override {
+    if (num_elements == 0) return 0;
+    return 1 + 2 * NonzeroBytes(num_elements) +
+           codec_->MaxPayloadBytes(num_elements);
+  }
+
+  absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
+                                 const RandomKey& key,
+                                 absl::Span<uint8_t> out) const override {
+    return EncodeBy(
+        in, out, [&](absl::Span<const float> kept, absl::Span<uint8_t> rest) {
+          return codec_->Encode(kept, key, rest);
+        });
+  }
+
+  absl::StatusOr<int64_t> EncodeNext(absl::Span<const float> in,
+                                     const RandomKey& key,
+                                     std::vector<float>* memory,
+                                     absl::Span<uint8_t> out) const override {
+    return EncodeBy(
+        in, out, [&](absl::Span<const float> kept, absl::Span<uint8_t> rest) {
+          return codec_->EncodeNext(kept, key, memory, rest);
+        });
+  }
+
+  absl::Status Decode(absl::Span<const uint8_t> payload,
+                      absl::Span<float> out) const override {
+    if (out.empty()) return CheckPayloadSize(text_, 0, 0, payload.size());
+    const int64_t num_elements = out.size();
+    const int64_t bitmap_bytes = NonzeroBytes(num_elements);
+    if (payload.size() < 1 + bitmap_bytes) {
+      return TooShort(num_elements, 1 + bitmap_bytes, payload.size());
+    }
+    const uint8_t kind = payload[0];
+    if (kind > kSigns) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("decode with ", text_, " failed: kind ", int{kind},
+                       ", expected 0 or 1"));
+    }
+    const uint8_t* const bitmap = payload.data() + 1;
+    DP_RETURN_IF_ERROR(
+        CheckUnusedBits(text_, num_elements, bitmap[bitmap_bytes - 1]));
+    const int64_t num_kept = CountNonzero(bitmap, num_elements);
+    const int64_t sign_bytes = kind == kSigns ? NonzeroBytes(num_kept) : 0;
+    const int64_t head_bytes = 1 + bitmap_bytes + sign_bytes;
+    if (payload.size() < head_bytes) {
+      return TooShort(num_elements, head_bytes, payload.size());
+    }
+    const uint8_t* const signs = bitmap + bitmap_bytes;
+    if (sign_bytes > 0) {
+      DP_RETURN_IF_ERROR(
+          CheckUnusedBits(text_, num_kept, signs[sign_bytes - 1]));
+    }
+    ThreadScratch<float> kept_scratch;
+    std::vector<float>& kept = *kept_scratch;
+    kept.resize(num_kept + kNonzeroPadding);
+    DP_RETURN_IF_ERROR(codec_->Decode(payload.subspan(head_bytes),
+                                      absl::MakeSpan(kept.data(), num_kept)));
+    for (int64_t i = 0; i < num_kept; ++i) {
+      const uint32_t is_negative =
+          kind == kSigns ? signs[i / 8] >> (i % 8) & 1u : 0u;
+      kept[i] = WithSign(kept[i], is_negative << 31);
+    }
+    SpreadNonzero(bitmap, kept.data(), out);
+    return absl::OkStatus();
+  }
+
+  Traits traits() const override {
+    const Traits inner = codec_->traits();
+    Traits traits;
+    traits.has_fixed_size = false;
+    traits.is_lossless = inner.is_lossless;
+    traits.is_random = inner.is_random || inner.is_stochastic;
+    traits.has_memory = inner.has_memory;
+    traits.bits_per_element = 2 + inner.bits_per_element;
+    return traits;
+  }
+
+  // What changes its sign or vanishes comes back nearer to what it was, or by
+  // the smallest normal number.
+  double ErrorBound(double block_max) const override {
+    return WithSmallest(codec_->ErrorBound(block_max));
+  }
+
+  double TensorErrorBound(double tensor_max,
+                          int64_t num_elements) const override {
+    return WithSmallest(codec_->TensorErrorBound(tensor_max, num_elements));
+  }
+
+ private:
+  double WithSmallest(double bound) const {
+    return codec_->traits().is_lossless ? bound
+                                        : std::max(bound, double{FLT_MIN});
+  }
+
+  template <class EncodeKept>
+  absl::StatusOr<int64_t> EncodeBy(absl::Span<const float> in,
+                                   absl::Span<uint8_t> out,
+                                   EncodeKept encode_kept) const {
+    DP_RETURN_IF_ERROR(
+        CheckRoom(text_, MaxPayloadBytes(in.size()), out.size()));
+    if (in.empty()) return int64_t{0};
+    ThreadScratch<float> kept_scratch;
+    std::vector<float>& kept = *kept_scratch;
+    kept.resize(in.size() + kNonzeroPadding);
+    const NonzeroCounts counts = TakeNonzero(in, out.data() + 1, kept.data());
+    const auto values = absl::MakeConstSpan(kept.data(), counts.nonzero);
+    int64_t size = 1 + NonzeroBytes(in.size());
+    out[0] = counts.negative > 0 ? kSigns : kNoNegatives;
+    if (counts.negative > 0) {
+      PackNegatives(values, out.data() + size);
+      size += NonzeroBytes(counts.nonzero);
+    }
+    DP_ASSIGN_OR_RETURN(const int64_t inner_size,
+                        encode_kept(values, out.subspan(size)));
+    return size + inner_size;
+  }
+
+  absl::Status TooShort(int64_t num_elements, int64_t expected,
+                        int64_t actual) const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("decode with ", text_, " failed: payload of ", actual,
+                     " bytes, expected at least ", expected, " for ",
+                     num_elements, " elements"));
+  }
+
+  const std::string text_;
+  const std::unique_ptr<Codec> codec_;
+};
+
+constexpr CodecParameter kParameters[] = {
+    InnerCodecParameter("codec", "", "for the values that are not zero"),
+};
+
+}  // namespace
+
+absl::Span<const CodecParameter> NonzeroParameters() { return kParameters; }
+
+absl::StatusOr<std::unique_ptr<Codec>> MakeNonzeroCodec(
+    const CodecArguments& arguments) {
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<Codec> codec,
+                      MakeCodecFromSpec(arguments.Codec("codec")));
+  return std::unique_ptr<Codec>(
+      new NonzeroCodec(arguments.CanonicalText(), std::move(codec)));
+}
+
+}  // namespace deltapipe
