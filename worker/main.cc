@@ -17,7 +17,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/file.h"
 #include "base/host_name.h"
 #include "base/log.h"
@@ -28,6 +30,7 @@
 #include "worker/control/worker.h"
 #include "worker/control/worker_identity.h"
 #include "worker/engine/nccl_upgrade.h"
+#include "worker/stage/explain_saved.h"
 #include "worker/stage/generate.h"
 #include "worker/stage/profile.h"
 #include "worker/stage/stage.h"
@@ -58,6 +61,10 @@ struct Flags {
   std::string folder = "runs";
   std::string log_level = "info";
   std::string profile;
+  std::string explain_saved;
+  std::string layers;
+  int rows = 20;
+  bool json = false;
   int threads = 0;
   std::string sample;
   GenerateOptions generate;
@@ -136,17 +143,23 @@ std::string DeviceFor(const v1::JobSpec& spec, const std::string& own) {
   return wanted.empty() || wanted == "auto" ? own : wanted;
 }
 
-absl::Status Profile(const Flags& flags) {
-  DP_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.profile));
+absl::StatusOr<v1::JobSpec> ReadSpec(const std::string& path) {
+  DP_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   v1::JobSpec spec;
   const auto parsed = google::protobuf::util::JsonStringToMessage(text, &spec);
   if (!parsed.ok()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(flags.profile,
-                     " is not a job spec in JSON (`deltapipe plan SPEC` takes "
-                     "YAML and calls this program): ",
+        absl::StrCat(path,
+                     " is not a job spec in JSON (`deltapipe plan SPEC` and "
+                     "`deltapipe lab saved SPEC` take YAML and call this "
+                     "program): ",
                      parsed.ToString()));
   }
+  return spec;
+}
+
+absl::Status Profile(const Flags& flags) {
+  DP_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadSpec(flags.profile));
   DP_ASSIGN_OR_RETURN(const auto device,
                       ResolveDevice(DeviceFor(spec, flags.device)));
   SetComputeThreads(flags.threads > 0 ? flags.threads
@@ -158,6 +171,33 @@ absl::Status Profile(const Flags& flags) {
     return absl::InternalError("the profile cannot be written as JSON");
   }
   std::cout << json << std::endl;
+  return absl::OkStatus();
+}
+
+absl::Status Explain(const Flags& flags) {
+  DP_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadSpec(flags.explain_saved));
+  DP_ASSIGN_OR_RETURN(const auto device,
+                      ResolveDevice(DeviceFor(spec, flags.device)));
+  SetComputeThreads(std::max(flags.threads, 1));
+  const std::pair<std::string, std::string> layers =
+      absl::StrSplit(flags.layers, absl::MaxSplits(':', 1));
+  int first = 0;
+  int end = spec.model().layers();
+  if (!flags.layers.empty() && (!absl::SimpleAtoi(layers.first, &first) ||
+                                !absl::SimpleAtoi(layers.second, &end))) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--layers: expected FIRST:END, as in 0:2, got ", flags.layers));
+  }
+  if (first < 0 || end <= first || end > spec.model().layers()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--layers: expected layers of 0 to ",
+                     spec.model().layers(), ", got ", flags.layers));
+  }
+  DP_ASSIGN_OR_RETURN(const SavedExplanation explanation,
+                      ExplainSaved(spec, first, end, device.first));
+  std::cout << (flags.json ? ExplanationJson(explanation)
+                           : ExplanationText(explanation, flags.rows))
+            << std::flush;
   return absl::OkStatus();
 }
 
@@ -343,6 +383,17 @@ int Main(int argc, char** argv) {
   auto* profile = app.add_option(
       "--profile", flags.profile,
       "measure the layers of this job spec (JSON), print them as JSON and end");
+  auto* explain = app.add_option("--explain-saved", flags.explain_saved,
+                                 "list what one micro-batch of this job spec "
+                                 "(JSON) keeps for its backward "
+                                 "pass, and end");
+  app.add_option("--layers", flags.layers,
+                 "FIRST:END, the layers to look at (default: all)")
+      ->needs(explain);
+  app.add_option("--rows", flags.rows, "how many tensors to list")
+      ->needs(explain)
+      ->capture_default_str();
+  app.add_flag("--json", flags.json, "one JSON object a line")->needs(explain);
   app.add_option("--threads", flags.threads,
                  "threads for --profile (default: what the spec says, or 1) "
                  "and --sample (default 1)");
@@ -362,7 +413,8 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed", flags.generate.seed, "of the draws")->needs(sample);
   coordinator->excludes(profile)->excludes(sample);
-  profile->excludes(sample);
+  profile->excludes(sample)->excludes(explain);
+  explain->excludes(sample)->excludes(coordinator);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -374,6 +426,8 @@ int Main(int argc, char** argv) {
     ConfigureLog(level, "worker");
     if (!flags.profile.empty()) {
       status = Profile(flags);
+    } else if (!flags.explain_saved.empty()) {
+      status = Explain(flags);
     } else if (!flags.sample.empty()) {
       status = Sample(flags);
     } else if (!flags.coordinator.empty()) {
@@ -385,7 +439,8 @@ int Main(int argc, char** argv) {
       status = end.status();
     } else {
       status = absl::InvalidArgumentError(
-          "one of --coordinator, --profile or --sample is needed: see --help");
+          "one of --coordinator, --profile, --explain-saved or --sample is "
+          "needed: see --help");
     }
   }
   if (status.ok()) return 0;

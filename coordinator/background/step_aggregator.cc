@@ -22,6 +22,8 @@ void AddTo(const v1::ByteCounters& bytes, v1::ByteCounters* total) {
   total->set_evaluation_wire(total->evaluation_wire() +
                              bytes.evaluation_wire());
   total->set_other_wire(total->other_wire() + bytes.other_wire());
+  total->set_saved_raw(total->saved_raw() + bytes.saved_raw());
+  total->set_saved_stored(total->saved_stored() + bytes.saved_stored());
 }
 
 void AddTo(const v1::FaultCounters& faults, v1::FaultCounters* total) {
@@ -368,6 +370,8 @@ v1::JobResult StepAggregator::Result() const {
   result.set_gradient_wire_bytes(bytes.gradient_wire());
   result.set_evaluation_wire_bytes(bytes.evaluation_wire());
   result.set_other_wire_bytes(bytes.other_wire());
+  result.set_saved_raw_bytes(bytes.saved_raw());
+  result.set_saved_stored_bytes(bytes.saved_stored());
   *result.mutable_faults() = TotalFaults();
   result.set_samples_applied(num_complete_ * shape_.batch_samples -
                              samples_dropped_);

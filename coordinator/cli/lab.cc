@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "compression/codec_spec.h"
 #include "coordinator/cli/exit_code.h"
+#include "coordinator/cli/lab_saved.h"
 #include "coordinator/cli/program_path.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/verb_options.h"
@@ -15,9 +16,9 @@
 namespace deltapipe {
 namespace {
 
-/// The verbs of deltapipe-lab (worker/lab/lab.cc).
-constexpr absl::string_view kLabVerbs[] = {"codec", "codecs", "optimizer",
-                                           "stragglers", "sweep"};
+/// The verbs of deltapipe-lab (worker/lab/lab.cc), and `saved`, which is ours.
+constexpr absl::string_view kLabVerbs[] = {"codec", "codecs",     "optimizer",
+                                           "saved", "stragglers", "sweep"};
 
 /// "" if `words` begin with a flag or a verb that deltapipe-lab has.
 std::string UnknownLabVerb(const std::vector<std::string>& words) {
@@ -35,7 +36,7 @@ std::string UnknownLabVerb(const std::vector<std::string>& words) {
 void AddLabVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb = app->add_subcommand(
       "lab",
-      "Try codecs, optimizers and straggler policies on files (deltapipe-lab)");
+      "Try codecs, optimizers, straggler policies and saved activations");
   // Everything after it is deltapipe-lab's, --help too.
   verb->prefix_command();
   verb->set_help_flag();
@@ -48,6 +49,8 @@ void AddLabVerb(CLI::App* app, VerbAction* chosen) {
               "g.safetensors \\\n"
               "      --parameters w.safetensors --ranks 4 --out "
               "trained.safetensors\n"
+              "  deltapipe lab saved examples/text.yaml --policy "
+              "\"fixed(int(4))\"\n"
               "  deltapipe lab stragglers --inject lognormal:1.0 --replicas 8 "
               "--microbatches 12");
   verb->callback([=] {
@@ -57,6 +60,9 @@ void AddLabVerb(CLI::App* app, VerbAction* chosen) {
       if (!unknown.empty()) {
         PrintError(unknown);
         return kExitUsage;
+      }
+      if (!words.empty() && words[0] == "saved") {
+        return RunLabSaved({words.begin() + 1, words.end()});
       }
       return Fail(BecomeProgram(absl::StrCat(ProgramFolder(), "/deltapipe-lab"),
                                 words));

@@ -46,6 +46,8 @@ struct OwnState {
   SyncResiduals tied_residuals;
   BoundaryState previous;  // of the boundary to the stage before
   BoundaryState next;
+  /// Of SavedActivations.
+  std::string saved_activations;
 };
 
 }  // namespace deltapipe

@@ -23,6 +23,7 @@ constexpr char kTiedResiduals[] = "tied_residuals/";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
+constexpr char kSavedActivations[] = "engine/saved_activations";
 constexpr char kCounts[] = "engine/microbatch_counts";
 constexpr char kCompression[] = "engine/compression";
 
@@ -232,6 +233,7 @@ int64_t StateBytes(const OwnState& state) {
     }
     for (const auto& memory : boundary->memory) bytes += Bytes(memory);
   }
+  bytes += static_cast<int64_t>(state.saved_activations.size());
   return bytes;
 }
 
@@ -295,6 +297,12 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
     contents.AddVector<float>(prefix + "server", DType::kFloat32, owed.server);
   };
   add_residuals(kResiduals, state.residuals);
+  if (!state.saved_activations.empty()) {
+    const std::string& saved = state.saved_activations;
+    contents.AddVector<uint8_t>(
+        kSavedActivations, DType::kUInt8,
+        {reinterpret_cast<const uint8_t*>(saved.data()), saved.size()});
+  }
   const SyncResiduals& tied = state.tied_residuals;
   if (!tied.worker.empty() || !tied.server.empty()) {
     add_residuals(kTiedResiduals, tied);
@@ -411,6 +419,12 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
     return absl::OkStatus();
   };
   DP_RETURN_IF_ERROR(read_residuals(kResiduals, &state.residuals));
+  if (reader.Find(kSavedActivations).ok()) {
+    DP_ASSIGN_OR_RETURN(
+        const std::vector<uint8_t> saved,
+        ReadValues<uint8_t>(reader, path, kSavedActivations, DType::kUInt8));
+    state.saved_activations.assign(saved.begin(), saved.end());
+  }
   if (reader.Find(absl::StrCat(kTiedResiduals, "worker")).ok()) {
     DP_RETURN_IF_ERROR(read_residuals(kTiedResiduals, &state.tied_residuals));
   }

@@ -159,6 +159,8 @@ class Training {
   void TellOfStep(StepState* state);
 
   // training_continuous.cc
+  /// Of all versions of the stage; none of a stage that saves nothing.
+  std::vector<SavedActivations*> AllSavedActivations() const;
   bool is_continuous() const { return versions_->delay() > 0; }
   /// Steps without a flush between them, up to one after which something is to
   /// be done that needs all of them ended.
@@ -269,6 +271,7 @@ class Training {
   Deadline DiskDeadline(int64_t bytes) const;
 
   void Report(const StepState& state);
+  void ReportSaved(v1::StepReport* report);
   void SendTrace(StepState* state);
   v1::ByteCounters Bytes() const;
   v1::FaultCounters Faults() const;
@@ -360,6 +363,9 @@ class Training {
   BoundaryHashes previous_hashes_;  // of the last committed step
   BoundaryHashes next_hashes_;
   v1::StepReport report_;  // of the steps since the last one sent
+  // Since the start of the assignment.
+  int64_t saved_raw_bytes_ = 0;
+  int64_t saved_stored_bytes_ = 0;
   // What went out at the last report, toward the stage before and the next.
   BoundaryCounters reported_gradients_;
   BoundaryCounters reported_activations_;

@@ -124,6 +124,9 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
       DP_ASSIGN_OR_RETURN(own.next, next_->TakeState());
     }
   }
+  if (SavedActivations* saved = versions_->newest()->saved_activations()) {
+    own.saved_activations = saved->Save();
+  }
   int64_t bytes = StateBytes(own);
   DP_ASSIGN_OR_RETURN(OptimizerState optimizer, WholeOptimizerState(done));
   if (replica_ == 0) {
@@ -450,6 +453,9 @@ absl::Status Training::Load(const Candidate& candidate,
     DP_RETURN_IF_ERROR(sync_->PutResiduals(own.residuals));
     if (tied_ != nullptr) {
       DP_RETURN_IF_ERROR(tied_->PutResiduals(own.tied_residuals));
+    }
+    for (SavedActivations* saved : AllSavedActivations()) {
+      DP_RETURN_IF_ERROR(saved->Restore(own.saved_activations));
     }
     const uint32_t last = static_cast<uint32_t>(candidate.step - 1);
     // Both ends have the records, or neither.

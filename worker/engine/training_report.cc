@@ -101,10 +101,57 @@ void Training::Report(const StepState& state) {
     v1::SyncReport sync = sync_measure_->Take();
     if (sync.transactions() > 0) *report.mutable_sync() = std::move(sync);
   }
+  ReportSaved(&report);
   *report.mutable_bytes() = Bytes();
   *report.mutable_faults() = Faults();
   options_.on_step(report);
   report.Clear();
+}
+
+std::vector<SavedActivations*> Training::AllSavedActivations() const {
+  std::vector<SavedActivations*> all;
+  for (Stage* const stage : versions_->stages()) {
+    if (SavedActivations* const saved = stage->saved_activations()) {
+      all.push_back(saved);
+    }
+  }
+  return all;
+}
+
+void Training::ReportSaved(v1::StepReport* report) {
+  SavedBytes bytes;
+  SavedFindings findings;
+  for (SavedActivations* const saved : AllSavedActivations()) {
+    bytes.Add(saved->TakeBytes());
+    SavedFindings found = saved->TakeFindings();
+    if (!found.errors.empty()) findings.errors = std::move(found.errors);
+    for (std::string& change : found.changes) {
+      LOG_WARNING << "saved activations: " << change;
+      findings.changes.push_back(std::move(change));
+    }
+  }
+  if (bytes.num_tensors == 0) return;
+  saved_raw_bytes_ += bytes.unique;
+  saved_stored_bytes_ += bytes.packed + bytes.passed + bytes.metadata;
+  v1::SavedReport& saved = *report->mutable_saved();
+  saved.set_tensors(bytes.num_tensors);
+  saved.set_shared(bytes.num_shared);
+  saved.set_not_finite(bytes.num_not_finite);
+  saved.set_raw_bytes(bytes.raw);
+  saved.set_unique_bytes(bytes.unique);
+  saved.set_packed_bytes(bytes.packed);
+  saved.set_passed_bytes(bytes.passed);
+  saved.set_metadata_bytes(bytes.metadata);
+  saved.set_peak_bytes(bytes.live_peak);
+  saved.set_scratch_peak_bytes(bytes.scratch_peak);
+  for (const SavedFindings::Error& error : findings.errors) {
+    v1::SavedError* const found = saved.add_errors();
+    found->set_operator_(error.op);
+    found->set_relative_error(error.relative_error);
+  }
+  for (std::string& change : findings.changes) {
+    saved.add_changes(std::move(change));
+  }
 }
 
 v1::FaultCounters Training::Faults() const {
@@ -158,6 +205,8 @@ v1::ByteCounters Training::Bytes() const {
                            channel->channel_counters().bytes_sent);
     }
   }
+  bytes.set_saved_raw(saved_raw_bytes_);
+  bytes.set_saved_stored(saved_stored_bytes_);
   return bytes;
 }
 

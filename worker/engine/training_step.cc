@@ -257,6 +257,7 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
       StageInput input;
       input.microbatch = mb;
       input.step = state->step;
+      input.stage = stage_index_;
       input.epoch = state->positions[static_cast<size_t>(mb)] /
                     source_->steps_per_epoch();
       input.num_samples = static_cast<int64_t>(batch.samples.size());
@@ -461,6 +462,12 @@ absl::Status Training::Apply(StepState* state) {
     if (tied_ != nullptr) DP_RETURN_IF_ERROR(tied_->Skip());
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
+    // In fp16 that is the loss scale's fault, as a rule.
+    if (!loss_scale_.is_used()) {
+      for (SavedActivations* saved : AllSavedActivations()) {
+        saved->NoteNotFinite(state->step);
+      }
+    }
   } else {
     if (is_synchronised) {
       DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));

@@ -56,9 +56,13 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
   }
   DP_RETURN_IF_ERROR(GradientSync::CheckCodec(gradients));
   if (tuning.saved_activations() != "none") {
-    return absl::FailedPreconditionError(
-        absl::StrCat("saved activations '", tuning.saved_activations(),
-                     "': this worker knows only 'none'"));
+    const SavedActivations* saved = versions_->newest()->saved_activations();
+    if (saved == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("saved activations '", tuning.saved_activations(),
+                       "': a ", spec_.model().kind(), " model saves none"));
+    }
+    DP_RETURN_IF_ERROR(saved->CheckPolicy(tuning.saved_activations()));
   }
   const std::string& policy = tuning.straggler_policy();
   if (policy != "none" && policy != "detect" && !MayDropWork(policy) &&
@@ -127,6 +131,11 @@ absl::Status Training::ApplyTuning(int64_t done) {
   }
   if (next.straggler_policy() != tuning_.straggler_policy()) {
     DP_RETURN_IF_ERROR(MakeStragglerControl(next.straggler_policy()));
+  }
+  if (next.saved_activations() != tuning_.saved_activations()) {
+    for (SavedActivations* saved : AllSavedActivations()) {
+      DP_RETURN_IF_ERROR(saved->SetPolicy(next.saved_activations()));
+    }
   }
   DP_RETURN_IF_ERROR(ApplyRates(next));
   Failpoint("tuned");

@@ -22,6 +22,14 @@ absl::StatusOr<std::unique_ptr<WeightVersions>> WeightVersions::Create(
       new WeightVersions(std::move(instances)));
 }
 
+std::vector<Stage*> WeightVersions::stages() const {
+  std::vector<Stage*> stages;
+  for (const Instance& instance : instances_) {
+    stages.push_back(instance.stage.get());
+  }
+  return stages;
+}
+
 absl::Span<float> WeightVersions::BeginUpdate(int64_t step) {
   const absl::Span<float> weights = Of(step)->weights();
   if (Of(step) != newest()) {

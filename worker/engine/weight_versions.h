@@ -52,6 +52,9 @@ class WeightVersions {
   /// Holds what the last update made.
   Stage* newest() const { return instances_[newest_].stage.get(); }
 
+  /// Those of all versions.
+  std::vector<Stage*> stages() const;
+
   /// The weights for update `step` to change in place: the newest.
   absl::Span<float> BeginUpdate(int64_t step);
   absl::Status EndUpdate(int64_t step);

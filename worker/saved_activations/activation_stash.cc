@@ -141,6 +141,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
   ActivationStash::Treatment treatment;
   std::map<std::string, int> counts;  // by "layer/op"
   GradientMeter* meter = nullptr;
+  ActivationStash::Memories memories;
 
   void BeginForward() DP_EXCLUDES(mutex_) {
     counts.clear();
@@ -193,7 +194,6 @@ class StashState : public std::enable_shared_from_this<StashState> {
 
   const uint64_t seed_;
   std::map<std::string, std::shared_ptr<const Codec>> zero_keepers_;
-  std::map<std::string, std::vector<float>> memories_;  // by tensor
 
   mutable Mutex mutex_;
   std::unordered_map<const c10::StorageImpl*,
@@ -438,7 +438,7 @@ void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
   }
   const absl::StatusOr<int64_t> size =
       traits.has_memory
-          ? codec.EncodeNext(Floats(flat), key, &memories_[described.name], out)
+          ? codec.EncodeNext(Floats(flat), key, &memories[described.name], out)
           : codec.Encode(Floats(flat), key, out);
   if (!size.ok()) Throw(size.status().code(), *entry, size.status().message());
   const bool is_copy = flat.data_ptr() != tensor.data_ptr();
@@ -666,6 +666,13 @@ void ActivationStash::SetPolicy(std::unique_ptr<SavedPolicy> policy) {
 }
 
 void ActivationStash::SetMeter(GradientMeter* meter) { state_->meter = meter; }
+
+const ActivationStash::Memories& ActivationStash::memories() const {
+  return state_->memories;
+}
+void ActivationStash::SetMemories(Memories memories) {
+  state_->memories = std::move(memories);
+}
 
 int64_t ActivationStash::live_bytes() const { return state_->live(); }
 SavedBytes ActivationStash::TakeBytes() { return state_->TakeBytes(); }

@@ -26,6 +26,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -91,6 +92,12 @@ class ActivationStash : private HookSource {
   /// Told of what may be packed, and of its reads, while not null. Kept tensors
   /// then are read through their entries like packed ones.
   void SetMeter(GradientMeter* meter);
+
+  /// What codecs with a memory keep from one forward pass to the next, by
+  /// tensor.
+  using Memories = std::map<std::string, std::vector<float>>;
+  const Memories& memories() const;
+  void SetMemories(Memories memories);
 
   /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
   int64_t live_bytes() const;

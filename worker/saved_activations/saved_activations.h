@@ -24,6 +24,8 @@ class SavedActivations {
   /// what it was packed with. INVALID_ARGUMENT for an unknown policy,
   /// UNIMPLEMENTED for one that this device cannot do.
   virtual absl::Status SetPolicy(const std::string& text) = 0;
+  /// What SetPolicy would return.
+  virtual absl::Status CheckPolicy(const std::string& text) const = 0;
 
   /// Since the last call; num_tensors is 0 while nothing is packed.
   virtual SavedBytes TakeBytes() = 0;

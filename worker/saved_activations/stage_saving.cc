@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <set>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "torch/csrc/autograd/variable.h"
 #include "base/status_macros.h"
+#include "torch/csrc/autograd/variable.h"
 
 namespace deltapipe {
 namespace {
@@ -31,15 +33,10 @@ absl::StatusOr<std::unique_ptr<StageSaving>> StageSaving::Create(
   return {std::move(saving)};
 }
 
-absl::Status StageSaving::SetPolicy(const std::string& text) {
-  DP_ASSIGN_OR_RETURN(std::unique_ptr<SavedPolicy> policy,
+absl::Status StageSaving::CheckPolicy(const std::string& text) const {
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<SavedPolicy> policy,
                       MakeSavedPolicy(text));
-  if (policy->text() == "none") {
-    // Graphs in flight hold what they need of the stash.
-    stash_ = nullptr;
-    text_ = "none";
-    return absl::OkStatus();
-  }
+  if (policy->text() == "none") return absl::OkStatus();
   if (options_.device != "cpu") {
     return absl::UnimplementedError(
         absl::StrCat("compression.saved_activations: ", text,
@@ -56,7 +53,19 @@ absl::Status StageSaving::SetPolicy(const std::string& text) {
         " moves packed tensors to host memory, where those of a cpu worker "
         "are already: use fixed(codec) there"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status StageSaving::SetPolicy(const std::string& text) {
+  DP_RETURN_IF_ERROR(CheckPolicy(text));
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<SavedPolicy> policy,
+                      MakeSavedPolicy(text));
   text_ = policy->text();
+  if (text_ == "none") {
+    // Graphs in flight hold what they need of the stash.
+    stash_ = nullptr;
+    return absl::OkStatus();
+  }
   measurements_.clear();
   must_plan_ = false;
   if (stash_ != nullptr) {
@@ -188,10 +197,10 @@ absl::Status StageSaving::EndStep() {
   must_plan_ = false;
   const absl::Status status = stash_->policy()->Plan(step_ + 1, measurements_);
   if (status.ok()) return status;
-  return absl::Status(status.code(),
-                      absl::StrCat("compression.saved_activations: ", text_,
-                                   ": no plan after step ", step_ + 1, ": ",
-                                   status.message()));
+  return absl::Status(
+      status.code(),
+      absl::StrCat("compression.saved_activations: ", text_,
+                   ": no plan after step ", step_ + 1, ": ", status.message()));
 }
 
 void StageSaving::NoteNotFinite(int64_t step) {
@@ -223,13 +232,59 @@ SavedFindings StageSaving::TakeFindings() {
   return std::exchange(findings_, SavedFindings());
 }
 
+// "SIZE\n" and the policy's state, then for each memory "COUNT NAME\n" and its
+// floats as they lie in memory.
 std::string StageSaving::Save() const {
-  return stash_ == nullptr ? "" : stash_->policy()->Save();
+  if (stash_ == nullptr) return "";
+  const std::string policy = stash_->policy()->Save();
+  std::string state = absl::StrCat(policy.size(), "\n", policy);
+  for (const auto& [name, memory] : stash_->memories()) {
+    absl::StrAppend(&state, memory.size(), " ", name, "\n");
+    state.append(reinterpret_cast<const char*>(memory.data()),
+                 memory.size() * sizeof(float));
+  }
+  return state;
 }
 
 absl::Status StageSaving::Restore(absl::string_view state) {
   if (stash_ == nullptr || state.empty()) return absl::OkStatus();
-  return stash_->policy()->Restore(state);
+  const auto is_cut = [] {
+    return absl::DataLossError(
+        "the checkpoint's state of saved activations is cut short");
+  };
+  // Takes a line and the bytes that it counts.
+  const auto take = [&](std::string* name, size_t unit,
+                        absl::string_view* bytes) {
+    const size_t end = state.find('\n');
+    if (end == absl::string_view::npos) return false;
+    const absl::string_view line = state.substr(0, end);
+    state.remove_prefix(end + 1);
+    const size_t space = line.find(' ');
+    uint64_t count = 0;
+    if (!absl::SimpleAtoi(line.substr(0, space), &count) ||
+        count > state.size() / unit) {
+      return false;
+    }
+    *name = space == absl::string_view::npos
+                ? ""
+                : std::string(line.substr(space + 1));
+    *bytes = state.substr(0, count * unit);
+    state.remove_prefix(count * unit);
+    return true;
+  };
+  std::string name;
+  absl::string_view bytes;
+  if (!take(&name, 1, &bytes)) return is_cut();
+  DP_RETURN_IF_ERROR(stash_->policy()->Restore(bytes));
+  ActivationStash::Memories memories;
+  while (!state.empty()) {
+    if (!take(&name, sizeof(float), &bytes)) return is_cut();
+    std::vector<float>& memory = memories[name];
+    memory.resize(bytes.size() / sizeof(float));
+    std::memcpy(memory.data(), bytes.data(), bytes.size());
+  }
+  stash_->SetMemories(std::move(memories));
+  return absl::OkStatus();
 }
 
 }  // namespace deltapipe

@@ -84,6 +84,7 @@ class StageSaving : public SavedActivations {
   absl::Status EndStep();
 
   absl::Status SetPolicy(const std::string& text) override;
+  absl::Status CheckPolicy(const std::string& text) const override;
   SavedBytes TakeBytes() override;
   int64_t live_bytes() const override;
   std::vector<SavedTensorReport> LastForward() const override;

@@ -1,0 +1,215 @@
+#include "worker/stage/explain_saved.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "nlohmann/json.hpp"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Words of a text without sense, so that no file is needed.
+std::vector<uint8_t> SomeText(size_t size) {
+  static constexpr char kText[] =
+      "it is a truth universally acknowledged that a thin line between two "
+      "machines must be in want of a codec. ";
+  std::vector<uint8_t> text(size);
+  for (size_t i = 0; i < size; ++i) {
+    text[i] =
+        static_cast<uint8_t>(kText[(i * i / 7 + i) % (sizeof(kText) - 1)]);
+  }
+  return text;
+}
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return absl::StrJoin(shape, "x");
+}
+
+struct ClassSum {
+  int64_t tensors = 0;
+  int64_t raw = 0;
+  int64_t stored = 0;
+};
+
+std::map<std::string, ClassSum> SumsByClass(
+    const std::vector<SavedTensorReport>& tensors) {
+  std::map<std::string, ClassSum> sums;
+  for (const SavedTensorReport& tensor : tensors) {
+    ClassSum& sum = sums[tensor.tensor_class];
+    ++sum.tensors;
+    sum.raw += tensor.raw_bytes;
+    sum.stored += tensor.stored_bytes;
+  }
+  return sums;
+}
+
+double Ratio(int64_t part, int64_t whole) {
+  return whole == 0 ? 0
+                    : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+}  // namespace
+
+absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
+                                              int end_layer,
+                                              const std::string& device) {
+  const int num_layers = spec.model().layers();
+  // The layers around it are not of interest.
+  v1::JobSpec plain = spec;
+  plain.mutable_compression()->set_saved_activations("none");
+  spec.mutable_compression()->set_saved_probe_every(1);
+  std::unique_ptr<Stage> before;
+  std::unique_ptr<Stage> after;
+  if (first_layer > 0) {
+    DP_ASSIGN_OR_RETURN(before, MakeTorchStage(plain, 0, first_layer, device));
+  }
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
+                      MakeTorchStage(spec, first_layer, end_layer, device));
+  if (end_layer < num_layers) {
+    DP_ASSIGN_OR_RETURN(after,
+                        MakeTorchStage(plain, end_layer, num_layers, device));
+  }
+  SavedActivations* const saved = stage->saved_activations();
+  if (saved == nullptr) {
+    return absl::UnimplementedError(absl::StrCat(
+        "a ", spec.model().kind(), " model saves nothing for backward passes"));
+  }
+
+  const int64_t samples = spec.train().microbatch();
+  const std::vector<uint8_t> text =
+      SomeText(static_cast<size_t>(samples * spec.model().context() + 1));
+  StageInput input;
+  input.num_samples = samples;
+  input.tokens = absl::MakeConstSpan(text).first(text.size() - 1);
+  input.targets = absl::MakeConstSpan(text).subspan(1);
+  StageOutput output;
+  if (before != nullptr) {
+    DP_RETURN_IF_ERROR(before->Forward(input, &output));
+    input.activation = std::move(output.activation);
+  }
+  DP_RETURN_IF_ERROR(stage->Forward(input, &output));
+  SavedExplanation explanation;
+  explanation.tensors = saved->LastForward();
+  explanation.bytes = saved->TakeBytes();
+  TensorRef gradient;
+  if (after != nullptr) {
+    input.activation = std::move(output.activation);
+    DP_RETURN_IF_ERROR(after->Forward(input, &output));
+    DP_ASSIGN_OR_RETURN(gradient, after->Backward(0, TensorRef()));
+  }
+  DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
+  explanation.first_layer = first_layer;
+  explanation.end_layer = end_layer;
+  explanation.policy = spec.compression().saved_activations();
+  explanation.errors = saved->TakeFindings().errors;
+  return explanation;
+}
+
+std::string ExplanationText(const SavedExplanation& explanation, int num_rows) {
+  std::vector<const SavedTensorReport*> largest;
+  size_t name_width = 6;
+  for (const SavedTensorReport& tensor : explanation.tensors) {
+    largest.push_back(&tensor);
+    name_width = std::max(name_width, tensor.name.size());
+  }
+  std::stable_sort(
+      largest.begin(), largest.end(),
+      [](const auto* a, const auto* b) { return a->raw_bytes > b->raw_bytes; });
+  const size_t shown =
+      std::min(largest.size(), static_cast<size_t>(std::max(num_rows, 0)));
+  std::string text = absl::StrFormat(
+      "Layers %d to %d, %s, one micro-batch: %d tensors saved, %d of them "
+      "shared; the %d largest:\n\n",
+      explanation.first_layer, explanation.end_layer - 1, explanation.policy,
+      explanation.bytes.num_tensors, explanation.bytes.num_shared, shown);
+  const int width = static_cast<int>(name_width);
+  absl::StrAppendFormat(&text, "%-*s  %-16s %-10s %10s %10s %6s  %s\n", width,
+                        "TENSOR", "SHAPE", "CLASS", "RAW", "KEPT", "SHARED",
+                        "HOW");
+  for (size_t i = 0; i < shown; ++i) {
+    const SavedTensorReport& tensor = *largest[i];
+    absl::StrAppendFormat(&text, "%-*s  %-16s %-10s %10s %10s %6d  %s\n", width,
+                          tensor.name, ShapeText(tensor.shape),
+                          tensor.tensor_class, FormatBytes(tensor.raw_bytes),
+                          FormatBytes(tensor.stored_bytes), tensor.num_aliases,
+                          tensor.reason);
+  }
+  absl::StrAppendFormat(&text, "\n%-10s %8s %10s %10s %7s\n", "CLASS",
+                        "TENSORS", "RAW", "KEPT", "RATIO");
+  ClassSum all;
+  const auto add_row = [&](const std::string& name, const ClassSum& sum) {
+    absl::StrAppendFormat(&text, "%-10s %8d %10s %10s %7.3f\n", name,
+                          sum.tensors, FormatBytes(sum.raw),
+                          FormatBytes(sum.stored), Ratio(sum.stored, sum.raw));
+  };
+  for (const auto& [name, sum] : SumsByClass(explanation.tensors)) {
+    add_row(name, sum);
+    all.tensors += sum.tensors;
+    all.raw += sum.raw;
+    all.stored += sum.stored;
+  }
+  add_row("all", all);
+  absl::StrAppendFormat(&text,
+                        "beside them %s to keep track, and %s of scratch "
+                        "memory at most\n",
+                        FormatBytes(explanation.bytes.metadata),
+                        FormatBytes(explanation.bytes.scratch_peak));
+  if (explanation.errors.empty()) return text;
+  absl::StrAppend(&text,
+                  "\nHow far the stage's gradient moves if the tensors of one "
+                  "operator are packed:\n");
+  for (const SavedFindings::Error& error : explanation.errors) {
+    absl::StrAppendFormat(&text, "  %-20s %.3g\n", error.op,
+                          error.relative_error);
+  }
+  return text;
+}
+
+std::string ExplanationJson(const SavedExplanation& explanation) {
+  std::string lines;
+  for (const SavedTensorReport& tensor : explanation.tensors) {
+    Json object;
+    object["schema"] = "deltapipe.lab.SavedTensor";
+    object["tensor"] = tensor.name;
+    object["operator"] = tensor.op;
+    object["shape"] = tensor.shape;
+    object["dtype"] = tensor.dtype;
+    object["class"] = tensor.tensor_class;
+    object["shared"] = tensor.num_aliases;
+    object["raw_bytes"] = tensor.raw_bytes;
+    object["kept_bytes"] = tensor.stored_bytes;
+    object["how"] = tensor.reason;
+    absl::StrAppend(&lines, object.dump(), "\n");
+  }
+  Json sums;
+  sums["schema"] = "deltapipe.lab.SavedSums";
+  sums["policy"] = explanation.policy;
+  sums["first_layer"] = explanation.first_layer;
+  sums["end_layer"] = explanation.end_layer;
+  sums["tensors"] = explanation.bytes.num_tensors;
+  sums["shared"] = explanation.bytes.num_shared;
+  sums["raw_bytes"] = explanation.bytes.raw;
+  sums["unique_bytes"] = explanation.bytes.unique;
+  sums["packed_bytes"] = explanation.bytes.packed;
+  sums["passed_bytes"] = explanation.bytes.passed;
+  sums["metadata_bytes"] = explanation.bytes.metadata;
+  sums["scratch_peak_bytes"] = explanation.bytes.scratch_peak;
+  sums["errors"] = Json::object();
+  for (const SavedFindings::Error& error : explanation.errors) {
+    sums["errors"][error.op] = error.relative_error;
+  }
+  absl::StrAppend(&lines, sums.dump(), "\n");
+  return lines;
+}
+
+}  // namespace deltapipe
