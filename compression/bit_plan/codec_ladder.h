@@ -17,6 +17,8 @@ class CodecLadder {
  public:
   /// INVALID_ARGUMENT as MakeCodecFromSpec.
   static absl::StatusOr<CodecLadder> Create(const CodecSpec& codec);
+  /// Likewise, but `none` is the tensor as it is, in its own type.
+  static absl::StatusOr<CodecLadder> OrAsItIs(const CodecSpec& codec);
 
   /// Empty: as it is. The codec's bits per element, rounded down, say which
   /// levels are above it.

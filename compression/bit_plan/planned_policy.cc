@@ -1,7 +1,5 @@
 #include "compression/bit_plan/planned_policy.h"
 
-#include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -14,13 +12,6 @@ namespace {
 
 // Shapes of one tensor whose codecs are remembered: batches of few sizes.
 constexpr size_t kMaxShapes = 16;
-
-int64_t ExpectedBytes(const Codec& codec, int64_t num_elements) {
-  const Codec::Traits traits = codec.traits();
-  if (traits.has_fixed_size) return codec.MaxPayloadBytes(num_elements);
-  return static_cast<int64_t>(std::ceil(traits.bits_per_element / 8 *
-                                        static_cast<double>(num_elements)));
-}
 
 }  // namespace
 
@@ -55,7 +46,10 @@ SavedTreatment PlannedPolicy::Make(const SavedTensor& tensor) const {
     return treatment;
   }
   const int64_t raw = tensor.num_elements * tensor.element_bytes;
-  const int64_t packed = ExpectedBytes(*codec, tensor.num_elements);
+  // Of a size that varies, whoever packs finds out.
+  const int64_t packed = codec->traits().has_fixed_size
+                             ? codec->MaxPayloadBytes(tensor.num_elements)
+                             : 0;
   if (packed > raw) {
     treatment.reason = absl::StrCat("as it is: ", codec->text(), " takes ",
                                     packed, " bytes for its ", raw);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cfloat>
-#include <cmath>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -21,7 +20,6 @@ namespace {
 
 constexpr uint8_t kNoNegatives = 0;
 constexpr uint8_t kSigns = 1;
-constexpr uint32_t kSignBit = 0x80000000u;
 
 void PackNegatives(absl::Span<const float> values, uint8_t* bits) {
   for (size_t begin = 0; begin < values.size(); begin += 8) {
@@ -34,13 +32,25 @@ void PackNegatives(absl::Span<const float> values, uint8_t* bits) {
   }
 }
 
-// With the sign bit `sign`, and not zero.
-float WithSign(float value, uint32_t sign) {
-  if (std::isnan(value)) return value;
-  const uint32_t bits = FloatBits(value);
-  const bool is_kept = value != 0 && (bits & kSignBit) == sign;
-  return is_kept ? value : BitsToFloat(FloatBits(FLT_MIN) | sign);
-}
+// A float that resize() leaves as it finds it: what is not zero is written
+// before it is read, and large tensors would notice a pass more.
+struct UnsetFloat {
+  UnsetFloat() {}
+  float value;
+};
+static_assert(sizeof(UnsetFloat) == sizeof(float), "side by side");
+
+// Room for `count` values and the padding of kernels.
+class KeptValues {
+ public:
+  explicit KeptValues(int64_t count) {
+    values_->resize(count + kNonzeroPadding);
+  }
+  float* data() { return &values_->data()->value; }
+
+ private:
+  ThreadScratch<UnsetFloat> values_;
+};
 
 class NonzeroCodec final : public Codec {
  public:
@@ -103,16 +113,12 @@ class NonzeroCodec final : public Codec {
       DP_RETURN_IF_ERROR(
           CheckUnusedBits(text_, num_kept, signs[sign_bytes - 1]));
     }
-    ThreadScratch<float> kept_scratch;
-    std::vector<float>& kept = *kept_scratch;
-    kept.resize(num_kept + kNonzeroPadding);
-    DP_RETURN_IF_ERROR(codec_->Decode(payload.subspan(head_bytes),
-                                      absl::MakeSpan(kept.data(), num_kept)));
-    for (int64_t i = 0; i < num_kept; ++i) {
-      const uint32_t is_negative =
-          kind == kSigns ? signs[i / 8] >> (i % 8) & 1u : 0u;
-      kept[i] = WithSign(kept[i], is_negative << 31);
-    }
+    KeptValues kept(num_kept);
+    const auto values = absl::MakeSpan(kept.data(), num_kept);
+    DP_RETURN_IF_ERROR(codec_->Decode(payload.subspan(head_bytes), values));
+    KeepSigns(kind == kSigns ? signs : nullptr, values);
+    // The last loads of SpreadNonzero see the padding.
+    std::fill_n(kept.data() + num_kept, kNonzeroPadding, 0.0f);
     SpreadNonzero(bitmap, kept.data(), out);
     return absl::OkStatus();
   }
@@ -152,16 +158,14 @@ class NonzeroCodec final : public Codec {
     DP_RETURN_IF_ERROR(
         CheckRoom(text_, MaxPayloadBytes(in.size()), out.size()));
     if (in.empty()) return int64_t{0};
-    ThreadScratch<float> kept_scratch;
-    std::vector<float>& kept = *kept_scratch;
-    kept.resize(in.size() + kNonzeroPadding);
-    const NonzeroCounts counts = TakeNonzero(in, out.data() + 1, kept.data());
-    const auto values = absl::MakeConstSpan(kept.data(), counts.nonzero);
+    KeptValues kept(in.size());
+    const TakenNonzero taken = TakeNonzero(in, out.data() + 1, kept.data());
+    const auto values = absl::MakeConstSpan(kept.data(), taken.count);
     int64_t size = 1 + NonzeroBytes(in.size());
-    out[0] = counts.negative > 0 ? kSigns : kNoNegatives;
-    if (counts.negative > 0) {
+    out[0] = taken.has_negative ? kSigns : kNoNegatives;
+    if (taken.has_negative) {
       PackNegatives(values, out.data() + size);
-      size += NonzeroBytes(counts.nonzero);
+      size += NonzeroBytes(taken.count);
     }
     DP_ASSIGN_OR_RETURN(const int64_t inner_size,
                         encode_kept(values, out.subspan(size)));

@@ -22,20 +22,25 @@ inline int64_t NonzeroBytes(int64_t num_elements) {
   return (num_elements + 7) / 8;
 }
 
-struct NonzeroCounts {
-  int64_t nonzero = 0;
-  /// Of those, with the sign bit set.
-  int64_t negative = 0;
+struct TakenNonzero {
+  int64_t count = 0;
+  /// The sign bit of one of them is set.
+  bool has_negative = false;
 };
 
 /// Writes NonzeroBytes(values.size()) bytes and the values that are not zero,
 /// in order. `kept` has room for values.size() + kNonzeroPadding.
-NonzeroCounts TakeNonzero(absl::Span<const float> values, uint8_t* bits,
-                          float* kept);
+TakenNonzero TakeNonzero(absl::Span<const float> values, uint8_t* bits,
+                         float* kept);
 
 /// The number of bits that are 1 in `num_elements` of `bits`; unused bits of
 /// the last byte must be 0.
 int64_t CountNonzero(const uint8_t* bits, int64_t num_elements);
+
+/// values[i] <- values[i] if it has the sign that `negative` says and is no
+/// zero, or is a NaN; else the smallest normal number of that sign. Bit i of
+/// `negative`: the i-th is negative; null: none is.
+void KeepSigns(const uint8_t* negative, absl::Span<float> values);
 
 /// out[i] <- the next of `kept` where the bit is 1, else +0. `kept` holds
 /// CountNonzero values and has kNonzeroPadding more that may be read.

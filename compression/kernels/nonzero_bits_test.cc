@@ -1,5 +1,7 @@
 #include "compression/kernels/nonzero_bits.h"
 
+#include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -37,11 +39,11 @@ TEST(NonzeroBitsTest, SubnormalsAndWhatIsNotFiniteAreNoZeros) {
     uint8_t bits[2] = {0xFF, 0xFF};
     std::vector<float> kept(values.size() + kNonzeroPadding);
 
-    const NonzeroCounts counts = TakeNonzero(values, bits, kept.data());
+    const TakenNonzero taken = TakeNonzero(values, bits, kept.data());
 
     EXPECT_THAT(bits, ElementsAre(0b00111010, 0b00000010));
-    EXPECT_EQ(counts.nonzero, 5);
-    EXPECT_EQ(counts.negative, 2);
+    EXPECT_EQ(taken.count, 5);
+    EXPECT_TRUE(taken.has_negative);
     kept.resize(5);
     EXPECT_EQ(kept[0], 1e-45f);
     EXPECT_TRUE(std::isnan(kept[1]));
@@ -68,14 +70,14 @@ TEST(NonzeroBitsTest, EveryTargetTakesWhatALoopTakesAndPutsItBack) {
       ForEachVectorTarget([&] {
         std::vector<uint8_t> bits(NonzeroBytes(count), 0xFF);
         std::vector<float> kept(count + kNonzeroPadding);
-        const NonzeroCounts counts =
+        const TakenNonzero taken =
             TakeNonzero(values, bits.data(), kept.data());
         std::vector<float> out(count, -1);
         SpreadNonzero(bits.data(), kept.data(), absl::MakeSpan(out));
 
         EXPECT_EQ(bits, expected_bits);
-        ASSERT_EQ(counts.nonzero, expected.size());
-        EXPECT_EQ(CountNonzero(bits.data(), count), counts.nonzero);
+        ASSERT_EQ(taken.count, expected.size());
+        EXPECT_EQ(CountNonzero(bits.data(), count), taken.count);
         EXPECT_TRUE(std::equal(expected.begin(), expected.end(), kept.begin()));
         for (size_t i = 0; i < count; ++i) {
           ASSERT_EQ(out[i], values[i]);
@@ -84,6 +86,49 @@ TEST(NonzeroBitsTest, EveryTargetTakesWhatALoopTakesAndPutsItBack) {
       });
     }
   }
+}
+
+TEST(NonzeroBitsTest, NegativesAreSeenWhereverTheyAreButNotInZeros) {
+  ForEachVectorTarget([] {
+    for (size_t at = 0; at < 150; ++at) {
+      std::vector<float> values(150, 1.0f);
+      std::vector<uint8_t> bits(NonzeroBytes(150));
+      std::vector<float> kept(150 + kNonzeroPadding);
+      values[at] = -0.0f;
+      EXPECT_FALSE(TakeNonzero(values, bits.data(), kept.data()).has_negative);
+      values[at] = -1e-45f;
+      EXPECT_TRUE(TakeNonzero(values, bits.data(), kept.data()).has_negative);
+    }
+  });
+}
+
+TEST(NonzeroBitsTest, LostSignsBecomeTheSmallestNormal) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  ForEachVectorTarget([&] {
+    for (const size_t count : {1, 7, 8, 16, 33}) {
+      std::vector<float> positive(count), mixed(count);
+      std::vector<uint8_t> negative(NonzeroBytes(count));
+      const float values[] = {1e-45f, -1e-45f, 0.0f, -0.0f, 3, -3, nan, -nan};
+      const float expected[] = {1e-45f, FLT_MIN, FLT_MIN, FLT_MIN, 3, FLT_MIN};
+      const float flipped[] = {-FLT_MIN, -1e-45f,  -FLT_MIN,
+                               -FLT_MIN, -FLT_MIN, -3};
+      for (size_t i = 0; i < count; ++i) positive[i] = values[i % 8];
+      mixed = positive;
+      for (size_t i = 0; i < count; i += 8) negative[i / 8] = 0xFF;
+
+      KeepSigns(nullptr, absl::MakeSpan(positive));
+      KeepSigns(negative.data(), absl::MakeSpan(mixed));
+
+      for (size_t i = 0; i < count; ++i) {
+        if (i % 8 >= 6) {
+          EXPECT_TRUE(std::isnan(positive[i]) && std::isnan(mixed[i]));
+        } else {
+          EXPECT_EQ(positive[i], expected[i % 8]) << i;
+          EXPECT_EQ(mixed[i], flipped[i % 8]) << i;
+        }
+      }
+    }
+  });
 }
 
 }  // namespace

@@ -1,0 +1,41 @@
+// What keeping a tensor in few bits adds to the variance of the gradient, from
+// what was measured of it.
+//
+// Rounded stochastically onto B = 2^b - 1 steps over a range R, a value has an
+// error of mean 0 and variance R^2 / (6 B^2), values lying anywhere between two
+// levels (at most R^2 / (4 B^2)). An error in x reaches the gradient through
+// what the backward pass multiplies x with:
+//
+//   a product or convolution, dW = sum over positions p of x_p^T g_p: an
+//   element of x meets `reuse` times all channels of g at one position, whose
+//   squares sum up to |g|^2 / P on average over the P positions of x. So
+//     Var dW = c / B^2,  c = (256 / 6) sum R^2 * reuse * |g|^2 / P
+//   with the sum over groups of 256 elements. ActNN, equation 6 and section
+//   4.2, has C = (K / 4) (G / P) sum R^2 |g|^2, the same but for the bound in
+//   the place of the mean.
+//
+//   anything else, element by element, dx = f'(x) g: with f'' taken for 1
+//     c = (256 / 6) sum R^2 * |g|^2 / (elements of g)
+//
+// Chen et al., ActNN, ICML 2021, arXiv 2104.14129. Pure functions.
+#ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_GRADIENT_VARIANCE_H_
+#define DELTAPIPE_COMPRESSION_BIT_PLAN_GRADIENT_VARIANCE_H_
+
+#include <cstdint>
+
+#include "compression/bit_plan/saved_policy.h"
+
+namespace deltapipe {
+
+/// Elements per channel: of [N, C, H, W] N * H * W, of others what is before
+/// the last extent. At least 1.
+int64_t NumPositions(const SavedTensor& tensor);
+
+/// c: at b bits the tensor adds c / (2^b - 1)^2 to the gradient's variance,
+/// summed over its elements. NaN if what it takes was not measured, or is
+/// negative or infinite.
+double GradientVariance(const SavedMeasurement& measurement);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_BIT_PLAN_GRADIENT_VARIANCE_H_

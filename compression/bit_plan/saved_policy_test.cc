@@ -1,0 +1,351 @@
+#include "compression/bit_plan/saved_policy.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "compression/bit_plan/tensor_bits.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::unique_ptr<SavedPolicy> Make(const std::string& text) {
+  auto policy = MakeSavedPolicy(text);
+  EXPECT_TRUE(policy.ok()) << policy.status();
+  return *std::move(policy);
+}
+
+std::string ErrorOf(const std::string& text) {
+  const auto policy = MakeSavedPolicy(text);
+  EXPECT_EQ(policy.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(policy.status().message());
+}
+
+SavedTensor Tensor(std::string name, std::vector<int64_t> shape,
+                   std::string op = "gelu") {
+  SavedTensor tensor;
+  tensor.name = std::move(name);
+  tensor.op = std::move(op);
+  tensor.num_elements = 1;
+  for (const int64_t extent : shape) tensor.num_elements *= extent;
+  tensor.shape = std::move(shape);
+  return tensor;
+}
+
+std::string CodecFor(const SavedPolicy& policy, const SavedTensor& tensor) {
+  const SavedTreatment treatment = policy.Treat(tensor);
+  return treatment.codec == nullptr ? "as it is" : treatment.codec->text();
+}
+
+SavedMeasurement Measured(SavedTensor tensor, double range_squares) {
+  SavedMeasurement measurement;
+  measurement.tensor = std::move(tensor);
+  measurement.range_squares = range_squares;
+  measurement.gradient_squares = 1;
+  measurement.gradient_elements = measurement.tensor.num_elements;
+  measurement.reader = "addmm";
+  measurement.sensitivity = range_squares;
+  return measurement;
+}
+
+// The bits of a treatment, 32 as it is, from "int(4,..." or "mixed(bits=2,...".
+int BitsOf(const SavedPolicy& policy, const SavedTensor& tensor) {
+  const std::string text = CodecFor(policy, tensor);
+  if (text == "as it is") return 32;
+  int bits = 0;
+  const size_t digit = text.find_first_of("12345678");
+  EXPECT_TRUE(absl::SimpleAtoi(text.substr(digit, 1), &bits)) << text;
+  return bits;
+}
+
+TEST(SavedPolicyTest, ErrorsNameTheColumnAndTheNearestName) {
+  EXPECT_EQ(ErrorOf("fixd(int(4))"),
+            "policy for saved activations \"fixd(int(4))\": column 1: unknown "
+            "policy 'fixd': expected one of none, fixed, actnn, gact, comet, "
+            "division, mesa, recompute, offload, auto (did you mean 'fixed'?)");
+  EXPECT_THAT(ErrorOf("fixed(int(9))"),
+              HasSubstr("\"fixed(int(9))\": column 11: bits: expected 1..8"));
+  EXPECT_THAT(ErrorOf("fixed"), HasSubstr("expected codec (a codec), got no"));
+  EXPECT_THAT(ErrorOf("fixed(delta(int(4)))"), HasSubstr("keeps state"));
+  EXPECT_THAT(ErrorOf("gact(bit=4)"), HasSubstr("did you mean 'bits'"));
+  EXPECT_THAT(ErrorOf(""), HasSubstr("expected the name of a policy"));
+  EXPECT_THAT(ErrorOf("auto(64MB)"),
+              HasSubstr("column 6: budget: expected above 0"));
+  EXPECT_THAT(ErrorOf("comet(target=1)"), HasSubstr("above 0, below 1"));
+  EXPECT_THAT(ErrorOf(std::string(2000, 'x')),
+              HasSubstr("at most 1024 characters"));
+}
+
+TEST(SavedPolicyTest, LevelsOfActnnThatSwapNameTheOffloadPolicy) {
+  EXPECT_THAT(
+      ErrorOf("actnn(bits=L4)"),
+      HasSubstr("column 12: actnn: level L4 swaps to the host: expected "
+                "L1, L2, L3 or bits, or the policy offload(codec)"));
+}
+
+TEST(SavedPolicyTest, FixedBindsTheShapeOfATensor) {
+  const auto policy = Make("fixed(int(4,axis=column))");
+
+  EXPECT_EQ(CodecFor(*policy, Tensor("a", {32, 100})),
+            "int(4,axis=column,row=100)");
+  EXPECT_EQ(CodecFor(*policy, Tensor("a", {32, 50})),
+            "int(4,axis=column,row=50)");
+}
+
+TEST(SavedPolicyTest, RaisesSayWhatBecameOfTheTensors) {
+  const auto policy = Make("fixed(int(2))");
+
+  EXPECT_EQ(policy->Raise("gelu"), "gelu: from int(2) to 4 bits");
+  EXPECT_EQ(policy->Treat(Tensor("a", {64, 64})).reason, "raised to 4 bits");
+  EXPECT_EQ(policy->Raise("gelu"), "gelu: from 4 bits to 8 bits");
+  EXPECT_EQ(policy->Raise("gelu"), "gelu: from 8 bits to as it is");
+  EXPECT_EQ(policy->Raise("gelu"), "");
+  EXPECT_EQ(Make("none")->Raise("gelu"), "");
+}
+
+TEST(SavedPolicyTest, WhatPackingWouldEnlargeStaysAsItIs) {
+  SavedTensor tensor = Tensor("a", {10});
+
+  const SavedTreatment treatment = Make("mesa(bits=8)")->Treat(tensor);
+  tensor.element_bytes = 2;
+  const SavedTreatment wide = Make("fixed(none)")->Treat(tensor);
+
+  EXPECT_NE(treatment.codec, nullptr);
+  EXPECT_EQ(wide.codec, nullptr);
+  EXPECT_EQ(wide.reason, "as it is: none takes 40 bytes for its 20");
+}
+
+TEST(SavedPolicyTest, ActnnGivesBitsToTheSamplesOfATensor) {
+  const auto policy = Make("actnn(bits=2)");
+
+  // Of two tokens together, a group; of one image each; of too few rows.
+  EXPECT_EQ(CodecFor(*policy, Tensor("a", {512, 128})),
+            "mixed(bits=2,row=256)");
+  EXPECT_EQ(CodecFor(*policy, Tensor("b", {16, 8, 14, 14})),
+            "mixed(bits=2,row=1568)");
+  EXPECT_THAT(CodecFor(*policy, Tensor("c", {4, 1000})), StartsWith("int(2,"));
+  EXPECT_THAT(CodecFor(*policy, Tensor("d", {100000})), StartsWith("int(2,"));
+}
+
+TEST(SavedPolicyTest, PlannedBitsSumUpToTheAverage) {
+  for (const char* text : {"actnn(bits=2)", "actnn(bits=4)", "gact(bits=4)"}) {
+    for (uint32_t seed = 1; seed <= 20; ++seed) {
+      SCOPED_TRACE(absl::StrCat(text, ", seed ", seed));
+      std::mt19937 random(seed);
+      std::normal_distribution<double> normal;
+      std::vector<SavedMeasurement> measurements;
+      double elements = 0;
+      for (int i = 0; i < 30; ++i) {
+        measurements.push_back(
+            Measured(Tensor(absl::StrCat(i), {512, 64 << (random() % 4)}),
+                     std::exp(3 * normal(random))));
+        elements += measurements.back().tensor.num_elements;
+      }
+      const auto policy = Make(text);
+
+      ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+      double bits = 0;
+      for (const SavedMeasurement& measurement : measurements) {
+        bits += BitsOf(*policy, measurement.tensor) *
+                static_cast<double>(measurement.tensor.num_elements);
+      }
+      const double average = std::atoi(
+          std::string(text).substr(std::string(text).size() - 2).c_str());
+      EXPECT_LE(bits / elements, average * (1 + 1e-9));
+      EXPECT_GT(bits / elements, average * 0.9);
+    }
+  }
+}
+
+TEST(SavedPolicyTest, SensitiveTensorsGetMoreBits) {
+  std::vector<SavedMeasurement> measurements;
+  for (int i = 0; i < 5; ++i) {
+    measurements.push_back(
+        Measured(Tensor(absl::StrCat(i), {512, 128}), i == 4 ? 1e6 : 1));
+  }
+  for (const char* text : {"actnn(bits=4)", "gact", "auto(0.15)"}) {
+    SCOPED_TRACE(text);
+    const auto policy = Make(text);
+
+    ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+    EXPECT_LE(BitsOf(*policy, measurements[0].tensor), 4);
+    EXPECT_EQ(BitsOf(*policy, measurements[4].tensor), 8);
+  }
+}
+
+TEST(SavedPolicyTest, LevelOneOfActnnLeavesWhatNormalisationsRead) {
+  std::vector<SavedMeasurement> measurements = {
+      Measured(Tensor("a", {64, 16, 8, 8}), 1),
+      Measured(Tensor("b", {64, 16, 8, 8}), 1)};
+  measurements[1].reader = "native_batch_norm";
+  const auto policy = Make("actnn(bits=L1)");
+
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+  EXPECT_EQ(BitsOf(*policy, measurements[0].tensor), 4);
+  EXPECT_EQ(BitsOf(*policy, measurements[1].tensor), 32);
+}
+
+TEST(SavedPolicyTest, GactAsksForProbesAndKeepsToItsSchedule) {
+  EXPECT_EQ(Make("gact(every=250)")->measures().every_steps, 250);
+  EXPECT_TRUE(Make("gact")->measures().sensitivities);
+  EXPECT_FALSE(Make("actnn")->measures().sensitivities);
+  EXPECT_EQ(Make("fixed(int(4))")->measures().every_steps, 0);
+}
+
+TEST(SavedPolicyTest, DivisionIsForImages) {
+  const auto policy = Make("division(high=3)");
+
+  EXPECT_EQ(CodecFor(*policy, Tensor("a", {2, 8, 28, 20})),
+            "dual_precision(high_bits=3,height=28,width=20)");
+  EXPECT_THAT(CodecFor(*policy, Tensor("b", {64, 512, 1, 1})),
+              StartsWith("int(3,block=256,round=stochastic,levels=affine"));
+  EXPECT_THAT(CodecFor(*policy, Tensor("c", {64, 512})), StartsWith("int(3,"));
+  EXPECT_EQ(CodecFor(*Make("division(low=int8)"), Tensor("a", {2, 8, 28, 20})),
+            "dual_precision(low_bits=8,height=28,width=20)");
+}
+
+TEST(SavedPolicyTest, MesaRemembersRangesOfHeads) {
+  const auto codec = Make("mesa(head=32)")->Treat(Tensor("a", {64, 128})).codec;
+
+  ASSERT_NE(codec, nullptr);
+  EXPECT_EQ(codec->text(), "per_head(int(8,round=stochastic),head=32,row=128)");
+  EXPECT_TRUE(codec->traits().has_memory);
+}
+
+TEST(SavedPolicyTest, RecomputeAndOffloadKeepTensorsInTheirOwnType) {
+  const auto recompute = Make("recompute(every=3)");
+  const auto offload = Make("offload(codec=int(8))");
+
+  EXPECT_EQ(recompute->recompute_every(), 3);
+  EXPECT_EQ(CodecFor(*recompute, Tensor("a", {64})), "as it is");
+  EXPECT_TRUE(offload->Treat(Tensor("a", {64})).is_offloaded);
+  EXPECT_EQ(CodecFor(*offload, Tensor("a", {64})), "int(8)");
+  EXPECT_TRUE(Make("offload")->Treat(Tensor("a", {64})).is_offloaded);
+}
+
+// sigma = 0.01 * 0.2 over 0.32 * 0.005 * sqrt(8 * 14 * 14 * 0.5), three digits.
+TEST(SavedPolicyTest, CometsBoundIsThePapers) {
+  SavedMeasurement measurement =
+      Measured(Tensor("a", {8, 16, 14, 14}), 8 * 16 * 14 * 14 / 256 * 100);
+  measurement.gradient_mean_abs = 0.005;
+  measurement.nonzero_share = 0.5;
+  measurement.parameter_gradient_mean_abs = 0.2;
+  const auto policy = Make("comet");
+
+  ASSERT_TRUE(policy->Plan(1, {measurement}).ok());
+
+  const double bound =
+      0.01 * 0.2 / (0.32 * 0.005 * std::sqrt(8 * 14 * 14 * 0.5));
+  EXPECT_EQ(
+      CodecFor(*policy, measurement.tensor),
+      absl::StrCat("error_bound(abs=", std::floor(bound * 1e4) / 1e4, ")"));
+  EXPECT_EQ(policy->Raise("gelu"),
+            "gelu: from 8 bits, within 0.0446 to as it is, within 0.01115 (1 "
+            "planned tensor)");
+}
+
+TEST(SavedPolicyTest, CometsBoundIsAtMostAQuarterOfTheRange) {
+  SavedMeasurement measurement = Measured(Tensor("a", {256}), 4);
+  measurement.gradient_mean_abs = 1e-9;
+  measurement.parameter_gradient_mean_abs = 1;
+  const auto policy = Make("comet");
+
+  ASSERT_TRUE(policy->Plan(1, {measurement}).ok());
+
+  EXPECT_EQ(CodecFor(*policy, measurement.tensor), "error_bound(abs=0.5)");
+}
+
+TEST(SavedPolicyTest, AutoKeepsWithinItsBudget) {
+  for (const double mib : {0.45, 0.6, 1.0, 2.0, 8.0}) {
+    for (uint32_t seed = 1; seed <= 10; ++seed) {
+      SCOPED_TRACE(absl::StrCat(mib, " MiB, seed ", seed));
+      std::mt19937 random(seed);
+      std::normal_distribution<double> normal;
+      std::vector<SavedMeasurement> measurements;
+      for (int i = 0; i < 20; ++i) {
+        measurements.push_back(Measured(Tensor(absl::StrCat(i), {512, 128}),
+                                        std::exp(3 * normal(random))));
+      }
+      measurements[3].tensor.keeps_zeros = true;
+      measurements[3].nonzero_share = 0.5;
+      const auto policy = Make(absl::StrCat("auto(", mib, ")"));
+
+      ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+      int64_t bytes = 0;
+      for (const SavedMeasurement& measurement : measurements) {
+        bytes += PackedBytes(measurement, BitsOf(*policy, measurement.tensor));
+      }
+      EXPECT_LE(bytes, mib * (1 << 20));
+    }
+  }
+}
+
+TEST(SavedPolicyTest, AutoNamesTheSmallestBudgetAndKeepsTheFormerPlan) {
+  std::vector<SavedMeasurement> measurements = {
+      Measured(Tensor("a", {512, 128}), 1),
+      Measured(Tensor("b", {512, 128}), 9)};
+  const auto policy = Make("auto(0.04)");
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+  const std::string before = CodecFor(*policy, measurements[0].tensor);
+  measurements.push_back(Measured(Tensor("c", {512, 256}), 1));
+
+  const absl::Status status = policy->Plan(2, measurements);
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  // 2 bits and 4 bytes for 256 values, of 262,144 in all.
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr("budget of 41943 bytes for 3 tensors, expected at least "
+                "69632; the largest are c (34816), a (17408)"));
+  EXPECT_EQ(CodecFor(*policy, measurements[0].tensor), before);
+}
+
+TEST(SavedPolicyTest, AutoCountsRaisesAgainstItsBudget) {
+  const std::vector<SavedMeasurement> measurements = {
+      Measured(Tensor("a", {512, 128}, "gelu"), 1),
+      Measured(Tensor("b", {512, 128}, "add"), 1)};
+  const auto policy = Make("auto(0.055)");
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+  policy->Raise("gelu");
+
+  ASSERT_TRUE(policy->Plan(2, measurements).ok());
+
+  int64_t bytes = 0;
+  for (const SavedMeasurement& measurement : measurements) {
+    bytes += PackedBytes(measurement, BitsOf(*policy, measurement.tensor));
+  }
+  EXPECT_LE(bytes, static_cast<int64_t>(0.055 * (1 << 20)));
+  EXPECT_GE(BitsOf(*policy, measurements[0].tensor), 4);
+}
+
+// The prediction that PlanBudgetBits goes by is what the codecs write.
+TEST(SavedPolicyTest, PredictedBytesAreThoseOfTheCodecs) {
+  for (const int bits : {1, 2, 4, 8}) {
+    const SavedMeasurement measurement = Measured(Tensor("a", {500, 100}), 1);
+    const auto codec =
+        MakeCodec(absl::StrCat("int(", bits,
+                               ",block=256,round=stochastic,levels=affine,"
+                               "scale=bf16)"))
+            .value();
+
+    EXPECT_NEAR(codec->MaxPayloadBytes(50000), PackedBytes(measurement, bits),
+                2);
+  }
+}
+
+}  // namespace
+}  // namespace deltapipe

@@ -1,0 +1,141 @@
+#include "compression/bit_plan/tensor_bits.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "compression/bit_plan/bit_ladder.h"
+#include "compression/bit_plan/bit_plan.h"
+
+namespace deltapipe {
+namespace {
+
+using Plan = std::map<std::string, PlannedTensor>;
+
+bool IsMeasured(double coefficient) {
+  return coefficient >= 0 && std::isfinite(coefficient);
+}
+
+int64_t BytesOfBits(const SavedTensor& tensor, int bits) {
+  const int most = 8 * tensor.element_bytes;
+  return (tensor.num_elements * std::min(bits, most) + 7) / 8;
+}
+
+// Tensors to choose for, and what is known of the others.
+struct Items {
+  std::vector<BitPlanItem> items;
+  // By item.
+  std::vector<std::vector<int>> bits;
+  std::vector<PlannedTensor*> planned;
+  Plan plan;
+
+  // The first of two tensors of one name counts.
+  PlannedTensor* Add(const SavedTensor& tensor) {
+    const auto [at, is_new] = plan.emplace(tensor.name, PlannedTensor());
+    if (!is_new) return nullptr;
+    at->second.op = tensor.op;
+    return &at->second;
+  }
+};
+
+absl::StatusOr<Plan> Solve(Items items, int64_t budget_bytes) {
+  DP_ASSIGN_OR_RETURN(const BitPlan plan, PlanBits(items.items, budget_bytes));
+  for (size_t i = 0; i < items.planned.size(); ++i) {
+    items.planned[i]->value = items.bits[i][plan.levels[i]];
+  }
+  return std::move(items.plan);
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
+                                     double bits) {
+  Items items;
+  double budget = 0;
+  for (size_t i = 0; i < question.measurements.size(); ++i) {
+    const SavedTensor& tensor = question.measurements[i].tensor;
+    PlannedTensor* const planned = items.Add(tensor);
+    if (planned == nullptr) continue;
+    if (!IsMeasured(question.coefficients[i])) {
+      planned->value = kUnmeasuredBits;
+      planned->is_measured = false;
+      continue;
+    }
+    BitPlanItem item;
+    item.name = tensor.name;
+    for (const int level : question.levels) {
+      item.levels.push_back(
+          {BytesOfBits(tensor, level),
+           QuantisationCost(question.coefficients[i], level)});
+    }
+    // Bytes of levels are rounded up, too.
+    budget += std::ceil(static_cast<double>(tensor.num_elements) * bits / 8);
+    items.items.push_back(std::move(item));
+    items.bits.emplace_back(question.levels.begin(), question.levels.end());
+    items.planned.push_back(planned);
+  }
+  return Solve(std::move(items), static_cast<int64_t>(budget));
+}
+
+absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,
+                                    int64_t budget_bytes) {
+  Items items;
+  for (size_t i = 0; i < question.measurements.size(); ++i) {
+    const SavedMeasurement& measurement = question.measurements[i];
+    PlannedTensor* const planned = items.Add(measurement.tensor);
+    if (planned == nullptr) continue;
+    int times_raised = 0;
+    if (question.raised != nullptr) {
+      const auto found = question.raised->find(measurement.tensor.op);
+      if (found != question.raised->end()) times_raised = found->second;
+    }
+    planned->is_measured = IsMeasured(question.coefficients[i]);
+    BitPlanItem item;
+    item.name = measurement.tensor.name;
+    std::vector<int> item_bits;
+    const auto add_level = [&](int bits) {
+      const int raised = RaisedBits(bits, times_raised);
+      const double cost =
+          planned->is_measured
+              ? QuantisationCost(question.coefficients[i], raised)
+              : 0;
+      BitLevel level{PackedBytes(measurement, raised), cost};
+      // A level that takes more bytes than the next one is none.
+      while (!item.levels.empty() && item.levels.back().bytes > level.bytes) {
+        item.levels.pop_back();
+        item_bits.pop_back();
+      }
+      item.levels.push_back(level);
+      item_bits.push_back(bits);
+    };
+    if (planned->is_measured) {
+      for (const int bits : question.levels) add_level(bits);
+    } else {
+      add_level(kUnmeasuredBits);
+    }
+    items.items.push_back(std::move(item));
+    items.bits.push_back(std::move(item_bits));
+    items.planned.push_back(planned);
+  }
+  return Solve(std::move(items), budget_bytes);
+}
+
+int64_t PackedBytes(const SavedMeasurement& measurement, int bits) {
+  const SavedTensor& tensor = measurement.tensor;
+  const int64_t raw = tensor.num_elements * tensor.element_bytes;
+  if (bits >= kExactBits) return raw;
+  if (!tensor.keeps_zeros) {
+    return std::min(raw, GroupCodecBytes(tensor.num_elements, bits));
+  }
+  // Written so that a NaN counts as 1.
+  const double share = measurement.nonzero_share < 1
+                           ? std::max(measurement.nonzero_share, 0.0)
+                           : 1.0;
+  const auto kept = static_cast<int64_t>(
+      std::ceil(share * static_cast<double>(tensor.num_elements)));
+  return std::min(
+      raw, 1 + (tensor.num_elements + 7) / 8 + GroupCodecBytes(kept, bits));
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,51 @@
+// The bits of all tensors of a stage, from what each adds to the gradient's
+// variance: PlanBits (bit_plan.h) for measurements.
+//
+// Policies call it between steps. Pure functions.
+#ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_TENSOR_BITS_H_
+#define DELTAPIPE_COMPRESSION_BIT_PLAN_TENSOR_BITS_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "compression/bit_plan/policy_state.h"
+#include "compression/bit_plan/saved_policy.h"
+
+namespace deltapipe {
+
+/// Bits of tensors of which nothing finite was measured.
+inline constexpr int kUnmeasuredBits = 8;
+
+struct TensorBitsQuestion {
+  absl::Span<const SavedMeasurement> measurements;
+  /// One per measurement: at b bits it costs coefficient / (2^b - 1)^2. What is
+  /// negative or no finite number gives kUnmeasuredBits.
+  std::vector<double> coefficients;
+  /// Bits to choose from, ascending; kExactBits: as it is.
+  absl::Span<const int> levels;
+  /// How often the tensors of an operator were raised, by operator.
+  const std::map<std::string, int>* raised = nullptr;
+};
+
+/// By tensor. On average over elements at most `bits`, metadata aside; raises
+/// and tensors that were not measured come on top. `levels` begin at `bits` or
+/// below.
+absl::StatusOr<std::map<std::string, PlannedTensor>> PlanAverageBits(
+    const TensorBitsQuestion& question, double bits);
+
+/// By tensor, the bits before they are raised. All tensors together take at
+/// most `budget_bytes`, metadata, raises and masks of zeros included.
+/// RESOURCE_EXHAUSTED as PlanBits.
+absl::StatusOr<std::map<std::string, PlannedTensor>> PlanBudgetBits(
+    const TensorBitsQuestion& question, int64_t budget_bytes);
+
+/// What PlanBudgetBits takes a tensor for at `bits`.
+int64_t PackedBytes(const SavedMeasurement& measurement, int bits);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_BIT_PLAN_TENSOR_BITS_H_
