@@ -75,10 +75,8 @@ class TorchStage : public Stage {
       return absl::OkStatus();
     });
   }
-  int64_t boundary_elements() const override {
-    return static_cast<int64_t>(spec_.model().context()) *
-           spec_.model().width();
-  }
+  BoundaryShape input_shape() const override { return input_shape_; }
+  BoundaryShape output_shape() const override { return output_shape_; }
 
   absl::Status Forward(const StageInput& input, StageOutput* output) override {
     return CatchTorch("forward", [&] { return DoForward(input, output); });
@@ -119,8 +117,13 @@ class TorchStage : public Stage {
     const v1::ModelSpec& model = spec_.model();
     is_first_ = first_layer == 0;
     is_last_ = end_layer == model.layers();
-    model_ = model.kind() == "mlp" ? MakeMlp(model, first_layer, end_layer)
-                                   : MakeGpt(model, first_layer, end_layer);
+    const auto shape_after = [&](int layer) {
+      return BoundaryShapeOf(model.kind(), std::max(layer, 1), model.layers(),
+                             model.width(), model.context());
+    };
+    input_shape_ = shape_after(first_layer);
+    output_shape_ = shape_after(end_layer);
+    model_ = MakeModel(model, first_layer, end_layer);
     std::vector<NamedParameter> parameters = model_->Parameters();
     std::sort(parameters.begin(), parameters.end(),
               [](const NamedParameter& a, const NamedParameter& b) {
@@ -181,13 +184,14 @@ class TorchStage : public Stage {
 
   absl::Status DoForward(const StageInput& input, StageOutput* output) {
     at::AutoGradMode grad_mode(input.needs_backward);
-    const int64_t samples = input.num_samples;
-    const int64_t context = spec_.model().context();
+    const std::vector<int64_t> shape =
+        model_->InputShape(input.num_samples, ElementsOf(input));
+    DP_RETURN_IF_ERROR(CheckCount("input", ElementsOf(input), shape));
     at::Tensor value;
     if (is_first_) {
-      value = Bytes(input.tokens, {samples, context});
+      value = Bytes(input.tokens, shape);
     } else {
-      value = Floats(input.activation);
+      value = Floats(input.activation, shape);
       if (input.needs_backward) value.set_requires_grad(true);
     }
     Pending pending;
@@ -195,9 +199,12 @@ class TorchStage : public Stage {
     if (!is_first_) pending.input = value;
     at::Tensor result = model_->Forward(is_first_ ? value : value.to(dtype_));
     if (is_last_) {
+      const at::Tensor rows = result.reshape({-1, result.size(-1)});
+      DP_RETURN_IF_ERROR(CheckCount("targets",
+                                    static_cast<int64_t>(input.targets.size()),
+                                    {rows.size(0)}));
       const at::Tensor loss = at::cross_entropy_loss(
-          result.reshape({samples * context, result.size(2)}).to(at::kFloat),
-          Bytes(input.targets, {samples * context}));
+          rows.to(at::kFloat), Bytes(input.targets, {rows.size(0)}));
       output->loss = loss.item<double>();
       if (input.needs_backward) {
         pending.output = loss.mul(input.loss_scale * ScaleOf(pending));
@@ -224,7 +231,10 @@ class TorchStage : public Stage {
     if (is_last_) {
       torch::autograd::backward({pending.output}, {});
     } else {
-      at::Tensor incoming = Floats(gradient).view(pending.output.sizes());
+      DP_RETURN_IF_ERROR(
+          CheckCount("gradient", static_cast<int64_t>(gradient.values.size()),
+                     pending.output.sizes()));
+      at::Tensor incoming = Floats(gradient, pending.output.sizes());
       if (dtype_ == at::kHalf) incoming = incoming.mul(ScaleOf(pending));
       torch::autograd::backward({pending.output}, {incoming.to(dtype_)});
     }
@@ -258,15 +268,26 @@ class TorchStage : public Stage {
         .to(device_, at::kLong);
   }
 
-  /// [samples, context, width], sharing memory with `values` on the CPU.
-  at::Tensor Floats(const TensorRef& values) {
-    const int64_t samples =
-        static_cast<int64_t>(values.values.size()) / boundary_elements();
+  int64_t ElementsOf(const StageInput& input) const {
+    return static_cast<int64_t>(is_first_ ? input.tokens.size()
+                                          : input.activation.values.size());
+  }
+
+  static absl::Status CheckCount(const char* what, int64_t elements,
+                                 at::IntArrayRef shape) {
+    int64_t expected = 1;
+    for (const int64_t extent : shape) expected *= extent;
+    if (elements == expected) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stage: ", what, " of ", elements, " elements, expected ", expected));
+  }
+
+  /// Of `shape`, sharing memory with `values` on the CPU.
+  at::Tensor Floats(const TensorRef& values, at::IntArrayRef shape) {
     // The deleter holds the owner for as long as autograd holds the tensor.
     std::shared_ptr<const void> owner = values.owner;
     const at::Tensor host = at::from_blob(
-        const_cast<float*>(values.values.data()),
-        {samples, spec_.model().context(), spec_.model().width()},
+        const_cast<float*>(values.values.data()), shape,
         [owner](void*) mutable { owner.reset(); }, at::kFloat);
     if (device_.is_cpu()) return host;
     // The allocator of pinned memory keeps the block until the copy is done.
@@ -293,6 +314,8 @@ class TorchStage : public Stage {
   const at::ScalarType dtype_;  // that layers compute in
   bool is_first_ = false;
   bool is_last_ = false;
+  BoundaryShape input_shape_;
+  BoundaryShape output_shape_;
   std::unique_ptr<PartialModel> model_;
   ParameterLayout layout_;
   at::Tensor host_weights_;

@@ -38,7 +38,9 @@ struct MixingLayer {
 class Mlp : public PartialModel {
  public:
   Mlp(const v1::ModelSpec& spec, int first_layer, int end_layer)
-      : first_layer_(first_layer), width_(spec.width()) {
+      : first_layer_(first_layer),
+        width_(spec.width()),
+        context_(spec.context()) {
     if (first_layer == 0) {
       token_ = torch::nn::Embedding(kVocabulary, spec.width());
     }
@@ -64,6 +66,12 @@ class Mlp : public PartialModel {
       return layers_[static_cast<size_t>(part)].Forward(input);
     }
     return head_->forward(input);
+  }
+
+  std::vector<int64_t> InputShape(int64_t samples,
+                                  int64_t /*elements*/) const override {
+    if (!token_.is_empty()) return {samples, context_};
+    return {samples, context_, width_};
   }
 
   std::vector<NamedParameter> Parameters() override {
@@ -92,6 +100,7 @@ class Mlp : public PartialModel {
 
   const int first_layer_;
   const int64_t width_;
+  const int64_t context_;
   torch::nn::Embedding token_{nullptr};
   std::vector<MixingLayer> layers_;
   torch::nn::Linear head_{nullptr};
