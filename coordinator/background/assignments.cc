@@ -7,6 +7,9 @@
 #include <map>
 
 #include "absl/strings/match.h"
+#include "base/idx_file.h"
+#include "base/image_model.h"
+#include "base/image_options.h"
 #include "base/units.h"
 
 namespace deltapipe {
@@ -129,6 +132,14 @@ std::vector<v1::Assignment> MakeAssignments(
 int64_t EstimateTrainSamples(const v1::JobSpec& spec) {
   if (spec.model().kind() == "synthetic") {
     return spec.model().synthetic().samples();
+  }
+  if (IsImageModel(spec.model().kind())) {
+    const auto views = ParseViewChoice(spec.data().views());
+    const auto set = ReadImageSet(spec.data().path(), /*is_test=*/false, 0);
+    if (!views.ok() || !set.ok()) return 0;
+    const int64_t limit = spec.data().samples();
+    return views->count *
+           (limit > 0 ? std::min(limit, set->num_images) : set->num_images);
   }
   struct stat status;
   if (spec.model().context() < 1 ||

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/image_model.h"
 #include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "coordinator/cli/arm_figures.h"
@@ -152,7 +153,9 @@ class Comparison {
   void AddArm(const std::string& name,
               const std::vector<v1::StepSummary>& steps) {
     const double tokens_per_step =
-        static_cast<double>(spec_.train().batch()) * spec_.model().context();
+        static_cast<double>(spec_.train().batch()) *
+        static_cast<double>(
+            TargetsPerSample(spec_.model().kind(), spec_.model().context()));
     arms_.push_back(MeasureArm(name, steps, tokens_per_step));
     if (options_.json) PrintData(JsonLine(ArmJson(arms_.back())));
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
+#include "base/image_model.h"
 
 namespace deltapipe {
 namespace {
@@ -59,6 +60,76 @@ double Operations(const v1::ModelSpec& model, bool is_last) {
   return operations;
 }
 
+/// Of one layer and one sample; the embedding counts to the first layer, the
+/// head to the last.
+struct LayerFacts {
+  int64_t parameters = 0;
+  int64_t tied_parameters = 0;
+  int64_t saved_elements = 0;
+  double operations = 0;  // of a forward pass
+};
+
+LayerFacts TextLayer(const v1::ModelSpec& model, int layer) {
+  const bool is_first = layer == 0;
+  const bool is_last = layer + 1 == model.layers();
+  LayerFacts facts;
+  facts.parameters = Weights(model) + Offsets(model) +
+                     (is_first ? EmbeddingParameters(model) : 0) +
+                     (is_last ? HeadParameters(model) : 0) -
+                     // One layer alone has the matrix once.
+                     (is_first && is_last ? TiedParameters(model) : 0);
+  if (is_first != is_last) facts.tied_parameters = TiedParameters(model);
+  facts.saved_elements = SavedElements(model);
+  facts.operations = model.context() * Operations(model, is_last);
+  return facts;
+}
+
+LayerFacts ImageMlpLayer(const v1::ModelSpec& model, int layer) {
+  const int64_t width = model.width();
+  const int64_t inputs = layer == 0 ? kImagePixels : width;
+  const bool is_last = layer + 1 == model.layers();
+  LayerFacts facts;
+  facts.parameters =
+      (inputs + 1) * width + (is_last ? kNumImageClasses * (width + 1) : 0);
+  facts.saved_elements = width;
+  facts.operations = 2.0 * static_cast<double>(facts.parameters);
+  return facts;
+}
+
+LayerFacts ResNetLayer(const v1::ModelSpec& model, int layer) {
+  const ResidualBlockShape block =
+      ResidualBlockOf(layer, model.layers(), model.width());
+  const int64_t in = block.input_channels;
+  const int64_t out = block.output_channels;
+  const bool is_fixup = model.norm() == "fixup";
+  LayerFacts facts;
+  const auto add_convolution = [&](int64_t inputs, int64_t outputs,
+                                   int64_t size) {
+    const int64_t weights = 9 * inputs * outputs;
+    facts.parameters += weights;
+    facts.operations += 2.0 * static_cast<double>(weights * size * size);
+  };
+  add_convolution(in, out, block.output_size);
+  add_convolution(out, out, block.output_size);
+  // Four shifts and a scale, or two norms.
+  facts.parameters += is_fixup ? 5 : 4 * out;
+  if (layer == 0) {
+    add_convolution(1, in, kImageSize);
+    facts.parameters += is_fixup ? 1 : 2 * in;
+  }
+  if (layer + 1 == model.layers()) {
+    facts.parameters += kNumImageClasses * (out + 1) + (is_fixup ? 1 : 0);
+  }
+  facts.saved_elements = ResidualSavedElements(block, model.norm());
+  return facts;
+}
+
+LayerFacts FactsOf(const v1::ModelSpec& model, int layer) {
+  if (model.kind() == "image_mlp") return ImageMlpLayer(model, layer);
+  if (model.kind() == "resnet") return ResNetLayer(model, layer);
+  return TextLayer(model, layer);
+}
+
 }  // namespace
 
 v1::StageProfile EstimateProfile(const v1::JobSpec& spec) {
@@ -72,20 +143,19 @@ v1::StageProfile EstimateProfile(const v1::JobSpec& spec) {
              : kAssumedCoreRate * std::max(spec.parallel().threads(), 1);
   const int64_t samples = spec.train().microbatch();
   for (int i = 0; i < model.layers(); ++i) {
-    const bool is_last = i + 1 == model.layers();
+    const LayerFacts facts = FactsOf(model, i);
+    const BoundaryShape shape = BoundaryShapeOf(
+        model.kind(), i + 1, model.layers(), model.width(), model.context());
     v1::LayerProfile* const layer = profile.add_layers();
     layer->set_name(absl::StrCat(model.kind(), ".", i));
-    const bool is_first = i == 0;
-    layer->set_parameters(Weights(model) + Offsets(model) +
-                          (is_first ? EmbeddingParameters(model) : 0) +
-                          (is_last ? HeadParameters(model) : 0) -
-                          // One layer alone has the matrix once.
-                          (is_first && is_last ? TiedParameters(model) : 0));
-    if (is_first != is_last) layer->set_tied_parameters(TiedParameters(model));
-    layer->set_output_elements(int64_t{model.context()} * model.width());
-    layer->set_saved_bytes(samples * SavedElements(model) * kFloatBytes);
-    const double tokens = static_cast<double>(samples * model.context());
-    layer->set_forward_seconds(tokens * Operations(model, is_last) / rate);
+    layer->set_parameters(facts.parameters);
+    if (facts.tied_parameters > 0) {
+      layer->set_tied_parameters(facts.tied_parameters);
+    }
+    layer->set_output_elements(shape.rows * shape.columns);
+    layer->set_saved_bytes(samples * facts.saved_elements * kFloatBytes);
+    layer->set_forward_seconds(static_cast<double>(samples) * facts.operations /
+                               rate);
     // Gradients of inputs and of weights: two products for one.
     layer->set_backward_seconds(2 * layer->forward_seconds());
   }

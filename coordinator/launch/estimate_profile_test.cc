@@ -65,6 +65,30 @@ TEST(EstimateProfileTest, CountsOfAPerceptronAreTheWorkers) {
   EXPECT_EQ(profile.layers(1).saved_bytes(), 458752);
 }
 
+// (1 * 9 + 2) * 8 of the stem, 9 * (8 * 8 + 8 * 8) + 4 * 8 of a block, 10 * 33
+// of the head.
+TEST(EstimateProfileTest, CountsOfAResidualNetAreTheWorkers) {
+  v1::JobSpec spec = Spec("resnet", 8, 0, 4);
+  const v1::StageProfile batch = EstimateProfile(spec);
+  spec.mutable_model()->set_norm("fixup");
+  const v1::StageProfile fixup = EstimateProfile(spec);
+
+  EXPECT_THAT(Parameters(batch), ElementsAre(1272, 1184, 3520, 14282));
+  EXPECT_THAT(Parameters(fixup), ElementsAre(1230, 1157, 3461, 14160));
+  EXPECT_EQ(batch.layers(1).output_elements(), 8 * 784);
+  EXPECT_EQ(batch.layers(2).output_elements(), 16 * 196);
+  EXPECT_EQ(batch.layers(3).output_elements(), 32 * 49);
+  EXPECT_EQ(batch.layers(2).saved_bytes(), 4 * 4 * 4 * 16 * 196);
+  EXPECT_EQ(fixup.layers(2).saved_bytes(), 4 * 4 * (8 * 784 + 4 * 16 * 196));
+}
+
+TEST(EstimateProfileTest, CountsOfAPerceptronOverImagesAreTheWorkers) {
+  const v1::StageProfile profile = EstimateProfile(Spec("image_mlp", 64, 0, 8));
+
+  EXPECT_THAT(Parameters(profile), ElementsAre(50240, 4160, 4160, 4810));
+  EXPECT_EQ(profile.layers(1).output_elements(), 64);
+}
+
 TEST(EstimateProfileTest, InnerLayersCostTheSameAndTheHeadMore) {
   const v1::StageProfile profile = EstimateProfile(Spec("gpt", 128, 128, 4));
 

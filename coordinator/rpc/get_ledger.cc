@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/image_options.h"
 #include "base/status_macros.h"
 #include "coordinator/rpc/find_job.h"
 #include "coordinator/store/job_state.h"
@@ -21,11 +22,22 @@ absl::StatusOr<v1::JobLedger> GetLedger(ControlPlane* plane,
   const v1::Plan& plan = *stored.plan;
   v1::JobLedger ledger;
   ledger.set_job_id(request.id());
-  ledger.set_train_samples(stored.progress->train_samples());
+  // Work is counted in views, of which a micro-batch has all or none of a
+  // sample: samples are what is drawn.
+  const auto choice = ParseViewChoice(stored.job.spec().data().views());
+  const int64_t views = choice.ok() ? choice->count : 1;
+  ledger.set_train_samples(stored.progress->train_samples() / views);
   ledger.set_num_slots(int64_t{plan.num_microbatches()} * plan.num_replicas());
-  ledger.set_microbatch_samples(plan.microbatch_samples());
+  ledger.set_microbatch_samples(plan.microbatch_samples() / views);
   ledger.set_seed(stored.job.spec().seed());
   *ledger.mutable_ranges() = stored.progress->ledger();
+  for (v1::CommittedRange& range : *ledger.mutable_ranges()) {
+    range.set_samples_applied(range.samples_applied() / views);
+    range.set_samples_dropped(range.samples_dropped() / views);
+    if (range.dropped_before() > 0) {
+      range.set_dropped_before(range.dropped_before() / views);
+    }
+  }
   int64_t end = 0;
   for (const v1::CommittedRange& range : ledger.ranges()) {
     end = std::max(end, range.end_step());

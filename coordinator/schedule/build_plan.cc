@@ -162,6 +162,7 @@ absl::Status Planner::ChooseCodecs() {
   for (size_t r = 0; r < stages_.size(); ++r) {
     if (r + 1 < stages_.size()) {
       facts.boundary_elements.push_back(stages_[r].output_elements);
+      facts.boundary_shapes.push_back(stages_[r].output_shape);
     }
     const int64_t plain_in_flight = std::min<int64_t>(
         shape_.num_microbatches, shape_.num_stages - static_cast<int>(r));

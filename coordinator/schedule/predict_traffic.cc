@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "compression/codec.h"
+#include "compression/codec_registry.h"
 #include "compression/delta/boundary_codec.h"
 #include "coordinator/spec/synchronisation.h"
 
@@ -54,13 +55,21 @@ absl::StatusOr<std::vector<v1::LinkPlan>> PredictBoundaries(
   std::vector<v1::LinkPlan> links;
   for (size_t b = 0; b + 1 < stages.size(); ++b) {
     const int64_t elements = stages[b].output_elements;
-    auto forward =
-        PredictBoundaryBytes(activations, microbatch_samples, elements);
+    const BoundaryShape& shape = stages[b].output_shape;
+    const auto predict =
+        [&](const std::string& codec) -> absl::StatusOr<BoundaryBytes> {
+      std::string bound = codec;
+      if (shape.rows > 0) {
+        DP_ASSIGN_OR_RETURN(
+            bound, BindTensorShape(codec, {shape.rows, shape.columns}));
+      }
+      return PredictBoundaryBytes(bound, microbatch_samples, elements);
+    };
+    auto forward = predict(activations);
     if (!forward.ok()) {
       return Annotate(forward.status(), "compression.activations");
     }
-    auto backward =
-        PredictBoundaryBytes(gradients, microbatch_samples, elements);
+    auto backward = predict(gradients);
     if (!backward.ok()) {
       return Annotate(backward.status(), "compression.activation_gradients");
     }

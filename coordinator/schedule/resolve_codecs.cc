@@ -1,9 +1,11 @@
 #include "coordinator/schedule/resolve_codecs.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/image_options.h"
 #include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -42,10 +44,16 @@ absl::StatusOr<ChannelState> StateOf(const std::string& codec,
         visits,
         static_cast<double>((facts.train_samples + replicas - 1) / replicas));
   }
-  for (const int64_t elements : facts.boundary_elements) {
-    DP_ASSIGN_OR_RETURN(
-        const BoundaryBytes boundary,
-        PredictBoundaryBytes(codec, spec.train().microbatch(), elements));
+  for (size_t b = 0; b < facts.boundary_elements.size(); ++b) {
+    std::string bound = codec;
+    if (b < facts.boundary_shapes.size()) {
+      const BoundaryShape& shape = facts.boundary_shapes[b];
+      DP_ASSIGN_OR_RETURN(bound,
+                          BindTensorShape(codec, {shape.rows, shape.columns}));
+    }
+    DP_ASSIGN_OR_RETURN(const BoundaryBytes boundary,
+                        PredictBoundaryBytes(bound, spec.train().microbatch(),
+                                             facts.boundary_elements[b]));
     const double bytes =
         std::min(boundary.state_per_sample * samples, static_cast<double>(cap));
     state.sender.push_back(bytes);
@@ -93,13 +101,20 @@ CodecFacts FactsBeside(const ChannelState& gradients, CodecFacts facts) {
   return facts;
 }
 
-/// Rows of what crosses a boundary are as long as the model is wide.
+/// Fills in what all boundaries have in common; each end does the rest.
 absl::Status BindBoundary(const char* field, const v1::JobSpec& spec,
-                          std::string* codec) {
-  auto bound =
-      BindTensorShape(*codec, {spec.model().context(), spec.model().width()});
-  if (!bound.ok()) return Annotate(bound.status(), field);
-  *codec = *std::move(bound);
+                          const CodecFacts& facts, std::string* codec) {
+  std::vector<BoundaryShape> shapes = facts.boundary_shapes;
+  if (shapes.empty()) {
+    shapes.push_back({spec.model().context(), spec.model().width()});
+  }
+  std::set<std::string> texts;
+  for (const BoundaryShape& shape : shapes) {
+    auto bound = BindTensorShape(*codec, {shape.rows, shape.columns});
+    if (!bound.ok()) return Annotate(bound.status(), field);
+    texts.insert(*std::move(bound));
+  }
+  if (texts.size() == 1) *codec = *texts.begin();
   return absl::OkStatus();
 }
 
@@ -112,6 +127,12 @@ absl::Status ResolveActivations(const v1::JobSpec& spec,
                                   static_cast<double>(facts.train_samples)
                             : 0;
   codecs->activations = kStatelessActivationCodec;
+  if (spec.data().views() == "unbounded") {
+    codecs->notes.push_back(absl::StrCat(
+        "activations: auto is ", kStatelessActivationCodec,
+        ": data.views is unbounded, so that no sample's tensor comes back"));
+    return absl::OkStatus();
+  }
   const std::string prefix =
       absl::StrCat("activations: auto is ", kStatelessActivationCodec, ": ");
   if (facts.train_samples == 0) {
@@ -168,10 +189,10 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
     DP_ASSIGN_OR_RETURN(cap, ParseBytes(compression.state_memory()));
   }
   DP_RETURN_IF_ERROR(BindBoundary("compression.activation_gradients", spec,
-                                  &codecs.activation_gradients));
+                                  facts, &codecs.activation_gradients));
   if (!IsAuto(codecs.activations)) {
-    DP_RETURN_IF_ERROR(
-        BindBoundary("compression.activations", spec, &codecs.activations));
+    DP_RETURN_IF_ERROR(BindBoundary("compression.activations", spec, facts,
+                                    &codecs.activations));
   }
   const auto backward = StateOf(codecs.activation_gradients, spec, facts, cap);
   if (!backward.ok()) {
@@ -218,6 +239,10 @@ absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
 int64_t TrainSamplesOfSpec(const v1::JobSpec& spec) {
   if (spec.model().kind() == "synthetic") {
     return spec.model().synthetic().samples();
+  }
+  if (IsImageModel(spec.model().kind())) {
+    const auto views = ParseViewChoice(spec.data().views());
+    return views.ok() ? spec.data().samples() * views->count : 0;
   }
   const auto limit = ParseBytes(spec.data().limit());
   if (!limit.ok() || *limit == INT64_MAX || spec.model().context() < 1) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/image_model.h"
 #include "proto/deltapipe/v1/job.pb.h"
 
 namespace deltapipe {
@@ -22,6 +23,8 @@ inline constexpr char kActivationGradientCodec[] = "int(8,round=stochastic)";
 struct CodecFacts {
   /// Per sample, by boundary; empty with one stage.
   std::vector<int64_t> boundary_elements;
+  /// Their rows and columns; empty: context x width.
+  std::vector<BoundaryShape> boundary_shapes;
   /// 0 when not known.
   int64_t train_samples = 0;
   /// Memory that delta state may take, per stage; INT64_MAX when not known.
@@ -40,12 +43,15 @@ struct ResolvedCodecs {
   std::vector<std::string> notes;
 };
 
-/// Passes on what is not `auto`. INVALID_ARGUMENT for a codec that is none.
+/// Passes on what is not `auto`; extents of the boundaries' tensors are filled
+/// in where all boundaries have the same. INVALID_ARGUMENT for a codec that is
+/// none.
 absl::StatusOr<ResolvedCodecs> ResolveCodecs(const v1::JobSpec& spec,
                                              const CodecFacts& facts);
 
 /// Samples of the training split as far as the spec tells them: a synthetic
-/// model's, or those of data.limit; 0 when it does not.
+/// model's, those of data.limit or the views of data.samples; 0 when it does
+/// not.
 int64_t TrainSamplesOfSpec(const v1::JobSpec& spec);
 
 }  // namespace deltapipe

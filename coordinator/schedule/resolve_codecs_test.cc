@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compression/codec_registry.h"
 #include "coordinator/schedule/testing_specs.h"
 
 namespace deltapipe {
@@ -240,6 +241,42 @@ TEST(TrainSamplesOfSpecTest, CountsWhatTheSpecTells) {
   v1::JobSpec unlimited = TestingTextSpec();
   unlimited.mutable_data()->set_limit("all");
   EXPECT_EQ(TrainSamplesOfSpec(unlimited), 0);
+}
+
+TEST(ResolveCodecsTest, ExtentsThatBoundariesShareAreFilledIn) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_compression()->set_activations("int(4,axis=column)");
+  CodecFacts facts;
+  facts.boundary_elements = {16 * 196, 16 * 196};
+  facts.boundary_shapes = {{16, 196}, {16, 196}};
+
+  const auto alike = ResolveCodecs(spec, facts);
+  facts.boundary_elements[1] = 32 * 49;
+  facts.boundary_shapes[1] = {32, 49};
+  const auto different = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(alike.ok()) << alike.status();
+  ASSERT_TRUE(different.ok()) << different.status();
+  EXPECT_EQ(alike->activations,
+            *BindTensorShape("int(4,axis=column)", {16, 196}));
+  EXPECT_EQ(different->activations, "int(4,axis=column)");
+}
+
+TEST(ResolveCodecsTest, UnboundedViewsCallForAStatelessCodec) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_data()->set_views("unbounded");
+  spec.mutable_compression()->set_activations("auto");
+  CodecFacts facts;
+  facts.boundary_elements = {1024};
+  facts.train_samples = 100;
+
+  const auto codecs = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_THAT(
+      codecs->notes,
+      ::testing::Contains(::testing::HasSubstr("data.views is unbounded")));
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ absl::StatusOr<std::vector<StageCost>> SyntheticStages(
   cost.parameters = synthetic.parameters_per_stage();
   cost.output_elements =
       static_cast<int64_t>(spec.model().context()) * spec.model().width();
+  cost.output_shape = {spec.model().context(), spec.model().width()};
   // A synthetic stage keeps the tensor that it received.
   cost.saved_bytes =
       kFloatBytes * cost.output_elements * spec.train().microbatch();
@@ -90,6 +91,9 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
       cost.parameters += layer.parameters();
       cost.output_elements = layer.output_elements();
     }
+    const v1::ModelSpec& model = spec.model();
+    cost.output_shape = BoundaryShapeOf(model.kind(), end, model.layers(),
+                                        model.width(), model.context());
     stages.push_back(cost);
     begin = end;
   }

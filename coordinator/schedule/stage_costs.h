@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/image_model.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 
@@ -23,6 +24,8 @@ struct StageCost {
   int64_t tied_parameters = 0;
   /// Per sample, of the tensor that the stage hands to the next one.
   int64_t output_elements = 0;
+  /// The rows and columns of it, as codecs see them.
+  BoundaryShape output_shape;
 };
 
 /// Cuts the profile's layers into parallel.stages stages of even cost; a

@@ -12,6 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/idx_file.h"
+#include "base/image_options.h"
 #include "base/units.h"
 
 namespace deltapipe {
@@ -108,6 +110,43 @@ std::string SizeProblem(const v1::JobSpec& spec, int64_t used_bytes) {
       " bytes and the validation share, got ", FormatCount(used_bytes));
 }
 
+std::string ImageCountProblem(const v1::JobSpec& spec, int64_t used,
+                              int64_t num_test) {
+  const auto views = ParseViewChoice(spec.data().views());
+  const int64_t needed = spec.train().batch() / (views.ok() ? views->count : 1);
+  if (used < needed) {
+    return absl::StrCat("expected at least ", FormatCount(needed),
+                        " images, for one batch of ", spec.train().batch(),
+                        " views, got ", FormatCount(used));
+  }
+  const double share = spec.data().validation();
+  if (share == 0 || share * static_cast<double>(num_test) >= 1) return "";
+  return absl::StrCat("expected a test set of which the share ", share,
+                      " for validation is an image, got one of ",
+                      FormatCount(num_test));
+}
+
+/// Looks at the headers of the images and labels in the folder.
+std::vector<SpecViolation> CheckImages(const v1::JobSpec& spec) {
+  const std::string& path = spec.data().path();
+  const auto train = ReadImageSet(path, /*is_test=*/false, 0);
+  const auto test = ReadImageSet(path, /*is_test=*/true, 0);
+  for (const absl::Status& status : {train.status(), test.status()}) {
+    if (!status.ok()) {
+      return {
+          {"", "data.path",
+           absl::StrCat("expected a folder of images: ", status.message())}};
+    }
+  }
+  const int64_t limit = spec.data().samples();
+  const int64_t used =
+      limit > 0 ? std::min(limit, train->num_images) : train->num_images;
+  const std::string problem = ImageCountProblem(spec, used, test->num_images);
+  if (problem.empty()) return {};
+  return {
+      {"", used < train->num_images ? "data.samples" : "data.path", problem}};
+}
+
 }  // namespace
 
 std::string TextProblem(absl::string_view bytes) {
@@ -131,6 +170,7 @@ std::string TextProblem(absl::string_view bytes) {
 std::vector<SpecViolation> CheckCorpus(const v1::JobSpec& spec) {
   const std::string& path = spec.data().path();
   if (spec.model().kind() == "synthetic" || path.empty()) return {};
+  if (spec.data().kind() == "fashion_mnist") return CheckImages(spec);
   int64_t size = 0;
   std::string problem = PathProblem(path, &size);
   if (!problem.empty()) return {{"", "data.path", problem}};

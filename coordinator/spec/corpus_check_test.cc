@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "base/file.h"
 
@@ -71,6 +73,42 @@ TEST_F(CorpusCheckTest, NamesHowManyBytesABatchNeeds) {
   UseFile("limited", std::string(100000, 'a'));
   spec_.mutable_data()->set_limit("4kB");
   EXPECT_THAT(Problem(), HasSubstr("data.limit: expected at least 4,313"));
+}
+
+/// A header of images or labels, and nothing after it.
+std::string IdxHeader(const std::vector<uint32_t>& numbers) {
+  std::string header;
+  for (const uint32_t number : numbers) {
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      header.push_back(static_cast<char>(number >> shift));
+    }
+  }
+  return header;
+}
+
+TEST_F(CorpusCheckTest, LooksAtTheHeadersOfImages) {
+  spec_.mutable_model()->set_kind("resnet");
+  spec_.mutable_data()->set_kind("fashion_mnist");
+  spec_.mutable_data()->set_validation(0.5);
+  UseFile("train-images-idx3-ubyte", IdxHeader({0x803, 40, 28, 28}));
+  UseFile("train-labels-idx1-ubyte", IdxHeader({0x801, 40}));
+  spec_.mutable_data()->set_path(folder_);
+  EXPECT_THAT(Problem(), HasSubstr("data.path: expected a folder of images: '" +
+                                   folder_ + "' holds no t10k-images"));
+
+  UseFile("t10k-images-idx3-ubyte", IdxHeader({0x803, 2, 28, 28}));
+  UseFile("t10k-labels-idx1-ubyte", IdxHeader({0x801, 2}));
+  spec_.mutable_data()->set_path(folder_);
+  EXPECT_EQ(Problem(), "");
+
+  spec_.mutable_data()->set_samples(31);
+  EXPECT_EQ(Problem(),
+            "data.samples: expected at least 32 images, for one batch of 32 "
+            "views, got 31");
+  spec_.mutable_data()->set_views("2");
+  EXPECT_EQ(Problem(), "");
+  spec_.mutable_data()->set_validation(0.4);
+  EXPECT_THAT(Problem(), HasSubstr("the share 0.4 for validation"));
 }
 
 TEST_F(CorpusCheckTest, RefusesBinaryData) {

@@ -11,6 +11,7 @@ namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
@@ -93,7 +94,9 @@ stragglers: none
       ElementsAre(
           "t.yaml:1:7: error: name: expected 1..63 of a-z, 0-9 and '-', with "
           "no '-' at either end, got 'Text!'",
-          "t.yaml:2:15: error: model.kind: expected gpt, mlp or synthetic, got "
+          "t.yaml:2:15: error: model.kind: expected gpt, mlp, resnet, "
+          "image_mlp or "
+          "synthetic, got "
           "'gtp' (did you mean 'gpt'?)",
           StartsWith("t.yaml:4:10: error: data.limit: size '600KB': 'KB' is "
                      "read in two ways"),
@@ -140,6 +143,81 @@ TEST(JobSpecTest, FieldsMustFitEachOther) {
           "t.yaml:6:26: error: compression.gradients: expected auto, none or "
           "cast(bf16) with train.optimizer.kind adamw (onebit_adam, "
           "onebit_lamb and zero_one_adam compress), got 'identity'"));
+}
+
+constexpr char kImages[] =
+    "name: t\n"
+    "model: {kind: resnet}\n"
+    "data: {kind: fashion_mnist, path: images}\n";
+
+TEST(JobSpecTest, ImagesAndTextHaveModelsOfTheirOwn) {
+  EXPECT_THAT(Errors(kImages), ElementsAre());
+  EXPECT_THAT(
+      Errors(std::string(kGood) + "model: {kind: image_mlp}\n"),
+      ElementsAre(EndsWith("data.kind: expected fashion_mnist with model.kind "
+                           "image_mlp, got bytes")));
+  EXPECT_THAT(
+      Errors("name: t\ndata: {kind: fashion_mnist, path: images}\n"),
+      ElementsAre(EndsWith(
+          "data.kind: expected bytes with model.kind gpt, got fashion_mnist")));
+  EXPECT_THAT(Errors("name: t\nmodel: {kind: resnet}\n"
+                     "data: {kind: fashion_mnist}\n"),
+              ElementsAre(EndsWith("data.path: expected the path of a folder "
+                                   "of images to train on, got nothing")));
+  EXPECT_THAT(Errors("name: t\ndata: {path: x, validation: 0.95}\n"),
+              ElementsAre(EndsWith("data.validation: expected at most 0.9 of a "
+                                   "text, the rest of which is trained on, got "
+                                   "0.95")));
+}
+
+std::vector<std::string> ErrorsOfImages(const std::string& data,
+                                        const std::string& rest = "") {
+  return Errors(
+      "name: t\nmodel: {kind: resnet}\n"
+      "data: {kind: fashion_mnist, path: images, validation: 1, " +
+      data + "}\n" + rest);
+}
+
+TEST(JobSpecTest, ViewsFitMicrobatchesAndCodecs) {
+  EXPECT_THAT(ErrorsOfImages("views: 4"), ElementsAre());
+  EXPECT_THAT(ErrorsOfImages("views: 65"),
+              ElementsAre(EndsWith("data.views: expected a number of views "
+                                   "from 1 to 64, or unbounded, got '65'")));
+  EXPECT_THAT(
+      ErrorsOfImages("views: 3"),
+      ElementsAre(EndsWith("data.views: expected a divisor of train.microbatch "
+                           "(4), which holds all views of its samples, got "
+                           "3")));
+  EXPECT_THAT(ErrorsOfImages("views: unbounded"), ElementsAre());
+  EXPECT_THAT(
+      ErrorsOfImages("views: unbounded",
+                     "compression: {activations: \"delta(int(4))\",\n"
+                     "  activation_gradients: \"ef(int(4))\"}\n"),
+      ElementsAre(EndsWith("compression.activations: expected a codec that "
+                           "remembers no sample, such as int(8), with "
+                           "data.views: unbounded, which never shows a tensor "
+                           "twice, got 'delta(int(4))'"),
+                  EndsWith("got 'ef(int(4))'")));
+  EXPECT_THAT(ErrorsOfImages("views: unbounded",
+                             "compression: {activations: \"int(4)\"}\n"),
+              ElementsAre());
+}
+
+TEST(JobSpecTest, MixedSizesAreForOneStageOfAConvolutionalNetwork) {
+  EXPECT_THAT(ErrorsOfImages("sizes: \"28:0.5,14:0.5\""), ElementsAre());
+  EXPECT_THAT(ErrorsOfImages("sizes: \"28:0.5\""),
+              ElementsAre(HasSubstr("data.sizes: expected sizes and their")));
+  EXPECT_THAT(
+      ErrorsOfImages("sizes: \"14:1\"", "parallel: {stages: 2}\n"),
+      ElementsAre(EndsWith("data.sizes: expected nothing with parallel.stages "
+                           "2, between which all tensors have one size, got "
+                           "'14:1'; take one stage")));
+  EXPECT_THAT(
+      Errors("name: t\nmodel: {kind: image_mlp}\n"
+             "data: {kind: fashion_mnist, path: x, sizes: \"14:1\"}\n"),
+      ElementsAre(EndsWith("data.sizes: expected nothing with model.kind "
+                           "image_mlp, which takes images of one size, got "
+                           "'14:1'; resnet takes any")));
 }
 
 TEST(JobSpecTest, AListOfGroupsIsReadWithItsDefaults) {

@@ -8,10 +8,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/image_model.h"
+#include "base/image_options.h"
 #include "base/latency_model.h"
 #include "base/optimizer_kind.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
+#include "compression/delta/boundary_codec.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/synchronisation.h"
 
@@ -19,6 +22,8 @@ namespace deltapipe {
 namespace {
 
 constexpr int kMaxNameLength = 63;
+/// The largest share of a text that is not trained on.
+constexpr double kMaxHeldOut = 0.9;
 /// What one message of a transport holds, less its table.
 constexpr int64_t kMaxBoundaryTensorBytes = int64_t{1000} << 20;
 
@@ -32,6 +37,15 @@ bool IsJobName(const std::string& name) {
   return name.front() != '-' && name.back() != '-';
 }
 
+/// Values of one sample's tensor between two stages, at most.
+int64_t LargestBoundary(const v1::ModelSpec& model) {
+  // Later groups halve both sides and double the channels.
+  const BoundaryShape shape =
+      BoundaryShapeOf(model.kind(), /*end_layer=*/1, model.layers(),
+                      model.width(), model.context());
+  return shape.rows * shape.columns;
+}
+
 /// Checks one spec; `unusable` grows by every field found wrong.
 class MutualRules {
  public:
@@ -43,6 +57,8 @@ class MutualRules {
     CheckName();
     CheckModel();
     CheckData();
+    CheckViews();
+    CheckImageSizes();
     CheckTrain();
     CheckOptimizer();
     CheckGroups();
@@ -96,11 +112,90 @@ class MutualRules {
   }
 
   void CheckData() {
-    if (!AreUsable({"model.kind", "data.path"})) return;
-    if (spec_.model().kind() == "synthetic" || !spec_.data().path().empty()) {
+    const v1::DataSpec& data = spec_.data();
+    const std::string& model = spec_.model().kind();
+    const bool is_image = IsImageModel(model);
+    if (AreUsable({"model.kind", "data.kind"}) &&
+        (data.kind() == "fashion_mnist") != is_image) {
+      Add("data.kind",
+          absl::StrCat("expected ", is_image ? "fashion_mnist" : "bytes",
+                       " with model.kind ", model, ", got ", data.kind()));
+    }
+    if (AreUsable({"data.kind", "data.validation"}) && !is_image &&
+        data.validation() > kMaxHeldOut) {
+      Add("data.validation",
+          absl::StrCat("expected at most ", kMaxHeldOut,
+                       " of a text, the rest of which is trained on, got ",
+                       ShortestNumber(data.validation())));
+    }
+    if (!AreUsable({"model.kind", "data.path"}) || model == "synthetic" ||
+        !data.path().empty()) {
       return;
     }
-    Add("data.path", "expected the path of a text to train on, got nothing");
+    Add("data.path", absl::StrCat("expected the path of a ",
+                                  is_image ? "folder of images" : "text",
+                                  " to train on, got nothing"));
+  }
+
+  void CheckViews() {
+    const char* field = "data.views";
+    if (!AreUsable({field, "data.kind"}) ||
+        spec_.data().kind() != "fashion_mnist") {
+      return;
+    }
+    const auto views = ParseViewChoice(spec_.data().views());
+    if (!views.ok()) {
+      Add(field, std::string(views.status().message()));
+    } else if (views->is_unbounded) {
+      CheckKeepsNothing("compression.activations",
+                        spec_.compression().activations());
+      CheckKeepsNothing("compression.activation_gradients",
+                        spec_.compression().activation_gradients());
+    } else if (AreUsable({"train.microbatch"}) &&
+               spec_.train().microbatch() % views->count != 0) {
+      Add(field, absl::StrCat("expected a divisor of train.microbatch (",
+                              spec_.train().microbatch(),
+                              "), which holds all views of its samples, got ",
+                              views->count));
+    }
+  }
+
+  void CheckKeepsNothing(const char* field, const std::string& codec) {
+    if (!AreUsable({field}) || codec == "auto") return;
+    const auto bytes = PredictBoundaryBytes(codec, 1, 64);
+    bool is_delta = false;
+    CheckBoundaryCodec(codec, &is_delta).IgnoreError();  // told for its field
+    if (!is_delta && (!bytes.ok() || bytes->state_per_sample == 0)) return;
+    Add(field, absl::StrCat(
+                   "expected a codec that remembers no sample, such as int(8), "
+                   "with data.views: unbounded, which never shows a tensor "
+                   "twice, got '",
+                   codec, "'"));
+  }
+
+  void CheckImageSizes() {
+    const char* field = "data.sizes";
+    const std::string& text = spec_.data().sizes();
+    if (!AreUsable({field, "data.kind"}) || text.empty() ||
+        spec_.data().kind() != "fashion_mnist") {
+      return;
+    }
+    const auto sizes = ParseSizeShares(text);
+    if (!sizes.ok()) {
+      Add(field, std::string(sizes.status().message()));
+    } else if (spec_.model().kind() != "resnet") {
+      Add(field, absl::StrCat("expected nothing with model.kind ",
+                              spec_.model().kind(),
+                              ", which takes images of one size, got '", text,
+                              "'; resnet takes any"));
+    } else if (AreUsable({"parallel.stages"}) &&
+               spec_.parallel().stages() > 1) {
+      Add(field,
+          absl::StrCat("expected nothing with parallel.stages ",
+                       spec_.parallel().stages(),
+                       ", between which all tensors have one size, got '", text,
+                       "'; take one stage"));
+    }
   }
 
   void CheckTrain() {
@@ -353,14 +448,17 @@ class MutualRules {
     }
     if (spec_.parallel().stages() > 1 &&
         AreUsable({"train.microbatch", "model.context", "model.width"})) {
-      const int64_t bytes = int64_t{4} * spec_.train().microbatch() *
-                            spec_.model().context() * spec_.model().width();
+      const v1::ModelSpec& model = spec_.model();
+      const int64_t bytes =
+          int64_t{4} * spec_.train().microbatch() * LargestBoundary(model);
       if (bytes > kMaxBoundaryTensorBytes) {
         Add("train.microbatch",
             absl::StrCat("expected tensors of at most ",
                          FormatBytes(kMaxBoundaryTensorBytes),
-                         " between stages (train.microbatch x model.context x "
-                         "model.width x 4 bytes), got ",
+                         " between stages (train.microbatch x ",
+                         model.kind() == "resnet" ? absl::StrCat(kImagePixels)
+                                                  : "model.context",
+                         " x model.width x 4 bytes), got ",
                          FormatBytes(static_cast<double>(bytes))));
       }
     }

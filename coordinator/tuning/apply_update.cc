@@ -160,7 +160,8 @@ class Update {
         start_(InitialTuning(current.job_id(), spec, plan)),
         next_(current),
         check_(spec),
-        sample_shape_{spec.model().context(), spec.model().width()},
+        spec_(spec),
+        plan_(plan),
         mask_(request, &violations_) {}
 
   absl::StatusOr<v1::Tuning> Apply() {
@@ -245,7 +246,7 @@ class Update {
                 input.activations(), start.activations(),
                 knobs->mutable_activations(),
                 [&](const std::string& v) { return check_.Activations(v); })) {
-      Canonicalize(false, knobs->mutable_activations());
+      Canonicalize(b, false, knobs->mutable_activations());
     }
     if (SetText(
             path + ".activation_gradients", "boundaries.*.activation_gradients",
@@ -253,7 +254,7 @@ class Update {
             knobs->mutable_activation_gradients(), [&](const std::string& v) {
               return check_.ActivationGradients(v);
             })) {
-      Canonicalize(true, knobs->mutable_activation_gradients());
+      Canonicalize(b, true, knobs->mutable_activation_gradients());
     }
     const std::string former = knobs->rate_limit();
     if (SetText(path + ".rate_limit", "boundaries.*.rate_limit",
@@ -264,11 +265,10 @@ class Update {
     }
   }
 
-  void Canonicalize(bool is_gradient, std::string* codec) const {
+  void Canonicalize(int boundary, bool is_gradient, std::string* codec) const {
     // It has been checked, or is the plan's own.
-    const auto bound = BindTensorShape(*codec, sample_shape_);
-    if (!bound.ok()) return;
-    const auto text = CanonicalBoundaryCodec(*bound, is_gradient);
+    const auto text = CanonicalBoundaryCodec(
+        BindToBoundary(*codec, spec_, plan_, boundary), is_gradient);
     if (text.ok()) *codec = *text;
   }
 
@@ -320,7 +320,8 @@ class Update {
   v1::Tuning next_;
   std::vector<FieldViolation> violations_;
   ValueCheck check_;
-  const std::vector<int64_t> sample_shape_;  // of what crosses a boundary
+  const v1::JobSpec& spec_;
+  const v1::Plan& plan_;
   const Mask mask_;
 };
 

@@ -7,7 +7,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "base/checksum.h"
+#include "base/image_model.h"
 #include "compression/codec.h"
+#include "compression/codec_registry.h"
 #include "coordinator/errors/error_details.h"
 #include "coordinator/tuning/codec_bits.h"
 
@@ -71,23 +73,34 @@ void MakeNextRevision(const v1::Tuning& current, v1::Tuning* next) {
   next->set_etag(TuningEtag(*next));
 }
 
+std::string BindToBoundary(const std::string& codec, const v1::JobSpec& spec,
+                           const v1::Plan& plan, int boundary) {
+  const v1::ModelSpec& model = spec.model();
+  const int end_layer = boundary < plan.stages_size()
+                            ? plan.stages(boundary).end_layer()
+                            : boundary + 1;
+  const BoundaryShape shape = BoundaryShapeOf(
+      model.kind(), end_layer, model.layers(), model.width(), model.context());
+  return BindTensorShape(codec, {shape.rows, shape.columns}).value_or(codec);
+}
+
 v1::Tuning InitialTuning(const std::string& job_id, const v1::JobSpec& spec,
                          const v1::Plan& plan) {
   v1::Tuning tuning;
   tuning.set_job_id(job_id);
   tuning.set_revision(1);
   // As every later revision spells them, so that equal ones are equal texts.
-  const std::string activations =
-      CanonicalBoundaryCodec(plan.activation_codec(), false)
-          .value_or(plan.activation_codec());
-  const std::string gradients =
-      CanonicalBoundaryCodec(plan.activation_gradient_codec(), true)
-          .value_or(plan.activation_gradient_codec());
+  const auto canonical = [&](const std::string& codec, bool is_gradient,
+                             int boundary) {
+    const std::string bound = BindToBoundary(codec, spec, plan, boundary);
+    return CanonicalBoundaryCodec(bound, is_gradient).value_or(bound);
+  };
   for (int b = 0; b + 1 < plan.num_stages(); ++b) {
     v1::BoundaryTuning* boundary = tuning.add_boundaries();
     boundary->set_boundary(b);
-    boundary->set_activations(activations);
-    boundary->set_activation_gradients(gradients);
+    boundary->set_activations(canonical(plan.activation_codec(), false, b));
+    boundary->set_activation_gradients(
+        canonical(plan.activation_gradient_codec(), true, b));
     boundary->set_rate_limit("unlimited");
   }
   const auto codec = MakeCodec(plan.gradient_codec());

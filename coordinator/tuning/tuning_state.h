@@ -25,6 +25,11 @@ namespace deltapipe {
 /// of a normal distribution, not two.
 inline constexpr double kDefaultErrorBudget = 0.2;
 
+/// `codec` with the extents of the tensor that crosses `boundary`; as it is if
+/// it is none.
+std::string BindToBoundary(const std::string& codec, const v1::JobSpec& spec,
+                           const v1::Plan& plan, int boundary);
+
 /// Revision 1: the plan's codecs on all boundaries, unlimited rates, no budget,
 /// no tuner.
 v1::Tuning InitialTuning(const std::string& job_id, const v1::JobSpec& spec,

@@ -308,13 +308,13 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
     add_residuals(kTiedResiduals, tied);
   }
   Columns columns[4];
-  const auto add_boundary = [&](int boundary, const BoundaryState& records,
-                                Columns* two) {
+  const auto add_boundary = [&](int boundary, int64_t elements,
+                                const BoundaryState& records, Columns* two) {
     if (boundary < 0) return;
-    AddRecords(DirectionName(boundary, true), records.sent,
-               place.elements_per_sample, &two[0], &contents);
-    AddRecords(DirectionName(boundary, false), records.received,
-               place.elements_per_sample, &two[1], &contents);
+    AddRecords(DirectionName(boundary, true), records.sent, elements, &two[0],
+               &contents);
+    AddRecords(DirectionName(boundary, false), records.received, elements,
+               &two[1], &contents);
     for (size_t which = 0; which < records.memory.size(); ++which) {
       const std::vector<float>& memory = records.memory[which];
       if (memory.empty()) continue;
@@ -322,8 +322,10 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
                                 memory);
     }
   };
-  add_boundary(place.previous_boundary, state.previous, &columns[0]);
-  add_boundary(place.next_boundary, state.next, &columns[2]);
+  add_boundary(place.previous_boundary, place.previous_elements, state.previous,
+               &columns[0]);
+  add_boundary(place.next_boundary, place.next_elements, state.next,
+               &columns[2]);
   return contents.WriteTo(folder, RankFileName(rank));
 }
 
@@ -428,16 +430,15 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
   if (reader.Find(absl::StrCat(kTiedResiduals, "worker")).ok()) {
     DP_RETURN_IF_ERROR(read_residuals(kTiedResiduals, &state.tied_residuals));
   }
-  const auto read_boundary = [&](int boundary,
+  const auto read_boundary = [&](int boundary, int64_t elements,
                                  BoundaryState* records) -> absl::Status {
     if (boundary < 0) return absl::OkStatus();
-    DP_ASSIGN_OR_RETURN(records->sent,
-                        ReadRecords(reader, path, DirectionName(boundary, true),
-                                    place.elements_per_sample));
+    DP_ASSIGN_OR_RETURN(
+        records->sent,
+        ReadRecords(reader, path, DirectionName(boundary, true), elements));
     DP_ASSIGN_OR_RETURN(
         records->received,
-        ReadRecords(reader, path, DirectionName(boundary, false),
-                    place.elements_per_sample));
+        ReadRecords(reader, path, DirectionName(boundary, false), elements));
     for (size_t which = 0; which < records->memory.size(); ++which) {
       const std::string name = MemoryName(boundary, which);
       if (!reader.Find(name).ok()) continue;
@@ -447,8 +448,10 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
     }
     return absl::OkStatus();
   };
-  DP_RETURN_IF_ERROR(read_boundary(place.previous_boundary, &state.previous));
-  DP_RETURN_IF_ERROR(read_boundary(place.next_boundary, &state.next));
+  DP_RETURN_IF_ERROR(read_boundary(place.previous_boundary,
+                                   place.previous_elements, &state.previous));
+  DP_RETURN_IF_ERROR(
+      read_boundary(place.next_boundary, place.next_elements, &state.next));
   return state;
 }
 

@@ -34,7 +34,9 @@ std::string RankFileName(int rank);
 struct OwnPlace {
   int previous_boundary = -1;  // -1: there is none
   int next_boundary = -1;
-  int64_t elements_per_sample = 0;
+  /// Of one sample's tensor at each of them.
+  int64_t previous_elements = 0;
+  int64_t next_elements = 0;
 };
 
 int64_t StateBytes(const StageState& state);

@@ -117,7 +117,7 @@ TEST_F(StageFileTest, ARanksResidualsOfTiedTensorsComeBack) {
 TEST_F(StageFileTest, RecordsOfEveryFormAndWhatCodecsRememberComeBack) {
   OwnPlace place;
   place.next_boundary = 1;
-  place.elements_per_sample = 6;
+  place.next_elements = 6;
   // bf16, fp32 and a codec's 7 bytes.
   for (const int64_t record_bytes : {12, 24, 7}) {
     OwnState state;

@@ -41,33 +41,59 @@ absl::StatusOr<std::vector<uint8_t>> ReadPrefix(const std::string& path,
 absl::StatusOr<std::unique_ptr<BatchSource>> BatchSource::Create(
     const BatchSourceOptions& options) {
   std::unique_ptr<BatchSource> source(new BatchSource(options));
+  std::string unit = absl::StrCat(" of ", options.context, " bytes");
+  std::string remedy = ", a smaller train.batch or a smaller model.context";
   if (options.path.empty()) {
     source->num_train_samples_ = options.synthetic_samples;
     source->data_hash_ = static_cast<uint64_t>(options.synthetic_samples);
+  } else if (options.images.has_value()) {
+    DP_RETURN_IF_ERROR(source->OpenImages());
+    unit = "";
+    remedy = ", fewer data.views or a smaller train.batch";
   } else {
-    DP_ASSIGN_OR_RETURN(source->bytes_,
-                        ReadPrefix(options.path, options.limit_bytes));
-    source->data_hash_ = Checksum(source->bytes_);
-    const int64_t size = static_cast<int64_t>(source->bytes_.size());
-    const int64_t held_out =
-        static_cast<int64_t>(options.validation * static_cast<double>(size));
-    source->validation_begin_ = size - held_out;
-    // A sample needs the byte after it as its last target.
-    source->num_train_samples_ =
-        std::max<int64_t>(0, (source->validation_begin_ - 1) / options.context);
-    source->num_validation_samples_ =
-        std::max<int64_t>(0, (held_out - 1) / options.context);
+    DP_RETURN_IF_ERROR(source->OpenBytes());
   }
-  source->order_ = SampleOrder({source->num_train_samples_, options.num_slots,
-                                options.microbatch, options.seed});
+  source->order_ =
+      SampleOrder({source->num_train_samples_, options.num_slots,
+                   options.microbatch / source->views(), options.seed});
   if (source->steps_per_epoch() < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         options.path.empty() ? "synthetic data" : options.path, " has ",
-        source->num_train_samples_, " training samples of ", options.context,
-        " bytes, but one step takes ", source->order_.samples_per_step(),
-        ": use more data, a smaller train.batch or a smaller model.context"));
+        source->num_train_samples_, " training samples", unit,
+        ", but one step takes ", source->order_.samples_per_step(),
+        ": use more data", remedy));
   }
   return source;
+}
+
+absl::Status BatchSource::OpenBytes() {
+  DP_ASSIGN_OR_RETURN(bytes_, ReadPrefix(options_.path, options_.limit_bytes));
+  data_hash_ = Checksum(bytes_);
+  const int64_t size = static_cast<int64_t>(bytes_.size());
+  const int64_t held_out =
+      static_cast<int64_t>(options_.validation * static_cast<double>(size));
+  validation_begin_ = size - held_out;
+  // A sample needs the byte after it as its last target.
+  num_train_samples_ =
+      std::max<int64_t>(0, (validation_begin_ - 1) / options_.context);
+  num_validation_samples_ =
+      std::max<int64_t>(0, (held_out - 1) / options_.context);
+  return absl::OkStatus();
+}
+
+absl::Status BatchSource::OpenImages() {
+  if (options_.microbatch % views() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected micro-batches of a multiple of data.views (",
+                     views(), "), got ", options_.microbatch));
+  }
+  DP_ASSIGN_OR_RETURN(images_,
+                      ImageSamples::Open(options_.path, options_.validation,
+                                         options_.seed, *options_.images));
+  data_hash_ = images_->data_hash();
+  num_train_samples_ = images_->num_train();
+  num_validation_samples_ = images_->num_validation();
+  return absl::OkStatus();
 }
 
 void BatchSource::AppendSample(int64_t first_byte,
@@ -88,15 +114,21 @@ void BatchSource::AppendSample(int64_t first_byte,
 
 Microbatch BatchSource::Train(int64_t step, int64_t slot) {
   Microbatch microbatch;
-  for (const int64_t index : order_.Indices(step, slot)) {
-    const auto position = static_cast<int64_t>(microbatch.samples.size());
+  const std::vector<int64_t> indices = order_.Indices(step, slot);
+  if (images_ != nullptr) {
+    microbatch = images_->Train(indices, step / steps_per_epoch(), step, slot);
+  }
+  for (const int64_t index : indices) {
+    if (images_ != nullptr) break;
     if (bytes_.empty()) {
       microbatch.samples.push_back({static_cast<uint64_t>(index) + 1, 0});
     } else {
       AppendSample(index * options_.context, &microbatch);
     }
-    microbatch.samples.back().slot =
-        static_cast<uint32_t>(slot * options_.microbatch + position);
+  }
+  for (size_t i = 0; i < microbatch.samples.size(); ++i) {
+    microbatch.samples[i].slot = static_cast<uint32_t>(
+        slot * options_.microbatch + static_cast<int64_t>(i));
   }
   return microbatch;
 }
@@ -112,7 +144,11 @@ Microbatch BatchSource::Validation(int64_t index) const {
       std::min(first + options_.microbatch, num_validation_samples_);
   Microbatch microbatch;
   for (int64_t i = first; i < end; ++i) {
-    AppendSample(validation_begin_ + i * options_.context, &microbatch);
+    if (images_ != nullptr) {
+      images_->AppendValidation(i, &microbatch);
+    } else {
+      AppendSample(validation_begin_ + i * options_.context, &microbatch);
+    }
     microbatch.samples.back().slot = static_cast<uint32_t>(i - first);
   }
   return microbatch;

@@ -12,6 +12,8 @@
 #include "base/status_macros.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
+#include "compression/codec_registry.h"
+#include "worker/engine/data_options.h"
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
@@ -85,18 +87,8 @@ absl::Status Training::Prepare() {
   DP_RETURN_IF_ERROR(MakeUpgrade());
   tuning_ = options_.assignment.tuning();
   decided_revision_ = tuning_.revision();
-  BatchSourceOptions data;
-  if (spec_.model().kind() == "synthetic") {
-    data.synthetic_samples = spec_.model().synthetic().samples();
-  } else {
-    data.path = spec_.data().path();
-    DP_ASSIGN_OR_RETURN(data.limit_bytes, ParseBytes(spec_.data().limit()));
-  }
-  data.validation = spec_.data().validation();
-  data.context = spec_.model().context();
-  data.microbatch = plan_.microbatch_samples();
-  data.num_slots = plan_.num_microbatches() * plan_.num_replicas();
-  data.seed = spec_.seed();
+  DP_ASSIGN_OR_RETURN(const BatchSourceOptions data,
+                      MakeDataOptions(spec_, plan_));
   DP_ASSIGN_OR_RETURN(source_, BatchSource::Create(data));
 
   DP_ASSIGN_OR_RETURN(
@@ -266,7 +258,9 @@ absl::Status Training::Connect() {
   frames.max_payload_bytes =
       std::max(frames.max_payload_bytes,
                2 * plan_.microbatch_samples() *
-                   (4 * versions_->newest()->boundary_elements() + 64));
+                   (4 * std::max(versions_->newest()->input_elements(),
+                                 versions_->newest()->output_elements()) +
+                    64));
   DP_ASSIGN_OR_RETURN(emulated_, EmulatedLink(spec_));
   // The links to the neighbouring stages may change their rates.
   std::map<int, std::shared_ptr<LinkShaper>> links;
@@ -300,7 +294,6 @@ absl::Status Training::Connect() {
                            Deadline::After(max_start)));
 
   BoundaryEndOptions boundary;
-  boundary.elements_per_sample = versions_->newest()->boundary_elements();
   boundary.tuning_revision = tuning_.revision();
   boundary.seed = spec_.seed();
   boundary.generation = assignment.generation();
@@ -316,12 +309,22 @@ absl::Status Training::Connect() {
       -> absl::StatusOr<std::unique_ptr<BoundaryEnd>> {
     boundary.boundary = std::min(other_stage, stage_index_);
     boundary.is_upstream = is_upstream;
+    const Stage& stage = *versions_->newest();
+    const BoundaryShape shape =
+        is_upstream ? stage.output_shape() : stage.input_shape();
+    boundary.elements_per_sample = shape.rows * shape.columns;
     boundary.activation_codec = plan_.activation_codec();
     boundary.gradient_codec = plan_.activation_gradient_codec();
     const v1::BoundaryTuning* tuned = TuningOf(tuning_, boundary.boundary);
     if (tuned != nullptr) {
       boundary.activation_codec = tuned->activations();
       boundary.gradient_codec = tuned->activation_gradients();
+    }
+    // The plan's text may serve boundaries of several shapes.
+    for (std::string* codec :
+         {&boundary.activation_codec, &boundary.gradient_codec}) {
+      DP_ASSIGN_OR_RETURN(*codec,
+                          BindTensorShape(*codec, {shape.rows, shape.columns}));
     }
     boundary.peer =
         PeerName(assignment.peers(other_stage * num_replicas_ + replica_));

@@ -93,7 +93,8 @@ OwnPlace Training::Place() const {
   OwnPlace place;
   place.previous_boundary = is_first() ? -1 : stage_index_ - 1;
   place.next_boundary = is_last() ? -1 : stage_index_;
-  place.elements_per_sample = versions_->newest()->boundary_elements();
+  place.previous_elements = versions_->newest()->input_elements();
+  place.next_elements = versions_->newest()->output_elements();
   return place;
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <utility>
 
+#include "base/image_model.h"
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {
@@ -66,7 +67,9 @@ void Training::Report(const StepState& state) {
     }
   }
   if (counts_->has_room()) report.add_planned_microbatches(planned);
-  report.set_tokens(report.tokens() + tokens * spec_.model().context());
+  report.set_tokens(
+      report.tokens() +
+      tokens * TargetsPerSample(spec_.model().kind(), spec_.model().context()));
   report.set_gradient_norm(state.gradient_norm);
   report.set_learning_rate(LearningRateAt(state.step));
   if (loss_scale_.is_used()) report.set_loss_scale(state.gradient_scale);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/image_model.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "nlohmann/json.hpp"
@@ -85,13 +86,22 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
         "a ", spec.model().kind(), " model saves nothing for backward passes"));
   }
 
+  const v1::ModelSpec& model = spec.model();
   const int64_t samples = spec.train().microbatch();
-  const std::vector<uint8_t> text =
-      SomeText(static_cast<size_t>(samples * spec.model().context() + 1));
+  const bool is_image = IsImageModel(model.kind());
+  const size_t elements = static_cast<size_t>(
+      samples * (is_image ? kImagePixels : model.context()));
+  const std::vector<uint8_t> text = SomeText(elements + 1);
+  std::vector<uint8_t> targets(text.begin() + 1, text.end());
+  targets.resize(static_cast<size_t>(
+      samples * TargetsPerSample(model.kind(), model.context())));
+  if (is_image) {
+    for (uint8_t& target : targets) target %= 10;
+  }
   StageInput input;
   input.num_samples = samples;
-  input.tokens = absl::MakeConstSpan(text).first(text.size() - 1);
-  input.targets = absl::MakeConstSpan(text).subspan(1);
+  input.tokens = absl::MakeConstSpan(text).first(elements);
+  input.targets = targets;
   StageOutput output;
   if (before != nullptr) {
     DP_RETURN_IF_ERROR(before->Forward(input, &output));

@@ -12,6 +12,7 @@
 #include "ATen/core/grad_mode.h"
 #include "ATen/ops/from_blob.h"
 #include "absl/strings/str_cat.h"
+#include "base/image_model.h"
 #include "base/philox.h"
 #include "base/safetensors.h"
 #include "base/status_macros.h"
@@ -33,10 +34,13 @@ absl::StatusOr<std::unique_ptr<PartialModel>> LoadModel(const std::string& path,
     return absl::InvalidArgumentError(absl::StrCat(
         path, " was not written by deltapipe: its metadata holds no job spec"));
   }
+  if (IsImageModel(spec->model().kind())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " holds a model of images (", spec->model().kind(),
+                     "), which writes no text: expected gpt or mlp"));
+  }
   std::unique_ptr<PartialModel> model =
-      spec->model().kind() == "mlp"
-          ? MakeMlp(spec->model(), 0, spec->model().layers())
-          : MakeGpt(spec->model(), 0, spec->model().layers());
+      MakeModel(spec->model(), 0, spec->model().layers());
   at::NoGradGuard no_grad;
   for (NamedParameter& parameter : model->Parameters()) {
     DP_ASSIGN_OR_RETURN(std::vector<float> values,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/image_model.h"
 #include "base/status_macros.h"
 #include "worker/stage/stage.h"
 
@@ -26,13 +27,28 @@ double Seconds(std::chrono::steady_clock::time_point begin) {
       .count();
 }
 
-/// Values per sample and layer that autograd keeps for the backward pass, as
+/// Values per sample of a layer that autograd keeps for the backward pass, as
 /// the layer's operations document them; attention keeps no matrix of scores.
-int64_t SavedElements(const v1::ModelSpec& model) {
+int64_t SavedElements(const v1::ModelSpec& model, int layer) {
   const int64_t context = model.context();
   const int64_t width = model.width();
   if (model.kind() == "mlp") return context * width * 7;
+  // What an activation returns, which the next layer's product needs, too.
+  if (model.kind() == "image_mlp") return width;
+  if (model.kind() == "resnet") {
+    return ResidualSavedElements(
+        ResidualBlockOf(layer, model.layers(), model.width()), model.norm());
+  }
   return context * (17 * width + model.heads() + 4);
+}
+
+/// Inner layers are alike, but for their names, and blocks of a residual
+/// network within a group.
+bool IsLikeTheOneBefore(const v1::ModelSpec& model, int layer) {
+  if (layer < 2 || layer + 1 >= model.layers()) return false;
+  if (model.kind() != "resnet") return true;
+  return ResidualBlockOf(layer, model.layers(), model.width()) ==
+         ResidualBlockOf(layer - 1, model.layers(), model.width());
 }
 
 absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
@@ -42,16 +58,27 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
                       MakeTorchStage(spec, layer, layer + 1, device));
   const bool is_last = layer + 1 == spec.model().layers();
-  const size_t elements =
-      static_cast<size_t>(samples * stage->boundary_elements());
-  const auto values = std::make_shared<std::vector<float>>(elements, 0.5f);
-  const std::vector<uint8_t> bytes(
-      static_cast<size_t>(samples * spec.model().context()), 'e');
+  const auto filled = [samples](int64_t elements) -> TensorRef {
+    const auto values = std::make_shared<std::vector<float>>(
+        static_cast<size_t>(samples * elements), 0.5f);
+    return {*values, values};
+  };
+  const v1::ModelSpec& model = spec.model();
+  const bool is_image = IsImageModel(model.kind());
+  const std::vector<uint8_t> tokens(
+      static_cast<size_t>(samples *
+                          (is_image ? kImagePixels : model.context())),
+      'e');
+  // A byte of text, or a class.
+  const std::vector<uint8_t> targets(
+      static_cast<size_t>(samples *
+                          TargetsPerSample(model.kind(), model.context())),
+      5);
   StageInput input;
   input.num_samples = samples;
-  input.tokens = bytes;
-  input.targets = bytes;
-  if (layer > 0) input.activation = {*values, values};
+  input.tokens = tokens;
+  input.targets = targets;
+  if (layer > 0) input.activation = filled(stage->input_elements());
   std::vector<double> forward;
   std::vector<double> backward;
   for (int repeat = 0; repeat < kWarmUps + kRepeats; ++repeat) {
@@ -60,7 +87,7 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
     DP_RETURN_IF_ERROR(stage->Forward(input, &output));
     const double forward_seconds = Seconds(begin);
     TensorRef gradient;
-    if (!is_last) gradient = {*values, values};
+    if (!is_last) gradient = filled(stage->output_elements());
     begin = std::chrono::steady_clock::now();
     DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
     if (repeat < kWarmUps) continue;
@@ -73,11 +100,11 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
   profile.set_backward_seconds(Median(backward));
   profile.set_parameters(stage->parameters().num_elements);
   profile.set_tied_parameters(stage->parameters().num_tied);
-  profile.set_output_elements(stage->boundary_elements());
+  profile.set_output_elements(stage->output_elements());
   const std::string& precision = spec.train().precision();
   const int64_t element_bytes =
       precision == "bf16" || precision == "fp16" ? 2 : 4;
-  profile.set_saved_bytes(samples * SavedElements(spec.model()) *
+  profile.set_saved_bytes(samples * SavedElements(spec.model(), layer) *
                           element_bytes);
   return profile;
 }
@@ -90,9 +117,8 @@ absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
   profile.set_device(device);
   const int num_layers = spec.model().layers();
   for (int layer = 0; layer < num_layers; ++layer) {
-    // Inner layers are alike, but for their names.
-    if (layer >= 2 && layer + 1 < num_layers) {
-      v1::LayerProfile copy = profile.layers(1);
+    if (IsLikeTheOneBefore(spec.model(), layer)) {
+      v1::LayerProfile copy = profile.layers(layer - 1);
       copy.set_name(absl::StrCat(spec.model().kind(), ".", layer));
       *profile.add_layers() = copy;
       continue;

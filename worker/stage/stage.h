@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/image_model.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 #include "worker/optim/parameter_layout.h"
@@ -44,11 +45,12 @@ struct StageInput {
   /// Identities of the samples; synthetic stages derive their tensors from
   /// them.
   absl::Span<const uint64_t> sample_keys;
-  /// First stage: num_samples x context bytes.
+  /// First stage: num_samples x context bytes, or square images of a byte a
+  /// pixel, all of one size.
   absl::Span<const uint8_t> tokens;
-  /// Last stage: the byte that follows each of them.
+  /// Last stage: the byte that follows each of them, or the images' classes.
   absl::Span<const uint8_t> targets;
-  /// Not the first stage: num_samples x boundary_elements().
+  /// Not the first stage: num_samples x input_elements().
   TensorRef activation;
   /// False for evaluation: nothing is kept for a Backward.
   bool needs_backward = true;
@@ -61,9 +63,9 @@ struct StageInput {
 };
 
 struct StageOutput {
-  /// Not the last stage: num_samples x boundary_elements().
+  /// Not the last stage: num_samples x output_elements().
   TensorRef activation;
-  /// Last stage: mean over the micro-batch's tokens, nats.
+  /// Last stage: mean over the micro-batch's targets, nats.
   double loss = 0;
 };
 
@@ -76,8 +78,16 @@ class Stage {
   virtual absl::Span<float> gradients() = 0;
   /// Tells that weights() were written.
   virtual absl::Status WeightsChanged() = 0;
-  /// Elements of one sample's boundary tensor.
-  virtual int64_t boundary_elements() const = 0;
+  /// Of one sample's tensor before the first layer of the stage and after its
+  /// last one. Images that are not of kImageSize have others.
+  virtual BoundaryShape input_shape() const = 0;
+  virtual BoundaryShape output_shape() const = 0;
+  int64_t input_elements() const {
+    return input_shape().rows * input_shape().columns;
+  }
+  int64_t output_elements() const {
+    return output_shape().rows * output_shape().columns;
+  }
 
   virtual absl::Status Forward(const StageInput& input,
                                StageOutput* output) = 0;

@@ -30,13 +30,12 @@ class SyntheticStage : public Stage {
                  Nanos forward_time, Nanos backward_time)
       : is_first_(stage == 0),
         is_last_(stage + 1 == num_stages),
-        boundary_elements_(static_cast<int64_t>(spec.model().context()) *
-                           spec.model().width()),
+        shape_{spec.model().context(), spec.model().width()},
         angle_(2 * std::asin(spec.model().synthetic().drift() / 2)),
         forward_time_(forward_time),
         backward_time_(backward_time),
         pool_(std::make_shared<std::vector<float>>(
-            static_cast<size_t>(boundary_elements_ + kOffsets))) {
+            static_cast<size_t>(output_elements() + kOffsets))) {
     FillInitialWeights(spec.seed(), absl::StrCat("synthetic.", stage), 0, 1,
                        absl::MakeSpan(*pool_));
     const int64_t parameters = spec.model().synthetic().parameters_per_stage();
@@ -61,7 +60,8 @@ class SyntheticStage : public Stage {
     std::fill(gradients_.begin(), gradients_.end(), 1e-3f);
     return absl::OkStatus();
   }
-  int64_t boundary_elements() const override { return boundary_elements_; }
+  BoundaryShape input_shape() const override { return shape_; }
+  BoundaryShape output_shape() const override { return shape_; }
 
   absl::Status Forward(const StageInput& input, StageOutput* output) override {
     const Nanos end = Clock::Real()->Now() + forward_time_;
@@ -100,7 +100,7 @@ class SyntheticStage : public Stage {
       // One window as it is needs no copy: the processor is for the codecs.
       result = ids.size() == 1
                    ? TensorRef{{Window(ids[0] * kMix >> 48),
-                                static_cast<size_t>(boundary_elements_)},
+                                static_cast<size_t>(output_elements())},
                                pool_}
                    : Make(ids, std::vector<double>(ids.size(), 0.0));
     }
@@ -117,7 +117,7 @@ class SyntheticStage : public Stage {
 
   TensorRef Make(const std::vector<uint64_t>& ids,
                  const std::vector<double>& angles) {
-    const size_t row = static_cast<size_t>(boundary_elements_);
+    const size_t row = static_cast<size_t>(output_elements());
     auto bytes = std::make_shared<Buffer>(
         static_cast<int64_t>(ids.size() * row * sizeof(float)));
     float* values = reinterpret_cast<float*>(bytes->data());
@@ -141,7 +141,7 @@ class SyntheticStage : public Stage {
 
   const bool is_first_;
   const bool is_last_;
-  const int64_t boundary_elements_;
+  const BoundaryShape shape_;
   const double angle_;
   const Nanos forward_time_;
   const Nanos backward_time_;

@@ -79,10 +79,8 @@ class TorchStage : public Stage {
       return saving_->EndStep();
     });
   }
-  int64_t boundary_elements() const override {
-    return static_cast<int64_t>(spec_.model().context()) *
-           spec_.model().width();
-  }
+  BoundaryShape input_shape() const override { return input_shape_; }
+  BoundaryShape output_shape() const override { return output_shape_; }
 
   absl::Status Forward(const StageInput& input, StageOutput* output) override {
     return CatchTorch("forward", [&] { return DoForward(input, output); });
@@ -136,8 +134,13 @@ class TorchStage : public Stage {
     const v1::ModelSpec& model = spec_.model();
     is_first_ = first_layer == 0;
     is_last_ = end_layer == model.layers();
-    model_ = model.kind() == "mlp" ? MakeMlp(model, first_layer, end_layer)
-                                   : MakeGpt(model, first_layer, end_layer);
+    const auto shape_after = [&](int layer) {
+      return BoundaryShapeOf(model.kind(), std::max(layer, 1), model.layers(),
+                             model.width(), model.context());
+    };
+    input_shape_ = shape_after(first_layer);
+    output_shape_ = shape_after(end_layer);
+    model_ = MakeModel(model, first_layer, end_layer);
     part_names_ = model_->PartNames();
     std::vector<NamedParameter> parameters = model_->Parameters();
     std::sort(parameters.begin(), parameters.end(),
@@ -221,9 +224,11 @@ class TorchStage : public Stage {
 
   absl::Status DoForward(const StageInput& input, StageOutput* output) {
     at::AutoGradMode grad_mode(input.needs_backward);
-    const at::Tensor value =
-        is_first_ ? Bytes(input.tokens, {input.num_samples, Context()})
-                  : Floats(input.activation);
+    const std::vector<int64_t> shape =
+        model_->InputShape(input.num_samples, ElementsOf(input));
+    DP_RETURN_IF_ERROR(CheckCount("input", ElementsOf(input), shape));
+    const at::Tensor value = is_first_ ? Bytes(input.tokens, shape)
+                                       : Floats(input.activation, shape);
     if (!input.needs_backward) {
       const at::Tensor result =
           model_->Forward(is_first_ ? value : value.to(dtype_));
@@ -275,10 +280,13 @@ class TorchStage : public Stage {
 
   /// Mean over the micro-batch's tokens.
   at::Tensor Loss(const at::Tensor& result, absl::Span<const uint8_t> targets) {
-    const int64_t tokens = static_cast<int64_t>(targets.size());
-    return at::cross_entropy_loss(
-        result.reshape({tokens, result.size(2)}).to(at::kFloat),
-        Bytes(targets, {tokens}));
+    const at::Tensor rows = result.reshape({-1, result.size(-1)});
+    const absl::Status status = CheckCount(
+        "targets", static_cast<int64_t>(targets.size()), {rows.size(0)});
+    // Called from within a forward pass, whose errors are exceptions.
+    if (!status.ok()) throw SavedActivationError(status);
+    return at::cross_entropy_loss(rows.to(at::kFloat),
+                                  Bytes(targets, {rows.size(0)}));
   }
 
   std::unique_ptr<Probed> MakeProbed(const StageInput& input,
@@ -331,7 +339,10 @@ class TorchStage : public Stage {
       incoming = at::full({}, pending->loss_scale * ScaleOf(*pending),
                           at::TensorOptions(device_).dtype(at::kFloat));
     } else {
-      incoming = Floats(gradient).view(pending->graph.output_sizes());
+      DP_RETURN_IF_ERROR(
+          CheckCount("gradient", static_cast<int64_t>(gradient.values.size()),
+                     pending->graph.output_sizes()));
+      incoming = Floats(gradient, pending->graph.output_sizes());
       if (dtype_ == at::kHalf) incoming = incoming.mul(ScaleOf(*pending));
       incoming = incoming.to(dtype_);
     }
@@ -362,22 +373,31 @@ class TorchStage : public Stage {
     return Export(gradient.mul(1.0 / ScaleOf(pending)));
   }
 
-  int64_t Context() const { return spec_.model().context(); }
-
   at::Tensor Bytes(absl::Span<const uint8_t> bytes, at::IntArrayRef shape) {
     return at::from_blob(const_cast<uint8_t*>(bytes.data()), shape, at::kByte)
         .to(device_, at::kLong);
   }
 
-  /// [samples, context, width], sharing memory with `values` on the CPU.
-  at::Tensor Floats(const TensorRef& values) {
-    const int64_t samples =
-        static_cast<int64_t>(values.values.size()) / boundary_elements();
+  int64_t ElementsOf(const StageInput& input) const {
+    return static_cast<int64_t>(is_first_ ? input.tokens.size()
+                                          : input.activation.values.size());
+  }
+
+  static absl::Status CheckCount(const char* what, int64_t elements,
+                                 at::IntArrayRef shape) {
+    int64_t expected = 1;
+    for (const int64_t extent : shape) expected *= extent;
+    if (elements == expected) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stage: ", what, " of ", elements, " elements, expected ", expected));
+  }
+
+  /// Of `shape`, sharing memory with `values` on the CPU.
+  at::Tensor Floats(const TensorRef& values, at::IntArrayRef shape) {
     // The deleter holds the owner for as long as autograd holds the tensor.
     std::shared_ptr<const void> owner = values.owner;
     const at::Tensor host = at::from_blob(
-        const_cast<float*>(values.values.data()),
-        {samples, spec_.model().context(), spec_.model().width()},
+        const_cast<float*>(values.values.data()), shape,
         [owner](void*) mutable { owner.reset(); }, at::kFloat);
     if (device_.is_cpu()) return host;
     // The allocator of pinned memory keeps the block until the copy is done.
@@ -404,6 +424,8 @@ class TorchStage : public Stage {
   const at::ScalarType dtype_;  // that layers compute in
   bool is_first_ = false;
   bool is_last_ = false;
+  BoundaryShape input_shape_;
+  BoundaryShape output_shape_;
   std::unique_ptr<PartialModel> model_;
   ParameterLayout layout_;
   at::Tensor host_weights_;

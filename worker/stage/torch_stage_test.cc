@@ -95,8 +95,7 @@ double RunSplit(v1::JobSpec spec, int num_stages, const std::string& device,
 
 /// The same by plain autograd on the unsplit model, without any stage.
 double RunPlain(const v1::JobSpec& spec, Gradients* gradients) {
-  const auto model = spec.model().kind() == "mlp" ? MakeMlp(spec.model(), 0, 4)
-                                                  : MakeGpt(spec.model(), 0, 4);
+  const auto model = MakeModel(spec.model(), 0, 4);
   {
     torch::NoGradGuard no_grad;
     for (NamedParameter& parameter : model->Parameters()) {

@@ -127,6 +127,12 @@ class Gpt : public PartialModel {
                       shares_embedding() ? token_->weight : head_->weight);
   }
 
+  std::vector<int64_t> InputShape(int64_t samples,
+                                  int64_t /*elements*/) const override {
+    if (has_embedding_) return {samples, spec_.context()};
+    return {samples, spec_.context(), spec_.width()};
+  }
+
   std::vector<NamedParameter> Parameters() override {
     std::vector<NamedParameter> parameters;
     if (has_embedding_) {

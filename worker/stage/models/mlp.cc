@@ -39,7 +39,9 @@ struct MixingLayer {
 class Mlp : public PartialModel {
  public:
   Mlp(const v1::ModelSpec& spec, int first_layer, int end_layer)
-      : first_layer_(first_layer), width_(spec.width()) {
+      : first_layer_(first_layer),
+        width_(spec.width()),
+        context_(spec.context()) {
     if (first_layer == 0) {
       token_ = torch::nn::Embedding(kVocabulary, spec.width());
     }
@@ -68,6 +70,12 @@ class Mlp : public PartialModel {
     return head_->forward(input);
   }
 
+  std::vector<int64_t> InputShape(int64_t samples,
+                                  int64_t /*elements*/) const override {
+    if (!token_.is_empty()) return {samples, context_};
+    return {samples, context_, width_};
+  }
+
   std::vector<NamedParameter> Parameters() override {
     std::vector<NamedParameter> parameters;
     const double deviation = 0.5 / std::sqrt(static_cast<double>(width_));
@@ -94,6 +102,7 @@ class Mlp : public PartialModel {
 
   const int first_layer_;
   const int64_t width_;
+  const int64_t context_;
   torch::nn::Embedding token_{nullptr};
   std::vector<MixingLayer> layers_;
   torch::nn::Linear head_{nullptr};

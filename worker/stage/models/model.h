@@ -33,14 +33,23 @@ class PartialModel {
   /// held, each layer, "head" if the last one is. Saved activations are named
   /// after them, and computed anew in groups of them.
   virtual std::vector<std::string> PartNames() const = 0;
-  /// The first part's `input`: int64 tokens [samples, context] for the first
-  /// layer, else [samples, context, width] in the type of the parameters; a
-  /// later part's is what the one before returned. The last part returns the
-  /// activation, or logits [samples, context, 256] after the last layer, in
-  /// that type.
+  /// The first part's `input`: int64 tokens or pixels for the first layer, else
+  /// an activation in the type of the parameters, of InputShape(); a later
+  /// part's is what the one before returned. The last part returns the
+  /// activation, or after the last layer logits, of which each row of the last
+  /// dimension is about one target: [samples, context, 256] of text, [samples,
+  /// 10] of images; in that type.
   virtual at::Tensor ForwardPart(int part, const at::Tensor& input) = 0;
   /// All parts.
   at::Tensor Forward(const at::Tensor& input);
+
+  /// The shape of what arrives: for the first layer `elements` bytes, [samples,
+  /// context] of text, [samples, size, size] of images; else `elements` values,
+  /// [samples, context, width], [samples, channels, size, size] of a
+  /// convolutional network or [samples, width] of a perceptron over images. Its
+  /// product is not `elements` where that fits no shape.
+  virtual std::vector<int64_t> InputShape(int64_t samples,
+                                          int64_t elements) const = 0;
 
   virtual std::vector<NamedParameter> Parameters() = 0;
 };
@@ -49,6 +58,13 @@ std::unique_ptr<PartialModel> MakeGpt(const v1::ModelSpec& spec,
                                       int first_layer, int end_layer);
 std::unique_ptr<PartialModel> MakeMlp(const v1::ModelSpec& spec,
                                       int first_layer, int end_layer);
+std::unique_ptr<PartialModel> MakeImageMlp(const v1::ModelSpec& spec,
+                                           int first_layer, int end_layer);
+std::unique_ptr<PartialModel> MakeResNet(const v1::ModelSpec& spec,
+                                         int first_layer, int end_layer);
+/// By spec.kind(), which is no synthetic.
+std::unique_ptr<PartialModel> MakeModel(const v1::ModelSpec& spec,
+                                        int first_layer, int end_layer);
 
 }  // namespace deltapipe
 

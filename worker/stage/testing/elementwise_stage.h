@@ -85,7 +85,8 @@ class ElementwiseStage : public Stage {
     std::fill(gradients_.begin(), gradients_.end(), 0.0f);
     return absl::OkStatus();
   }
-  int64_t boundary_elements() const override { return context_ * width_; }
+  BoundaryShape input_shape() const override { return {context_, width_}; }
+  BoundaryShape output_shape() const override { return {context_, width_}; }
 
   absl::Status Forward(const StageInput& input, StageOutput* output) override {
     if (before_forward) {
@@ -93,7 +94,7 @@ class ElementwiseStage : public Stage {
       if (!status.ok()) return status;
     }
     const size_t elements =
-        static_cast<size_t>(input.num_samples * boundary_elements());
+        static_cast<size_t>(input.num_samples * output_elements());
     Kept kept;
     kept.loss_scale = input.loss_scale;
     std::vector<float> value(elements);
