@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/image_model.h"
+#include "base/log.h"
 #include "worker/engine/training_step.h"
 
 namespace deltapipe {

@@ -12,6 +12,7 @@
 #include "torch/torch.h"
 #include "worker/optim/optimizer.h"
 #include "worker/stage/stage.h"
+#include "worker/stage/testing/stage_pipeline.h"
 
 namespace deltapipe {
 namespace {
@@ -32,87 +33,10 @@ v1::JobSpec Spec(const std::string& kind, const std::string& precision) {
   return spec;
 }
 
-std::vector<uint8_t> Text(int64_t offset) {
-  std::vector<uint8_t> text(static_cast<size_t>(kSamples * kContext));
-  for (size_t i = 0; i < text.size(); ++i) {
-    const size_t at = i + static_cast<size_t>(offset);
-    text[i] = static_cast<uint8_t>('a' + (at * at / 3 + at % 5) % 17);
-  }
-  return text;
-}
-
-/// A model cut into stages of this process.
-class Pipeline {
- public:
-  Pipeline(const v1::JobSpec& spec, int num_stages, const std::string& device) {
-    for (int s = 0; s < num_stages; ++s) {
-      auto stage = MakeTorchStage(spec, s * kLayers / num_stages,
-                                  (s + 1) * kLayers / num_stages, device);
-      EXPECT_TRUE(stage.ok()) << stage.status();
-      stages_.push_back(*std::move(stage));
-    }
-  }
-
-  /// Adds one micro-batch's gradients; returns its loss.
-  double Run(int64_t offset, float gradient_scale, float loss_scale = 1) {
-    const std::vector<uint8_t> tokens = Text(offset);
-    const std::vector<uint8_t> targets = Text(offset + 1);
-    TensorRef activation;
-    StageOutput output;
-    for (auto& stage : stages_) {
-      StageInput input;
-      input.num_samples = kSamples;
-      input.tokens = tokens;
-      input.targets = targets;
-      input.activation = activation;
-      input.loss_scale = loss_scale;
-      input.gradient_scale = gradient_scale;
-      EXPECT_TRUE(stage->Forward(input, &output).ok());
-      activation = output.activation;
-    }
-    TensorRef gradient;
-    for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage) {
-      auto result = (*stage)->Backward(0, gradient);
-      EXPECT_TRUE(result.ok()) << result.status();
-      gradient = *result;
-    }
-    return output.loss;
-  }
-
-  void Forget() {
-    for (auto& stage : stages_) EXPECT_TRUE(stage->WeightsChanged().ok());
-  }
-  std::vector<float> Gradients() {
-    std::vector<float> all;
-    for (auto& stage : stages_) {
-      const absl::Span<float> own = stage->gradients();
-      all.insert(all.end(), own.begin(), own.end());
-    }
-    return all;
-  }
-  Stage& stage(size_t i) { return *stages_[i]; }
-  size_t size() const { return stages_.size(); }
-
- private:
-  std::vector<std::unique_ptr<Stage>> stages_;
-};
-
-/// ||a - b|| / ||b||
-double RelativeDifference(const std::vector<float>& a,
-                          const std::vector<float>& b) {
-  double difference = 0;
-  double norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    difference += std::pow(double(a[i]) - double(b[i]), 2);
-    norm += std::pow(double(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
-
 /// The mean loss of the last ten of `num_steps` steps with AdamW.
 double Train(const std::string& precision, int num_stages,
              const std::string& device, int num_steps) {
-  Pipeline pipeline(Spec("gpt", precision), num_stages, device);
+  StagePipeline pipeline(Spec("gpt", precision), num_stages, device, kSamples);
   OptimizerOptions options;
   std::vector<std::unique_ptr<Optimizer>> optimizers;
   for (size_t s = 0; s < pipeline.size(); ++s) {
@@ -157,8 +81,9 @@ class PrecisionTest : public ::testing::TestWithParam<Case> {
 // bf16 has 8 bits, fp16 has 11: gradients differ by a few roundings of a layer.
 TEST_P(PrecisionTest, GradientsAreNearThoseOfFullPrecision) {
   for (const char* kind : {"gpt", "mlp"}) {
-    Pipeline full(Spec(kind, "fp32"), num_stages(), device());
-    Pipeline half(Spec(kind, precision()), num_stages(), device());
+    StagePipeline full(Spec(kind, "fp32"), num_stages(), device(), kSamples);
+    StagePipeline half(Spec(kind, precision()), num_stages(), device(),
+                       kSamples);
 
     const double full_loss = full.Run(0, 1);
     const double half_loss = half.Run(0, is_fp16() ? 1024 : 1);
@@ -174,7 +99,8 @@ TEST_P(PrecisionTest, GradientsAreNearThoseOfFullPrecision) {
 class Fp16Test : public PrecisionTest {};
 
 TEST_P(Fp16Test, ScalesOfTwoLeaveNoTrace) {
-  Pipeline pipeline(Spec("gpt", precision()), num_stages(), device());
+  StagePipeline pipeline(Spec("gpt", precision()), num_stages(), device(),
+                         kSamples);
 
   pipeline.Run(0, 256);
   const std::vector<float> small = pipeline.Gradients();
@@ -189,8 +115,9 @@ TEST_P(Fp16Test, ScalesOfTwoLeaveNoTrace) {
 // Without a scale most of these gradients are below what fp16 can tell.
 TEST_P(Fp16Test, TheScaleKeepsSmallGradients) {
   constexpr float kTiny = 1e-5f;
-  Pipeline full(Spec("gpt", "fp32"), num_stages(), device());
-  Pipeline half(Spec("gpt", precision()), num_stages(), device());
+  StagePipeline full(Spec("gpt", "fp32"), num_stages(), device(), kSamples);
+  StagePipeline half(Spec("gpt", precision()), num_stages(), device(),
+                     kSamples);
   full.Run(0, 1, kTiny);
 
   half.Run(0, 1, kTiny);
@@ -204,7 +131,8 @@ TEST_P(Fp16Test, TheScaleKeepsSmallGradients) {
 }
 
 TEST_P(Fp16Test, AnOverflowMakesEveryStagesGradientsSaySo) {
-  Pipeline pipeline(Spec("gpt", precision()), num_stages(), device());
+  StagePipeline pipeline(Spec("gpt", precision()), num_stages(), device(),
+                         kSamples);
 
   pipeline.Run(0, 65536, 65536);
 
@@ -224,7 +152,8 @@ TEST_P(Fp16Test, AnOverflowMakesEveryStagesGradientsSaySo) {
 
 // Steps that are too small for the copy add up in the masters.
 TEST_P(PrecisionTest, WeightsAreKeptInFullPrecision) {
-  Pipeline pipeline(Spec("gpt", precision()), num_stages(), device());
+  StagePipeline pipeline(Spec("gpt", precision()), num_stages(), device(),
+                         kSamples);
   const auto first = [&]() -> float& {
     return pipeline.stage(0).weights().front();
   };
