@@ -100,7 +100,7 @@ std::string PlannedPolicy::Raise(absl::string_view op) {
   }
   const int num_planned = num_tensors;
   // Those that no plan knows.
-  add(nullptr);
+  if (num_planned == 0) add(nullptr);
   if (num_tensors == 0) return "";
   state_.raised[name] = times + 1;
   ForgetTreatments();

@@ -253,8 +253,7 @@ TEST(SavedPolicyTest, CometsBoundIsThePapers) {
       CodecFor(*policy, measurement.tensor),
       absl::StrCat("error_bound(abs=", std::floor(bound * 1e4) / 1e4, ")"));
   EXPECT_EQ(policy->Raise("gelu"),
-            "gelu: from 8 bits, within 0.0446 to as it is, within 0.01115 (1 "
-            "planned tensor)");
+            "gelu: from within 0.0446 to within 0.01115 (1 planned tensor)");
 }
 
 TEST(SavedPolicyTest, CometsBoundIsAtMostAQuarterOfTheRange) {
