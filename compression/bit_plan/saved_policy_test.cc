@@ -213,6 +213,9 @@ TEST(SavedPolicyTest, DivisionIsForImages) {
   EXPECT_THAT(CodecFor(*policy, Tensor("b", {64, 512, 1, 1})),
               StartsWith("int(3,block=256,round=stochastic,levels=affine"));
   EXPECT_THAT(CodecFor(*policy, Tensor("c", {64, 512})), StartsWith("int(3,"));
+  SavedTensor relu = Tensor("d", {2, 8, 28, 20});
+  relu.keeps_zeros = true;
+  EXPECT_THAT(CodecFor(*policy, relu), StartsWith("int(3,"));
   EXPECT_EQ(CodecFor(*Make("division(low=int8)"), Tensor("a", {2, 8, 28, 20})),
             "dual_precision(low_bits=8,height=28,width=20)");
 }
