@@ -39,7 +39,8 @@ struct BitPlan {
   std::vector<int> levels;
   int64_t bytes = 0;
   double cost = 0;
-  /// No plan within the budget costs less, up to the rounding of sums.
+  /// Proven: no plan within the budget costs less, up to the rounding of sums,
+  /// or up to 1e-5 of it where thousands of plans are as close.
   bool is_exact = false;
 };
 

@@ -1,14 +1,17 @@
-// How long a plan takes, by the number of tensors.
+// How long a plan takes, by the number of tensors, and what it costs to ask a
+// policy about one of 100 tensors.
 //
 //   bazel run -c opt //compression/bit_plan:bit_plan_benchmark
 #include <benchmark/benchmark.h>
 
 #include <cmath>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "compression/bit_plan/bit_plan.h"
+#include "compression/bit_plan/saved_policy.h"
 
 namespace deltapipe {
 namespace {
@@ -42,6 +45,28 @@ BENCHMARK(BM_PlanBits)
     ->Arg(1000)
     ->Arg(10000)
     ->Unit(benchmark::kMillisecond);
+
+void BM_Treat(benchmark::State& state, const std::string& text) {
+  auto policy = MakeSavedPolicy(text);
+  if (!policy.ok()) {
+    state.SkipWithError(policy.status().ToString().c_str());
+    return;
+  }
+  std::vector<SavedTensor> tensors(100);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].name = absl::StrCat("blocks.", i, "/gelu/0");
+    tensors[i].op = "gelu";
+    tensors[i].shape = {8, 256, 512};
+    tensors[i].num_elements = 8 * 256 * 512;
+  }
+  size_t i = 0;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize((*policy)->Treat(tensors[i]));
+    i = i + 1 == tensors.size() ? 0 : i + 1;
+  }
+}
+BENCHMARK_CAPTURE(BM_Treat, none, "none")->Name("treat/cpu/none");
+BENCHMARK_CAPTURE(BM_Treat, actnn, "actnn")->Name("treat/cpu/actnn");
 
 }  // namespace
 }  // namespace deltapipe

@@ -251,6 +251,30 @@ TEST(BitPlanTest, ManyItemsStayWithinTheBudgetAndNothingMoreFits) {
   }
 }
 
+// Where every element of every tensor matters as much as any other, all steps
+// to one level save the same per byte and bounds tell plans apart only by what
+// they leave of the budget: the hardest case.
+TEST(BitPlanTest, TensorsAsSensitiveAsTheyAreLargeAreSolved) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    std::mt19937 random(seed);
+    Instance instance;
+    for (int i = 0; i < kMaxExactItems; ++i) {
+      const int64_t size = 1 + random() % (seed % 2 == 0 ? 1000000 : 4096);
+      instance.items.push_back(Tensor(absl::StrCat(i), 8 * size,
+                                      static_cast<double>(size), {1, 2, 4, 8}));
+    }
+    instance.budget = BytesAt(instance.items, true) * (20 + random() % 40) / 10;
+
+    const auto plan = PlanBits(instance.items, instance.budget);
+
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_TRUE(plan->is_exact);
+    ExpectWithinBudget(instance, *plan);
+    EXPECT_GT(plan->bytes, instance.budget * (1 - 1e-4));
+  }
+}
+
 TEST(BitPlanTest, AmpleBudgetGivesEverythingItsBestLevel) {
   const std::vector<BitPlanItem> items = {Tensor("a", 800, 1),
                                           Tensor("b", 80, 2)};

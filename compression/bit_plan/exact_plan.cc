@@ -6,6 +6,12 @@
 namespace deltapipe {
 namespace {
 
+// Of sums of 64 doubles.
+constexpr double kRounding = 1e-12;
+// A layer that has more: plans that are nearly alike.
+constexpr size_t kManyStates = 4000;
+constexpr size_t kFilledStates = 200;
+
 // The items from one on, solved with parts of steps allowed.
 class RestOfPlan {
  public:
@@ -48,6 +54,8 @@ class RestOfPlan {
     return bound;
   }
   const std::vector<PlanStep>& steps() const { return steps_; }
+  double first_cost() const { return first_cost_; }
+  int64_t first_bytes() const { return first_bytes_; }
 
  private:
   const std::vector<PlanStep> steps_;
@@ -86,23 +94,29 @@ class ExactPlanner {
            !layers_.back().empty()) {
       is_complete = AddLayer(kMaxPlanStates - num_states);
       num_states += layers_.back().size();
+      if (layers_.back().size() > kManyStates) {
+        tolerance_ = kPlanTolerance;
+        FillUpSome();
+      }
     }
     if (best_.layer > 0) ReadBest(levels);
     return is_complete;
   }
 
  private:
-  // Where the best plan was met: a state, filled up with steps of the rest.
+  // Where the best plan was met: a state, and steps of the rest.
   struct Met {
     size_t layer = 0;
     int32_t parent = -1;
     int32_t level = -1;
+    // The first so many, or those listed.
     size_t num_steps = 0;
+    std::vector<size_t> listed;
   };
 
-  // What rounding may hide does not count as an improvement.
+  // What the tolerance hides does not count as an improvement.
   bool IsBelowBest(double cost) const {
-    return cost < best_cost_ * (1 - 1e-12);
+    return cost < best_cost_ * (1 - tolerance_);
   }
 
   // False if it would have more than `max_states`.
@@ -123,7 +137,7 @@ class ExactPlanner {
         if (!IsBelowBest(state.cost + bound.low)) continue;
         if (IsBelowBest(state.cost + bound.reached)) {
           best_cost_ = state.cost + bound.reached;
-          best_ = {item + 1, state.parent, state.level, bound.num_steps};
+          best_ = {item + 1, state.parent, state.level, bound.num_steps, {}};
         }
         states.push_back(state);
       }
@@ -132,6 +146,36 @@ class ExactPlanner {
     const bool fits = states.size() <= max_states;
     layers_.push_back(std::move(states));
     return fits;
+  }
+
+  // Completes some states with every step that still fits: plans that leave
+  // nothing of the budget end the search where bounds tell little apart.
+  void FillUpSome() {
+    const size_t layer = layers_.size() - 1;
+    const std::vector<State>& states = layers_.back();
+    const RestOfPlan& rest = rests_[layer];
+    const size_t stride = std::max<size_t>(states.size() / kFilledStates, 1);
+    std::vector<int> levels(items_.size() - layer);
+    std::vector<size_t> taken;
+    for (size_t i = 0; i < states.size(); i += stride) {
+      for (size_t k = 0; k < levels.size(); ++k) {
+        levels[k] = FirstLevel(items_[layer + k]);
+      }
+      taken.clear();
+      double cost = states[i].cost + rest.first_cost();
+      int64_t room = budget_ - states[i].bytes - rest.first_bytes();
+      for (size_t k = 0; k < rest.steps().size(); ++k) {
+        const PlanStep& step = rest.steps()[k];
+        if (step.bytes > room || levels[step.item] != step.from) continue;
+        levels[step.item] = step.to;
+        room -= step.bytes;
+        cost -= step.saving;
+        taken.push_back(k);
+      }
+      if (!(cost < best_cost_)) continue;
+      best_cost_ = cost;
+      best_ = {layer, states[i].parent, states[i].level, 0, taken};
+    }
   }
 
   // Those that nothing beats in both, and that may still beat the best.
@@ -168,6 +212,9 @@ class ExactPlanner {
     for (size_t i = 0; i < best_.num_steps; ++i) {
       (*levels)[best_.layer + steps[i].item] = steps[i].to;
     }
+    for (const size_t i : best_.listed) {
+      (*levels)[best_.layer + steps[i].item] = steps[i].to;
+    }
   }
 
   const absl::Span<const BitPlanItem> items_;
@@ -176,6 +223,7 @@ class ExactPlanner {
   // layers_[i]: states of the first i items.
   std::vector<std::vector<State>> layers_;
   double best_cost_ = 0;
+  double tolerance_ = kRounding;
   Met best_;
 };
 

@@ -7,9 +7,12 @@
 // (plan_steps.h); the best plan known is improved by every state, filled up
 // with whole steps. With both, thousands of states suffice where there would be
 // 5^64. Sizes are not scaled: what is found is the optimum, up to the rounding
-// of sums. Nauss, "The 0-1 Knapsack Problem with Multiple Choice Constraints",
-// European Journal of Operational Research 2, 1978; Pisinger, "A Minimal
-// Algorithm for the Multiple-Choice Knapsack Problem", EJOR 83, 1995. Pure.
+// of sums, or to kPlanTolerance where plans that nearly fill the budget are too
+// many to tell apart.
+//
+// Nauss, "The 0-1 Knapsack Problem with Multiple Choice Constraints", European
+// Journal of Operational Research 2, 1978; Pisinger, "A Minimal Algorithm for
+// the Multiple-Choice Knapsack Problem", EJOR 83, 1995. Pure.
 #ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_EXACT_PLAN_H_
 #define DELTAPIPE_COMPRESSION_BIT_PLAN_EXACT_PLAN_H_
 
@@ -23,7 +26,11 @@
 namespace deltapipe {
 
 /// States that are kept in all; 24 bytes each.
-inline constexpr size_t kMaxPlanStates = 4000000;
+inline constexpr size_t kMaxPlanStates = 1000000;
+
+/// Where thousands of plans differ by less, the search ends this share of the
+/// cost above the least one at most.
+inline constexpr double kPlanTolerance = 1e-5;
 
 /// Improves `levels`, a plan within the budget. False if kMaxPlanStates did not
 /// suffice: then `levels` is the best plan met. Items are in order.

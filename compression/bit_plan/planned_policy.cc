@@ -15,18 +15,21 @@ constexpr size_t kMaxShapes = 16;
 
 }  // namespace
 
+bool PlannedPolicy::Treated::IsFor(const SavedTensor& tensor) const {
+  return num_elements == tensor.num_elements &&
+         element_bytes == tensor.element_bytes &&
+         keeps_zeros == tensor.keeps_zeros && op == tensor.op &&
+         shape == tensor.shape;
+}
+
 SavedTreatment PlannedPolicy::Treat(const SavedTensor& tensor) const {
   std::vector<Treated>& known = treated_[tensor.name];
   for (const Treated& treated : known) {
-    if (treated.num_elements == tensor.num_elements &&
-        treated.element_bytes == tensor.element_bytes &&
-        treated.shape == tensor.shape) {
-      return treated.treatment;
-    }
+    if (treated.IsFor(tensor)) return treated.treatment;
   }
   if (known.size() == kMaxShapes) known.clear();
-  known.push_back(
-      {tensor.shape, tensor.num_elements, tensor.element_bytes, Make(tensor)});
+  known.push_back({tensor.op, tensor.shape, tensor.num_elements,
+                   tensor.element_bytes, tensor.keeps_zeros, Make(tensor)});
   return known.back().treatment;
 }
 
@@ -100,7 +103,7 @@ std::string PlannedPolicy::Raise(absl::string_view op) {
   }
   const int num_planned = num_tensors;
   // Those that no plan knows.
-  add(nullptr);
+  if (num_planned == 0) add(nullptr);
   if (num_tensors == 0) return "";
   state_.raised[name] = times + 1;
   ForgetTreatments();

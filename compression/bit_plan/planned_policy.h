@@ -60,10 +60,15 @@ class PlannedPolicy : public SavedPolicy {
   void SetPlan(std::map<std::string, PlannedTensor> planned);
 
  private:
+  // A tensor, but for its name and layer, and what it gets.
   struct Treated {
+    bool IsFor(const SavedTensor& tensor) const;
+
+    std::string op;
     std::vector<int64_t> shape;
     int64_t num_elements;
     int element_bytes;
+    bool keeps_zeros;
     SavedTreatment treatment;
   };
 

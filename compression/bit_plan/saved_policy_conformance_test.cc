@@ -171,6 +171,14 @@ TEST_P(SavedPolicyConformanceTest, TreatIsAFunctionOfItsArgument) {
     policy->Treat(Tensor("blocks.0/gelu/0", "gelu", {i + 1, 64, 128}));
   }
   const std::string short_one = TreatmentText(policy->Treat(shorter));
+  for (SavedTensor tensor : Tensors()) {
+    tensor.keeps_zeros = !tensor.keeps_zeros;
+    policy->Treat(tensor);
+    tensor.element_bytes = 6 - tensor.element_bytes;
+    policy->Treat(tensor);
+    tensor.op = "raised";
+    policy->Treat(tensor);
+  }
 
   EXPECT_EQ(Treatments(*policy), first);
   EXPECT_EQ(TreatmentText(policy->Treat(shorter)), short_one);

@@ -213,6 +213,9 @@ TEST(SavedPolicyTest, DivisionIsForImages) {
   EXPECT_THAT(CodecFor(*policy, Tensor("b", {64, 512, 1, 1})),
               StartsWith("int(3,block=256,round=stochastic,levels=affine"));
   EXPECT_THAT(CodecFor(*policy, Tensor("c", {64, 512})), StartsWith("int(3,"));
+  SavedTensor relu = Tensor("d", {2, 8, 28, 20});
+  relu.keeps_zeros = true;
+  EXPECT_THAT(CodecFor(*policy, relu), StartsWith("int(3,"));
   EXPECT_EQ(CodecFor(*Make("division(low=int8)"), Tensor("a", {2, 8, 28, 20})),
             "dual_precision(low_bits=8,height=28,width=20)");
 }
@@ -253,8 +256,7 @@ TEST(SavedPolicyTest, CometsBoundIsThePapers) {
       CodecFor(*policy, measurement.tensor),
       absl::StrCat("error_bound(abs=", std::floor(bound * 1e4) / 1e4, ")"));
   EXPECT_EQ(policy->Raise("gelu"),
-            "gelu: from 8 bits, within 0.0446 to as it is, within 0.01115 (1 "
-            "planned tensor)");
+            "gelu: from within 0.0446 to within 0.01115 (1 planned tensor)");
 }
 
 TEST(SavedPolicyTest, CometsBoundIsAtMostAQuarterOfTheRange) {

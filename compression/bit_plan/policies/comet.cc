@@ -55,8 +55,11 @@ double RoundedDown(double bound) {
 // 0 if what it takes was not measured.
 double BoundOf(const SavedMeasurement& measurement, double target) {
   const SavedTensor& tensor = measurement.tensor;
-  const double terms = static_cast<double>(NumPositions(tensor)) *
-                       std::max(measurement.nonzero_share, 1e-6);
+  // Not measured counts as no zeros.
+  const double share = measurement.nonzero_share < 1
+                           ? std::max(measurement.nonzero_share, 1e-6)
+                           : 1.0;
+  const double terms = static_cast<double>(NumPositions(tensor)) * share;
   const double bound =
       target * measurement.parameter_gradient_mean_abs /
       (kErrorFactor * measurement.gradient_mean_abs * std::sqrt(terms));

@@ -3,8 +3,9 @@
 // `high` bits.
 //
 // An image is a tensor of four extents (N, C, H, W) with at least two rows and
-// columns. The codec keeps means of 8 x 8 pixels, which need no padding where
-// 8 divides no extent.
+// columns whose zeros need not be kept: what is left of a ReLU once its zeros
+// are taken out has no neighbours. The codec keeps means of 8 x 8 pixels, which
+// need no padding where 8 divides no extent.
 //
 // Wang et al., DIVISION, ICML 2023, arXiv 2208.04187, section 3.
 #include <memory>
@@ -28,7 +29,7 @@ class DivisionPolicy final : public BitsPolicy {
  protected:
   std::string CodecFor(const SavedTensor& tensor, int bits) const override {
     const bool is_image = tensor.shape.size() == 4 && tensor.shape[2] >= 2 &&
-                          tensor.shape[3] >= 2;
+                          tensor.shape[3] >= 2 && !tensor.keeps_zeros;
     if (!is_image) return GroupCodecText(bits);
     return absl::StrCat("dual_precision(", low_bits_, ",", bits, ")");
   }
