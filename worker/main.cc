@@ -30,6 +30,7 @@
 #include "worker/control/worker.h"
 #include "worker/control/worker_identity.h"
 #include "worker/engine/nccl_upgrade.h"
+#include "worker/stage/compare_saved.h"
 #include "worker/stage/explain_saved.h"
 #include "worker/stage/generate.h"
 #include "worker/stage/profile.h"
@@ -65,6 +66,8 @@ struct Flags {
   std::string layers;
   int rows = 20;
   bool json = false;
+  std::vector<std::string> compare;
+  bool finds_batch = false;
   int threads = 0;
   std::string sample;
   GenerateOptions generate;
@@ -192,6 +195,16 @@ absl::Status Explain(const Flags& flags) {
     return absl::InvalidArgumentError(
         absl::StrCat("--layers: expected layers of 0 to ",
                      spec.model().layers(), ", got ", flags.layers));
+  }
+  if (!flags.compare.empty()) {
+    SavedComparisonOptions options;
+    options.policies = flags.compare;
+    options.device = device.first;
+    options.finds_batch = flags.finds_batch;
+    DP_ASSIGN_OR_RETURN(const std::vector<SavedComparison> rows,
+                        CompareSaved(spec, options));
+    std::cout << ComparisonText(rows) << std::flush;
+    return absl::OkStatus();
   }
   DP_ASSIGN_OR_RETURN(const SavedExplanation explanation,
                       ExplainSaved(spec, first, end, device.first));
@@ -393,6 +406,16 @@ int Main(int argc, char** argv) {
   app.add_option("--rows", flags.rows, "how many tensors to list")
       ->needs(explain)
       ->capture_default_str();
+  app.add_option("--compare", flags.compare,
+                 "compare this policy with none, in bytes, time and error; may "
+                 "be given more than once")
+      ->needs(explain)
+      ->take_all()
+      ->expected(1);
+  app.add_flag("--batch", flags.finds_batch,
+               "with --compare: look for the largest micro-batch that fits "
+               "where the spec's fits without a policy")
+      ->needs(explain);
   app.add_flag("--json", flags.json, "one JSON object a line")->needs(explain);
   app.add_option("--threads", flags.threads,
                  "threads for --profile (default: what the spec says, or 1) "

@@ -22,6 +22,8 @@ namespace {
 struct Options {
   SpecOptions spec;
   std::string policy;
+  std::vector<std::string> compare;
+  bool finds_batch = false;
   int stage = 0;
   int rows = 20;
   bool json = false;
@@ -116,7 +118,11 @@ absl::Status Explain(const Options& options, v1::JobSpec spec) {
     DP_ASSIGN_OR_RETURN(const auto policy, MakeSavedPolicy(options.policy));
     spec.mutable_compression()->set_saved_activations(policy->text());
   }
-  if (spec.compression().saved_activations() == "none") {
+  for (const std::string& policy : options.compare) {
+    DP_RETURN_IF_ERROR(MakeSavedPolicy(policy).status());
+  }
+  if (options.compare.empty() &&
+      spec.compression().saved_activations() == "none") {
     return absl::InvalidArgumentError(
         "compression.saved_activations is none in this spec, which keeps "
         "everything as it is: name one to try, as in --policy "
@@ -137,6 +143,15 @@ absl::Status Explain(const Options& options, v1::JobSpec spec) {
       "--rows",
       absl::StrCat(options.rows)};
   if (options.json) arguments.push_back("--json");
+  for (const std::string& policy : options.compare) {
+    arguments.push_back("--compare");
+    arguments.push_back(policy);
+  }
+  if (options.finds_batch) arguments.push_back("--batch");
+  if (spec.parallel().threads() > 0) {
+    arguments.push_back("--threads");
+    arguments.push_back(absl::StrCat(spec.parallel().threads()));
+  }
   DP_ASSIGN_OR_RETURN(
       const std::string text,
       CaptureProgram(absl::StrCat(ProgramFolder(), "/deltapipe-worker"),
@@ -158,6 +173,14 @@ int RunLabSaved(std::vector<std::string> words) {
   AddSpecOptions(&app, &options.spec);
   app.add_option("--policy", options.policy,
                  "in place of the spec's compression.saved_activations");
+  app.add_option("--compare", options.compare,
+                 "compare this policy with none on the whole model, in bytes, "
+                 "time and error of the gradient; may be given more than once")
+      ->take_all()
+      ->expected(1);
+  app.add_flag("--batch", options.finds_batch,
+               "with --compare: look for the largest micro-batch that fits "
+               "where train.microbatch fits without a policy");
   app.add_option("--stage", options.stage,
                  "which stage, the layers being cut evenly")
       ->capture_default_str();
@@ -169,7 +192,9 @@ int RunLabSaved(std::vector<std::string> words) {
   SetExamples(&app,
               "  deltapipe lab saved\n"
               "  deltapipe lab saved examples/text.yaml --policy "
-              "\"fixed(int(4))\" --explain 10");
+              "\"fixed(int(4))\" --explain 10\n"
+              "  deltapipe lab saved examples/text.yaml --compare "
+              "\"fixed(int(8))\" --compare \"actnn(bits=2)\" --batch");
   std::reverse(words.begin(), words.end());
   try {
     app.parse(words);

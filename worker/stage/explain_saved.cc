@@ -8,29 +8,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "base/image_model.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "nlohmann/json.hpp"
+#include "worker/stage/sample_input.h"
 #include "worker/stage/stage.h"
 
 namespace deltapipe {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// Words of a text without sense, so that no file is needed.
-std::vector<uint8_t> SomeText(size_t size) {
-  static constexpr char kText[] =
-      "it is a truth universally acknowledged that a thin line between two "
-      "machines must be in want of a codec. ";
-  std::vector<uint8_t> text(size);
-  for (size_t i = 0; i < size; ++i) {
-    text[i] =
-        static_cast<uint8_t>(kText[(i * i / 7 + i) % (sizeof(kText) - 1)]);
-  }
-  return text;
-}
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return absl::StrJoin(shape, "x");
@@ -86,22 +73,8 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
         "a ", spec.model().kind(), " model saves nothing for backward passes"));
   }
 
-  const v1::ModelSpec& model = spec.model();
-  const int64_t samples = spec.train().microbatch();
-  const bool is_image = IsImageModel(model.kind());
-  const size_t elements = static_cast<size_t>(
-      samples * (is_image ? kImagePixels : model.context()));
-  const std::vector<uint8_t> text = SomeText(elements + 1);
-  std::vector<uint8_t> targets(text.begin() + 1, text.end());
-  targets.resize(static_cast<size_t>(
-      samples * TargetsPerSample(model.kind(), model.context())));
-  if (is_image) {
-    for (uint8_t& target : targets) target %= 10;
-  }
-  StageInput input;
-  input.num_samples = samples;
-  input.tokens = absl::MakeConstSpan(text).first(elements);
-  input.targets = targets;
+  const SampleInput sample(spec.model(), spec.train().microbatch());
+  StageInput input = sample.input();
   StageOutput output;
   if (before != nullptr) {
     DP_RETURN_IF_ERROR(before->Forward(input, &output));

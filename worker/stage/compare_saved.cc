@@ -1,0 +1,189 @@
+#include "worker/stage/compare_saved.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "base/units.h"
+#include "worker/stage/sample_input.h"
+#include "worker/stage/stage.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr int kDraws = 16;
+constexpr int64_t kLargestFactor = 64;
+
+double Median(std::vector<double> values) {
+  const auto middle =
+      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double RelativeError(absl::Span<const double> a, absl::Span<const float> b) {
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += static_cast<double>(b[i]) * b[i];
+  }
+  return norm == 0 ? 0 : std::sqrt(difference / norm);
+}
+
+/// One policy's stage.
+struct Arm {
+  std::string policy;
+  std::unique_ptr<Stage> stage;
+  std::vector<double> seconds;
+  int64_t live = 0;
+};
+
+absl::Status RunOnce(const SampleInput& sample, int64_t step, Arm* arm) {
+  StageInput input = sample.input();
+  input.step = step;
+  StageOutput output;
+  const auto begin = std::chrono::steady_clock::now();
+  DP_RETURN_IF_ERROR(arm->stage->Forward(input, &output));
+  arm->live = arm->stage->saved_activations()->live_bytes();
+  DP_RETURN_IF_ERROR(arm->stage->Backward(0, TensorRef()).status());
+  arm->seconds.push_back(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+          .count());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> GradientOf(const SampleInput& sample,
+                                              int64_t step, Arm* arm) {
+  DP_RETURN_IF_ERROR(arm->stage->WeightsChanged());
+  DP_RETURN_IF_ERROR(RunOnce(sample, step, arm));
+  const absl::Span<float> gradients = arm->stage->gradients();
+  return std::vector<float>(gradients.begin(), gradients.end());
+}
+
+/// The most samples whose forward pass leaves at most `budget` bytes.
+absl::StatusOr<int64_t> LargestBatch(const v1::JobSpec& spec, int64_t budget,
+                                     Arm* arm) {
+  const auto fits = [&](int64_t samples) -> absl::StatusOr<bool> {
+    const SampleInput sample(spec.model(), samples);
+    StageOutput output;
+    DP_RETURN_IF_ERROR(arm->stage->Forward(sample.input(), &output));
+    const int64_t live = arm->stage->saved_activations()->live_bytes();
+    DP_RETURN_IF_ERROR(arm->stage->Backward(0, TensorRef()).status());
+    return live <= budget;
+  };
+  int64_t low = 0;
+  int64_t high = spec.train().microbatch();
+  const int64_t most = kLargestFactor * spec.train().microbatch();
+  while (high <= most) {
+    DP_ASSIGN_OR_RETURN(const bool is_enough, fits(high));
+    if (!is_enough) break;
+    low = high;
+    high *= 2;
+  }
+  while (low + 1 < high && high <= most) {
+    const int64_t middle = (low + high) / 2;
+    DP_ASSIGN_OR_RETURN(const bool is_enough, fits(middle));
+    (is_enough ? low : high) = middle;
+  }
+  return low;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
+    const v1::JobSpec& spec, const SavedComparisonOptions& options) {
+  std::vector<Arm> arms;
+  std::vector<std::string> policies = {"none"};
+  policies.insert(policies.end(), options.policies.begin(),
+                  options.policies.end());
+  for (const std::string& policy : policies) {
+    v1::JobSpec own = spec;
+    own.mutable_compression()->set_saved_activations(policy);
+    own.mutable_compression()->set_saved_probe_every(0);
+    Arm arm;
+    arm.policy = policy;
+    DP_ASSIGN_OR_RETURN(arm.stage, MakeTorchStage(own, 0, spec.model().layers(),
+                                                  options.device));
+    arms.push_back(std::move(arm));
+  }
+  const SampleInput sample(spec.model(), spec.train().microbatch());
+  // The first steps are those that policies measure in and plan after.
+  for (int repeat = -1; repeat < options.repeats; ++repeat) {
+    for (Arm& arm : arms) {
+      DP_RETURN_IF_ERROR(RunOnce(sample, repeat + 1, &arm));
+      DP_RETURN_IF_ERROR(arm.stage->WeightsChanged());
+      if (repeat < 0) arm.seconds.clear();
+    }
+  }
+  DP_ASSIGN_OR_RETURN(const std::vector<float> exact,
+                      GradientOf(sample, options.repeats + 1, &arms[0]));
+
+  std::vector<SavedComparison> rows;
+  for (Arm& arm : arms) {
+    SavedComparison row;
+    row.policy = arm.policy;
+    row.seconds = Median(arm.seconds);
+    row.time_ratio = rows.empty() ? 1 : row.seconds / rows[0].seconds;
+    if (!rows.empty()) {
+      arm.stage->saved_activations()->TakeBytes();
+      std::vector<double> mean(exact.size());
+      for (int draw = 0; draw < kDraws; ++draw) {
+        DP_ASSIGN_OR_RETURN(
+            const std::vector<float> gradient,
+            GradientOf(sample, options.repeats + 1 + draw, &arm));
+        for (size_t i = 0; i < mean.size(); ++i) {
+          mean[i] += gradient[i] / static_cast<double>(kDraws);
+        }
+        if (draw == 0) {
+          row.gradient_error = RelativeError(
+              std::vector<double>(gradient.begin(), gradient.end()), exact);
+        }
+      }
+      row.mean_gradient_error = RelativeError(mean, exact);
+      const SavedBytes bytes = arm.stage->saved_activations()->TakeBytes();
+      row.raw_bytes = bytes.unique / kDraws;
+      row.kept_ratio =
+          static_cast<double>(arm.live) / static_cast<double>(row.raw_bytes);
+      if (options.finds_batch) {
+        DP_ASSIGN_OR_RETURN(row.largest_batch,
+                            LargestBatch(spec, row.raw_bytes, &arm));
+      }
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+std::string ComparisonText(const std::vector<SavedComparison>& rows) {
+  size_t width = 6;
+  for (const SavedComparison& row : rows) {
+    width = std::max(width, row.policy.size());
+  }
+  const int column = static_cast<int>(width);
+  std::string text = absl::StrFormat("%-*s %10s %7s %9s %7s %10s %10s %8s\n",
+                                     column, "POLICY", "RAW", "KEPT", "SECONDS",
+                                     "TIME", "ERROR", "OF MEAN", "BATCH");
+  for (const SavedComparison& row : rows) {
+    const bool is_none = &row == &rows[0];
+    absl::StrAppendFormat(
+        &text, "%-*s %10s %7.3f %9.4f %7.2f %10.4g %10.4g %8s\n", column,
+        row.policy, is_none ? "-" : FormatBytes(row.raw_bytes), row.kept_ratio,
+        row.seconds, row.time_ratio, row.gradient_error,
+        row.mean_gradient_error,
+        row.largest_batch == 0 ? "-" : absl::StrCat(row.largest_batch));
+  }
+  absl::StrAppend(
+      &text,
+      "\nRAW: each saved element once, as it is; for recompute that "
+      "of what it keeps. KEPT and TIME: over those of none. ERROR: "
+      "of the gradient, relative; OF MEAN: of that of 16 draws.\n");
+  return text;
+}
+
+}  // namespace deltapipe
