@@ -43,4 +43,10 @@ double GradientVariance(const SavedMeasurement& measurement) {
   return is_measured ? variance : std::numeric_limits<double>::quiet_NaN();
 }
 
+double MeasuredVariance(const SavedMeasurement& measurement) {
+  return std::isfinite(measurement.sensitivity) && measurement.sensitivity > 0
+             ? measurement.sensitivity / 2
+             : GradientVariance(measurement);
+}
+
 }  // namespace deltapipe

@@ -36,6 +36,10 @@ int64_t NumPositions(const SavedTensor& tensor);
 /// negative or infinite.
 double GradientVariance(const SavedMeasurement& measurement);
 
+/// The same by the measured sensitivity, where there is one: at 1 bit, the
+/// squared distance of two gradients is twice their variance.
+double MeasuredVariance(const SavedMeasurement& measurement);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COMPRESSION_BIT_PLAN_GRADIENT_VARIANCE_H_

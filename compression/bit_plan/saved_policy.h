@@ -65,9 +65,16 @@ struct SavedMeasures {
   /// Squared ranges of tensors and squared norms of the gradients of what they
   /// went into, measured on one micro-batch every so many steps; 0: never.
   int every_steps = 0;
-  /// Also how far the gradient of the stage moves with the tensor at one bit
-  /// (three more forward and backward passes per tensor).
-  bool sensitivities = false;
+  /// Also how far the gradient of the stage moves with tensors at few bits.
+  enum class Sensitivities {
+    kNone,
+    /// With all tensors of an operator at 2 bits, shared out among them as
+    /// GradientVariance says: one more forward and backward pass an operator.
+    kByOperator,
+    /// With each tensor at 1 bit, as GACT has it: three more passes a tensor.
+    kByTensor,
+  };
+  Sensitivities sensitivities = Sensitivities::kNone;
 };
 
 /// What was measured of one tensor. Quantities that were not are NaN.
@@ -89,8 +96,9 @@ struct SavedMeasurement {
   double nonzero_share = 1;
   /// Mean of magnitudes of the layer's parameter gradients.
   double parameter_gradient_mean_abs = 0;
-  /// Squared distance of gradients under two keys at 1 bit, and the larger of
-  /// twice that of either to 8 bits (GACT, section 4).
+  /// Twice the variance of the gradient with the tensor at 1 bit: by tensor the
+  /// squared distance of gradients under two keys, or twice that of either to 8
+  /// bits if it is larger (GACT, section 4).
   double sensitivity = 0;
 };
 

@@ -200,8 +200,10 @@ TEST(SavedPolicyTest, LevelOneOfActnnLeavesWhatNormalisationsRead) {
 
 TEST(SavedPolicyTest, GactAsksForProbesAndKeepsToItsSchedule) {
   EXPECT_EQ(Make("gact(every=250)")->measures().every_steps, 250);
-  EXPECT_TRUE(Make("gact")->measures().sensitivities);
-  EXPECT_FALSE(Make("actnn")->measures().sensitivities);
+  EXPECT_EQ(Make("gact")->measures().sensitivities,
+            SavedMeasures::Sensitivities::kByTensor);
+  EXPECT_EQ(Make("actnn")->measures().sensitivities,
+            SavedMeasures::Sensitivities::kByOperator);
   EXPECT_EQ(Make("fixed(int(4))")->measures().every_steps, 0);
 }
 

@@ -406,7 +406,8 @@ void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
   }
   entry->form = Form::kCodec;
   entry->codec = treatment.codec;
-  entry->report->reason = treatment.reason;
+  entry->report->reason =
+      absl::StrCat(treatment.codec->text(), ": ", treatment.reason);
   if (described.keeps_zeros) {
     if (std::shared_ptr<const Codec> keeper = WithZeros(treatment.codec)) {
       entry->codec = std::move(keeper);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "compression/bit_plan/gradient_variance.h"
 #include "torch/csrc/autograd/variable.h"
 
 namespace deltapipe {
@@ -18,6 +19,12 @@ namespace {
 
 SavedTreatment KeepIt(const SavedTensor&) {
   return {nullptr, false, "kept as it is for a probe"};
+}
+
+std::shared_ptr<const Codec> UnbiasedCodec(int bits) {
+  auto codec = MakeCodec(absl::StrCat(
+      "int(", bits, ",block=256,round=stochastic,levels=affine,scale=bf16)"));
+  return std::move(codec).value();
 }
 
 double SquaredDistance(const at::Tensor& a, const at::Tensor& b) {
@@ -123,7 +130,16 @@ void StageSaving::Probe(const RunPass& run) {
     }
   }
   if (measures.every_steps > 0 && step_ % measures.every_steps == 0) {
-    if (measures.sensitivities) MeasureSensitivities(run, exact);
+    switch (measures.sensitivities) {
+      case SavedMeasures::Sensitivities::kNone:
+        break;
+      case SavedMeasures::Sensitivities::kByOperator:
+        MeasureOperators(run, exact);
+        break;
+      case SavedMeasures::Sensitivities::kByTensor:
+        MeasureTensors(run, exact);
+        break;
+    }
     must_plan_ = true;
   }
   if (options_.probe_every > 0 && step_ % options_.probe_every == 0) {
@@ -158,14 +174,40 @@ void StageSaving::ProbeOperators(const RunPass& run, const at::Tensor& exact) {
   }
 }
 
-void StageSaving::MeasureSensitivities(const RunPass& run,
-                                       const at::Tensor& exact) {
+void StageSaving::MeasureOperators(const RunPass& run,
+                                   const at::Tensor& exact) {
+  // Formulas know what an error does where the tensor is read, and not what
+  // becomes of it further up; so they only share out what was measured.
+  constexpr double kSquaredSteps = 9;  // (2^2 - 1)^2
+  const auto two_bits = UnbiasedCodec(2);
+  std::map<std::string, double> sums;
+  for (const SavedMeasurement& measurement : measurements_) {
+    const double variance = GradientVariance(measurement);
+    sums[measurement.tensor.op] += std::isfinite(variance) ? variance : 0;
+  }
+  for (const auto& [name, sum] : sums) {
+    const std::string& op = name;
+    const at::Tensor gradient =
+        run({[&](const SavedTensor& tensor) {
+               return tensor.op == op
+                          ? SavedTreatment{two_bits, false, "probed"}
+                          : KeepIt(tensor);
+             },
+             nullptr, 1});
+    const double at_one_bit = kSquaredSteps * SquaredDistance(gradient, exact);
+    for (SavedMeasurement& measurement : measurements_) {
+      if (measurement.tensor.op != op || sum <= 0) continue;
+      measurement.sensitivity =
+          2 * at_one_bit * GradientVariance(measurement) / sum;
+    }
+  }
+}
+
+void StageSaving::MeasureTensors(const RunPass& run, const at::Tensor& exact) {
   // GACT, arXiv 2206.11357, section 4: the gradient with one tensor at 1 bit
   // under two keys, and at 8 bits.
-  const auto one_bit = std::shared_ptr<const Codec>(std::move(*MakeCodec(
-      "int(1,block=256,round=stochastic,levels=affine,scale=bf16)")));
-  const auto eight_bits = std::shared_ptr<const Codec>(std::move(*MakeCodec(
-      "int(8,block=256,round=stochastic,levels=affine,scale=bf16)")));
+  const auto one_bit = UnbiasedCodec(1);
+  const auto eight_bits = UnbiasedCodec(8);
   for (SavedMeasurement& measurement : measurements_) {
     const auto alone = [&](const std::shared_ptr<const Codec>& codec,
                            uint64_t key_salt) {

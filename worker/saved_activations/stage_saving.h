@@ -96,7 +96,8 @@ class StageSaving : public SavedActivations {
  private:
   explicit StageSaving(const StageSavingOptions& options) : options_(options) {}
   void ProbeOperators(const RunPass& run, const at::Tensor& exact);
-  void MeasureSensitivities(const RunPass& run, const at::Tensor& exact);
+  void MeasureOperators(const RunPass& run, const at::Tensor& exact);
+  void MeasureTensors(const RunPass& run, const at::Tensor& exact);
   void Raise(const std::string& op, const std::string& why);
 
   const StageSavingOptions options_;

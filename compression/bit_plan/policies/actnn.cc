@@ -2,11 +2,14 @@
 // gradient most variance.
 //
 // Bits over tensors: least variance (gradient_variance.h) within the average,
-// from 1, 2, 3, 4 and 8 bits, planned anew after each measurement. Until the
-// first one all tensors have `bits`. Bits over the samples of a tensor: by the
-// `mixed` codec, where there are samples enough; a sample that has fewer values
-// than a group shares its bits with its neighbours. Groups of 256, rounded
-// stochastically, metadata in bf16 rounded outward: unbiased.
+// from 1, 2, 3, 4 and 8 bits, planned anew after each measurement. ActNN's
+// formula is that of matrix products; what tensors of other operators (GELU,
+// norms, the attention) do to the gradients further up is measured operator by
+// operator. Until the first one all tensors have `bits`. Bits over the samples
+// of a tensor: by the `mixed` codec, where there are samples enough; a sample
+// that has fewer values than a group shares its bits with its neighbours.
+// Groups of 256, rounded stochastically, metadata in bf16 rounded outward:
+// unbiased.
 //
 // In the place of bits a level of the authors' program: L1 4 bits, what
 // normalisations read as it is (known from the first measurement on); L2 4
@@ -48,7 +51,10 @@ class ActnnPolicy final : public BitsPolicy {
         plan_(plan) {}
 
   SavedMeasures measures() const override {
-    return {plan_ == ActnnPlan::kNone ? 0 : kMeasureEverySteps, false};
+    return {plan_ == ActnnPlan::kNone ? 0 : kMeasureEverySteps,
+            plan_ == ActnnPlan::kBits
+                ? SavedMeasures::Sensitivities::kByOperator
+                : SavedMeasures::Sensitivities::kNone};
   }
 
   absl::Status Plan(int64_t /*step*/,
@@ -63,7 +69,7 @@ class ActnnPolicy final : public BitsPolicy {
     TensorBitsQuestion question;
     question.measurements = measurements;
     for (const SavedMeasurement& measurement : measurements) {
-      question.coefficients.push_back(GradientVariance(measurement));
+      question.coefficients.push_back(MeasuredVariance(measurement));
     }
     question.levels = kLevels;
     DP_ASSIGN_OR_RETURN(auto planned, PlanAverageBits(question, bits_));

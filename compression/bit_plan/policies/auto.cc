@@ -29,13 +29,6 @@ constexpr int kBitsBeforePlan = 4;
 constexpr int kLevels[] = {2, 4, 8, kExactBits};
 constexpr double kBytesPerMiB = 1 << 20;
 
-// At 1 bit, the squared distance of two gradients is twice their variance.
-double Coefficient(const SavedMeasurement& measurement) {
-  return std::isfinite(measurement.sensitivity) && measurement.sensitivity > 0
-             ? measurement.sensitivity / 2
-             : GradientVariance(measurement);
-}
-
 class AutoPolicy final : public BitsPolicy {
  public:
   AutoPolicy(std::string text, int64_t budget_bytes)
@@ -43,7 +36,7 @@ class AutoPolicy final : public BitsPolicy {
         budget_bytes_(budget_bytes) {}
 
   SavedMeasures measures() const override {
-    return {kMeasureEverySteps, false};
+    return {kMeasureEverySteps, SavedMeasures::Sensitivities::kByOperator};
   }
 
   absl::Status Plan(int64_t /*step*/,
@@ -52,7 +45,7 @@ class AutoPolicy final : public BitsPolicy {
     TensorBitsQuestion question;
     question.measurements = measurements;
     for (const SavedMeasurement& measurement : measurements) {
-      question.coefficients.push_back(Coefficient(measurement));
+      question.coefficients.push_back(MeasuredVariance(measurement));
     }
     question.levels = kLevels;
     question.raised = &state().raised;

@@ -80,7 +80,7 @@ class CometPolicy final : public PlannedPolicy {
       : PlannedPolicy(std::move(text)), target_(target) {}
 
   SavedMeasures measures() const override {
-    return {kMeasureEverySteps, false};
+    return {kMeasureEverySteps, SavedMeasures::Sensitivities::kNone};
   }
 
   absl::Status Plan(int64_t /*step*/,

@@ -31,7 +31,9 @@ class GactPolicy final : public BitsPolicy {
         bits_(bits),
         every_(every) {}
 
-  SavedMeasures measures() const override { return {every_, true}; }
+  SavedMeasures measures() const override {
+    return {every_, SavedMeasures::Sensitivities::kByTensor};
+  }
 
   absl::Status Plan(int64_t /*step*/,
                     absl::Span<const SavedMeasurement> measurements) override {
