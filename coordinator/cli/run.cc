@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/image_model.h"
 #include "coordinator/cli/embedded_job.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_printer.h"
@@ -60,7 +61,8 @@ std::string ClosingLines(const std::string& folder, const v1::Job& job) {
     return absl::StrCat("logs and metrics: ", ShortPath(folder), "/\n");
   }
   std::string text = absl::StrCat("\nmodel    ", ShortPath(model), "\n");
-  if (job.spec().model().kind() != "synthetic") {
+  const std::string& kind = job.spec().model().kind();
+  if (kind != "synthetic" && !IsImageModel(kind)) {
     // As this program was called, and so that it finds the folder anywhere.
     absl::StrAppend(&text, "try      ", program_invocation_name, " sample ",
                     ShortPath(folder), " --prompt \"It is a truth\"\n");

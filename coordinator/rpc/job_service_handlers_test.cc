@@ -15,6 +15,7 @@
 #include "coordinator/rpc/cancel_job.h"
 #include "coordinator/rpc/find_job.h"
 #include "coordinator/rpc/get_job.h"
+#include "coordinator/rpc/get_ledger.h"
 #include "coordinator/rpc/get_plan.h"
 #include "coordinator/rpc/get_version.h"
 #include "coordinator/rpc/list_jobs.h"
@@ -132,6 +133,37 @@ TEST_F(HandlersTest, SubmitFillsInWhatAClientLeavesOut) {
   EXPECT_EQ(job->spec().train().batch(), 8);
   EXPECT_EQ(job->spec().train().steps(), 1000);
   EXPECT_EQ(job->spec().failure().detection_budget(), "10s");
+}
+
+TEST_F(HandlersTest, LedgersCountSamplesWhereWorkIsCountedInViews) {
+  NewJob job;
+  job.spec.set_name("images");
+  job.spec.mutable_data()->set_views("4");
+  JobChange change;
+  change.job_id = plane_->store()->CreateJob(job)->job.id();
+  change.plan.emplace();
+  change.plan->set_num_microbatches(2);
+  change.plan->set_num_replicas(1);
+  change.plan->set_microbatch_samples(8);
+  change.progress.emplace();
+  change.progress->set_train_samples(400);
+  v1::CommittedRange* range = change.progress->add_ledger();
+  range->set_end_step(10);
+  range->set_samples_applied(152);
+  range->set_samples_dropped(8);
+  range->set_dropped_before(-1);
+  ASSERT_TRUE(plane_->store()->Commit(change).ok());
+  v1::GetLedgerRequest request;
+  request.set_id(change.job_id);
+
+  const auto ledger = GetLedger(plane_.get(), request);
+
+  ASSERT_TRUE(ledger.ok()) << ledger.status();
+  EXPECT_EQ(ledger->train_samples(), 100);
+  EXPECT_EQ(ledger->microbatch_samples(), 2);
+  EXPECT_EQ(ledger->ranges(0).samples_applied(), 38);
+  EXPECT_EQ(ledger->ranges(0).samples_dropped(), 2);
+  EXPECT_EQ(ledger->ranges(0).dropped_before(), -1);
 }
 
 TEST_F(HandlersTest, ValidateOnlyStoresNothing) {

@@ -13,8 +13,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
+#include "base/image_model.h"
 #include "base/mutex.h"
 #include "coordinator/background/checkpoint_book.h"
+#include "coordinator/launch/estimate_profile.h"
 #include "coordinator/schedule/build_plan.h"
 #include "coordinator/spec/job_spec.h"
 #include "gtest/gtest.h"
@@ -31,6 +33,7 @@ struct RunResult {
   std::map<int, std::vector<float>> weights;  // by rank
   std::map<int, std::vector<v1::StepReport>> reports;  // by rank
   std::map<int, double> validation;                    // by rank
+  std::vector<v1::ValidationReport> validations;       // each rank's own
   std::map<int, v1::AssignmentReady> ready;            // by rank
   double Mean(int64_t step) const { return losses[static_cast<size_t>(step)]; }
 };
@@ -70,7 +73,9 @@ class Job {
     EXPECT_TRUE(spec.ok()) << spec.status();
     PlanInputs inputs;
     inputs.spec = *spec;
-    for (int layer = 0; layer < 4; ++layer) {
+    const bool is_image = IsImageModel(spec->model().kind());
+    if (is_image) inputs.profile = EstimateProfile(*spec);
+    for (int layer = 0; layer < (is_image ? 0 : 4); ++layer) {
       v1::LayerProfile* profile = inputs.profile.add_layers();
       profile->set_forward_seconds(1e-3);
       profile->set_backward_seconds(2e-3);
@@ -99,6 +104,10 @@ class Job {
   std::function<absl::Status(int rank, ElementwiseStage*, int64_t step, int mb)>
       before_forward;
   std::function<void(int rank, int64_t step, Training*)> after_step;
+  /// In place of an ElementwiseStage.
+  std::function<absl::StatusOr<std::unique_ptr<Stage>>(const v1::JobSpec&,
+                                                       const v1::StagePlan&)>
+      make_stage;
   /// Changes what one rank is told.
   std::function<void(int rank, v1::Assignment*)> adjust;
   bool use_tcp = false;
@@ -177,6 +186,7 @@ class Job {
     options.make_stage = [&](const v1::Assignment& assignment)
         -> absl::StatusOr<std::unique_ptr<Stage>> {
       const v1::StagePlan& plan = assignment.plan().stages(rank / replicas_);
+      if (make_stage) return make_stage(assignment.spec(), plan);
       auto stage = std::make_unique<ElementwiseStage>(
           assignment.spec(), plan.first_layer(), plan.end_layer());
       if (before_forward) {
@@ -204,6 +214,7 @@ class Job {
     options.on_validation = [&](const v1::ValidationReport& report) {
       MutexLock lock(mutex);
       result->validation[rank] = report.loss();
+      result->validations.push_back(report);
     };
     if (takes_checkpoints) {
       options.send = [this, rank](v1::WorkerMessage message) {

@@ -2,11 +2,13 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/safetensors_stream.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace deltapipe {
@@ -149,6 +151,33 @@ TEST_F(StageFileTest, RecordsOfEveryFormAndWhatCodecsRememberComeBack) {
           << record_bytes;
     }
   }
+}
+
+TEST_F(StageFileTest, BoundariesMayHaveTensorsOfTwoSizes) {
+  OwnPlace place;
+  place.previous_boundary = 0;
+  place.next_boundary = 1;
+  place.previous_elements = 6;
+  place.next_elements = 4;
+  OwnState state;
+  const auto add = [](int64_t bytes, RecordSet* set) {
+    auto record = NewRecord(1, bytes);
+    std::fill_n(record->values.data(), bytes, uint8_t{3});
+    set->records.emplace_back(5, std::move(record));
+  };
+  add(12, &state.previous.received);
+  add(8, &state.next.sent);
+  ASSERT_TRUE(WriteRankFile(folder_, 2, place, state).ok());
+
+  const auto read = ReadRankFile(folder_, 2, place);
+  std::swap(place.previous_elements, place.next_elements);
+  const auto swapped = ReadRankFile(folder_, 2, place);
+
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->previous.received.records[0].second->values.size(), 12);
+  EXPECT_EQ(read->next.sent.records[0].second->values.size(), 8);
+  EXPECT_THAT(std::string(swapped.status().message()),
+              ::testing::HasSubstr("has shape 0x6, expected 0x4"));
 }
 
 TEST_F(StageFileTest, WhatAStageDoesNotHaveStaysEmpty) {

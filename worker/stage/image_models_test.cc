@@ -173,6 +173,20 @@ TEST_P(ImageModelsTest, EvaluationSeesWhatTrainingSees) {
   EXPECT_EQ(training.loss, evaluation.loss);
 }
 
+// bf16 has 8 bits: 2^-9 relative in each operation.
+TEST_P(ImageModelsTest, SixteenBitsComeClose) {
+  v1::JobSpec spec = Spec(GetParam());
+  const Outcome full = RunCut(spec, {kLayers});
+  spec.mutable_train()->set_precision("bf16");
+
+  const Outcome half = RunCut(spec, {2, kLayers});
+
+  for (size_t mb = 0; mb < full.losses.size(); ++mb) {
+    EXPECT_NEAR(half.losses[mb], full.losses[mb], 0.02 * full.losses[mb]);
+    EXPECT_NE(half.losses[mb], full.losses[mb]);
+  }
+}
+
 TEST_P(ImageModelsTest, WrongCountsAreRefusedNotRead) {
   const auto first = Make(Spec(GetParam()), 0, kLayers);
   auto pixels = Pixels(kImageSize, 1);
