@@ -68,8 +68,9 @@ struct SavedMeasures {
   /// Also how far the gradient of the stage moves with tensors at few bits.
   enum class Sensitivities {
     kNone,
-    /// With all tensors of an operator at 2 bits, shared out among them as
-    /// GradientVariance says: one more forward and backward pass an operator.
+    /// With all tensors that go from one operator to another one at 2 bits,
+    /// shared out among them as GradientVariance says: one more forward and
+    /// backward pass for each pair of operators.
     kByOperator,
     /// With each tensor at 1 bit, as GACT has it: three more passes a tensor.
     kByTensor,

@@ -109,6 +109,15 @@ absl::Status StageSaving::BeginForward(int64_t step) {
 }
 
 void StageSaving::Probe(const RunPass& run) {
+  // What the passes save is no part of the step, but for the room it takes.
+  counted_.Add(stash_->TakeBytes());
+  RunPasses(run);
+  const SavedBytes passes = stash_->TakeBytes();
+  counted_.live_peak = std::max(counted_.live_peak, passes.live_peak);
+  counted_.scratch_peak = std::max(counted_.scratch_peak, passes.scratch_peak);
+}
+
+void StageSaving::RunPasses(const RunPass& run) {
   const SavedMeasures measures = stash_->policy()->measures();
   GradientMeter meter;
   const at::Tensor exact = run({KeepIt, &meter, 0});
@@ -180,23 +189,29 @@ void StageSaving::MeasureOperators(const RunPass& run,
   // becomes of it further up; so they only share out what was measured.
   constexpr double kSquaredSteps = 9;  // (2^2 - 1)^2
   const auto two_bits = UnbiasedCodec(2);
+  // The operators that compute and read a tensor.
+  const auto ends = [](const SavedMeasurement& measurement) {
+    return absl::StrCat(measurement.tensor.op, " ", measurement.reader);
+  };
+  std::map<std::string, std::set<std::string>> names;
   std::map<std::string, double> sums;
   for (const SavedMeasurement& measurement : measurements_) {
     const double variance = GradientVariance(measurement);
-    sums[measurement.tensor.op] += std::isfinite(variance) ? variance : 0;
+    names[ends(measurement)].insert(measurement.tensor.name);
+    sums[ends(measurement)] += std::isfinite(variance) ? variance : 0;
   }
-  for (const auto& [name, sum] : sums) {
-    const std::string& op = name;
+  for (const auto& group : names) {
     const at::Tensor gradient =
         run({[&](const SavedTensor& tensor) {
-               return tensor.op == op
+               return group.second.count(tensor.name) > 0
                           ? SavedTreatment{two_bits, false, "probed"}
                           : KeepIt(tensor);
              },
              nullptr, 1});
     const double at_one_bit = kSquaredSteps * SquaredDistance(gradient, exact);
+    const double sum = sums[group.first];
     for (SavedMeasurement& measurement : measurements_) {
-      if (measurement.tensor.op != op || sum <= 0) continue;
+      if (ends(measurement) != group.first || sum <= 0) continue;
       measurement.sensitivity =
           2 * at_one_bit * GradientVariance(measurement) / sum;
     }
@@ -258,7 +273,9 @@ void StageSaving::NoteNotFinite(int64_t step) {
 }
 
 SavedBytes StageSaving::TakeBytes() {
-  return stash_ == nullptr ? SavedBytes() : stash_->TakeBytes();
+  SavedBytes bytes = std::exchange(counted_, SavedBytes());
+  if (stash_ != nullptr) bytes.Add(stash_->TakeBytes());
+  return bytes;
 }
 
 int64_t StageSaving::live_bytes() const {

@@ -95,6 +95,7 @@ class StageSaving : public SavedActivations {
 
  private:
   explicit StageSaving(const StageSavingOptions& options) : options_(options) {}
+  void RunPasses(const RunPass& run);
   void ProbeOperators(const RunPass& run, const at::Tensor& exact);
   void MeasureOperators(const RunPass& run, const at::Tensor& exact);
   void MeasureTensors(const RunPass& run, const at::Tensor& exact);
@@ -110,6 +111,7 @@ class StageSaving : public SavedActivations {
   std::vector<SavedMeasurement> measurements_;
   bool must_plan_ = false;
   SavedFindings findings_;
+  SavedBytes counted_;  // before the last probe
 };
 
 }  // namespace deltapipe

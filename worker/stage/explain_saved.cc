@@ -80,17 +80,23 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
     DP_RETURN_IF_ERROR(before->Forward(input, &output));
     input.activation = std::move(output.activation);
   }
-  DP_RETURN_IF_ERROR(stage->Forward(input, &output));
   SavedExplanation explanation;
-  explanation.tensors = saved->LastForward();
-  explanation.bytes = saved->TakeBytes();
-  TensorRef gradient;
-  if (after != nullptr) {
-    input.activation = std::move(output.activation);
-    DP_RETURN_IF_ERROR(after->Forward(input, &output));
-    DP_ASSIGN_OR_RETURN(gradient, after->Backward(0, TensorRef()));
+  // Policies that plan do so after the first step.
+  for (int64_t step = 0; step < 2; ++step) {
+    input.step = step;
+    DP_RETURN_IF_ERROR(stage->Forward(input, &output));
+    explanation.tensors = saved->LastForward();
+    explanation.bytes = saved->TakeBytes();
+    TensorRef gradient;
+    if (after != nullptr) {
+      StageInput next = sample.input();
+      next.activation = std::move(output.activation);
+      DP_RETURN_IF_ERROR(after->Forward(next, &output));
+      DP_ASSIGN_OR_RETURN(gradient, after->Backward(0, TensorRef()));
+    }
+    DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
+    DP_RETURN_IF_ERROR(stage->WeightsChanged());
   }
-  DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
   explanation.first_layer = first_layer;
   explanation.end_layer = end_layer;
   explanation.policy = spec.compression().saved_activations();

@@ -2,7 +2,7 @@
 // gradient most variance.
 //
 // Bits over tensors: least variance (gradient_variance.h) within the average,
-// from 1, 2, 3, 4 and 8 bits, planned anew after each measurement. ActNN's
+// from 2, 3, 4 and 8 bits, planned anew after each measurement. ActNN's
 // formula is that of matrix products; what tensors of other operators (GELU,
 // norms, the attention) do to the gradients further up is measured operator by
 // operator. Until the first one all tensors have `bits`. Bits over the samples
@@ -35,7 +35,9 @@ namespace deltapipe {
 namespace {
 
 constexpr int kMeasureEverySteps = 100;
-constexpr int kLevels[] = {1, 2, 3, 4, 8};
+// One bit is no level: what reads queries and keys recomputes exponentials, of
+// which the variance at 2 bits says nothing.
+constexpr int kLevels[] = {2, 3, 4, 8};
 // Fewer rows have too few bits to choose from.
 constexpr int64_t kMinRows = 8;
 
@@ -71,7 +73,10 @@ class ActnnPolicy final : public BitsPolicy {
     for (const SavedMeasurement& measurement : measurements) {
       question.coefficients.push_back(MeasuredVariance(measurement));
     }
-    question.levels = kLevels;
+    // An average of 1 bit leaves nothing to choose.
+    const int one_bit[] = {1};
+    question.levels = bits_ < kLevels[0] ? absl::MakeConstSpan(one_bit)
+                                         : absl::MakeConstSpan(kLevels);
     DP_ASSIGN_OR_RETURN(auto planned, PlanAverageBits(question, bits_));
     SetPlan(std::move(planned));
     return absl::OkStatus();
