@@ -103,6 +103,14 @@ struct SavedMeasurement {
   double sensitivity = 0;
 };
 
+/// What a stage's budget of memory is shared by.
+struct SavedRoom {
+  /// Micro-batches that wait for their backward pass at a time, at most.
+  int in_flight = 1;
+  /// What one of them keeps as it is, whatever the policy says.
+  int64_t exempt_bytes = 0;
+};
+
 class SavedPolicy {
  public:
   virtual ~SavedPolicy() = default;
@@ -119,6 +127,8 @@ class SavedPolicy {
   /// small; the former plan then holds.
   virtual absl::Status Plan(
       int64_t step, absl::Span<const SavedMeasurement> measurements) = 0;
+  /// Before Plan; policies without a budget need not know.
+  virtual void SetRoom(const SavedRoom& /*room*/) {}
   /// A probe found the gradient's error with the tensors of `op` above
   /// what is allowed: they move up one level (1, 2, 4, 8 bits, as they are) for
   /// the rest of the run. Returns what became of them, for people; empty if

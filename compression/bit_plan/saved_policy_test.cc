@@ -310,12 +310,34 @@ TEST(SavedPolicyTest, AutoNamesTheSmallestBudgetAndKeepsTheFormerPlan) {
   const absl::Status status = policy->Plan(2, measurements);
 
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  // 2 bits and 4 bytes for 256 values, of 262,144 in all.
-  EXPECT_THAT(
-      std::string(status.message()),
-      HasSubstr("budget of 41943 bytes for 3 tensors, expected at least "
-                "69632; the largest are c (34816), a (17408)"));
+  // 2 bits and 4 bytes for 256 values, of 262,144 in all: 69,632 bytes.
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("auto(0.07) is the smallest budget that works"));
+  ASSERT_TRUE(Make("auto(0.07)")->Plan(2, measurements).ok());
   EXPECT_EQ(CodecFor(*policy, measurements[0].tensor), before);
+}
+
+TEST(SavedPolicyTest, AutoSharesItsBudgetAmongMicrobatchesInFlight) {
+  const std::vector<SavedMeasurement> measurements = {
+      Measured(Tensor("a", {512, 128}), 1),
+      Measured(Tensor("b", {512, 128}), 9)};
+  const auto bits_of_both = [&](const SavedRoom& room) {
+    const auto policy = Make("auto(0.2)");
+    policy->SetRoom(room);
+    EXPECT_TRUE(policy->Plan(1, measurements).ok());
+    return BitsOf(*policy, measurements[0].tensor) +
+           BitsOf(*policy, measurements[1].tensor);
+  };
+
+  EXPECT_GT(bits_of_both({1, 0}), bits_of_both({2, 0}));
+  EXPECT_GT(bits_of_both({2, 0}), bits_of_both({4, 0}));
+  EXPECT_GT(bits_of_both({1, 0}), bits_of_both({1, 120000}));
+  const auto policy = Make("auto(0.2)");
+  policy->SetRoom({8, 100000});
+  EXPECT_THAT(std::string(policy->Plan(1, measurements).message()),
+              HasSubstr("each of 8 micro-batches in flight keeps 0.10 MiB as "
+                        "they are (loss head, statistics) and 0.03 MiB in the "
+                        "fewest bits; auto(1.03) is the smallest budget"));
 }
 
 TEST(SavedPolicyTest, AutoCountsRaisesAgainstItsBudget) {

@@ -78,8 +78,9 @@ absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
   return Solve(std::move(items), static_cast<int64_t>(budget));
 }
 
-absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,
-                                    int64_t budget_bytes) {
+namespace {
+
+Items ItemsOfBudget(const TensorBitsQuestion& question) {
   Items items;
   for (size_t i = 0; i < question.measurements.size(); ++i) {
     const SavedMeasurement& measurement = question.measurements[i];
@@ -118,7 +119,22 @@ absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,
     items.bits.push_back(std::move(item_bits));
     items.planned.push_back(planned);
   }
-  return Solve(std::move(items), budget_bytes);
+  return items;
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,
+                                    int64_t budget_bytes) {
+  return Solve(ItemsOfBudget(question), budget_bytes);
+}
+
+int64_t LeastBudget(const TensorBitsQuestion& question) {
+  int64_t bytes = 0;
+  for (const BitPlanItem& item : ItemsOfBudget(question).items) {
+    bytes += item.levels[0].bytes;
+  }
+  return bytes;
 }
 
 int64_t PackedBytes(const SavedMeasurement& measurement, int bits) {

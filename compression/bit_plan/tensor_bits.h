@@ -43,6 +43,9 @@ absl::StatusOr<std::map<std::string, PlannedTensor>> PlanAverageBits(
 absl::StatusOr<std::map<std::string, PlannedTensor>> PlanBudgetBits(
     const TensorBitsQuestion& question, int64_t budget_bytes);
 
+/// The smallest budget that PlanBudgetBits has an answer for.
+int64_t LeastBudget(const TensorBitsQuestion& question);
+
 /// What PlanBudgetBits takes a tensor for at `bits`.
 int64_t PackedBytes(const SavedMeasurement& measurement, int bits);
 

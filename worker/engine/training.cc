@@ -95,6 +95,9 @@ absl::Status Training::Prepare() {
       versions_, WeightVersions::Create(
                      [&] { return options_.make_stage(options_.assignment); },
                      plan_.weight_delay()));
+  for (SavedActivations* saved : AllSavedActivations()) {
+    saved->SetInFlight(std::max(1, plan_.stages(stage_index_).max_in_flight()));
+  }
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
                       MakeOptimizerOptions(spec_, plan_));
   ParameterLayout grouped = layout();

@@ -141,6 +141,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
   ActivationStash::Treatment treatment;
   std::map<std::string, int> counts;  // by "layer/op"
   GradientMeter* meter = nullptr;
+  bool packs_head = false;
   ActivationStash::Memories memories;
 
   void BeginForward() DP_EXCLUDES(mutex_) {
@@ -474,7 +475,11 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
         c10::toString(tensor.scalar_type()),
         ", which is not known here: use compression.saved_activations: none")));
   }
-  const absl::string_view scope_reason = SavedAsTheyAre::Current();
+  const absl::string_view scope_reason =
+      packs_head ? "" : SavedAsTheyAre::Current();
+  if (packs_head && tensor_class == TensorClass::kHead) {
+    tensor_class = TensorClass::kActivation;
+  }
   const bool may_be_packed = tensor_class == TensorClass::kActivation ||
                              tensor_class == TensorClass::kRelu;
   if (may_be_packed && !scope_reason.empty()) tensor_class = TensorClass::kHead;
@@ -661,6 +666,8 @@ void ActivationStash::SetHeldInput(
   state_->held = tensor.storage().unsafeGetStorageImpl();
   state_->read_held = std::move(read);
 }
+
+void ActivationStash::PackHeadForTest() { state_->packs_head = true; }
 
 void ActivationStash::SetPolicy(std::unique_ptr<SavedPolicy> policy) {
   policy_ = std::move(policy);

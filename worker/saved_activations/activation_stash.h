@@ -85,6 +85,9 @@ class ActivationStash : private HookSource {
   void SetHeldInput(const at::Tensor& tensor,
                     std::function<absl::Status(absl::Span<float>)> read);
 
+  /// Also what the loss head saves: to show what that does, in tests.
+  void PackHeadForTest();
+
   SavedPolicy* policy() { return policy_.get(); }
   /// From the next forward pass on.
   void SetPolicy(std::unique_ptr<SavedPolicy> policy);

@@ -27,6 +27,9 @@ class SavedActivations {
   /// What SetPolicy would return.
   virtual absl::Status CheckPolicy(const std::string& text) const = 0;
 
+  /// How many micro-batches wait for their backward pass at a time, at most.
+  virtual void SetInFlight(int microbatches) = 0;
+
   /// Since the last call; num_tensors is 0 while nothing is packed.
   virtual SavedBytes TakeBytes() = 0;
   /// Alive now; 0 when no micro-batch is in flight.

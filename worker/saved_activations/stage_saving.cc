@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "compression/bit_plan/gradient_variance.h"
 #include "torch/csrc/autograd/variable.h"
+#include "worker/saved_activations/tensor_class.h"
 
 namespace deltapipe {
 namespace {
@@ -122,6 +123,13 @@ void StageSaving::RunPasses(const RunPass& run) {
   GradientMeter meter;
   const at::Tensor exact = run({KeepIt, &meter, 0});
   measurements_ = meter.Take();
+  room_.exempt_bytes = 0;
+  for (const SavedTensorReport& report : stash_->LastForward()) {
+    if (report.tensor_class != TensorClassName(TensorClass::kActivation) &&
+        report.tensor_class != TensorClassName(TensorClass::kRelu)) {
+      room_.exempt_bytes += report.stored_bytes;
+    }
+  }
   for (SavedMeasurement& measurement : measurements_) {
     double sum = 0;
     int64_t count = 0;
@@ -252,6 +260,7 @@ void StageSaving::Raise(const std::string& op, const std::string& why) {
 absl::Status StageSaving::EndStep() {
   if (!must_plan_ || stash_ == nullptr) return absl::OkStatus();
   must_plan_ = false;
+  stash_->policy()->SetRoom(room_);
   const absl::Status status = stash_->policy()->Plan(step_ + 1, measurements_);
   if (status.ok()) return status;
   return absl::Status(

@@ -85,6 +85,9 @@ class StageSaving : public SavedActivations {
 
   absl::Status SetPolicy(const std::string& text) override;
   absl::Status CheckPolicy(const std::string& text) const override;
+  void SetInFlight(int microbatches) override {
+    room_.in_flight = microbatches;
+  }
   SavedBytes TakeBytes() override;
   int64_t live_bytes() const override;
   std::vector<SavedTensorReport> LastForward() const override;
@@ -109,6 +112,7 @@ class StageSaving : public SavedActivations {
   int64_t step_ = -1;
   bool probes_now_ = false;
   std::vector<SavedMeasurement> measurements_;
+  SavedRoom room_;
   bool must_plan_ = false;
   SavedFindings findings_;
   SavedBytes counted_;  // before the last probe
