@@ -332,6 +332,9 @@ absl::Status Planner::ChooseSchedule() {
     stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
                             stages_[r].saved_bytes * in_flight);
     SetInstructions(programs[r], stage);
+    if (stages_[r].saved.classes.empty()) continue;
+    job_.saved.push_back(stages_[r].saved);
+    job_.saved.back().in_flight = in_flight;
   }
   DP_ASSIGN_OR_RETURN(const Simulation simulation,
                       Simulate(ProgramsOf(schedule, shape_), model_));
