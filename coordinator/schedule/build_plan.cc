@@ -296,8 +296,12 @@ absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
         " over the ", FormatBytes(static_cast<double>(usable_bytes_)),
         " that a worker has");
   }
+  const bool may_pack = !PacksSavedActivations(spec_) &&
+                        spec_.model().kind() != "synthetic" &&
+                        spec_.parallel().device() != "cuda";
   absl::StrAppend(&message, "; lower train.microbatch, raise parallel.stages",
                   in_flight > 1 ? ", use schedule auto" : "",
+                  may_pack ? ", pack them (compression.saved_activations)" : "",
                   budget_bytes_ != INT64_MAX && over_budget > 0
                       ? " or raise parallel.memory"
                   : StateBytes(stage) > 0

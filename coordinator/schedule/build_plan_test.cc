@@ -354,7 +354,8 @@ TEST(BuildPlanTest, NoRoomForOneMicrobatchNamesBytesAndRemedy) {
   EXPECT_THAT(Message(job.status()),
               AllOf(HasSubstr("stage 0"), HasSubstr("of 1 micro-batch: 8.5 MB"),
                     HasSubstr("500 kB over parallel.memory = 8 MB"),
-                    HasSubstr("lower train.microbatch")));
+                    HasSubstr("lower train.microbatch"),
+                    HasSubstr("pack them (compression.saved_activations)")));
 }
 
 TEST(BuildPlanTest, AskedScheduleThatDoesNotFitPointsToAuto) {

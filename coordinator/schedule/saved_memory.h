@@ -33,6 +33,8 @@ bool PacksSavedActivations(const v1::JobSpec& spec);
 /// that were not measured by class are class "estimated" with the same bytes
 /// before and after. Policy auto(budget) bounds what a stage keeps, while each
 /// layer was measured with the whole budget: what is packed is cut down to it.
+/// Policy recompute(every) keeps the inputs of groups, while each layer was
+/// measured with its own.
 SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           const v1::StageProfile& profile, int first_layer,
                           int end_layer);

@@ -65,6 +65,29 @@ TEST(SavedMemoryTest, BudgetIsOfTheStageNotOfEachLayer) {
             1'182'000);
 }
 
+TEST(SavedMemoryTest, GroupsThatAreComputedAgainKeepOneInput) {
+  const v1::StageProfile profile = TestingPackedProfile();
+  const auto activation = [&](const std::string& policy, int first, int end) {
+    for (const v1::SavedClass& saved :
+         SavedMemoryOf(SpecOf(policy), profile, first, end).classes) {
+      if (saved.name() == "activation") return saved.stored_bytes();
+    }
+    return int64_t{-1};
+  };
+
+  EXPECT_EQ(activation("recompute(every=1)", 1, 5), 4 * 500'000);
+  EXPECT_EQ(activation("recompute(every=2)", 1, 5), 2 * 500'000);
+  EXPECT_EQ(activation("recompute(3)", 1, 5), 2 * 500'000);
+  EXPECT_EQ(activation("recompute(codec=int(8),every=9)", 1, 5), 500'000);
+  EXPECT_EQ(activation("recompute(codec=int(8))", 1, 5), 4 * 500'000);
+  // No layer gives back more than it has; the first group's input is small.
+  EXPECT_EQ(activation("recompute(every=2)", 0, 2), 80'000 + 420'000);
+  EXPECT_EQ(activation("recompute(every=2)", 4, 6), 500'000);
+  EXPECT_EQ(
+      SavedMemoryOf(SpecOf("recompute(every=2)"), profile, 1, 5).raw_bytes,
+      4 * 4'000'000);
+}
+
 TEST(SavedMemoryTest, NoLayersTakeNothing) {
   const SavedMemory memory =
       SavedMemoryOf(SpecOf("fixed(int(4))"), TestingPackedProfile(), 2, 2);
