@@ -172,6 +172,8 @@ class JobActor {
   // job_actor_running.cc: what workers say while they train.
   void On(const WorkerSpoke& spoke);
   void OnStep(int rank, const v1::StepReport& report);
+  /// What became of the policy for saved activations, as events.
+  void NoteSavedChanges(int rank, const v1::SavedReport& saved);
   void OnValidation(int rank, const v1::ValidationReport& report);
   void OnShards(int rank, const v1::CheckpointShards& shards);
   void OnStored(int rank, const v1::CheckpointStored& stored);

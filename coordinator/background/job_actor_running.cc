@@ -16,6 +16,8 @@ namespace {
 
 /// How much of what workers said a successor may have to ask for again.
 constexpr Nanos kSaveEvery = std::chrono::seconds(1);
+/// Of one report; more of them are no news.
+constexpr int kMaxToldChanges = 20;
 
 }  // namespace
 
@@ -113,6 +115,7 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   for (const v1::Rebalancing& change : report.rebalancings()) {
     NoteRebalancing(change);
   }
+  NoteSavedChanges(rank, report.saved());
   meter_.Add(rank, report);
   sync_meter_.Add(rank, report);
   straggler_watch_.AddReport(rank, report);
@@ -147,6 +150,22 @@ void JobActor::OnStep(int rank, const v1::StepReport& report) {
   TuneByMeasurement(summary);
   JudgeCompression();
   AskForTraces();
+}
+
+void JobActor::NoteSavedChanges(int rank, const v1::SavedReport& saved) {
+  const int num_replicas = job_.spec().parallel().replicas();
+  const int num_told = std::min(saved.changes_size(), kMaxToldChanges);
+  for (int i = 0; i < num_told; ++i) {
+    RecordEvent("saved",
+                absl::StrCat("stage ", rank / num_replicas, ", replica ",
+                             rank % num_replicas, ": ", saved.changes(i)));
+  }
+  if (saved.changes_size() > num_told) {
+    RecordEvent("saved", absl::StrCat("stage ", rank / num_replicas,
+                                      ", replica ", rank % num_replicas, ": ",
+                                      saved.changes_size() - num_told,
+                                      " more changes in these steps"));
+  }
 }
 
 void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {

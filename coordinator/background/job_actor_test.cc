@@ -590,5 +590,33 @@ TEST_F(JobActorTest, NextJobGetsTheWorkersOfTheLast) {
   EXPECT_GT(store_.GetJob(second.id())->job.generation(), generation_);
 }
 
+TEST_F(JobActorTest, ChangesToSavedActivationsAreEventsThatSayWhere) {
+  StartTraining();
+  v1::WorkerMessage message = StepOf(3, 0);
+  message.mutable_step()->mutable_saved()->add_changes(
+      "step 1: gelu moves the gradient by 0.7 of its norm: 4 bits, was 2");
+
+  Say(3, message);
+
+  EXPECT_THAT(EventTexts("saved"),
+              ElementsAre("stage 1, replica 1: step 1: gelu moves the gradient "
+                          "by 0.7 of its norm: 4 bits, was 2"));
+}
+
+TEST_F(JobActorTest, ManyChangesToSavedActivationsAreFewEvents) {
+  StartTraining();
+  v1::WorkerMessage message = StepOf(0, 0);
+  for (int i = 0; i < 1000; ++i) {
+    message.mutable_step()->mutable_saved()->add_changes("x");
+  }
+
+  Say(0, message);
+
+  const std::vector<std::string> texts = EventTexts("saved");
+  ASSERT_EQ(texts.size(), 21u);
+  EXPECT_EQ(texts.back(),
+            "stage 0, replica 0: 980 more changes in these steps");
+}
+
 }  // namespace
 }  // namespace deltapipe

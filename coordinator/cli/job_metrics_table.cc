@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "base/units.h"
 #include "coordinator/cli/progress.h"
+#include "coordinator/cli/saved_text.h"
 #include "coordinator/cli/straggler_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/store/job_state.h"
@@ -112,6 +113,8 @@ std::string JobMetricsTables(const v1::JobMetrics& metrics,
   if (metrics.links_size() > 0) {
     absl::StrAppend(&text, "\n", LinksTable(metrics));
   }
+  const std::string saved = SavedTable(metrics);
+  if (!saved.empty()) absl::StrAppend(&text, "\n", saved);
   const std::string stragglers = StragglerSummary(metrics);
   if (!stragglers.empty()) absl::StrAppend(&text, "\n", stragglers);
   return text;

@@ -89,5 +89,18 @@ TEST(JobMetricsTableTest, LeavesOutWhatIsNotKnownYet) {
   EXPECT_THAT(text, Not(HasSubstr("BOUNDARY")));
 }
 
+TEST(JobMetricsTableTest, HasSavedActivationsWhereTheyArePacked) {
+  v1::JobMetrics metrics = Metrics();
+  EXPECT_THAT(JobMetricsTables(metrics, 0), Not(HasSubstr("SAVED")));
+
+  metrics.mutable_ranks(0)->mutable_saved()->set_unique_bytes(1'000'000);
+  metrics.mutable_ranks(0)->mutable_saved()->set_packed_bytes(250'000);
+  EXPECT_THAT(JobMetricsTables(metrics, 0),
+              HasSubstr("\n\nSTAGE  REPLICA  SAVED    KEPT  RATIO  PEAK"
+                        "  SCRATCH  GRADIENT ERROR\n"
+                        "    1        0   1 MB  250 kB   0.25   0 B"
+                        "      0 B  -\n"));
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "base/units.h"
 #include "coordinator/cli/progress.h"
+#include "coordinator/cli/saved_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/store/job_state.h"
 
@@ -100,6 +101,11 @@ std::string SummaryTable(const v1::Job& job) {
                                FormatCount(result.samples_applied() +
                                            result.samples_dropped()))});
   }
+  const auto saved_raw = static_cast<double>(result.saved_raw_bytes());
+  const auto saved_stored = static_cast<double>(result.saved_stored_bytes());
+  if (saved_raw > 0 && saved_stored > 0) {
+    facts.AddRow({"saved", SavedText(saved_raw, saved_stored)});
+  }
   const std::string faults = FaultsText(result.faults());
   if (!faults.empty()) facts.AddRow({"link faults", faults});
   return absl::StrCat(traffic.ToString(), "\n", facts.ToString());
@@ -127,6 +133,8 @@ Json ResultJson(const v1::Job& job) {
   object["other_wire_bytes"] = result.other_wire_bytes();
   object["samples_applied"] = result.samples_applied();
   object["samples_dropped"] = result.samples_dropped();
+  object["saved_raw_bytes"] = result.saved_raw_bytes();
+  object["saved_stored_bytes"] = result.saved_stored_bytes();
   object["faults"] = FaultsJson(result.faults());
   object["run_folder"] = ModelFolder(job);
   return object;

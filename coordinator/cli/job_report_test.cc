@@ -57,9 +57,22 @@ TEST(JobReportTest, ResultObjectHasTheDocumentedFields) {
        {"steps", "train_loss", "validation_loss", "tokens_per_second",
         "wall_seconds", "activation_raw_bytes", "activation_wire_bytes",
         "gradient_raw_bytes", "gradient_wire_bytes", "samples_applied",
-        "samples_dropped"}) {
+        "samples_dropped", "saved_raw_bytes", "saved_stored_bytes"}) {
     EXPECT_TRUE(result[field].is_number()) << field;
   }
+}
+
+TEST(JobReportTest, SavedActivationsAreNamedWhereTheyWerePacked) {
+  v1::Job job = EndedJob();
+  EXPECT_THAT(SummaryTable(job), Not(HasSubstr("saved")));
+  EXPECT_EQ(ResultJson(job)["saved_raw_bytes"], 0);
+  job.mutable_result()->set_saved_raw_bytes(1'200'000'000);
+  job.mutable_result()->set_saved_stored_bytes(160'000'000);
+
+  EXPECT_THAT(SummaryTable(job),
+              HasSubstr("saved            1.2 GB -> 160 MB (0.13)\n"));
+  EXPECT_EQ(ResultJson(job)["saved_raw_bytes"], 1'200'000'000);
+  EXPECT_EQ(ResultJson(job)["saved_stored_bytes"], 160'000'000);
 }
 
 TEST(JobReportTest, FaultsOfTheLinksAreNamedWhereThereWereSome) {

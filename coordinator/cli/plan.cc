@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,29 @@ absl::StatusOr<v1::StageProfile> LayerCosts(const v1::JobSpec& spec) {
   return profiler->Profile(spec);
 }
 
+/// [{"stage":0,"in_flight":2,"raw_bytes":...,"stored_bytes":...,"classes":
+/// [...]}], bytes per micro-batch.
+Json SavedJson(const std::vector<SavedMemory>& saved) {
+  Json stages = Json::array();
+  for (const SavedMemory& memory : saved) {
+    Json stage;
+    stage["stage"] = memory.stage;
+    stage["in_flight"] = memory.in_flight;
+    stage["raw_bytes"] = memory.raw_bytes;
+    stage["stored_bytes"] = memory.stored_bytes;
+    stage["classes"] = Json::array();
+    for (const v1::SavedClass& part : memory.classes) {
+      Json object;
+      object["name"] = part.name();
+      object["raw_bytes"] = part.raw_bytes();
+      object["stored_bytes"] = part.stored_bytes();
+      stage["classes"].push_back(std::move(object));
+    }
+    stages.push_back(std::move(stage));
+  }
+  return stages;
+}
+
 int MakePlan(const PlanOptions& options) {
   SpecReading reading;
   if (!ReadSpecOrExplain(options.spec, CorpusCheck::kIfHere, &reading)) {
@@ -72,6 +96,7 @@ int MakePlan(const PlanOptions& options) {
   if (options.json) {
     Json object = ToJson(planned->plan);
     object["notes"] = planned->notes;
+    object["saved_activations"] = SavedJson(planned->saved);
     PrintData(JsonLine(object));
     return kExitOk;
   }
@@ -79,6 +104,10 @@ int MakePlan(const PlanOptions& options) {
   nameless.clear_name();
   PrintData(absl::StrCat(JobBanner(inputs.spec), "\n\n",
                          RenderPlan(planned->plan, nameless)));
+  if (!planned->saved.empty()) {
+    PrintData(
+        absl::StrCat("\n", RenderSavedMemory(planned->saved, inputs.spec)));
+  }
   for (const std::string& note : planned->notes) PrintNote(note);
   if (inputs.train_samples == 0) {
     PrintNote(absl::StrCat("data.path '", inputs.spec.data().path(),

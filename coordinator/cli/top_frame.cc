@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "coordinator/cli/job_report.h"
 #include "coordinator/cli/progress.h"
+#include "coordinator/cli/saved_text.h"
 #include "coordinator/cli/straggler_text.h"
 #include "coordinator/cli/table.h"
 #include "coordinator/store/job_state.h"
@@ -154,7 +155,7 @@ std::string TopFrame(const v1::JobMetrics& metrics, const TopSize& size) {
   };
   std::vector<Section> sections = {{JobLine(metrics), 0}};
   if (metrics.ranks_size() > 0) {
-    sections.push_back({PipelineStrip(metrics), 1});
+    sections.push_back({PipelineStrip(metrics) + SavedLine(metrics), 1});
   }
   if (metrics.links_size() > 0) sections.push_back({Links(metrics), 2});
   // What was found, and else who is slowest.

@@ -98,5 +98,20 @@ TEST(TopFrameTest, JobWithoutStepsHasItsLine) {
             "text-1  STARTING  no step has been made yet\n");
 }
 
+TEST(TopFrameTest, SavedActivationsAreALineOfThePipelineWherePacked) {
+  v1::JobMetrics metrics = Metrics();
+  EXPECT_THAT(TopFrame(metrics, {120, 0}), Not(HasSubstr("saved ")));
+
+  v1::SavedReport* saved = metrics.mutable_ranks(1)->mutable_saved();
+  saved->set_unique_bytes(1'200'000'000);
+  saved->set_packed_bytes(160'000'000);
+  saved->set_peak_bytes(40'000'000);
+
+  EXPECT_THAT(
+      TopFrame(metrics, {120, 0}),
+      HasSubstr("worker-1\nsaved 1.2 GB -> 160 MB (0.13), peak 40 MB on stage "
+                "1\n\nLINK"));
+}
+
 }  // namespace
 }  // namespace deltapipe

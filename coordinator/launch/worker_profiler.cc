@@ -103,6 +103,9 @@ absl::StatusOr<std::string> KeyOf(const std::string& worker_binary,
   *part.mutable_train() = spec.train();
   part.mutable_train()->clear_steps();
   part.mutable_train()->clear_batch();
+  // What is packed takes time, and is in the profile.
+  part.mutable_compression()->set_saved_activations(
+      spec.compression().saved_activations());
   part.mutable_parallel()->set_device(spec.parallel().device());
   part.mutable_parallel()->set_threads(spec.parallel().threads());
   DP_ASSIGN_OR_RETURN(std::string text, ToJson(part));

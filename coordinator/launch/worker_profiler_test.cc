@@ -236,5 +236,22 @@ TEST(LaunchTokenTest, TokensAreLongAndDiffer) {
   EXPECT_NE(first, *MakeLaunchToken());
 }
 
+TEST_F(WorkerProfilerTest, OtherPolicyForSavedActivationsIsMeasuredAnew) {
+  const auto profiler = ProfilerOf(kPrintsProfile, /*has_cache=*/true);
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+
+  spec_.mutable_compression()->set_saved_activations("fixed(int(4))");
+  spec_.mutable_compression()->set_activations("int(4)");  // between stages
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 2u);
+  spec_.mutable_compression()->set_saved_activations("fixed(int(8))");
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 3u);
+  spec_.mutable_compression()->set_activations("int(8)");
+  ASSERT_TRUE(profiler->Profile(spec_).ok());
+  EXPECT_EQ(NumRuns(), 3u);
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <set>
 
 #include "coordinator/metrics/straggler_score.h"
 #include "coordinator/store/job_state.h"
@@ -58,6 +60,47 @@ void SetTotals(const v1::RankMetrics& base, const v1::StepReport& report,
   sum->set_gaps(was.gaps() + is.gaps());
   sum->set_keyframes(was.keyframes() + is.keyframes());
   sum->set_refused(was.refused() + is.refused());
+}
+
+/// Bounds what figures and series hold of one worker.
+constexpr size_t kMaxSavedErrors = 20;
+
+/// Those with the largest errors, no number being the largest of all.
+void SetErrors(const v1::SavedReport& report, v1::SavedReport* total) {
+  std::vector<v1::SavedError> errors(report.errors().begin(),
+                                     report.errors().end());
+  const auto rank_of = [](const v1::SavedError& error) {
+    return std::isnan(error.relative_error())
+               ? std::numeric_limits<double>::infinity()
+               : error.relative_error();
+  };
+  std::stable_sort(errors.begin(), errors.end(),
+                   [&](const v1::SavedError& a, const v1::SavedError& b) {
+                     return rank_of(a) > rank_of(b);
+                   });
+  total->clear_errors();
+  std::set<std::string> seen;
+  for (const v1::SavedError& error : errors) {
+    if (seen.size() == kMaxSavedErrors) break;
+    // A series has one value.
+    if (seen.insert(error.operator_()).second) *total->add_errors() = error;
+  }
+}
+
+/// Counts are of the report's steps alone; peaks are its own.
+void AddSaved(const v1::SavedReport& report, v1::SavedReport* total) {
+  total->set_tensors(total->tensors() + report.tensors());
+  total->set_shared(total->shared() + report.shared());
+  total->set_not_finite(total->not_finite() + report.not_finite());
+  total->set_raw_bytes(total->raw_bytes() + report.raw_bytes());
+  total->set_unique_bytes(total->unique_bytes() + report.unique_bytes());
+  total->set_packed_bytes(total->packed_bytes() + report.packed_bytes());
+  total->set_passed_bytes(total->passed_bytes() + report.passed_bytes());
+  total->set_metadata_bytes(total->metadata_bytes() + report.metadata_bytes());
+  total->set_peak_bytes(report.peak_bytes());
+  total->set_scratch_peak_bytes(report.scratch_peak_bytes());
+  // Most reports have no probe in their steps.
+  if (!report.errors().empty()) SetErrors(report, total);
 }
 
 }  // namespace
@@ -189,6 +232,7 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
                                       metrics.microbatches_by_delay(delay) +
                                           report.microbatches_by_delay(delay));
   }
+  if (report.has_saved()) AddSaved(report.saved(), metrics.mutable_saved());
   ReportDropped(stage, report, &rank);
   ReportLinks(replica, report);
   const double steps =

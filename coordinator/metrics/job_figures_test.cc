@@ -419,5 +419,64 @@ TEST_F(JobFiguresTest, StragglersAreThoseOfTheGeneration) {
   EXPECT_FALSE(Snapshot().has_stragglers());
 }
 
+TEST_F(JobFiguresTest, SavedBytesAreSumsAndPeaksAreOfTheLastReport) {
+  v1::StepReport report = Report(0);
+  v1::SavedReport* saved = report.mutable_saved();
+  saved->set_tensors(10);
+  saved->set_raw_bytes(900);
+  saved->set_unique_bytes(600);
+  saved->set_packed_bytes(60);
+  saved->set_passed_bytes(20);
+  saved->set_metadata_bytes(5);
+  saved->set_peak_bytes(300);
+  saved->set_scratch_peak_bytes(30);
+  saved->add_errors()->set_operator_("gelu");
+  saved->mutable_errors(0)->set_relative_error(0.25);
+  saved->add_changes("step 1: gelu: 4 bits, was 2 bits");
+  figures_.Report(0, 0, report, now_);
+  report.set_step(1);
+  saved->clear_errors();
+  saved->set_peak_bytes(200);
+  figures_.Report(0, 0, report, now_);
+  figures_.Report(0, 0, report, now_);  // sent again
+  Restart(0);
+  report.set_generation(job_.generation());
+  report.set_step(0);
+  figures_.Report(0, 0, report, now_);
+
+  const v1::SavedReport total = Snapshot().ranks(0).saved();
+  EXPECT_EQ(total.tensors(), 30);
+  EXPECT_EQ(total.raw_bytes(), 2700);
+  EXPECT_EQ(total.unique_bytes(), 1800);
+  EXPECT_EQ(total.packed_bytes(), 180);
+  EXPECT_EQ(total.passed_bytes(), 60);
+  EXPECT_EQ(total.metadata_bytes(), 15);
+  EXPECT_EQ(total.peak_bytes(), 200);
+  EXPECT_EQ(total.scratch_peak_bytes(), 30);
+  ASSERT_EQ(total.errors_size(), 1);  // reports without a probe change nothing
+  EXPECT_DOUBLE_EQ(total.errors(0).relative_error(), 0.25);
+  EXPECT_EQ(total.changes_size(), 0);  // those are events
+  EXPECT_FALSE(Snapshot().ranks(1).has_saved());
+}
+
+TEST_F(JobFiguresTest, TheLargestSavedErrorsAreKeptAndEachOperatorOnce) {
+  v1::StepReport report = Report(0);
+  for (int i = 0; i < 30; ++i) {
+    v1::SavedError* error = report.mutable_saved()->add_errors();
+    error->set_operator_("op" + std::to_string(i));
+    error->set_relative_error(0.01 * i);
+  }
+  report.mutable_saved()->mutable_errors(0)->set_relative_error(std::nan(""));
+  *report.mutable_saved()->add_errors() = report.saved().errors(29);
+  figures_.Report(0, 0, report, now_);
+
+  const v1::SavedReport total = Snapshot().ranks(0).saved();
+  ASSERT_EQ(total.errors_size(), 20);
+  EXPECT_EQ(total.errors(0).operator_(), "op0");  // no number: the worst
+  EXPECT_EQ(total.errors(1).operator_(), "op29");
+  EXPECT_EQ(total.errors(2).operator_(), "op28");
+  EXPECT_EQ(total.errors(19).operator_(), "op11");
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -188,6 +188,33 @@ void AddStragglers(const v1::JobMetrics& job, Exposition* out) {
   }
 }
 
+/// `place` is job, stage and replica.
+void AddSaved(const v1::SavedReport& saved, const Values& place,
+              Exposition* out) {
+  const auto with = [&place](const std::string& last) {
+    Values values = place;
+    values.push_back(last);
+    return values;
+  };
+  out->Add(k_saved_activation_bytes_total, with("raw"),
+           Number(saved.raw_bytes()));
+  out->Add(k_saved_activation_bytes_total, with("unique"),
+           Number(saved.unique_bytes()));
+  out->Add(k_saved_activation_bytes_total, with("packed"),
+           Number(saved.packed_bytes()));
+  out->Add(k_saved_activation_bytes_total, with("passed"),
+           Number(saved.passed_bytes()));
+  out->Add(k_saved_activation_bytes_total, with("metadata"),
+           Number(saved.metadata_bytes()));
+  out->Add(k_saved_activation_peak_bytes, place, Number(saved.peak_bytes()));
+  out->Add(k_saved_activation_scratch_peak_bytes, place,
+           Number(saved.scratch_peak_bytes()));
+  for (const v1::SavedError& error : saved.errors()) {
+    out->Add(k_saved_gradient_error, with(error.operator_()),
+             error.relative_error());
+  }
+}
+
 void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
              Exposition* out) {
   const Values place = {job_id, absl::StrCat(rank.stage()),
@@ -220,6 +247,7 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
   }
   out->Add(k_memory_bytes, with("resident"), Number(rank.memory_bytes()));
   out->Add(k_memory_bytes, with("codec_state"), Number(rank.state_bytes()));
+  if (rank.has_saved()) AddSaved(rank.saved(), place, out);
   out->Add(k_gradient_raw_bytes_total, place,
            Number(rank.gradient_raw_bytes()));
   out->Add(k_gradient_wire_bytes_total, place,

@@ -1,8 +1,9 @@
 // Prometheus' text exposition of the figures that LiveFigures holds.
 //
 // Pure; called for each scrape. Series are bounded: at most
-// kMaxSeriesPerRank for a worker and its links, a few dozen a job, and none of
-// a job that is not in `jobs`. metrics.def lists the metrics.
+// kMaxSeriesPerRank for a worker and its links, kMaxSavedSeriesPerRank more
+// where it packs saved activations, a few dozen a job, and none of a job that
+// is not in `jobs`. metrics.def lists the metrics.
 //
 //   PrometheusText(figures.List(kSeriesGrace), cluster)
 #ifndef DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
@@ -23,6 +24,8 @@ namespace deltapipe {
 /// scraped.
 inline constexpr Nanos kSeriesGrace = std::chrono::minutes(5);
 inline constexpr int kMaxSeriesPerRank = 38;
+/// Five kinds of bytes, two peaks, and the errors of 20 operators.
+inline constexpr int kMaxSavedSeriesPerRank = 27;
 
 /// What does not belong to one job.
 struct ClusterFigures {

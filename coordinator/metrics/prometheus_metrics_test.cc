@@ -21,11 +21,13 @@ using std::chrono::minutes;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-v1::JobMetrics Played(int stages, int replicas, int steps = 3) {
+v1::JobMetrics Played(int stages, int replicas, int steps = 3,
+                      bool packs = false) {
   FakeClock clock;
   clock.Advance(minutes(10));
   LiveFigures figures(&clock);
   DemoJob job("text-1", stages, replicas, &figures);
+  if (packs) job.PackActivations();
   job.Start();
   for (int i = 0; i < steps; ++i) job.Step(0.5);
   job.Checkpoint();
@@ -190,6 +192,61 @@ TEST(PrometheusMetricsTest, TheDocumentListsEveryMetricAsItIs) {
     EXPECT_THAT(*document, HasSubstr(row))
         << "run scripts/metrics_reference to write the tables anew";
   }
+}
+
+TEST(PrometheusMetricsTest, SavedActivationsAreThereWhereTheyArePacked) {
+  const std::string text =
+      PrometheusText({Played(2, 1, 3, /*packs=*/true)}, ClusterFigures());
+
+  const std::string place = "{job_id=\"text-1\",stage=\"1\",replica=\"0\"";
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_bytes_total",
+                                     place, ",kind=\"raw\"} 273000000\n")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_bytes_total",
+                                     place, ",kind=\"unique\"} 186000000\n")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_bytes_total",
+                                     place, ",kind=\"packed\"} 24300000\n")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_bytes_total",
+                                     place, ",kind=\"passed\"} 1500000\n")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_bytes_total",
+                                     place, ",kind=\"metadata\"} 180000\n")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_activation_peak_bytes",
+                                     place, "} 7400000\n")));
+  EXPECT_THAT(
+      text, HasSubstr(absl::StrCat(
+                "deltapipe_saved_activation_scratch_peak_bytes", place, "} ")));
+  EXPECT_THAT(text,
+              HasSubstr(absl::StrCat("deltapipe_saved_gradient_error", place,
+                                     ",operator=\"gelu\"} 0.021\n")));
+
+  EXPECT_THAT(PrometheusText({Played(2, 1)}, ClusterFigures()),
+              Not(HasSubstr("deltapipe_saved_")));
+}
+
+TEST(PrometheusMetricsTest, SavedSeriesOfARankAreBounded) {
+  v1::JobMetrics job = Played(1, 1);
+  const int without = NumSeries(PrometheusText({job}, ClusterFigures()));
+  FakeClock clock;
+  LiveFigures figures(&clock);
+  DemoJob demo("text-1", 1, 1, &figures);
+  demo.Start();
+  v1::StepReport report;
+  report.set_generation(demo.job().generation());
+  report.set_steps(1);
+  for (int i = 0; i < 100; ++i) {
+    report.mutable_saved()->add_errors()->set_operator_(absl::StrCat("op", i));
+  }
+  figures.WorkerReported("text-1", 0, 0, report);
+  *job.mutable_ranks(0)->mutable_saved() =
+      figures.Get("text-1")->ranks(0).saved();
+
+  EXPECT_EQ(NumSeries(PrometheusText({job}, ClusterFigures())) - without,
+            kMaxSavedSeriesPerRank);
 }
 
 }  // namespace

@@ -165,11 +165,25 @@ void TensorBoardWriter::WorkerReported(const std::string& job_id, int stage,
     return static_cast<float>(seconds / steps);
   };
   const std::string group = absl::StrCat("stage_", stage, "/");
-  Add(job_id, report.step() + 1,
-      {{group + "compute_seconds", per_step(report.compute_seconds())},
-       {group + "wait_seconds", per_step(report.wait_seconds())},
-       {group + "reduce_seconds", per_step(report.reduce_seconds())},
-       {group + "memory_bytes", static_cast<float>(report.memory_bytes())}});
+  Scalars scalars = {
+      {group + "compute_seconds", per_step(report.compute_seconds())},
+      {group + "wait_seconds", per_step(report.wait_seconds())},
+      {group + "reduce_seconds", per_step(report.reduce_seconds())},
+      {group + "memory_bytes", static_cast<float>(report.memory_bytes())}};
+  if (report.has_saved()) {
+    const v1::SavedReport& saved = report.saved();
+    const int64_t stored =
+        saved.packed_bytes() + saved.passed_bytes() + saved.metadata_bytes();
+    scalars.emplace_back(group + "saved_peak_bytes",
+                         static_cast<float>(saved.peak_bytes()));
+    if (saved.unique_bytes() > 0) {
+      scalars.emplace_back(
+          group + "saved_ratio",
+          static_cast<float>(static_cast<double>(stored) /
+                             static_cast<double>(saved.unique_bytes())));
+    }
+  }
+  Add(job_id, report.step() + 1, scalars);
 }
 
 void TensorBoardWriter::StepCompleted(const std::string& job_id,

@@ -20,6 +20,7 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 
@@ -167,6 +168,21 @@ TEST_F(TensorBoardWriterTest, AFolderThatCannotBeMadeIsAnError) {
   EXPECT_FALSE(writer.ok());
   EXPECT_THAT(std::string(writer.status().message()),
               StartsWith("cannot write for TensorBoard: "));
+}
+
+TEST_F(TensorBoardWriterTest, SavedActivationsAreScalarsWhereTheyArePacked) {
+  DemoJob job("text-1", 1, 1, writer_.get());
+  job.Start();
+  job.Step(0.5);
+  job.PackActivations();
+  job.Step(0.5);
+  ASSERT_TRUE(writer_->Flush().ok());
+
+  const std::vector<std::string> events = Payloads(OnlyFile("text-1"));
+  ASSERT_THAT(events, SizeIs(5));  // version, twice a stage and the step
+  EXPECT_THAT(events[1], Not(HasSubstr("saved_")));
+  EXPECT_THAT(events[3], HasSubstr("stage_0/saved_peak_bytes"));
+  EXPECT_THAT(events[3], HasSubstr("stage_0/saved_ratio"));
 }
 
 }  // namespace

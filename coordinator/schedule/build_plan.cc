@@ -296,8 +296,12 @@ absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
         " over the ", FormatBytes(static_cast<double>(usable_bytes_)),
         " that a worker has");
   }
+  const bool may_pack = !PacksSavedActivations(spec_) &&
+                        spec_.model().kind() != "synthetic" &&
+                        spec_.parallel().device() != "cuda";
   absl::StrAppend(&message, "; lower train.microbatch, raise parallel.stages",
                   in_flight > 1 ? ", use schedule auto" : "",
+                  may_pack ? ", pack them (compression.saved_activations)" : "",
                   budget_bytes_ != INT64_MAX && over_budget > 0
                       ? " or raise parallel.memory"
                   : StateBytes(stage) > 0
@@ -332,6 +336,9 @@ absl::Status Planner::ChooseSchedule() {
     stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
                             stages_[r].saved_bytes * in_flight);
     SetInstructions(programs[r], stage);
+    if (stages_[r].saved.classes.empty()) continue;
+    job_.saved.push_back(stages_[r].saved);
+    job_.saved.back().in_flight = in_flight;
   }
   DP_ASSIGN_OR_RETURN(const Simulation simulation,
                       Simulate(ProgramsOf(schedule, shape_), model_));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "coordinator/schedule/saved_memory.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 
@@ -34,6 +35,8 @@ struct PlannedJob {
   v1::Plan plan;
   /// Sentences for the user: what `auto` became, and why.
   std::vector<std::string> notes;
+  /// A row for each stage; empty unless saved activations are packed.
+  std::vector<SavedMemory> saved;
 };
 
 /// INVALID_ARGUMENT: the spec cannot be cut so. RESOURCE_EXHAUSTED: no schedule

@@ -354,7 +354,8 @@ TEST(BuildPlanTest, NoRoomForOneMicrobatchNamesBytesAndRemedy) {
   EXPECT_THAT(Message(job.status()),
               AllOf(HasSubstr("stage 0"), HasSubstr("of 1 micro-batch: 8.5 MB"),
                     HasSubstr("500 kB over parallel.memory = 8 MB"),
-                    HasSubstr("lower train.microbatch")));
+                    HasSubstr("lower train.microbatch"),
+                    HasSubstr("pack them (compression.saved_activations)")));
 }
 
 TEST(BuildPlanTest, AskedScheduleThatDoesNotFitPointsToAuto) {
@@ -451,6 +452,40 @@ TEST(BuildPlanTest, RandomJobsYieldPlansThatPassTheChecker) {
       ASSERT_LE(saved * stage.max_in_flight(), room * stages * 1'000'000);
     }
   }
+}
+
+TEST(BuildPlanTest, PackedActivationsAreWhatTheMemoryHolds) {
+  PlanInputs inputs = TextInputs();
+  inputs.profile = TestingPackedProfile();
+  const auto plain = BuildPlan(inputs);
+  inputs.spec.mutable_compression()->set_saved_activations("fixed(int(4))");
+
+  const auto packed = BuildPlan(inputs);
+
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_THAT(plain->saved, ::testing::IsEmpty());
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  ASSERT_EQ(packed->saved.size(), 2u);
+  const v1::StagePlan& stage = packed->plan.stages(0);
+  EXPECT_EQ(packed->saved[0].in_flight, stage.max_in_flight());
+  EXPECT_EQ(packed->saved[0].stored_bytes, 1'182'000);
+  ASSERT_EQ(stage.max_in_flight(), plain->plan.stages(0).max_in_flight());
+  EXPECT_EQ(plain->plan.stages(0).memory_bytes() - stage.memory_bytes(),
+            (8'500'000 - 1'182'000) * stage.max_in_flight());
+}
+
+TEST(BuildPlanTest, PackingFitsMoreMicrobatchesIntoTheBudget) {
+  PlanInputs inputs = TextInputs();
+  inputs.profile = TestingPackedProfile();
+  inputs.spec.mutable_parallel()->set_memory("8MB");
+  EXPECT_EQ(BuildPlan(inputs).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  inputs.spec.mutable_compression()->set_saved_activations("fixed(int(4))");
+
+  const auto packed = BuildPlan(inputs);
+
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  EXPECT_GE(packed->plan.stages(0).max_in_flight(), 2);
 }
 
 }  // namespace

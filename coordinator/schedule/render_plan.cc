@@ -93,7 +93,7 @@ std::string OptimizerLine(const v1::Plan& plan) {
 /// "210 MB -> 27.1 MB (7.75x)".
 std::string Shrunk(double raw, double wire) {
   std::string text = absl::StrCat(FormatBytes(raw), " -> ", FormatBytes(wire));
-  if (wire > 0) absl::StrAppendFormat(&text, " (%.3gx)", raw / wire);
+  if (wire > 0 && raw > 0) absl::StrAppendFormat(&text, " (%.3gx)", raw / wire);
   return text;
 }
 
@@ -229,6 +229,32 @@ std::string RenderPlan(const v1::Plan& plan, const v1::JobSpec& spec) {
     absl::StrAppend(&text, "\n", GradientLine(plan));
   }
   return text;
+}
+
+std::string RenderSavedMemory(const std::vector<SavedMemory>& saved,
+                              const v1::JobSpec& spec) {
+  if (saved.empty()) return "";
+  std::vector<std::vector<std::string>> rows = {
+      {"stage", "class", "a micro-batch", "in flight", "together"}};
+  const auto add = [&rows](const SavedMemory& stage, const std::string& name,
+                           int64_t raw, int64_t stored) {
+    const auto before = static_cast<double>(raw);
+    const auto after = static_cast<double>(stored);
+    rows.push_back({absl::StrCat(stage.stage), name, Shrunk(before, after),
+                    absl::StrCat(stage.in_flight),
+                    Shrunk(before * stage.in_flight, after * stage.in_flight)});
+  };
+  for (const SavedMemory& stage : saved) {
+    for (const v1::SavedClass& part : stage.classes) {
+      add(stage, part.name(), part.raw_bytes(), part.stored_bytes());
+    }
+    if (stage.classes.size() > 1) {
+      add(stage, "all", stage.raw_bytes, stage.stored_bytes);
+    }
+  }
+  return absl::StrCat("saved activations, packed by ",
+                      spec.compression().saved_activations(), "\n",
+                      Table(rows, {1, 2, 4}));
 }
 
 }  // namespace deltapipe

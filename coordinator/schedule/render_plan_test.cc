@@ -131,5 +131,29 @@ TEST(RenderTimelineTest, DrawsEachStageAsAStrip) {
             "           0                   12 s\n");
 }
 
+TEST(RenderPlanTest, SavedActivationsAreToldByClassBeforeAndAfter) {
+  PlanInputs inputs = TextInputs();
+  inputs.profile = TestingPackedProfile();
+  inputs.spec.mutable_parallel()->set_schedule("1f1b");
+  inputs.spec.mutable_compression()->set_saved_activations("fixed(int(4))");
+  const auto job = BuildPlan(inputs);
+  ASSERT_TRUE(job.ok()) << job.status();
+
+  const std::string text = RenderSavedMemory(job->saved, inputs.spec);
+
+  EXPECT_THAT(text, HasSubstr("saved activations, packed by fixed(int(4))\n"
+                              "stage  class       a micro-batch"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("    0  activation  8.2 MB -> 1.08 MB (7.59x)          2  "
+                "16.4 MB -> 2.16 MB (7.59x)\n"));
+  EXPECT_THAT(text, HasSubstr("    0  metadata    0 B -> 2 kB   "));
+  EXPECT_THAT(text, HasSubstr("    1  all         8.6 MB -> 1.18 MB (7.28x)"));
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    EXPECT_LE(line.size(), 100u);
+  }
+  EXPECT_EQ(RenderSavedMemory({}, inputs.spec), "");
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -91,6 +91,11 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
       cost.parameters += layer.parameters();
       cost.output_elements = layer.output_elements();
     }
+    if (PacksSavedActivations(spec)) {
+      cost.saved = SavedMemoryOf(spec, profile, begin, end);
+      cost.saved.stage = static_cast<int>(stages.size());
+      cost.saved_bytes = cost.saved.stored_bytes;
+    }
     const v1::ModelSpec& model = spec.model();
     cost.output_shape = BoundaryShapeOf(model.kind(), end, model.layers(),
                                         model.width(), model.context());

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/image_model.h"
+#include "coordinator/schedule/saved_memory.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 
@@ -18,7 +19,10 @@ struct StageCost {
   // Per micro-batch.
   double forward_seconds = 0;
   double backward_seconds = 0;
+  /// Kept for the backward pass, as compression.saved_activations keeps it.
   int64_t saved_bytes = 0;
+  /// The same by class and before; without classes if nothing is packed.
+  SavedMemory saved;
   int64_t parameters = 0;
   /// Of them, those that other stages hold, too.
   int64_t tied_parameters = 0;

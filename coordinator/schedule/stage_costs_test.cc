@@ -115,5 +115,28 @@ TEST(WorkingCopyBytesTest, HalfPrecisionHasWeightsAndGradientsOnceMore) {
   EXPECT_EQ(WorkingCopyBytes(train, 1000), 4'000);
 }
 
+TEST(CutIntoStagesTest, WhatIsPackedCountsAsItIsKept) {
+  v1::JobSpec spec = TestingTextSpec();
+  const v1::StageProfile profile = TestingPackedProfile();
+  for (const char* policy : {"", "none"}) {
+    spec.mutable_compression()->set_saved_activations(policy);
+    const auto stages = CutIntoStages(spec, profile);
+    ASSERT_TRUE(stages.ok()) << stages.status();
+    EXPECT_EQ((*stages)[1].saved_bytes, 8'500'000);
+    EXPECT_TRUE((*stages)[1].saved.classes.empty());
+  }
+  spec.mutable_compression()->set_saved_activations("fixed(int(4))");
+
+  const auto packed = CutIntoStages(spec, profile);
+  const auto unknown = CutIntoStages(spec, TestingTextProfile());
+
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  EXPECT_EQ((*packed)[1].saved_bytes, 1'182'000);
+  EXPECT_EQ((*packed)[1].saved.raw_bytes, 8'600'000);
+  EXPECT_EQ((*packed)[1].saved.stage, 1);
+  ASSERT_TRUE(unknown.ok()) << unknown.status();
+  EXPECT_EQ((*unknown)[1].saved_bytes, 8'500'000);
+}
+
 }  // namespace
 }  // namespace deltapipe

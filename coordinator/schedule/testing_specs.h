@@ -75,6 +75,25 @@ inline v1::StageProfile TestingTextProfile() {
   return profile;
 }
 
+/// The same with what its layers save, packed to about an eighth.
+inline v1::StageProfile TestingPackedProfile() {
+  v1::StageProfile profile = TestingTextProfile();
+  for (int i = 0; i < 6; ++i) {
+    const bool is_block = i > 0 && i < 5;
+    const auto add = [&](const char* name, int64_t raw, int64_t stored) {
+      v1::SavedClass* saved = profile.mutable_layers(i)->add_saved();
+      saved->set_name(name);
+      saved->set_raw_bytes(raw);
+      saved->set_stored_bytes(stored);
+    };
+    if (is_block) add("mask", 200'000, 50'000);
+    add("activation", is_block ? 3'800'000 : 600'000,
+        is_block ? 500'000 : 80'000);
+    if (is_block) add("metadata", 0, 1'000);
+  }
+  return profile;
+}
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COORDINATOR_SCHEDULE_TESTING_SPECS_H_

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -51,24 +54,90 @@ bool IsLikeTheOneBefore(const v1::ModelSpec& model, int layer) {
          ResidualBlockOf(layer - 1, model.layers(), model.width());
 }
 
-absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
-                                              int layer,
+/// Values in [-1, 1) that look like noise, the same each time: what is packed
+/// by its range, or by how much of it is zero, must not be one value.
+TensorRef Noise(int64_t num_elements) {
+  const auto values =
+      std::make_shared<std::vector<float>>(static_cast<size_t>(num_elements));
+  uint32_t state = 1;
+  for (float& value : *values) {
+    state = state * 1664525u + 1013904223u;  // Numerical Recipes, section 7.1
+    value = static_cast<float>(state >> 8) / 8388608.0f - 1;  // 2^23
+  }
+  return {*values, values};
+}
+
+/// Reports of one forward pass as sums by class, with what keeping track of
+/// them takes as a class of its own. Weights are held anyway.
+struct SavedSums {
+  std::map<std::string, int64_t> raw;
+  std::map<std::string, int64_t> stored;
+};
+
+/// Runs `stage` forward and backward and sums up what it saved.
+absl::StatusOr<SavedSums> MeasureSaved(Stage* stage, const StageInput& input,
+                                       const TensorRef& gradient) {
+  SavedActivations* const saved = stage->saved_activations();
+  saved->TakeBytes();
+  StageOutput output;
+  DP_RETURN_IF_ERROR(stage->Forward(input, &output));
+  SavedSums sums;
+  for (const SavedTensorReport& tensor : saved->LastForward()) {
+    if (tensor.tensor_class == "weight") continue;
+    sums.raw[tensor.tensor_class] += tensor.raw_bytes;
+    sums.stored[tensor.tensor_class] += tensor.stored_bytes;
+  }
+  sums.stored["metadata"] = saved->TakeBytes().metadata;
+  DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
+  return sums;
+}
+
+/// Fills in what the layer saves by class: as it is, and as the spec's policy
+/// keeps it. Changes the stage's policy.
+absl::Status ProfileSaved(const v1::JobSpec& spec, Stage* stage,
+                          StageInput input, const TensorRef& gradient,
+                          v1::LayerProfile* profile) {
+  const std::string& policy = spec.compression().saved_activations();
+  if (policy.empty() || policy == "none" ||
+      stage->saved_activations() == nullptr) {
+    return absl::OkStatus();
+  }
+  // What the passes before have measured is planned by.
+  DP_RETURN_IF_ERROR(stage->WeightsChanged());
+  input.step = 1;
+  DP_ASSIGN_OR_RETURN(const SavedSums kept,
+                      MeasureSaved(stage, input, gradient));
+  // Where layers are computed again, most is not saved at all: what it would
+  // be is seen without that.
+  DP_RETURN_IF_ERROR(stage->saved_activations()->SetPolicy("fixed(none)"));
+  input.step = 2;
+  DP_ASSIGN_OR_RETURN(SavedSums plain, MeasureSaved(stage, input, gradient));
+  for (const auto& [name, bytes] : kept.stored) plain.raw.insert({name, 0});
+  for (const auto& [name, raw] : plain.raw) {
+    const auto stored = kept.stored.find(name);
+    v1::SavedClass* const sum = profile->add_saved();
+    sum->set_name(name);
+    sum->set_raw_bytes(raw);
+    sum->set_stored_bytes(stored == kept.stored.end() ? 0 : stored->second);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::LayerProfile> ProfileLayer(v1::JobSpec spec, int layer,
                                               const std::string& device) {
   const int64_t samples = spec.train().microbatch();
+  // Errors of single operators are of no interest here, and take long.
+  spec.mutable_compression()->set_saved_probe_every(0);
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
                       MakeTorchStage(spec, layer, layer + 1, device));
   const bool is_last = layer + 1 == spec.model().layers();
-  const auto filled = [samples](int64_t elements) -> TensorRef {
-    const auto values = std::make_shared<std::vector<float>>(
-        static_cast<size_t>(samples * elements), 0.5f);
-    return {*values, values};
-  };
   const v1::ModelSpec& model = spec.model();
   const bool is_image = IsImageModel(model.kind());
-  const std::vector<uint8_t> tokens(
-      static_cast<size_t>(samples *
-                          (is_image ? kImagePixels : model.context())),
-      'e');
+  std::vector<uint8_t> tokens(static_cast<size_t>(
+      samples * (is_image ? kImagePixels : model.context())));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<uint8_t>('a' + (i * i / 7 + i) % 26);
+  }
   // A byte of text, or a class.
   const std::vector<uint8_t> targets(
       static_cast<size_t>(samples *
@@ -78,7 +147,9 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
   input.num_samples = samples;
   input.tokens = tokens;
   input.targets = targets;
-  if (layer > 0) input.activation = filled(stage->input_elements());
+  if (layer > 0) input.activation = Noise(samples * stage->input_elements());
+  TensorRef gradient;
+  if (!is_last) gradient = Noise(samples * stage->output_elements());
   std::vector<double> forward;
   std::vector<double> backward;
   for (int repeat = 0; repeat < kWarmUps + kRepeats; ++repeat) {
@@ -86,8 +157,6 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
     auto begin = std::chrono::steady_clock::now();
     DP_RETURN_IF_ERROR(stage->Forward(input, &output));
     const double forward_seconds = Seconds(begin);
-    TensorRef gradient;
-    if (!is_last) gradient = filled(stage->output_elements());
     begin = std::chrono::steady_clock::now();
     DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
     if (repeat < kWarmUps) continue;
@@ -106,6 +175,8 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(const v1::JobSpec& spec,
       precision == "bf16" || precision == "fp16" ? 2 : 4;
   profile.set_saved_bytes(samples * SavedElements(spec.model(), layer) *
                           element_bytes);
+  DP_RETURN_IF_ERROR(
+      ProfileSaved(spec, stage.get(), input, gradient, &profile));
   return profile;
 }
 

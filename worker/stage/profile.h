@@ -13,7 +13,9 @@ namespace deltapipe {
 
 /// Times forward and backward of each layer for one micro-batch: the median of
 /// a few repeats after a warm-up. The embedding counts to the first layer, the
-/// head to the last. Layers of equal shape are timed once.
+/// head to the last. Layers of equal shape are timed once. Where the spec packs
+/// saved activations, sums up what one more forward pass saves by class; errors
+/// are then those of the policy, too.
 absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
                                               const std::string& device);
 

@@ -30,6 +30,7 @@ ClusterFigures Cluster() {
 
 void Play(DemoJob* job) {
   job->Start();
+  job->PackActivations();
   for (int i = 0; i < 260; ++i) job->Step(0.05 + 0.002 * (i % 5));
   job->Checkpoint();
   for (int i = 0; i < 30; ++i) job->Step(0.052);

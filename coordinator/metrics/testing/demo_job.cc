@@ -19,6 +19,25 @@ double LossAt(int64_t step) {
          0.04 * std::sin(at * 0.61);
 }
 
+/// Of one step.
+void FillSaved(int stage, v1::SavedReport* saved) {
+  saved->set_tensors(180);
+  saved->set_shared(40);
+  saved->set_raw_bytes(91000000);
+  saved->set_unique_bytes(62000000);
+  saved->set_packed_bytes(8100000);
+  saved->set_passed_bytes(500000);
+  saved->set_metadata_bytes(60000);
+  saved->set_peak_bytes(int64_t{9400000} - int64_t{2000000} * stage);
+  saved->set_scratch_peak_bytes(2100000);
+  for (const auto& [name, value] :
+       {std::pair<const char*, double>{"addmm", 0.034}, {"gelu", 0.021}}) {
+    v1::SavedError* error = saved->add_errors();
+    error->set_operator_(name);
+    error->set_relative_error(value);
+  }
+}
+
 }  // namespace
 
 DemoJob::DemoJob(std::string id, int stages, int replicas, MetricSink* sink)
@@ -137,6 +156,7 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
     report.mutable_stragglers()->set_predicted_speedup(1.07);
     report.mutable_stragglers()->set_realised_speedup(1.06);
   }
+  if (packs_) FillSaved(stage, report.mutable_saved());
   const int64_t reports = generation_steps_ + 1;
   report.mutable_bytes()->set_gradient_raw(reports * 3500000);
   report.mutable_bytes()->set_gradient_wire(reports * 110000);

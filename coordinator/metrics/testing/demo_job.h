@@ -24,6 +24,8 @@ class DemoJob {
   /// That worker is found to be a straggler, and from here on the first replica
   /// leaves out one of its 4 micro-batches in each step.
   void FindStraggler();
+  /// All workers pack what they save for backward passes from here on.
+  void PackActivations() { packs_ = true; }
   void Checkpoint();
   void Change(v1::JobState state, const std::string& reason);
   void Restart();
@@ -44,6 +46,7 @@ class DemoJob {
   v1::Plan plan_;
   std::vector<v1::JobEvent> events_;
   bool leaves_out_ = false;
+  bool packs_ = false;
   int64_t step_ = 0;              // done
   int64_t generation_steps_ = 0;  // done in this generation
 };

@@ -1,0 +1,131 @@
+#include "coordinator/schedule/saved_memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
+#include "compression/codec_spec.h"
+
+namespace deltapipe {
+namespace {
+
+constexpr double kBytesPerMiB = 1 << 20;
+
+/// The parameter `name` of the policy, which is its first one; `otherwise` if
+/// it is another policy or has no such number.
+double FirstNumber(const v1::JobSpec& spec, absl::string_view policy,
+                   absl::string_view name, double otherwise) {
+  const absl::StatusOr<CodecSpec> term =
+      ParseCodecSpec(spec.compression().saved_activations());
+  if (!term.ok() || term->name != policy) return otherwise;
+  for (const CodecArgument& argument : term->arguments) {
+    const bool is_it =
+        argument.name == name ||
+        (argument.name.empty() && argument.column == term->arguments[0].column);
+    double number = 0;
+    if (is_it && absl::SimpleAtod(argument.value.name, &number)) return number;
+  }
+  return otherwise;
+}
+
+/// Of a stage and micro-batch; INT64_MAX: the policy has none.
+int64_t BudgetOf(const v1::JobSpec& spec) {
+  constexpr double kMost = 1e12;  // in MiB
+  const double budget = FirstNumber(spec, "auto", "budget", kMost);
+  return budget >= 0 && budget < kMost
+             ? static_cast<int64_t>(budget * kBytesPerMiB)
+             : INT64_MAX;
+}
+
+/// Layers whose forward is done again together; 1: each alone, or none.
+int GroupOf(const v1::JobSpec& spec) {
+  return static_cast<int>(
+      std::clamp(FirstNumber(spec, "recompute", "every", 1), 1.0, 1e6));
+}
+
+/// The classes that policies decide on.
+bool IsPacked(const v1::SavedClass& saved) {
+  return saved.name() == "activation" || saved.name() == "relu";
+}
+
+void AddClass(const v1::SavedClass& added,
+              std::vector<v1::SavedClass>* classes) {
+  for (v1::SavedClass& known : *classes) {
+    if (known.name() != added.name()) continue;
+    known.set_raw_bytes(known.raw_bytes() + added.raw_bytes());
+    known.set_stored_bytes(known.stored_bytes() + added.stored_bytes());
+    return;
+  }
+  classes->push_back(added);
+}
+
+/// Takes off `layer` what it would keep of its input, had it to be computed
+/// again alone: as much as `first`, the first one of its group, keeps.
+void TakeOffInput(const v1::LayerProfile& first, v1::LayerProfile* layer) {
+  for (v1::SavedClass& saved : *layer->mutable_saved()) {
+    if (!IsPacked(saved)) continue;
+    for (const v1::SavedClass& input : first.saved()) {
+      if (input.name() != saved.name()) continue;
+      saved.set_stored_bytes(
+          std::max<int64_t>(0, saved.stored_bytes() - input.stored_bytes()));
+    }
+  }
+}
+
+/// Lowers what is packed, each class by the same factor, to `budget` in all.
+void CutDown(int64_t budget, std::vector<v1::SavedClass>* classes) {
+  int64_t packed = 0;
+  for (const v1::SavedClass& saved : *classes) {
+    if (IsPacked(saved)) packed += saved.stored_bytes();
+  }
+  if (packed <= budget) return;
+  const double share =
+      static_cast<double>(budget) / static_cast<double>(packed);
+  for (v1::SavedClass& saved : *classes) {
+    if (!IsPacked(saved)) continue;
+    saved.set_stored_bytes(
+        std::llround(share * static_cast<double>(saved.stored_bytes())));
+  }
+}
+
+}  // namespace
+
+bool PacksSavedActivations(const v1::JobSpec& spec) {
+  const std::string& policy = spec.compression().saved_activations();
+  return !policy.empty() && policy != "none";
+}
+
+SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
+                          const v1::StageProfile& profile, int first_layer,
+                          int end_layer) {
+  SavedMemory memory;
+  const int group = GroupOf(spec);
+  for (int i = first_layer; i < end_layer; ++i) {
+    v1::LayerProfile layer = profile.layers(i);
+    const int place = (i - first_layer) % group;
+    if (place > 0) TakeOffInput(profile.layers(i - place), &layer);
+    for (const v1::SavedClass& saved : layer.saved()) {
+      AddClass(saved, &memory.classes);
+    }
+    if (!layer.saved().empty()) continue;
+    v1::SavedClass estimated;
+    estimated.set_name("estimated");
+    estimated.set_raw_bytes(layer.saved_bytes());
+    estimated.set_stored_bytes(layer.saved_bytes());
+    AddClass(estimated, &memory.classes);
+  }
+  CutDown(BudgetOf(spec), &memory.classes);
+  std::stable_sort(memory.classes.begin(), memory.classes.end(),
+                   [](const v1::SavedClass& a, const v1::SavedClass& b) {
+                     return a.raw_bytes() > b.raw_bytes();
+                   });
+  for (const v1::SavedClass& saved : memory.classes) {
+    memory.raw_bytes += saved.raw_bytes();
+    memory.stored_bytes += saved.stored_bytes();
+  }
+  return memory;
+}
+
+}  // namespace deltapipe
