@@ -48,6 +48,9 @@ struct SavedTensor {
   /// A relu's result: zeros and signs must be restored exactly. The bridge
   /// wraps the codec in nonzero(...), whatever the policy says.
   bool keeps_zeros = false;
+  /// The bridge keeps it in so many bits or more, whatever the policy says:
+  /// what attention saves.
+  int least_bits = 0;
 };
 
 /// How to keep one tensor.

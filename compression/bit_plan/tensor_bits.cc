@@ -22,6 +22,17 @@ int64_t BytesOfBits(const SavedTensor& tensor, int bits) {
   return (tensor.num_elements * std::min(bits, most) + 7) / 8;
 }
 
+// Those that the tensor may have: at least one.
+std::vector<int> LevelsOf(const SavedTensor& tensor,
+                          absl::Span<const int> levels) {
+  std::vector<int> allowed;
+  for (const int level : levels) {
+    if (level >= tensor.least_bits) allowed.push_back(level);
+  }
+  if (allowed.empty()) allowed.push_back(tensor.least_bits);
+  return allowed;
+}
+
 // Tensors to choose for, and what is known of the others.
 struct Items {
   std::vector<BitPlanItem> items;
@@ -64,15 +75,17 @@ absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
     }
     BitPlanItem item;
     item.name = tensor.name;
-    for (const int level : question.levels) {
+    const std::vector<int> levels = LevelsOf(tensor, question.levels);
+    for (const int level : levels) {
       item.levels.push_back(
           {BytesOfBits(tensor, level),
            QuantisationCost(question.coefficients[i], level)});
     }
     // Bytes of levels are rounded up, too.
-    budget += std::ceil(static_cast<double>(tensor.num_elements) * bits / 8);
+    budget += std::ceil(static_cast<double>(tensor.num_elements) *
+                        std::max<double>(bits, levels[0]) / 8);
     items.items.push_back(std::move(item));
-    items.bits.emplace_back(question.levels.begin(), question.levels.end());
+    items.bits.push_back(levels);
     items.planned.push_back(planned);
   }
   return Solve(std::move(items), static_cast<int64_t>(budget));
@@ -111,7 +124,9 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
       item_bits.push_back(bits);
     };
     if (planned->is_measured) {
-      for (const int bits : question.levels) add_level(bits);
+      for (const int bits : LevelsOf(measurement.tensor, question.levels)) {
+        add_level(bits);
+      }
     } else {
       add_level(kUnmeasuredBits);
     }

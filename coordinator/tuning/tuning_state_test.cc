@@ -230,7 +230,7 @@ TEST_F(TuningStateTest, AllViolationsComeAtOnce) {
           "boundaries[3]: expected a boundary from 0 to 2",
           "boundaries[0]: expected once, got twice",
           HasSubstr("gradients: codec \"delta(int(4))\""),
-          HasSubstr("saved_activations: policy \"zip\": column 1"),
+          HasSubstr("saved_activations: policy for saved activations \"zip\""),
           HasSubstr("straggler_policy: expected "),
           "budget_bytes_per_step: expected 0 (no budget) or more, got -1",
           "tuner.mode: expected OFF, PROPOSE or APPLY, got 7",

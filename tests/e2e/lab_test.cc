@@ -72,6 +72,32 @@ TEST_F(LabTest, CodecsListsEveryRowWithItsSource) {
   }
 }
 
+TEST_F(LabTest, SavedListsPoliciesAndShowsAStage) {
+  const Outcome policies = bench_.Run({"lab", "saved"});
+  const Outcome stage =
+      bench_.Run({"lab", "saved", "job.yaml", "--policy", "fixed(int(4))",
+                  "--stage", "1", "--explain", "3"});
+  const Outcome objects = bench_.Run(
+      {"lab", "saved", "job.yaml", "--policy", "fixed(int(4))", "--json"});
+  const Outcome compared =
+      bench_.Run({"lab", "saved", "job.yaml", "--compare", "fixed(int(4))",
+                  "--compare", "recompute(every=1)", "--batch"});
+  const Outcome wrong =
+      bench_.Run({"lab", "saved", "job.yaml", "--policy", "fixd(int(4))"});
+
+  EXPECT_EQ(policies.exit_code, 0) << policies.text;
+  EXPECT_THAT(policies.output, HasSubstr("2104.14129"));
+  EXPECT_EQ(stage.exit_code, 0) << stage.text;
+  EXPECT_THAT(stage.output, HasSubstr("the 3 largest"));
+  EXPECT_THAT(stage.output, HasSubstr("/gelu/0"));
+  ASSERT_EQ(objects.exit_code, 0) << objects.text;
+  EXPECT_EQ(objects.Objects().back()["schema"], "deltapipe.lab.SavedSums");
+  EXPECT_EQ(compared.exit_code, 0) << compared.text;
+  EXPECT_THAT(compared.output, HasSubstr("recompute(every=1)"));
+  EXPECT_EQ(wrong.exit_code, 2) << wrong.text;
+  EXPECT_THAT(wrong.text, HasSubstr("did you mean 'fixed'"));
+}
+
 TEST_F(LabTest, SweepPrintsARowPerCodecAndWritesTableAndPlot) {
   const Outcome outcome =
       bench_.Run({"lab", "sweep", "--in", model_, "--codecs", "int(4)", "none",

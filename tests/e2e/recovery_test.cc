@@ -173,6 +173,16 @@ TEST_F(RecoveryTest, StepsDoneAgainHaveTheCountsThatTheyHad) {
             std::make_pair(int64_t{kSteps * 16}, int64_t{0}));
 }
 
+TEST_F(RecoveryTest, StepsDoneAgainPackSavedActivationsAsTheyDid) {
+  // Bits are planned after the first step and raised after each fifth; what was
+  // decided is in checkpoints.
+  ExpectSameAgain(
+      RunAndKillAWorker("packed", 20,
+                        {"compression.saved_activations=actnn(bits=2)",
+                         "compression.saved_probe_every=5",
+                         "compression.saved_error_limit=0.02"}));
+}
+
 TEST_F(RecoveryTest, SigtermPausesARunThatResumeEnds) {
   const std::map<int, double> expected = Undisturbed();
   auto run = StartUntilStep(RunArguments("paused"), 25);
@@ -321,7 +331,8 @@ TEST_F(ClusterRecoveryTest, PauseResumeAndKnobsWhileItTrains) {
 
   const Outcome set =
       Ask({"set", "small-1", "activations=int(4)",
-           "boundaries[0].rate_limit=500Mbit/s", "--reason", "a thin line"});
+           "boundaries[0].rate_limit=500Mbit/s",
+           "saved_activations=fixed(int(8))", "--reason", "a thin line"});
   const Outcome stale =
       Ask({"set", "small-1", "activations=int(2)", "--etag", "1-old"});
   const Outcome impossible = Ask({"set", "small-1", "activations=int(99)"});
@@ -338,9 +349,10 @@ TEST_F(ClusterRecoveryTest, PauseResumeAndKnobsWhileItTrains) {
   EXPECT_TRUE(is_paused) << Job().dump();
   EXPECT_EQ(resume.exit_code, 0) << resume.text;
   EXPECT_EQ(end, "SUCCEEDED") << Job().dump();
-  EXPECT_THAT(Ask({"events", "small-1"}).output,
-              testing::AllOf(HasSubstr("a thin line"),
-                             HasSubstr("activations=int(4)")));
+  EXPECT_THAT(
+      Ask({"events", "small-1"}).output,
+      testing::AllOf(HasSubstr("a thin line"), HasSubstr("activations=int(4)"),
+                     HasSubstr("saved_activations=fixed(int(8))")));
   EXPECT_THAT(Ask({"set", "small-1"}).output, HasSubstr("int(4)"));
 }
 

@@ -200,6 +200,45 @@ TEST(RunTest, SixteenBitsTrainInAPipeline) {
   EXPECT_NEAR(last[2], last[0], 0.01 * last[0]);
 }
 
+TEST(RunTest, SavedActivationsAreKeptAsTheSpecSays) {
+  Workbench bench;
+  const auto run = [&](const std::string& policy) {
+    return bench.Run({"run", "job.yaml", "--json", "--set",
+                      "compression.saved_activations=" + policy, "--set",
+                      "train.optimizer.kind=adamw", "--set",
+                      "compression.saved_probe_every=4", "--set",
+                      "compression.gradients=none"});
+  };
+
+  const Outcome plain = run("none");
+  const Outcome packed = run("fixed(int(8))");
+  const Outcome recomputed = run("recompute(every=1)");
+
+  for (const Outcome* outcome : {&plain, &packed, &recomputed}) {
+    ASSERT_EQ(outcome->exit_code, 0) << outcome->text;
+    ASSERT_THAT(outcome->Losses(), SizeIs(8));
+  }
+  // The forward pass is not touched.
+  EXPECT_EQ(packed.Losses()[0], plain.Losses()[0]);
+  EXPECT_NEAR(packed.Losses()[7], plain.Losses()[7], 0.01);
+  EXPECT_EQ(recomputed.Losses(), plain.Losses());
+  const nlohmann::json result = packed.Objects().back();
+  EXPECT_LT(result["saved_stored_bytes"],
+            0.5 * result["saved_raw_bytes"].get<double>());
+  EXPECT_EQ(plain.Objects().back()["saved_raw_bytes"], 0);
+}
+
+TEST(RunTest, APolicyThatIsNoneIsNamedBeforeAnythingStarts) {
+  Workbench bench;
+
+  const Outcome outcome =
+      bench.Run({"run", "job.yaml", "--set",
+                 "compression.saved_activations=actn(bits=2)"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.text, HasSubstr("did you mean 'actnn'"));
+}
+
 TEST(RunTest, AGroupOfNoParameterIsNamed) {
   Workbench bench;
 

@@ -190,11 +190,14 @@ class StashState : public std::enable_shared_from_this<StashState> {
   [[noreturn]] void Throw(absl::StatusCode code, const SavedEntry& entry,
                           absl::string_view what) const;
   at::Tensor UnpackFlat(SavedEntry* entry) DP_REQUIRES(mutex_);
+  /// In place of one that is too coarse for the tensor.
+  const std::shared_ptr<const Codec>& FineCodec(int bits);
   std::shared_ptr<const Codec> WithZeros(
       const std::shared_ptr<const Codec>& codec);
 
   const uint64_t seed_;
   std::map<std::string, std::shared_ptr<const Codec>> zero_keepers_;
+  std::map<int, std::shared_ptr<const Codec>> fine_codecs_;
 
   mutable Mutex mutex_;
   std::unordered_map<const c10::StorageImpl*,
@@ -364,6 +367,17 @@ void StashState::KeepNarrow(const at::Tensor& tensor, const Aliases& aliases,
   SetStored(static_cast<int64_t>(entry->kept.nbytes()), entry);
 }
 
+const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
+  std::shared_ptr<const Codec>& codec = fine_codecs_[bits];
+  if (codec == nullptr) {
+    codec = MakeCodec(absl::StrCat("int(", bits,
+                                   ",block=256,round=stochastic,levels=affine,"
+                                   "scale=bf16)"))
+                .value();
+  }
+  return codec;
+}
+
 std::shared_ptr<const Codec> StashState::WithZeros(
     const std::shared_ptr<const Codec>& codec) {
   // Codecs that know rows, planes or heads need the zeros in their places.
@@ -392,11 +406,18 @@ void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
   described.element_bytes = static_cast<int>(tensor.element_size());
   described.keeps_zeros =
       entry->report->tensor_class == TensorClassName(TensorClass::kRelu);
+  described.least_bits = SavedFinely::LeastBits(tensor.const_data_ptr());
   if (meter != nullptr) {
     meter->NoteSaved(described,
                      Floats(Flatten(tensor, entry->region).to(at::kFloat)));
   }
-  const SavedTreatment treatment = this->treatment(described);
+  SavedTreatment treatment = this->treatment(described);
+  if (treatment.codec != nullptr &&
+      treatment.codec->traits().bits_per_element < described.least_bits) {
+    treatment.codec = FineCodec(described.least_bits);
+    treatment.reason = absl::StrCat("of an attention: ", described.least_bits,
+                                    " bits or more");
+  }
   if (treatment.codec == nullptr) {
     return Keep(tensor, treatment.reason, aliases, entry);
   }

@@ -1,5 +1,6 @@
 #include "worker/saved_activations/saved_scope.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace deltapipe {
@@ -7,6 +8,7 @@ namespace {
 
 thread_local absl::string_view current_part = "model";
 thread_local absl::string_view current_reason;
+thread_local const SavedFinely* current_fine = nullptr;
 
 }  // namespace
 
@@ -19,5 +21,17 @@ SavedAsTheyAre::SavedAsTheyAre(absl::string_view reason)
     : outer_(std::exchange(current_reason, reason)) {}
 SavedAsTheyAre::~SavedAsTheyAre() { current_reason = outer_; }
 absl::string_view SavedAsTheyAre::Current() { return current_reason; }
+
+SavedFinely::SavedFinely(std::vector<const void*> exponents)
+    : exponents_(std::move(exponents)),
+      outer_(std::exchange(current_fine, this)) {}
+SavedFinely::~SavedFinely() { current_fine = outer_; }
+int SavedFinely::LeastBits(const void* tensor) {
+  if (current_fine == nullptr) return 0;
+  const std::vector<const void*>& exponents = current_fine->exponents_;
+  const bool is_exponent =
+      std::find(exponents.begin(), exponents.end(), tensor) != exponents.end();
+  return is_exponent ? 8 : 4;
+}
 
 }  // namespace deltapipe

@@ -4,13 +4,14 @@
 //
 //   SavedPart part("blocks.3");      // names the tensors saved in this scope
 //   SavedAsTheyAre exact("head");    // nothing saved in this scope is packed
+//   SavedFinely fine({q.const_data_ptr(), k.const_data_ptr()});
 //
 // Scopes nest; they are of the thread that opens them and cost nothing where
 // nothing is packed.
 #ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_SAVED_SCOPE_H_
 #define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_SAVED_SCOPE_H_
 
-#include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -44,6 +45,27 @@ class SavedAsTheyAre {
 
  private:
   const absl::string_view outer_;
+};
+
+/// Around an attention that does not keep its softmax but computes it again in
+/// the backward pass. Tensors whose first elements are at the addresses given
+/// are queries and keys: they go through exponentials, behind which an unbiased
+/// error is biased, and keep 8 bits or more. What else is saved (values, the
+/// result) is subtracted from each other there, so that little is left but
+/// their errors: 4 bits or more.
+class SavedFinely {
+ public:
+  explicit SavedFinely(std::vector<const void*> exponents);
+  ~SavedFinely();
+  SavedFinely(const SavedFinely&) = delete;
+  SavedFinely& operator=(const SavedFinely&) = delete;
+
+  /// For a tensor that is saved now; 0 outside of such scopes.
+  static int LeastBits(const void* tensor);
+
+ private:
+  const std::vector<const void*> exponents_;
+  const SavedFinely* const outer_;
 };
 
 }  // namespace deltapipe

@@ -231,24 +231,28 @@ TEST(SavedStage, StateOfPolicyAndCodecsGoesOn) {
   }
 }
 
-// Four bits with what the loss head saves included diverge, the default does
-// not: see docs/saved_activations.md. Here: the head is never packed.
-TEST(SavedStage, HeadAndStatisticsAreNeverPacked) {
+// What these do to a training run: docs/saved_activations.md.
+TEST(SavedStage, TheHeadIsNeverPackedAndExponentsKeepEightBits) {
   auto explained = ExplainSaved(Spec("fixed(int(4))"), 0, 4, "cpu");
   ASSERT_TRUE(explained.ok()) << explained.status();
 
   int heads = 0;
+  int exponents = 0;
   for (const SavedTensorReport& tensor : explained->tensors) {
     if (tensor.tensor_class == "head") {
       ++heads;
       EXPECT_EQ(tensor.stored_bytes, tensor.raw_bytes) << tensor.name;
     }
-    if (tensor.tensor_class == "activation") {
+    if (absl::StrContains(tensor.reason, "of an attention: 8 bits")) {
+      ++exponents;
+      EXPECT_THAT(tensor.reason, HasSubstr("int(8")) << tensor.name;
+    } else if (tensor.tensor_class == "activation") {
       EXPECT_LT(tensor.stored_bytes, tensor.raw_bytes / 5) << tensor.name;
     }
     EXPECT_NE(tensor.tensor_class, "weight") << tensor.name;
   }
-  EXPECT_EQ(heads, 2);  // the last matrix' input and log-softmax
+  EXPECT_EQ(heads, 2);          // the last matrix' input and log-softmax
+  EXPECT_EQ(exponents, 2 * 4);  // queries and keys
 }
 
 TEST(SavedStage, ExplanationListsTheLargestTensorsAndErrors) {

@@ -46,14 +46,19 @@ struct Block {
             .view({samples, context, 3, heads, width / heads})
             .permute({2, 0, 3, 1, 4});
     const at::Tensor mixed =
-        at::scaled_dot_product_attention(qkv.select(0, 0), qkv.select(0, 1),
-                                         qkv.select(0, 2), {}, 0.0,
-                                         /*is_causal=*/true)
+        Attend(qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2))
             .transpose(1, 2)
             .reshape({samples, context, width});
     const at::Tensor attended = input + projection->forward(mixed);
     return attended + contract->forward(
                           at::gelu(expand->forward(norm2->forward(attended))));
+  }
+
+  static at::Tensor Attend(const at::Tensor& queries, const at::Tensor& keys,
+                           const at::Tensor& values) {
+    SavedFinely fine({queries.const_data_ptr(), keys.const_data_ptr()});
+    return at::scaled_dot_product_attention(queries, keys, values, {}, 0.0,
+                                            /*is_causal=*/true);
   }
 
   const int64_t heads;
