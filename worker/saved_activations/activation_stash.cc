@@ -19,6 +19,7 @@
 #include "base/checksum.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "compression/bit_plan/bit_ladder.h"
 #include "torch/csrc/autograd/saved_variable_hooks.h"
 #include "worker/saved_activations/bit_mask.h"
 #include "worker/saved_activations/memory_region.h"
@@ -99,7 +100,7 @@ struct SavedEntry {
       : state(std::move(state)), storage(std::move(storage)) {}
   ~SavedEntry();
 
-  // Constant after packing, but for Upgrade.
+  // Constant after packing, unless an alias must be kept as it is (Keep).
   const std::shared_ptr<StashState> state;
   // Pins the address, not the memory.
   const WeakStorage storage;
@@ -369,12 +370,7 @@ void StashState::KeepNarrow(const at::Tensor& tensor, const Aliases& aliases,
 
 const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
   std::shared_ptr<const Codec>& codec = fine_codecs_[bits];
-  if (codec == nullptr) {
-    codec = MakeCodec(absl::StrCat("int(", bits,
-                                   ",block=256,round=stochastic,levels=affine,"
-                                   "scale=bf16)"))
-                .value();
-  }
+  if (codec == nullptr) codec = MakeCodec(GroupCodecText(bits)).value();
   return codec;
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ATen/core/Tensor.h"
+#include "compression/bit_plan/bit_ladder.h"
 #include "torch/csrc/autograd/function_hook.h"
 #include "torch/csrc/autograd/functions/accumulate_grad.h"
 #include "worker/saved_activations/tensor_class.h"
@@ -16,8 +17,7 @@ namespace deltapipe {
 namespace {
 
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
-// Of ActNN's quantiser.
-constexpr size_t kGroup = 256;
+constexpr size_t kGroup = kBitGroup;
 
 }  // namespace
 

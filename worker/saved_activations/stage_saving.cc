@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "compression/bit_plan/bit_ladder.h"
 #include "compression/bit_plan/gradient_variance.h"
 #include "torch/csrc/autograd/variable.h"
 #include "worker/saved_activations/tensor_class.h"
@@ -23,9 +24,7 @@ SavedTreatment KeepIt(const SavedTensor&) {
 }
 
 std::shared_ptr<const Codec> UnbiasedCodec(int bits) {
-  auto codec = MakeCodec(absl::StrCat(
-      "int(", bits, ",block=256,round=stochastic,levels=affine,scale=bf16)"));
-  return std::move(codec).value();
+  return MakeCodec(GroupCodecText(bits)).value();
 }
 
 double SquaredDistance(const at::Tensor& a, const at::Tensor& b) {
