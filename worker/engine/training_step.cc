@@ -188,6 +188,12 @@ void Training::TellOfStep(StepState* state) {
   Failpoint("step-done");
   FinishWork(*state);
   UpdateLossScale(*state);
+  // In fp16 that is the loss scale's fault, as a rule.
+  if (state->is_skipped && !loss_scale_.is_used()) {
+    for (SavedActivations* saved : AllSavedActivations()) {
+      saved->NoteNotFinite(state->step);
+    }
+  }
   Report(*state);
   Failpoint("step-told");
   if (state->is_traced) SendTrace(state);
@@ -462,12 +468,6 @@ absl::Status Training::Apply(StepState* state) {
     if (tied_ != nullptr) DP_RETURN_IF_ERROR(tied_->Skip());
     LOG_WARNING << "step " << state->step + 1
                 << " is skipped: the gradient is not finite";
-    // In fp16 that is the loss scale's fault, as a rule.
-    if (!loss_scale_.is_used()) {
-      for (SavedActivations* saved : AllSavedActivations()) {
-        saved->NoteNotFinite(state->step);
-      }
-    }
   } else {
     if (is_synchronised) {
       DP_RETURN_IF_ERROR(sync_->Finish(SyncVerdict::kCommit));
