@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "compression/bit_plan/saved_policy.h"
 #include "coordinator/cli/exit_code.h"
@@ -37,24 +38,10 @@ class TemporaryFile {
     std::string path = absl::StrCat(folder == nullptr ? "/tmp" : folder,
                                     "/deltapipe-spec-XXXXXX");
     const int file = mkstemp(path.data());
-    if (file < 0) {
-      return absl::InternalError(
-          absl::StrCat("no file can be made at ", path, ": ", strerror(errno)));
-    }
-    TemporaryFile made(path);
-    size_t written = 0;
-    while (written < contents.size()) {
-      const ssize_t n =
-          write(file, contents.data() + written, contents.size() - written);
-      if (n <= 0) {
-        const int error = errno;
-        close(file);
-        return absl::InternalError(
-            absl::StrCat("write ", path, " failed: ", strerror(error)));
-      }
-      written += static_cast<size_t>(n);
-    }
+    if (file < 0) return FileError("create", path, errno);
     close(file);
+    TemporaryFile made(path);
+    DP_RETURN_IF_ERROR(WriteFileAtomically(path, contents));
     return {std::move(made)};
   }
   TemporaryFile(TemporaryFile&& other) noexcept
