@@ -173,18 +173,24 @@ void JobActor::OnValidation(int rank, const v1::ValidationReport& report) {
   const std::optional<ValidationSummary> summary =
       aggregator_->AddValidation(rank, report);
   if (!summary.has_value()) return;
-  if (services_.metrics != nullptr) {
-    services_.metrics->Validated(job_.id(), summary->step, summary->loss);
-  }
   v1::JobEvent event;
   event.set_kind("validation");
   event.set_state(job_.state());
+  v1::StepSummary* const step = event.mutable_step();
+  step->set_step(summary->step);
+  step->set_total_steps(job_.spec().train().steps());
+  step->set_validation_loss(summary->loss);
+  std::string accuracy;
+  if (summary->accuracy.has_value()) {
+    step->set_validation_accuracy(*summary->accuracy);
+    accuracy = absl::StrFormat(", accuracy %.2f %%", *summary->accuracy * 100);
+  }
   event.set_text(absl::StrFormat(
-      "validation loss %.4f after step %d (%s tokens)", summary->loss,
-      summary->step + 1, FormatCount(summary->tokens)));
-  event.mutable_step()->set_step(summary->step);
-  event.mutable_step()->set_total_steps(job_.spec().train().steps());
-  event.mutable_step()->set_validation_loss(summary->loss);
+      "validation loss %.4f%s after step %d (%s tokens)", summary->loss,
+      accuracy, summary->step + 1, FormatCount(summary->tokens)));
+  if (services_.metrics != nullptr) {
+    services_.metrics->Validated(job_.id(), *step);
+  }
   Record(std::move(event));
 }
 

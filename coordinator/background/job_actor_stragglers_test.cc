@@ -28,7 +28,7 @@ class TraceSink : public MetricSink {
   void WorkerReported(const std::string&, int, int,
                       const v1::StepReport&) override {}
   void StepCompleted(const std::string&, const v1::StepSummary&) override {}
-  void Validated(const std::string&, int64_t, double) override {}
+  void Validated(const std::string&, const v1::StepSummary&) override {}
   void CheckpointCommitted(const std::string&, int64_t, int64_t, double,
                            double) override {}
   void StragglersJudged(const std::string&,

@@ -30,8 +30,9 @@ class MetricSink {
   /// A step of all workers.
   virtual void StepCompleted(const std::string& job_id,
                              const v1::StepSummary& summary) = 0;
-  virtual void Validated(const std::string& job_id, int64_t step,
-                         double loss) = 0;
+  /// Of `summary` the step, validation_loss and validation_accuracy.
+  virtual void Validated(const std::string& job_id,
+                         const v1::StepSummary& summary) = 0;
   /// All workers have stored it. Seconds are of the slowest worker.
   virtual void CheckpointCommitted(const std::string& job_id, int64_t step,
                                    int64_t bytes, double seconds,

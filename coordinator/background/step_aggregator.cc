@@ -154,6 +154,9 @@ void StepAggregator::Save(v1::JobProgress* progress) const {
   progress->set_total_seconds(total_seconds_);
   progress->set_train_loss(train_loss_);
   progress->set_validation_loss(validation_loss_);
+  if (validation_accuracy_.has_value()) {
+    progress->set_validation_accuracy(*validation_accuracy_);
+  }
   *progress->mutable_step_seconds() = {step_seconds_.begin(),
                                        step_seconds_.end()};
   *progress->mutable_step_tokens() = {step_tokens_.begin(), step_tokens_.end()};
@@ -178,6 +181,10 @@ absl::Status StepAggregator::Load(const v1::JobProgress& progress) {
   total_seconds_ = progress.total_seconds();
   train_loss_ = progress.train_loss();
   validation_loss_ = progress.validation_loss();
+  validation_accuracy_.reset();
+  if (progress.has_validation_accuracy()) {
+    validation_accuracy_ = progress.validation_accuracy();
+  }
   step_seconds_.assign(progress.step_seconds().begin(),
                        progress.step_seconds().end());
   step_tokens_.assign(progress.step_tokens().begin(),
@@ -336,15 +343,23 @@ std::optional<ValidationSummary> StepAggregator::AddValidation(
   ValidationSummary summary;
   summary.step = report.step();
   double weighted = 0;
+  int64_t correct = 0;
+  bool has_predictions = true;
   for (const auto& share : reports) {
     if (!share.has_value()) return std::nullopt;
     weighted += share->loss() * static_cast<double>(share->tokens());
     summary.tokens += share->tokens();
+    correct += share->correct();
+    has_predictions = has_predictions && share->has_correct();
   }
   if (summary.tokens > 0) {
-    summary.loss = weighted / static_cast<double>(summary.tokens);
+    const double tokens = static_cast<double>(summary.tokens);
+    summary.loss = weighted / tokens;
+    if (has_predictions)
+      summary.accuracy = static_cast<double>(correct) / tokens;
   }
   validation_loss_ = summary.loss;
+  validation_accuracy_ = summary.accuracy;
   validations_.erase(validations_.begin(),
                      validations_.upper_bound(report.step()));
   return summary;
@@ -359,6 +374,9 @@ v1::JobResult StepAggregator::Result() const {
   result.set_steps(num_complete_);
   result.set_train_loss(train_loss_);
   result.set_validation_loss(validation_loss_);
+  if (validation_accuracy_.has_value()) {
+    result.set_validation_accuracy(*validation_accuracy_);
+  }
   if (total_seconds_ > 0) {
     result.set_tokens_per_second(static_cast<double>(total_tokens_) /
                                  total_seconds_);

@@ -34,6 +34,8 @@ struct ValidationSummary {
   int64_t step = 0;
   double loss = 0;  // mean over tokens
   int64_t tokens = 0;
+  /// Share of targets that were predicted, where stages predict.
+  std::optional<double> accuracy;
 };
 
 class StepAggregator {
@@ -115,6 +117,7 @@ class StepAggregator {
   double total_seconds_ = 0;
   double train_loss_ = 0;
   double validation_loss_ = 0;
+  std::optional<double> validation_accuracy_;
 };
 
 }  // namespace deltapipe

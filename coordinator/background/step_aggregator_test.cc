@@ -178,10 +178,12 @@ TEST(StepAggregatorTest, ValidationIsTheMeanOverTokensOfTheLastStage) {
   report.set_step(7);
   report.set_loss(1.0);
   report.set_tokens(300);
+  report.set_correct(90);
   EXPECT_FALSE(aggregator.AddValidation(0, report).has_value());
   EXPECT_FALSE(aggregator.AddValidation(2, report).has_value());
   report.set_loss(2.0);
   report.set_tokens(100);
+  report.set_correct(50);
 
   const auto summary = aggregator.AddValidation(3, report);
 
@@ -190,6 +192,23 @@ TEST(StepAggregatorTest, ValidationIsTheMeanOverTokensOfTheLastStage) {
   EXPECT_EQ(summary->tokens, 400);
   EXPECT_DOUBLE_EQ(summary->loss, 1.25);
   EXPECT_DOUBLE_EQ(aggregator.Result().validation_loss(), 1.25);
+  EXPECT_DOUBLE_EQ(aggregator.Result().validation_accuracy(), 0.35);
+}
+
+TEST(StepAggregatorTest, AccuracyIsAbsentWhereAStageMakesNoPredictions) {
+  StepAggregator aggregator(TwoByTwo());
+  v1::ValidationReport report;
+  report.set_loss(1.0);
+  report.set_tokens(100);
+  report.set_correct(50);
+  aggregator.AddValidation(2, report);
+  report.clear_correct();
+
+  const auto summary = aggregator.AddValidation(3, report);
+
+  ASSERT_TRUE(summary.has_value());
+  EXPECT_FALSE(summary->accuracy.has_value());
+  EXPECT_FALSE(aggregator.Result().has_validation_accuracy());
 }
 
 TEST(StepAggregatorTest, ResultSumsFinalBytesAndTakesTheMedianStep) {
@@ -271,6 +290,7 @@ TEST(StepAggregatorTest, ASuccessorGoesOnWhereItWasSaved) {
   validation.set_step(5);
   validation.set_loss(2);
   validation.set_tokens(10);
+  validation.set_correct(5);
   for (int rank = 0; rank < 4; ++rank) {
     ASSERT_TRUE(aggregator.Add(rank, ReportOf(rank, 0)).ok());
     ASSERT_TRUE(whole.Add(rank, ReportOf(rank, 0)).ok());

@@ -90,6 +90,11 @@ std::string SummaryTable(const v1::Job& job) {
                              FormatCount(job.spec().train().steps()))});
   facts.AddRow({"train loss", LossText(result.train_loss())});
   facts.AddRow({"validation loss", LossText(result.validation_loss())});
+  if (result.has_validation_accuracy()) {
+    facts.AddRow(
+        {"accuracy",
+         absl::StrFormat("%.2f %%", 100 * result.validation_accuracy())});
+  }
   facts.AddRow({"tokens/s",
                 FormatCount(static_cast<int64_t>(result.tokens_per_second()))});
   facts.AddRow(
@@ -122,6 +127,9 @@ Json ResultJson(const v1::Job& job) {
   object["steps"] = result.steps();
   object["train_loss"] = result.train_loss();
   object["validation_loss"] = result.validation_loss();
+  if (result.has_validation_accuracy()) {
+    object["validation_accuracy"] = result.validation_accuracy();
+  }
   object["tokens_per_second"] = result.tokens_per_second();
   object["seconds_per_step"] = result.seconds_per_step();
   object["wall_seconds"] = result.wall_seconds();
@@ -155,6 +163,9 @@ Json EventJson(const v1::JobEvent& event) {
     object["step"] = StepsDone(event.step());
     if (event.step().validation_loss() > 0) {
       object["validation_loss"] = event.step().validation_loss();
+    }
+    if (event.step().has_validation_accuracy()) {
+      object["validation_accuracy"] = event.step().validation_accuracy();
     }
   }
   return object;

@@ -20,6 +20,7 @@ v1::Job EndedJob() {
   result->set_steps(1000);
   result->set_train_loss(1.6543);
   result->set_validation_loss(1.7012);
+  result->set_validation_accuracy(0.4825);
   result->set_tokens_per_second(16384.4);
   result->set_seconds_per_step(0.25);
   result->set_wall_seconds(250);
@@ -43,6 +44,7 @@ TEST(JobReportTest, SummaryIsATableOfTrafficAndOneOfFacts) {
             "steps            1,000 of 1,000\n"
             "train loss       1.6543\n"
             "validation loss  1.7012\n"
+            "accuracy         48.25 %\n"
             "tokens/s         16,384\n"
             "s/step (median)  0.250\n"
             "wall time        4:10\n");
@@ -54,10 +56,11 @@ TEST(JobReportTest, ResultObjectHasTheDocumentedFields) {
   EXPECT_EQ(result["event"], "result");
   EXPECT_EQ(result["state"], "SUCCEEDED");
   for (const char* field :
-       {"steps", "train_loss", "validation_loss", "tokens_per_second",
-        "wall_seconds", "activation_raw_bytes", "activation_wire_bytes",
-        "gradient_raw_bytes", "gradient_wire_bytes", "samples_applied",
-        "samples_dropped", "saved_raw_bytes", "saved_stored_bytes"}) {
+       {"steps", "train_loss", "validation_loss", "validation_accuracy",
+        "tokens_per_second", "wall_seconds", "activation_raw_bytes",
+        "activation_wire_bytes", "gradient_raw_bytes", "gradient_wire_bytes",
+        "samples_applied", "samples_dropped", "saved_raw_bytes",
+        "saved_stored_bytes"}) {
     EXPECT_TRUE(result[field].is_number()) << field;
   }
 }

@@ -123,6 +123,10 @@ std::string Progress::KeyValueLine() const {
     absl::StrAppendFormat(&line, " validation_loss=%.4f",
                           last_.validation_loss());
   }
+  if (last_.has_validation_accuracy()) {
+    absl::StrAppendFormat(&line, " validation_accuracy=%.4f",
+                          last_.validation_accuracy());
+  }
   absl::StrAppendFormat(
       &line,
       " tokens_per_second=%.0f step_seconds=%.3f gradient_norm=%.3g lr=%.3g "
@@ -167,6 +171,9 @@ Json StepJson(const v1::StepSummary& step) {
   object["loss"] = step.loss();
   if (step.validation_loss() > 0) {
     object["validation_loss"] = step.validation_loss();
+  }
+  if (step.has_validation_accuracy()) {
+    object["validation_accuracy"] = step.validation_accuracy();
   }
   object["gradient_norm"] = step.gradient_norm();
   object["learning_rate"] = step.learning_rate();

@@ -28,9 +28,9 @@ void FanOutSink::StepCompleted(const std::string& job_id,
   for (MetricSink* const sink : sinks_) sink->StepCompleted(job_id, summary);
 }
 
-void FanOutSink::Validated(const std::string& job_id, int64_t step,
-                           double loss) {
-  for (MetricSink* const sink : sinks_) sink->Validated(job_id, step, loss);
+void FanOutSink::Validated(const std::string& job_id,
+                           const v1::StepSummary& summary) {
+  for (MetricSink* const sink : sinks_) sink->Validated(job_id, summary);
 }
 
 void FanOutSink::CheckpointCommitted(const std::string& job_id, int64_t step,

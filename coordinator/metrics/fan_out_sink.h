@@ -23,7 +23,8 @@ class FanOutSink : public MetricSink {
                       const v1::StepReport& report) override;
   void StepCompleted(const std::string& job_id,
                      const v1::StepSummary& summary) override;
-  void Validated(const std::string& job_id, int64_t step, double loss) override;
+  void Validated(const std::string& job_id,
+                 const v1::StepSummary& summary) override;
   void CheckpointCommitted(const std::string& job_id, int64_t step,
                            int64_t bytes, double seconds,
                            double stall_seconds) override;

@@ -408,9 +408,13 @@ void JobFigures::AddLoss(int64_t step, double loss) {
   loss_stride_ *= 2;
 }
 
-void JobFigures::Validate(int64_t step, double loss) {
-  metrics_.set_validation_step(step);
-  metrics_.set_validation_loss(loss);
+void JobFigures::Validate(const v1::StepSummary& summary) {
+  metrics_.set_validation_step(summary.step());
+  metrics_.set_validation_loss(summary.validation_loss());
+  metrics_.clear_validation_accuracy();
+  if (summary.has_validation_accuracy()) {
+    metrics_.set_validation_accuracy(summary.validation_accuracy());
+  }
 }
 
 void JobFigures::SetStragglers(const v1::StragglerAnalysis& analysis) {

@@ -43,7 +43,7 @@ class JobFigures {
   void Report(int stage, int replica, const v1::StepReport& report,
               int64_t now_millis);
   void Complete(const v1::StepSummary& summary, int64_t now_millis);
-  void Validate(int64_t step, double loss);
+  void Validate(const v1::StepSummary& summary);
   void Checkpoint(const v1::CheckpointMetrics& checkpoint);
   /// Until the next generation; empty: nothing is known.
   void SetStragglers(const v1::StragglerAnalysis& analysis);

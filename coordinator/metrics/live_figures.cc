@@ -91,11 +91,11 @@ void LiveFigures::StepCompleted(const std::string& job_id,
   if (figures != nullptr) figures->Complete(summary, clock_->WallMillis());
 }
 
-void LiveFigures::Validated(const std::string& job_id, int64_t step,
-                            double loss) {
+void LiveFigures::Validated(const std::string& job_id,
+                            const v1::StepSummary& summary) {
   MutexLock lock(&mutex_);
   JobFigures* const figures = Find(job_id);
-  if (figures != nullptr) figures->Validate(step, loss);
+  if (figures != nullptr) figures->Validate(summary);
 }
 
 void LiveFigures::CheckpointCommitted(const std::string& job_id, int64_t step,

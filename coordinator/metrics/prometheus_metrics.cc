@@ -140,6 +140,9 @@ void AddJob(const v1::JobMetrics& job, Exposition* out) {
   if (job.validation_loss() != 0) {
     out->Add(k_validation_loss, id, job.validation_loss());
   }
+  if (job.has_validation_accuracy()) {
+    out->Add(k_validation_accuracy, id, job.validation_accuracy());
+  }
   out->Add(k_step_seconds, id, job.step_seconds());
   out->Add(k_goodput_ratio, id, job.goodput_ratio());
   out->Add(k_lost_seconds_total, {job.id(), "restart"}, job.lost().restart());

@@ -205,9 +205,15 @@ void TensorBoardWriter::StepCompleted(const std::string& job_id,
   Add(job_id, summary.step() + 1, scalars);
 }
 
-void TensorBoardWriter::Validated(const std::string& job_id, int64_t step,
-                                  double loss) {
-  Add(job_id, step + 1, {{"validation/loss", static_cast<float>(loss)}});
+void TensorBoardWriter::Validated(const std::string& job_id,
+                                  const v1::StepSummary& summary) {
+  Scalars scalars = {
+      {"validation/loss", static_cast<float>(summary.validation_loss())}};
+  if (summary.has_validation_accuracy()) {
+    scalars.emplace_back("validation/accuracy",
+                         static_cast<float>(summary.validation_accuracy()));
+  }
+  Add(job_id, summary.step() + 1, scalars);
 }
 
 void TensorBoardWriter::CheckpointCommitted(const std::string& job_id,

@@ -72,9 +72,10 @@ TEST(RunTest, JsonHasEveryStepAndEndsWithTheResult) {
   EXPECT_EQ(result.value("event", ""), "result");
   EXPECT_EQ(result.value("state", ""), "SUCCEEDED");
   for (const char* field :
-       {"steps", "train_loss", "validation_loss", "tokens_per_second",
-        "wall_seconds", "activation_raw_bytes", "activation_wire_bytes",
-        "gradient_raw_bytes", "gradient_wire_bytes", "samples_applied"}) {
+       {"steps", "train_loss", "validation_loss", "validation_accuracy",
+        "tokens_per_second", "wall_seconds", "activation_raw_bytes",
+        "activation_wire_bytes", "gradient_raw_bytes", "gradient_wire_bytes",
+        "samples_applied"}) {
     ASSERT_TRUE(result.contains(field)) << field << " in " << result;
     EXPECT_GT(result[field].get<double>(), 0) << field;
   }

@@ -62,6 +62,9 @@ absl::Status Training::Validate(int64_t step) {
       weighted_loss += output.loss * static_cast<double>(batch.targets.size());
       report.set_tokens(report.tokens() +
                         static_cast<int64_t>(batch.targets.size()));
+      if (output.num_correct >= 0) {
+        report.set_correct(report.correct() + output.num_correct);
+      }
     } else {
       next_->Send(wire_step, mb, batch.samples, std::move(output.activation),
                   true);

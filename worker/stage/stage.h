@@ -67,6 +67,9 @@ struct StageOutput {
   TensorRef activation;
   /// Last stage: mean over the micro-batch's targets, nats.
   double loss = 0;
+  /// Last stage, evaluation: targets that got the largest probability; -1 of
+  /// stages that make no predictions.
+  int64_t num_correct = -1;
 };
 
 class Stage {

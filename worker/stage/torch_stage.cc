@@ -234,6 +234,7 @@ class TorchStage : public Stage {
           model_->Forward(is_first_ ? value : value.to(dtype_));
       if (is_last_) {
         output->loss = Loss(result, input.targets).item<double>();
+        output->num_correct = NumCorrect(result, input.targets);
       } else {
         output->activation = Export(result);
       }
@@ -287,6 +288,16 @@ class TorchStage : public Stage {
     if (!status.ok()) throw SavedActivationError(status);
     return at::cross_entropy_loss(rows.to(at::kFloat),
                                   Bytes(targets, {rows.size(0)}));
+  }
+
+  /// Targets, as many as Loss has checked, whose logit is the row's largest.
+  int64_t NumCorrect(const at::Tensor& result,
+                     absl::Span<const uint8_t> targets) {
+    const at::Tensor predicted =
+        result.reshape({-1, result.size(-1)}).argmax(/*dim=*/1);
+    return predicted.eq(Bytes(targets, predicted.sizes()))
+        .sum()
+        .item<int64_t>();
   }
 
   std::unique_ptr<Probed> MakeProbed(const StageInput& input,

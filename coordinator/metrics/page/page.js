@@ -95,6 +95,8 @@ function showFacts(job) {
     ["step", job.step ? `${step.step + 1} of ${step.total_steps}` : "–"],
     ["loss", plain(step.loss, 4)],
     ["validation", plain(job.validation_loss, 4)],
+    ["accuracy", job.validation_accuracy === undefined
+      ? "–" : (job.validation_accuracy * 100).toFixed(2) + " %"],
     ["tokens/s", step.tokens_per_second ? count(step.tokens_per_second) : "–"],
     ["step time", duration(step.step_seconds)],
     ["time left", duration(job.eta_seconds)],

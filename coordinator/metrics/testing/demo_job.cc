@@ -204,7 +204,11 @@ void DemoJob::Step(double seconds, double slowness) {
   if (step_ % 100 == 99) {
     AddEvent("validation", absl::StrCat("validation loss ", LossAt(step_),
                                         " after step ", step_ + 1));
-    sink_->Validated(job_.id(), step_, LossAt(step_) + 0.02);
+    v1::StepSummary validation;
+    validation.set_step(step_);
+    validation.set_validation_loss(LossAt(step_) + 0.02);
+    validation.set_validation_accuracy(std::exp(-LossAt(step_)));
+    sink_->Validated(job_.id(), validation);
   }
   ++step_;
   ++generation_steps_;
