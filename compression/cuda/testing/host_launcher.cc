@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "compression/cuda/launched_bits.h"
 #include "compression/cuda/message_codec.h"
 
 namespace deltapipe {
@@ -45,6 +46,10 @@ absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodec(
                       cuda::MessagePlans::Parse(text));
   return cuda::MessageCodec<HostLauncher>::Create(
       std::move(plans), max_elements, MakeHostMemory());
+}
+
+std::unique_ptr<DeviceBits> MakeHostLaunchedBits() {
+  return std::make_unique<cuda::LaunchedBits<HostLauncher>>();
 }
 
 }  // namespace deltapipe
