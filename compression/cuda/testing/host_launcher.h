@@ -36,6 +36,11 @@ std::unique_ptr<DeviceMemory> MakeHostMemory();
 absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodec(
     absl::string_view text, int64_t max_elements);
 
+/// As MakeDeviceCodecIn.
+absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodecIn(
+    std::unique_ptr<DeviceMemory> memory, absl::string_view text,
+    int64_t max_elements);
+
 /// As MakeDeviceBits.
 std::unique_ptr<DeviceBits> MakeHostLaunchedBits();
 
