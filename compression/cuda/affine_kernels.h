@@ -247,11 +247,17 @@ struct AffineDecode {
       if (group == 0 && lane == 0 && !LastBlockIsFilledUp(codes, code_bytes)) {
         AtomicOr(problem, kUnusedBitsAreSet);
       }
+      // Of 64 elements most share a block.
+      int64_t block = -1;
+      AffineGrid grid;
       for (int j = 0; j < 4; ++j) {
         const int64_t i = group * 64 + 16 * j + lane;
         if (i >= message.count) continue;
-        const int64_t block = QuotientOf(i, format.block);
-        const AffineGrid grid = GridOf(block);
+        const int64_t block_of_i = QuotientOf(i, format.block);
+        if (block_of_i != block) {
+          block = block_of_i;
+          grid = GridOf(block);
+        }
         float value;
         if (grid.IsConstant()) {
           value =
