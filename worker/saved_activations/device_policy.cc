@@ -3,7 +3,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "compression/bit_plan/bit_ladder.h"
+#include "compression/codec_spec.h"
 #include "compression/cuda/kernel_plan.h"
 
 namespace deltapipe {
@@ -17,6 +19,19 @@ constexpr struct {
                      {"comet", "error_bound"},
                      {"division", "dual_precision"},
                      {"mesa", "per_head"}};
+
+/// Of the policy that `spec` names, or of one within it; empty if there is
+/// none.
+absl::string_view HostCodecOf(const CodecSpec& spec) {
+  for (const auto& host : kHostPolicies) {
+    if (spec.name == host.policy) return host.codec;
+  }
+  for (const CodecArgument& argument : spec.arguments) {
+    const absl::string_view codec = HostCodecOf(argument.value);
+    if (!codec.empty()) return codec;
+  }
+  return "";
+}
 
 }  // namespace
 
@@ -43,12 +58,11 @@ absl::Status CheckDevicePolicy(const SavedPolicy& policy,
                                const SavedTensor& example,
                                absl::string_view device) {
   const std::string text = policy.text();
-  const absl::string_view name =
-      absl::string_view(text).substr(0, text.find('('));
-  for (const auto& host : kHostPolicies) {
-    if (name != host.policy) continue;
+  DP_ASSIGN_OR_RETURN(const CodecSpec spec, ParseCodecSpec(text));
+  const absl::string_view codec = HostCodecOf(spec);
+  if (!codec.empty()) {
     return absl::UnimplementedError(absl::StrCat(
-        "compression.saved_activations: ", text, " packs by codec ", host.codec,
+        "compression.saved_activations: ", text, " packs by codec ", codec,
         ", which has no CUDA kernel: use fixed(codec), gact, auto, recompute "
         "or offload on device ",
         device));
