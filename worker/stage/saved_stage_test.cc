@@ -233,6 +233,64 @@ TEST(SavedStage, AutoComputesLayersAgainWithinItsBudgetAndTime) {
   EXPECT_LT(recomputed_error, packed_error);
 }
 
+// auto(budget): the first stage of a 1F1B pipeline holds four micro-batches
+// where the last one holds one, and packs them so much more.
+TEST(SavedStage, PeaksOfEqualStagesAreLevelWhateverIsInFlight) {
+  constexpr int kStages = 4;
+  constexpr double kBudgetMiB = 0.75;
+  const v1::JobSpec spec = Spec(absl::StrCat("auto(", kBudgetMiB, ")"), "gpt");
+  double least = 1e18;
+  double most = 0;
+  for (int s = 0; s < kStages; ++s) {
+    auto stage = MakeTorchStage(spec, s, s + 1, "cpu").value();
+    SavedActivations* const saved = stage->saved_activations();
+    const int in_flight = kStages - s;
+    saved->SetInFlight(in_flight);
+    const std::vector<uint8_t> text = SomeText(kSamples * 32, 1);
+    const std::vector<uint64_t> keys(kSamples, 3);
+    auto values = std::make_shared<std::vector<float>>(
+        static_cast<size_t>(kSamples * stage->output_elements()));
+    for (size_t i = 0; i < values->size(); ++i) {
+      (*values)[i] = std::sin(0.37f * static_cast<float>(i * i % 1009));
+    }
+    const TensorRef tensor{*values, values};
+    const auto run = [&](int64_t step) {
+      for (int mb = 0; mb < in_flight; ++mb) {
+        StageInput input;
+        input.step = step;
+        input.microbatch = mb;
+        input.num_samples = kSamples;
+        input.sample_keys = keys;
+        input.tokens = text;
+        input.targets = text;
+        if (s > 0) input.activation = tensor;
+        StageOutput output;
+        const absl::Status status = stage->Forward(input, &output);
+        ASSERT_TRUE(status.ok()) << status;
+      }
+      for (int mb = 0; mb < in_flight; ++mb) {
+        const auto result =
+            stage->Backward(mb, s + 1 == kStages ? TensorRef() : tensor);
+        ASSERT_TRUE(result.ok()) << result.status();
+      }
+      const absl::Status status = stage->WeightsChanged();
+      ASSERT_TRUE(status.ok()) << status;
+    };
+    run(0);  // measures
+    saved->TakeBytes();
+    run(1);
+    const SavedBytes bytes = saved->TakeBytes();
+    const auto peak = static_cast<double>(bytes.live_peak);
+    EXPECT_EQ(saved->live_bytes(), 0);
+    EXPECT_LE(peak - static_cast<double>(bytes.metadata),
+              kBudgetMiB * (1 << 20));
+    least = std::min(least, peak);
+    most = std::max(most, peak);
+  }
+
+  EXPECT_LE(most / least, 1.15);
+}
+
 TEST(SavedStage, RecomputingHasTheSameGradients) {
   for (const char* kind : {"gpt", "mlp"}) {
     const Outcome plain = RunOne(Spec("none", kind), 2);
