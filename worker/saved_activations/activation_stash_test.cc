@@ -580,6 +580,32 @@ TEST_F(StashTest, HeldInputStoresNothingAndIsReadAgain) {
   EXPECT_EQ(reports[1].stored_bytes, 64 * 64 * 4);
 }
 
+TEST_F(StashTest, AnInputWithoutAGradientIsPackedWhereTheModelSaysSo) {
+  const at::Tensor pixels = torch::randn({64, 64});
+  const at::Tensor statistic = torch::randn({64, 64});
+  const at::Tensor w = Weight({32, 64});
+  stash_.SetWeights({w});
+  at::Tensor output;
+  {
+    ActivationStash::Scope scope(&stash_, {}, With("int(8)"));
+    SavedInput input(pixels.const_data_ptr());
+    const at::Tensor of_pixels = at::linear(pixels, w).sum();
+    output = of_pixels + at::linear(statistic, w).sum();
+  }
+  const auto reports = stash_.LastForward();
+
+  output.backward();
+
+  ASSERT_EQ(reports.size(), 2u);
+  EXPECT_EQ(reports[0].tensor_class, "activation");
+  EXPECT_LT(reports[0].stored_bytes, 64 * 64 * 2);
+  EXPECT_EQ(reports[1].tensor_class, "statistic");
+  EXPECT_EQ(reports[1].stored_bytes, 64 * 64 * 4);
+  const at::Tensor exact = (pixels + statistic).sum(0).expand({32, 64});
+  EXPECT_LT((w.grad() - exact).norm().item<double>(),
+            0.02 * exact.norm().item<double>());
+}
+
 TEST_F(StashTest, PayloadThatCannotBeReadNamesTheTensor) {
   const at::Tensor x = torch::randn({64, 64}).set_requires_grad(true);
   at::Tensor output;

@@ -9,6 +9,7 @@ namespace {
 thread_local absl::string_view current_part = "model";
 thread_local absl::string_view current_reason;
 thread_local const SavedFinely* current_fine = nullptr;
+thread_local const void* current_input = nullptr;
 
 }  // namespace
 
@@ -32,6 +33,13 @@ int SavedFinely::LeastBits(const void* tensor) {
   const bool is_exponent =
       std::find(exponents.begin(), exponents.end(), tensor) != exponents.end();
   return is_exponent ? 8 : 4;
+}
+
+SavedInput::SavedInput(const void* input)
+    : outer_(std::exchange(current_input, input)) {}
+SavedInput::~SavedInput() { current_input = outer_; }
+bool SavedInput::Is(const void* tensor) {
+  return tensor != nullptr && tensor == current_input;
 }
 
 }  // namespace deltapipe

@@ -5,6 +5,7 @@
 //   SavedPart part("blocks.3");      // names the tensors saved in this scope
 //   SavedAsTheyAre exact("head");    // nothing saved in this scope is packed
 //   SavedFinely fine({q.const_data_ptr(), k.const_data_ptr()});
+//   SavedInput input(pixels.const_data_ptr());
 //
 // Scopes nest; they are of the thread that opens them and cost nothing where
 // nothing is packed.
@@ -66,6 +67,23 @@ class SavedFinely {
  private:
   const std::vector<const void*> exponents_;
   const SavedFinely* const outer_;
+};
+
+/// Around an operator that reads a tensor which no gradient flows through and
+/// which is none of its statistics: pixels, made from the bytes of images.
+class SavedInput {
+ public:
+  /// The address of its first element.
+  explicit SavedInput(const void* input);
+  ~SavedInput();
+  SavedInput(const SavedInput&) = delete;
+  SavedInput& operator=(const SavedInput&) = delete;
+
+  /// Whether a tensor that is saved now is that of the innermost scope.
+  static bool Is(const void* tensor);
+
+ private:
+  const void* const outer_;
 };
 
 }  // namespace deltapipe

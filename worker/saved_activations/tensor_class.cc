@@ -7,6 +7,7 @@
 #include "torch/csrc/autograd/function.h"
 #include "torch/csrc/autograd/functions/accumulate_grad.h"
 #include "torch/csrc/autograd/variable.h"
+#include "worker/saved_activations/saved_scope.h"
 
 namespace deltapipe {
 namespace {
@@ -96,7 +97,9 @@ TensorClass ClassOf(const at::Tensor& tensor, int64_t num_elements,
   const auto node = tensor.grad_fn();
   if (node == nullptr) {
     // A leaf that is neither weight nor input, or one that no gradient reaches.
-    if (known.inputs.count(storage) == 0) return TensorClass::kStatistic;
+    const bool is_input = known.inputs.count(storage) > 0 ||
+                          SavedInput::Is(tensor.const_data_ptr());
+    if (!is_input) return TensorClass::kStatistic;
   } else {
     const std::string name = node->name();
     if (absl::StartsWith(name, "LogSoftmaxBackward")) return TensorClass::kHead;

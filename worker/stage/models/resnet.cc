@@ -34,6 +34,7 @@
 #include "ATen/ops/zeros_like.h"
 #include "absl/strings/str_cat.h"
 #include "base/image_model.h"
+#include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/models/pixels.h"
 
@@ -178,6 +179,7 @@ struct Stem {
   at::Tensor Forward(const at::Tensor& bytes) const {
     const at::Tensor pixels =
         NormalizedPixels(bytes.unsqueeze(1), conv.scalar_type());
+    SavedInput input(pixels.const_data_ptr());
     const at::Tensor value = at::conv2d(pixels, conv, {}, 1, /*padding=*/1);
     return at::relu(shift.Forward(norm.Forward(value)));
   }
