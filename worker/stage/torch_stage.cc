@@ -25,6 +25,7 @@
 #include "worker/stage/initial_weights.h"
 #include "worker/stage/microbatch_graph.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout_draw.h"
 #include "worker/stage/stage.h"
 
 namespace deltapipe {
@@ -268,6 +269,13 @@ class TorchStage : public Stage {
         input.step, input.stage, input.microbatch,
         Checksum({reinterpret_cast<const uint8_t*>(input.sample_keys.data()),
                   input.sample_keys.size() * sizeof(uint64_t)})};
+    if (spec_.model().dropout() > 0) {
+      options.dropout = std::make_shared<const DropoutDraw>(
+          DropoutDraw{spec_.seed(),
+                      input.step,
+                      {input.sample_keys.begin(), input.sample_keys.end()},
+                      spec_.model().dropout()});
+    }
     options.type = dtype_;
     options.needs_input_gradient = !is_first_;
     if (is_last_) {

@@ -1,6 +1,9 @@
 // A byte-level GPT: token and position embeddings, pre-norm transformer blocks
 // with causal attention, a final norm and a head (Radford et al., 2019), whose
-// matrix is one of its own or, tied, that of the token embedding.
+// matrix is one of its own or, tied, that of the token embedding. Dropout is
+// where theirs is, but for that of attention's softmax, which no fused
+// attention keeps: of the embeddings' sum and of what each half of a block
+// adds.
 #include <cmath>
 #include <utility>
 
@@ -15,6 +18,7 @@
 #include "torch/nn/modules/normalization.h"
 #include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout.h"
 
 namespace deltapipe {
 namespace {
@@ -37,7 +41,7 @@ struct Block {
         expand(spec.width(), 4 * spec.width()),
         contract(4 * spec.width(), spec.width()) {}
 
-  at::Tensor Forward(const at::Tensor& input) {
+  at::Tensor Forward(const at::Tensor& input, const std::string& name) {
     const int64_t samples = input.size(0);
     const int64_t context = input.size(1);
     const int64_t width = input.size(2);
@@ -49,9 +53,11 @@ struct Block {
         Attend(qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2))
             .transpose(1, 2)
             .reshape({samples, context, width});
-    const at::Tensor attended = input + projection->forward(mixed);
-    return attended + contract->forward(
-                          at::gelu(expand->forward(norm2->forward(attended))));
+    const at::Tensor attended =
+        input + Dropout(projection->forward(mixed), name, "projection");
+    const at::Tensor contracted =
+        contract->forward(at::gelu(expand->forward(norm2->forward(attended))));
+    return attended + Dropout(contracted, name, "contract");
   }
 
   static at::Tensor Attend(const at::Tensor& queries, const at::Tensor& keys,
@@ -121,10 +127,12 @@ class Gpt : public PartialModel {
     if (has_embedding_ && part-- == 0) {
       const at::Tensor positions =
           at::arange(input.size(1), input.options().dtype(at::kLong));
-      return token_->forward(input) + position_->forward(positions);
+      return Dropout(token_->forward(input) + position_->forward(positions),
+                     "embedding", "sum");
     }
     if (part < static_cast<int>(blocks_.size())) {
-      return blocks_[static_cast<size_t>(part)].Forward(input);
+      const auto i = static_cast<size_t>(part);
+      return blocks_[i].Forward(input, BlockName(i));
     }
     const at::Tensor normed = norm_->forward(input);
     SavedAsTheyAre as_they_are("the head");
