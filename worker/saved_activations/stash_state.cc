@@ -1,0 +1,375 @@
+#include "worker/saved_activations/stash_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "ATen/ops/as_strided.h"
+#include "ATen/ops/empty.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/checksum.h"
+#include "compression/bit_plan/bit_ladder.h"
+#include "worker/saved_activations/saved_scope.h"
+
+namespace deltapipe {
+namespace {
+
+// Of RandomKey: activations, their gradients and gradients have 0 to 2.
+constexpr uint32_t kDirection = 3;
+// A view that must be kept as it is is copied rather than keep alive a storage
+// so many times as large.
+constexpr int64_t kLargestPinned = 2;
+
+using Form = PackedTensor::Form;
+
+at::Tensor OnStorage(c10::intrusive_ptr<c10::StorageImpl> storage,
+                     at::ScalarType type) {
+  at::Tensor tensor = at::empty({0}, at::TensorOptions().dtype(type));
+  return tensor.set_(c10::Storage(std::move(storage)));
+}
+
+PackedTensor Exactly(const at::Tensor& tensor) {
+  PackedTensor packed;
+  packed.type = tensor.scalar_type();
+  packed.num_elements = tensor.numel();
+  packed.kept = tensor.detach();
+  return packed;
+}
+
+PackedTensor HeldBy(std::function<absl::Status(absl::Span<float>)> read,
+                    int64_t num_elements) {
+  PackedTensor packed;
+  packed.form = Form::kHeld;
+  packed.num_elements = num_elements;
+  packed.read = std::move(read);
+  return packed;
+}
+
+/// Whether the entry is of what `tensor` is now, on its storage.
+bool IsOf(const SavedEntry& entry, const at::Tensor& tensor) {
+  return entry.version == tensor._version() &&
+         entry.packed.type == tensor.scalar_type();
+}
+
+/// Whether the entry has the region's elements, exactly if need be.
+bool Serves(const SavedEntry& entry, const MemoryRegion& region,
+            bool as_it_is) {
+  if (entry.packed.form == Form::kExact) return true;
+  if (as_it_is && entry.packed.form != Form::kCopy) return false;
+  return entry.region == region || entry.region.Covers(region);
+}
+
+}  // namespace
+
+SavedEntry::~SavedEntry() { state->Forget(*this); }
+
+bool StashState::IsWeight(const at::Tensor& tensor) const {
+  return known.weights.count(tensor.storage().unsafeGetStorageImpl()) > 0;
+}
+
+std::string StashState::Where(const SavedEntry& entry) const {
+  return absl::StrCat(entry.report->name, " (", entry.report->op, " ",
+                      entry.report->dtype, " [",
+                      absl::StrJoin(entry.report->shape, ","), "]) of stage ",
+                      entry.context.stage, ", step ", entry.context.step,
+                      ", micro-batch ", entry.context.microbatch);
+}
+
+void StashState::Throw(absl::StatusCode code, const SavedEntry& entry,
+                       absl::string_view what) const {
+  throw SavedActivationError(absl::Status(
+      code, absl::StrCat("saved activation ", Where(entry), ": ", what)));
+}
+
+void StashState::CountLive(int64_t bytes) {
+  live_ += bytes;
+  bytes_.live_peak = std::max(bytes_.live_peak, live_);
+}
+
+void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
+  const Form form = packed.form;
+  const int64_t bytes = packed.stored_bytes();
+  entry->packed = std::move(packed);
+  int64_t& sum = form == Form::kExact || form == Form::kCopy ? bytes_.passed
+                                                             : bytes_.packed;
+  sum += bytes;
+  CountLive(bytes - entry->stored_bytes);
+  entry->stored_bytes = bytes;
+  entry->report->stored_bytes = bytes;
+}
+
+void StashState::Forget(const SavedEntry& entry) {
+  MutexLock lock(&mutex_);
+  live_ -= entry.stored_bytes + entry.metadata_bytes;
+  const auto found = entries_.find(entry.storage._unsafe_get_target());
+  if (found == entries_.end()) return;
+  auto& list = found->second;
+  list.erase(std::remove_if(list.begin(), list.end(),
+                            [](const auto& weak) { return weak.expired(); }),
+             list.end());
+  if (list.empty()) entries_.erase(found);
+}
+
+void StashState::FindAliases(const at::Tensor& tensor, Aliases* aliases) {
+  const auto found = entries_.find(tensor.storage().unsafeGetStorageImpl());
+  if (found == entries_.end()) return;
+  for (const auto& weak : found->second) {
+    std::shared_ptr<SavedEntry> entry = weak.lock();
+    if (entry == nullptr) continue;
+    aliases->push_back(std::move(entry));
+  }
+}
+
+std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
+                                                 const MemoryRegion& region,
+                                                 TensorClass tensor_class) {
+  auto entry = std::make_shared<SavedEntry>(
+      shared_from_this(), WeakStorage(tensor.storage().getWeakStorageImpl()));
+  entry->version = tensor._version();
+  entry->context = context;
+  entry->region = region;
+  entry->packed.type = tensor.scalar_type();
+  entry->report = std::make_shared<SavedTensorReport>();
+  SavedTensorReport& report = *entry->report;
+  report.layer = std::string(SavedPart::Current());
+  report.op = OperatorOf(tensor);
+  report.name = absl::StrCat(report.layer, "/", report.op);
+  absl::StrAppend(&report.name, "/", counts[report.name]++);
+  report.shape = ShapeInMemory(tensor);
+  report.dtype = c10::toString(tensor.scalar_type());
+  report.tensor_class = TensorClassName(tensor_class);
+  report.raw_bytes =
+      region.num_elements * static_cast<int64_t>(tensor.element_size());
+  bytes_.unique += report.raw_bytes;
+  entry->metadata_bytes = static_cast<int64_t>(
+      sizeof(SavedEntry) + sizeof(SavedTensorReport) + report.name.size() +
+      region.extents.size() * sizeof(MemoryRegion::Extent));
+  bytes_.metadata += entry->metadata_bytes;
+  CountLive(entry->metadata_bytes);
+  entries_[tensor.storage().unsafeGetStorageImpl()].push_back(entry);
+  last_forward_.push_back(entry->report);
+  return entry;
+}
+
+void StashState::Keep(const at::Tensor& tensor, std::string reason,
+                      const Aliases& aliases, SavedEntry* entry) {
+  entry->report->reason = std::move(reason);
+  const int64_t storage_bytes = static_cast<int64_t>(tensor.storage().nbytes());
+  if (storage_bytes > kLargestPinned * entry->report->raw_bytes) {
+    return SetPacked(packer_.Copy(Flatten(tensor, entry->region)), entry);
+  }
+  SetPacked(Exactly(tensor), entry);
+  // The storage stays in any case: what was packed of it is needed no more.
+  for (const auto& other : aliases) {
+    if (!IsOf(*other, tensor) || other->packed.form == Form::kExact) continue;
+    CountLive(-other->stored_bytes);
+    other->stored_bytes = 0;
+    other->report->stored_bytes = 0;
+    other->packed = entry->packed;
+    other->unpacked.reset();
+    other->report->reason = absl::StrCat("alias of ", entry->report->name,
+                                         ", which is kept as it is");
+  }
+}
+
+void StashState::KeepBits(const at::Tensor& tensor, SavedEntry* entry) {
+  entry->report->reason = "mask: one bit per element";
+  SetPacked(packer_.PackBits(Flatten(tensor, entry->region)), entry);
+}
+
+void StashState::KeepIntegers(const at::Tensor& tensor, const Aliases& aliases,
+                              SavedEntry* entry) {
+  std::optional<PackedTensor> packed =
+      packer_.PackIntegers(Flatten(tensor, entry->region));
+  if (!packed.has_value()) {
+    return Keep(tensor, "integers, kept exactly", aliases, entry);
+  }
+  entry->report->reason = absl::StrCat(
+      "integers, exact in ", c10::toString(packed->kept.scalar_type()));
+  SetPacked(*std::move(packed), entry);
+}
+
+const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
+  std::shared_ptr<const Codec>& codec = fine_codecs_[bits];
+  if (codec == nullptr) codec = MakeCodec(GroupCodecText(bits)).value();
+  return codec;
+}
+
+void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
+                               SavedEntry* entry) {
+  SavedTensor described;
+  described.name = entry->report->name;
+  described.layer = entry->report->layer;
+  described.op = entry->report->op;
+  described.shape = entry->report->shape;
+  described.num_elements = entry->region.num_elements;
+  described.element_bytes = static_cast<int>(tensor.element_size());
+  described.keeps_zeros =
+      entry->report->tensor_class == TensorClassName(TensorClass::kRelu);
+  described.least_bits = SavedFinely::LeastBits(tensor.const_data_ptr());
+  if (meter != nullptr) {
+    meter->NoteSaved(described,
+                     FloatsOf(Flatten(tensor, entry->region).to(at::kFloat)));
+  }
+  SavedTreatment treatment = this->treatment(described);
+  if (treatment.codec != nullptr &&
+      treatment.codec->traits().bits_per_element < described.least_bits) {
+    treatment.codec = FineCodec(described.least_bits);
+    treatment.reason = absl::StrCat("of an attention: ", described.least_bits,
+                                    " bits or more");
+  }
+  if (treatment.codec == nullptr) {
+    return Keep(tensor, treatment.reason, aliases, entry);
+  }
+  const at::Tensor flat = Flatten(tensor, entry->region);
+  TensorPacker::CodecUse use;
+  use.codec = treatment.codec;
+  use.key = KeyOf(described.name);
+  use.keeps_zeros = described.keeps_zeros;
+  use.is_scratch = flat.data_ptr() != tensor.data_ptr();
+  if (treatment.codec->traits().has_memory) {
+    use.memory = &memories[described.name];
+  }
+  PackedTensor packed;
+  const absl::StatusOr<TensorPacker::Outcome> outcome =
+      packer_.PackWithCodec(flat, use, &packed);
+  if (!outcome.ok()) {
+    Throw(outcome.status().code(), *entry, outcome.status().message());
+  }
+  switch (*outcome) {
+    case TensorPacker::Outcome::kNotFinite:
+      ++bytes_.num_not_finite;
+      return Keep(tensor, "has values that are not finite", aliases, entry);
+    case TensorPacker::Outcome::kNotSmaller:
+      return Keep(
+          tensor,
+          absl::StrCat("does not get smaller by ", packed.codec->text()),
+          aliases, entry);
+    case TensorPacker::Outcome::kPacked:
+      break;
+  }
+  entry->report->reason =
+      absl::StrCat(treatment.codec->text(), ": ", treatment.reason);
+  SetPacked(std::move(packed), entry);
+}
+
+RandomKey StashState::KeyOf(const std::string& name) const {
+  RandomKey key;
+  key.seed = seed_;
+  key.tensor_id = static_cast<uint32_t>(
+      Checksum({reinterpret_cast<const uint8_t*>(name.data()), name.size()}));
+  key.step = static_cast<uint32_t>(context.step);
+  key.slot = static_cast<uint32_t>(context.key);
+  key.direction = kDirection;
+  return key;
+}
+
+StashState::Saved StashState::Pack(const at::Tensor& tensor) {
+  const MemoryRegion region = RegionOf(tensor);
+  TensorClass tensor_class = ClassOf(tensor, region.num_elements, known);
+  if (tensor_class == TensorClass::kOther &&
+      (c10::isQIntType(tensor.scalar_type()) ||
+       tensor.scalar_type() == at::ScalarType::Undefined)) {
+    throw SavedActivationError(absl::UnimplementedError(absl::StrCat(
+        "saved activation ", SavedPart::Current(), "/", OperatorOf(tensor),
+        " of stage ", context.stage, ", step ", context.step, ", micro-batch ",
+        context.microbatch, " has the type ",
+        c10::toString(tensor.scalar_type()),
+        ", which is not known here: use compression.saved_activations: none")));
+  }
+  const absl::string_view scope_reason =
+      packs_head ? "" : SavedAsTheyAre::Current();
+  if (packs_head && tensor_class == TensorClass::kHead) {
+    tensor_class = TensorClass::kActivation;
+  }
+  const bool may_be_packed = tensor_class == TensorClass::kActivation ||
+                             tensor_class == TensorClass::kRelu;
+  if (may_be_packed && !scope_reason.empty()) tensor_class = TensorClass::kHead;
+  const bool as_it_is = tensor_class == TensorClass::kHead ||
+                        tensor_class == TensorClass::kStatistic ||
+                        tensor_class == TensorClass::kSmall ||
+                        tensor_class == TensorClass::kOther;
+
+  // An entry that dies takes the lock: it must do so after ours is given back.
+  Saved saved;
+  Aliases aliases;
+  MutexLock lock(&mutex_);
+  FindAliases(tensor, &aliases);
+  ++bytes_.num_tensors;
+  bytes_.raw += tensor.numel() * static_cast<int64_t>(tensor.element_size());
+  for (const auto& alias : aliases) {
+    if (IsOf(*alias, tensor) && Serves(*alias, region, as_it_is)) {
+      saved.entry = alias;
+      break;
+    }
+  }
+  if (saved.entry != nullptr) {
+    ++bytes_.num_shared;
+    ++saved.entry->report->num_aliases;
+  } else {
+    saved.entry = NewEntry(tensor, region, tensor_class);
+    SavedEntry* const entry = saved.entry.get();
+    if (held != nullptr && tensor.storage().unsafeGetStorageImpl() == held &&
+        read_held != nullptr && tensor.scalar_type() == at::kFloat) {
+      entry->report->reason = "the boundary's record holds it";
+      SetPacked(HeldBy(read_held, region.num_elements), entry);
+    } else if (may_be_packed && !as_it_is) {
+      PackWithCodec(tensor, aliases, entry);
+    } else if (tensor_class == TensorClass::kMask &&
+               region.num_elements >= 64) {
+      KeepBits(tensor, entry);
+    } else if (tensor_class == TensorClass::kInteger &&
+               region.num_elements >= 64) {
+      KeepIntegers(tensor, aliases, entry);
+    } else {
+      Keep(tensor,
+           !scope_reason.empty() ? std::string(scope_reason)
+                                 : TensorClassName(tensor_class),
+           aliases, entry);
+    }
+  }
+  saved.view = ViewOf(tensor);
+  return saved;
+}
+
+at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
+  const PackedTensor& packed = entry->packed;
+  if (entry->unpacked.has_value()) {
+    if (auto storage = entry->unpacked->lock()) {
+      return OnStorage(std::move(storage), packed.type);
+    }
+  }
+  absl::StatusOr<at::Tensor> flat = packer_.Unpack(packed);
+  if (!flat.ok()) {
+    Throw(absl::StatusCode::kDataLoss, *entry,
+          absl::StrCat("its packed bytes cannot be read: ",
+                       flat.status().message()));
+  }
+  if (packed.form != Form::kCopy) {
+    entry->unpacked = WeakStorage(flat->storage().getWeakStorageImpl());
+  }
+  return *std::move(flat);
+}
+
+at::Tensor StashState::Unpack(const Saved& saved) {
+  SavedEntry* const entry = saved.entry.get();
+  MutexLock lock(&mutex_);
+  if (meter != nullptr) meter->NoteRead(entry->report->name);
+  if (entry->packed.form == Form::kExact) {
+    const at::Tensor& kept = entry->packed.kept;
+    if (kept._version() != entry->version) {
+      Throw(absl::StatusCode::kFailedPrecondition, *entry,
+            absl::StrCat("it was changed in place after it was saved (version ",
+                         kept._version(), ", saved as ", entry->version,
+                         "), so that its gradient would be wrong: change a "
+                         "copy of it in the model"));
+    }
+    return at::as_strided(kept, saved.view.sizes, saved.view.strides,
+                          saved.view.offset);
+  }
+  const StridedView view = ViewInFlat(saved.view, entry->region);
+  return at::as_strided(UnpackFlat(entry), view.sizes, view.strides,
+                        view.offset);
+}
+
+}  // namespace deltapipe

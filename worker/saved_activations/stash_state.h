@@ -1,0 +1,151 @@
+// StashState: the entries of an ActivationStash and the accounts of them.
+//
+// Finds out what a tensor is, packs it or keeps it as it is, and shares what is
+// kept among the views of one storage. Held by the stash and by every entry, so
+// that graphs may outlive the stash. Members that are public are those of the
+// thread that runs forward passes; the functions may be called by any.
+#ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_STASH_STATE_H_
+#define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_STASH_STATE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ATen/core/Tensor.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "base/mutex.h"
+#include "base/philox.h"
+#include "compression/codec.h"
+#include "worker/saved_activations/activation_stash.h"
+#include "worker/saved_activations/gradient_meter.h"
+#include "worker/saved_activations/memory_region.h"
+#include "worker/saved_activations/packed_tensor.h"
+#include "worker/saved_activations/saved_bytes.h"
+#include "worker/saved_activations/tensor_class.h"
+
+namespace deltapipe {
+
+using WeakStorage = c10::weak_intrusive_ptr<c10::StorageImpl>;
+
+/// What is kept of the elements of one region of a storage.
+struct SavedEntry {
+  SavedEntry(std::shared_ptr<StashState> state, WeakStorage storage)
+      : state(std::move(state)), storage(std::move(storage)) {}
+  ~SavedEntry();
+
+  // Constant after packing, unless an alias must be kept as it is (Keep).
+  const std::shared_ptr<StashState> state;
+  // Pins the address, not the memory.
+  const WeakStorage storage;
+  uint32_t version = 0;
+  SavedContext context;
+  MemoryRegion region;
+  PackedTensor packed;
+  std::shared_ptr<SavedTensorReport> report;
+  int64_t stored_bytes = 0;
+  int64_t metadata_bytes = 0;
+  // The unpacked elements, as long as a node still uses them.
+  std::optional<WeakStorage> unpacked;
+};
+
+/// Shared by the stash and what it has saved.
+class StashState : public std::enable_shared_from_this<StashState> {
+ public:
+  explicit StashState(uint64_t seed) : seed_(seed) {}
+
+  struct Saved {
+    std::shared_ptr<SavedEntry> entry;
+    StridedView view;
+  };
+  Saved Pack(const at::Tensor& tensor) DP_EXCLUDES(mutex_);
+  at::Tensor Unpack(const Saved& saved) DP_EXCLUDES(mutex_);
+  void Forget(const SavedEntry& entry) DP_EXCLUDES(mutex_);
+  bool IsWeight(const at::Tensor& tensor) const;
+
+  // Of the thread that runs forward passes.
+  KnownTensors known;
+  const c10::StorageImpl* held = nullptr;
+  std::function<absl::Status(absl::Span<float>)> read_held;
+  SavedContext context;
+  ActivationStash::Treatment treatment;
+  std::map<std::string, int> counts;  // by "layer/op"
+  GradientMeter* meter = nullptr;
+  bool packs_head = false;
+  ActivationStash::Memories memories;
+
+  void BeginForward() DP_EXCLUDES(mutex_) {
+    counts.clear();
+    MutexLock lock(&mutex_);
+    last_forward_.clear();
+  }
+  int64_t live() const DP_EXCLUDES(mutex_) {
+    MutexLock lock(&mutex_);
+    return live_;
+  }
+  SavedBytes TakeBytes() DP_EXCLUDES(mutex_) {
+    MutexLock lock(&mutex_);
+    SavedBytes bytes = std::exchange(bytes_, SavedBytes());
+    bytes_.live_peak = live_;
+    bytes.scratch_peak = packer_.TakeScratchPeak();
+    return bytes;
+  }
+  std::vector<SavedTensorReport> LastForward() const DP_EXCLUDES(mutex_) {
+    MutexLock lock(&mutex_);
+    std::vector<SavedTensorReport> reports;
+    for (const auto& report : last_forward_) reports.push_back(*report);
+    return reports;
+  }
+
+ private:
+  /// Entries of one storage, version and type, kept alive: the last to let go
+  /// of an entry must not hold the lock.
+  using Aliases = std::vector<std::shared_ptr<SavedEntry>>;
+  void FindAliases(const at::Tensor& tensor, Aliases* aliases)
+      DP_REQUIRES(mutex_);
+  std::shared_ptr<SavedEntry> NewEntry(const at::Tensor& tensor,
+                                       const MemoryRegion& region,
+                                       TensorClass tensor_class)
+      DP_REQUIRES(mutex_);
+  void Keep(const at::Tensor& tensor, std::string reason,
+            const Aliases& aliases, SavedEntry* entry) DP_REQUIRES(mutex_);
+  void KeepBits(const at::Tensor& tensor, SavedEntry* entry)
+      DP_REQUIRES(mutex_);
+  void KeepIntegers(const at::Tensor& tensor, const Aliases& aliases,
+                    SavedEntry* entry) DP_REQUIRES(mutex_);
+  void PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
+                     SavedEntry* entry) DP_REQUIRES(mutex_);
+  void SetPacked(PackedTensor packed, SavedEntry* entry) DP_REQUIRES(mutex_);
+  void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
+  std::string Where(const SavedEntry& entry) const;
+  [[noreturn]] void Throw(absl::StatusCode code, const SavedEntry& entry,
+                          absl::string_view what) const;
+  at::Tensor UnpackFlat(SavedEntry* entry) DP_REQUIRES(mutex_);
+  RandomKey KeyOf(const std::string& name) const;
+  /// In place of one that is too coarse for the tensor.
+  const std::shared_ptr<const Codec>& FineCodec(int bits);
+
+  const uint64_t seed_;
+  std::map<int, std::shared_ptr<const Codec>> fine_codecs_;
+
+  mutable Mutex mutex_;
+  std::unordered_map<const c10::StorageImpl*,
+                     std::vector<std::weak_ptr<SavedEntry>>>
+      entries_ DP_GUARDED_BY(mutex_);
+  int64_t live_ DP_GUARDED_BY(mutex_) = 0;
+  SavedBytes bytes_ DP_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<SavedTensorReport>> last_forward_
+      DP_GUARDED_BY(mutex_);
+  TensorPacker packer_ DP_GUARDED_BY(mutex_);
+};
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_WORKER_SAVED_ACTIVATIONS_STASH_STATE_H_
