@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "ATen/ops/arange.h"
-#include "ATen/ops/gelu.h"
 #include "ATen/ops/linear.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +18,8 @@
 #include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/operators/dropout.h"
+#include "worker/stage/operators/gelu.h"
+#include "worker/stage/operators/layer_norm.h"
 
 namespace deltapipe {
 namespace {
@@ -29,6 +30,10 @@ constexpr char kTokenWeight[] = "embedding.token.weight";
 
 torch::nn::LayerNorm MakeNorm(int64_t width) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
+}
+
+at::Tensor Normed(const torch::nn::LayerNorm& norm, const at::Tensor& input) {
+  return LayerNorm(input, norm->weight, norm->bias, norm->options.eps());
 }
 
 struct Block {
@@ -46,7 +51,7 @@ struct Block {
     const int64_t context = input.size(1);
     const int64_t width = input.size(2);
     const at::Tensor qkv =
-        attention->forward(norm1->forward(input))
+        attention->forward(Normed(norm1, input))
             .view({samples, context, 3, heads, width / heads})
             .permute({2, 0, 3, 1, 4});
     const at::Tensor mixed =
@@ -56,7 +61,7 @@ struct Block {
     const at::Tensor attended =
         input + Dropout(projection->forward(mixed), name, "projection");
     const at::Tensor contracted =
-        contract->forward(at::gelu(expand->forward(norm2->forward(attended))));
+        contract->forward(Gelu(expand->forward(Normed(norm2, attended))));
     return attended + Dropout(contracted, name, "contract");
   }
 
@@ -134,7 +139,7 @@ class Gpt : public PartialModel {
       const auto i = static_cast<size_t>(part);
       return blocks_[i].Forward(input, BlockName(i));
     }
-    const at::Tensor normed = norm_->forward(input);
+    const at::Tensor normed = Normed(norm_, input);
     SavedAsTheyAre as_they_are("the head");
     return at::linear(normed,
                       shares_embedding() ? token_->weight : head_->weight);

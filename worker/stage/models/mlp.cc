@@ -5,13 +5,13 @@
 
 #include "ATen/ops/cat.h"
 #include "ATen/ops/constant_pad_nd.h"
-#include "ATen/ops/gelu.h"
 #include "absl/strings/str_cat.h"
 #include "torch/nn/modules/embedding.h"
 #include "torch/nn/modules/linear.h"
 #include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/operators/dropout.h"
+#include "worker/stage/operators/gelu.h"
 
 namespace deltapipe {
 namespace {
@@ -29,7 +29,7 @@ struct MixingLayer {
     const at::Tensor earlier = at::constant_pad_nd(
         input.narrow(1, 0, kept), {0, 0, input.size(1) - kept, 0});
     const at::Tensor expanded =
-        at::gelu(expand->forward(at::cat({input, earlier}, 2)));
+        Gelu(expand->forward(at::cat({input, earlier}, 2)));
     return input + contract->forward(Dropout(expanded, name, "gelu"));
   }
 
