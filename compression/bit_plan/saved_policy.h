@@ -126,6 +126,15 @@ struct SavedRoom {
   int in_flight = 1;
   /// What one of them keeps as it is, whatever the policy says.
   int64_t exempt_bytes = 0;
+  /// Layers whose forward can be done again in the backward pass: what one
+  /// micro-batch's input of the layer takes, and the layer's part of
+  /// exempt_bytes.
+  struct Layer {
+    std::string name;
+    int64_t input_bytes = 0;
+    int64_t exempt_bytes = 0;
+  };
+  std::vector<Layer> layers;
 };
 
 class SavedPolicy {
@@ -153,8 +162,11 @@ class SavedPolicy {
   virtual std::string Raise(absl::string_view op) = 0;
 
   /// Layers whose forward is done again in the backward pass, in groups of so
-  /// many; 0: none.
+  /// many; 0: none but those of RecomputedLayers.
   virtual int recompute_every() const = 0;
+  /// Layers whose forward is done again, each by itself, by name. Constant
+  /// between two calls of Plan.
+  virtual std::vector<std::string> RecomputedLayers() const { return {}; }
 
   /// What Plan and Raise decided, so that a job that goes on from a checkpoint
   /// decides alike. INVALID_ARGUMENT if `state` is of another policy.

@@ -16,7 +16,9 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 std::unique_ptr<SavedPolicy> Make(const std::string& text) {
@@ -402,15 +404,42 @@ TEST(SavedPolicyTest, AutoSharesItsBudgetAmongMicrobatchesInFlight) {
            BitsOf(*policy, measurements[1].tensor);
   };
 
-  EXPECT_GT(bits_of_both({1, 0}), bits_of_both({2, 0}));
-  EXPECT_GT(bits_of_both({2, 0}), bits_of_both({4, 0}));
-  EXPECT_GT(bits_of_both({1, 0}), bits_of_both({1, 120000}));
+  EXPECT_GT(bits_of_both({1, 0, {}}), bits_of_both({2, 0, {}}));
+  EXPECT_GT(bits_of_both({2, 0, {}}), bits_of_both({4, 0, {}}));
+  EXPECT_GT(bits_of_both({1, 0, {}}), bits_of_both({1, 120000, {}}));
   const auto policy = Make("auto(0.2)");
-  policy->SetRoom({8, 100000});
+  policy->SetRoom({8, 100000, {}});
   EXPECT_THAT(std::string(policy->Plan(1, measurements).message()),
               HasSubstr("each of 8 micro-batches in flight keeps 0.10 MiB as "
                         "they are (loss head, statistics) and 0.03 MiB in the "
                         "fewest bits; auto(1.03) is the smallest budget"));
+}
+
+TEST(SavedPolicyTest, AutoComputesAgainAsMuchAsItMayTake) {
+  std::vector<SavedMeasurement> measurements;
+  SavedRoom room;
+  for (const char* layer : {"blocks.0", "blocks.1", "blocks.2"}) {
+    for (int i = 0; i < 4; ++i) {
+      measurements.push_back(
+          Measured(Tensor(absl::StrCat(layer, "/", i), {512, 128}), 1));
+      measurements.back().tensor.layer = layer;
+    }
+    room.layers.push_back({layer, 512 * 128 * 4, 0});
+  }
+  const auto policy = Make("auto(0.8,slowdown=0.12)");
+  policy->SetRoom(room);
+  EXPECT_THAT(policy->RecomputedLayers(), IsEmpty());
+
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+  EXPECT_THAT(policy->RecomputedLayers(), ElementsAre("blocks.0"));
+  SavedTensor input = Tensor("blocks.0/input/0", {512, 128}, "input");
+  EXPECT_EQ(policy->Treat(input).codec, nullptr);
+  const auto successor = Make(policy->text());
+  ASSERT_TRUE(successor->Restore(policy->Save()).ok());
+  EXPECT_THAT(successor->RecomputedLayers(), ElementsAre("blocks.0"));
+  EXPECT_EQ(successor->Treat(input).codec, nullptr);
+  EXPECT_THAT(Make("auto(0.8)")->RecomputedLayers(), IsEmpty());
 }
 
 TEST(SavedPolicyTest, AutoCountsRaisesAgainstItsBudget) {

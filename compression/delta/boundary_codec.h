@@ -42,6 +42,8 @@
 
 namespace deltapipe {
 
+class HeldRows;  // held_rows.h
+
 struct BoundaryOptions {
   /// "delta(int(4),first=int(8))", "int(8)", "none", "cast(bf16)",
   /// "ef(int(4))". An `int` that names no rounding, in no wrapper, rounds
@@ -176,6 +178,12 @@ class BoundaryDecoder {
                                       absl::Span<const uint8_t> body,
                                       absl::Span<const uint8_t> keyframes,
                                       absl::Span<float> values) = 0;
+
+  /// What the last Decode or ApplyKeyframes gave for `samples`, those of its
+  /// call, in its order; null where no records hold the same bits: without a
+  /// delta, after evictions, or if a sample came twice.
+  virtual std::shared_ptr<const HeldRows> Hold(
+      absl::Span<const BoundarySample> samples) = 0;
 
   // As for BoundaryEncoder.
   virtual void CommitStep(uint32_t step) = 0;

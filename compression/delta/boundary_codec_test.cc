@@ -17,6 +17,7 @@
 #include "base/float_cast.h"
 #include "compression/codec.h"
 #include "compression/delta/boundary_body.h"
+#include "compression/delta/held_rows.h"
 
 namespace deltapipe {
 namespace {
@@ -209,6 +210,47 @@ TEST(BoundaryCodecTest, ReceiverUsesExactlyWhatItStored) {
                          RecordOf(pair.decoder.get(), 2)));
     for (float& value : values) value *= 1.05f;
   }
+}
+
+TEST(BoundaryCodecTest, HeldRowsStayWhatWasReceived) {
+  for (const std::string& codec :
+       {std::string(kDelta),
+        std::string("delta(int(4),first=int(8),store=fp32)"),
+        std::string("delta(int(4),first=int(8),store=int(8))")}) {
+    SCOPED_TRACE(codec);
+    std::mt19937 random(5);
+    auto pair = std::make_unique<Pair>(codec);
+    const std::vector<BoundarySample> samples = {{4, 0}, {9, 1}};
+    pair->Send(1, samples, RandomValues(&random, 2 * kElements));
+    const std::vector<float> received =
+        pair->Send(2, samples, RandomValues(&random, 2 * kElements));
+
+    const std::shared_ptr<const HeldRows> held = pair->decoder->Hold(samples);
+
+    ASSERT_NE(held, nullptr);
+    pair->Send(3, samples, RandomValues(&random, 2 * kElements));
+    pair = nullptr;
+    std::vector<float> again(received.size());
+    ASSERT_TRUE(held->Read(absl::MakeSpan(again)).ok());
+    EXPECT_EQ(again, received);
+    again.resize(again.size() - 1);
+    EXPECT_EQ(held->Read(absl::MakeSpan(again)).code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST(BoundaryCodecTest, NothingIsHeldWhereRecordsHaveOtherBits) {
+  std::mt19937 random(6);
+  const std::vector<BoundarySample> samples = {{4, 0}, {9, 1}};
+  Pair stateless("int(8)");
+  stateless.Send(1, samples, RandomValues(&random, 2 * kElements));
+  EXPECT_EQ(stateless.decoder->Hold(samples), nullptr);
+
+  Pair pair(kDelta);
+  EXPECT_EQ(pair.decoder->Hold(samples), nullptr);
+  const std::vector<BoundarySample> twice = {{4, 0}, {4, 1}};
+  pair.Send(1, twice, RandomValues(&random, 2 * kElements));
+  EXPECT_EQ(pair.decoder->Hold(twice), nullptr);
 }
 
 TEST(BoundaryCodecTest, SameSampleTwiceInABodyAppliesInRowOrder) {

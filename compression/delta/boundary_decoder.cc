@@ -2,11 +2,13 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_channel.h"
 #include "compression/delta/boundary_codec.h"
+#include "compression/delta/held_rows.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
 
@@ -104,6 +106,23 @@ class Decoder : public BoundaryDecoder {
     if (store_ != nullptr) store_->Prefetch(keys);
   }
   StateStore* state() override { return store_.get(); }
+
+  std::shared_ptr<const HeldRows> Hold(
+      absl::Span<const BoundarySample> samples) override {
+    if (store_ == nullptr) return nullptr;
+    absl::flat_hash_set<uint64_t> keys;
+    std::vector<RecordPtr> records;
+    records.reserve(samples.size());
+    for (const BoundarySample& sample : samples) {
+      records.push_back(store_->Read(sample.key));
+      if (records.back() == nullptr || !keys.insert(sample.key).second) {
+        return nullptr;
+      }
+    }
+    return std::make_shared<HeldRows>(
+        std::move(records), channel_.num_elements(),
+        channel_.record_form().is_float32, channel_.spec.store_codec);
+  }
 
  private:
   bool keeps_records() const {

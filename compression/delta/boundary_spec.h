@@ -26,7 +26,7 @@ struct BoundarySpec {
   /// What records are kept in, or residuals (never bf16).
   Store store = Store::kBFloat16;
   /// Of kCodec: deterministic, of a fixed size.
-  std::unique_ptr<Codec> store_codec;
+  std::shared_ptr<const Codec> store_codec;
 
   /// Bytes of state for one sample; 0 without state.
   int64_t RecordBytes(int64_t num_elements) const;

@@ -333,12 +333,15 @@ absl::Status Planner::ChooseSchedule() {
     const int in_flight = PeakInFlight(programs[r]);
     v1::StagePlan* stage = job_.plan.mutable_stages(static_cast<int>(r));
     stage->set_max_in_flight(in_flight);
+    SavedMemory saved = stages_[r].saved;
+    const bool is_packed = !saved.classes.empty();
+    if (is_packed) SetInFlight(spec_, in_flight, &saved);
+    const int64_t saved_bytes =
+        is_packed ? saved.stored_bytes : stages_[r].saved_bytes;
     stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
-                            stages_[r].saved_bytes * in_flight);
+                            saved_bytes * in_flight);
     SetInstructions(programs[r], stage);
-    if (stages_[r].saved.classes.empty()) continue;
-    job_.saved.push_back(stages_[r].saved);
-    job_.saved.back().in_flight = in_flight;
+    if (is_packed) job_.saved.push_back(std::move(saved));
   }
   DP_ASSIGN_OR_RETURN(const Simulation simulation,
                       Simulate(ProgramsOf(schedule, shape_), model_));

@@ -90,6 +90,38 @@ void CutDown(int64_t budget, std::vector<v1::SavedClass>* classes) {
   }
 }
 
+/// Gives what is packed `room` bytes, each class as much more or less as it
+/// took, and none more than as it is.
+void Fill(int64_t room, std::vector<v1::SavedClass>* classes) {
+  int64_t packed = 0;
+  for (const v1::SavedClass& saved : *classes) {
+    if (IsPacked(saved)) packed += saved.stored_bytes();
+  }
+  // Those that need the least growth first: what they leave is for the others.
+  std::vector<v1::SavedClass*> open;
+  for (v1::SavedClass& saved : *classes) {
+    if (IsPacked(saved) && saved.stored_bytes() > 0) open.push_back(&saved);
+  }
+  const auto growth = [](const v1::SavedClass* saved) {
+    return static_cast<double>(saved->raw_bytes()) /
+           static_cast<double>(saved->stored_bytes());
+  };
+  std::sort(open.begin(), open.end(),
+            [&](const v1::SavedClass* a, const v1::SavedClass* b) {
+              return growth(a) < growth(b);
+            });
+  for (v1::SavedClass* const saved : open) {
+    const int64_t before = saved->stored_bytes();
+    const double share = static_cast<double>(room) *
+                         static_cast<double>(before) /
+                         static_cast<double>(packed);
+    saved->set_stored_bytes(
+        std::min<int64_t>(saved->raw_bytes(), std::llround(share)));
+    room -= saved->stored_bytes();
+    packed -= before;
+  }
+}
+
 }  // namespace
 
 bool PacksSavedActivations(const v1::JobSpec& spec) {
@@ -126,6 +158,24 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
     memory.stored_bytes += saved.stored_bytes();
   }
   return memory;
+}
+
+void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory) {
+  memory->in_flight = in_flight;
+  const int64_t budget = BudgetOf(spec);
+  if (budget == INT64_MAX) return;
+  int64_t exempt = 0;
+  for (const v1::SavedClass& saved : memory->classes) {
+    // The policy counts tensors, and not what keeping track of them takes.
+    const bool counts = !IsPacked(saved) && saved.name() != "metadata";
+    if (counts) exempt += saved.stored_bytes();
+  }
+  Fill(std::max<int64_t>(0, budget / std::max(in_flight, 1) - exempt),
+       &memory->classes);
+  memory->stored_bytes = 0;
+  for (const v1::SavedClass& saved : memory->classes) {
+    memory->stored_bytes += saved.stored_bytes();
+  }
 }
 
 }  // namespace deltapipe

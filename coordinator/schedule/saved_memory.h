@@ -32,12 +32,17 @@ bool PacksSavedActivations(const v1::JobSpec& spec);
 /// Of layers [first_layer, end_layer), stage and in_flight left open. Layers
 /// that were not measured by class are class "estimated" with the same bytes
 /// before and after. Policy auto(budget) bounds what a stage keeps, while each
-/// layer was measured with the whole budget: what is packed is cut down to it.
-/// Policy recompute(every) keeps the inputs of groups, while each layer was
-/// measured with its own.
+/// layer was measured with the whole budget: what is packed is cut down to it
+/// (and shared out by SetInFlight). Policy recompute(every) keeps the inputs of
+/// groups, while each layer was measured with its own.
 SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           const v1::StageProfile& profile, int first_layer,
                           int end_layer);
+
+/// Sets in_flight. The budget of policy auto is of all of them and of what is
+/// never packed: each keeps its share, packed less if that is more than it
+/// took when it was measured.
+void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory);
 
 }  // namespace deltapipe
 

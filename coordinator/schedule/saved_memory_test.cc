@@ -65,6 +65,62 @@ TEST(SavedMemoryTest, BudgetIsOfTheStageNotOfEachLayer) {
             1'182'000);
 }
 
+TEST(SavedMemoryTest, BudgetIsSharedByWhatIsInFlight) {
+  const v1::JobSpec spec = SpecOf("auto(4)");
+  const SavedMemory alone = SavedMemoryOf(spec, TestingPackedProfile(), 0, 3);
+  constexpr int64_t kMetadata = 2'000;
+  for (const int in_flight : {1, 2, 4}) {
+    SavedMemory memory = alone;
+
+    SetInFlight(spec, in_flight, &memory);
+
+    EXPECT_EQ(memory.in_flight, in_flight);
+    EXPECT_EQ(memory.stored_bytes, (4 << 20) / in_flight + kMetadata);
+    EXPECT_EQ(memory.raw_bytes, alone.raw_bytes);
+  }
+}
+
+TEST(SavedMemoryTest, WhatABudgetLeavesOverStaysUnused) {
+  const v1::JobSpec spec = SpecOf("auto(64)");
+  SavedMemory memory = SavedMemoryOf(spec, TestingPackedProfile(), 0, 3);
+
+  SetInFlight(spec, 2, &memory);
+
+  EXPECT_THAT(memory.classes,
+              ElementsAre(IsClass("activation", 8'200'000, 8'200'000),
+                          IsClass("mask", 400'000, 100'000),
+                          IsClass("metadata", 0, 2'000)));
+}
+
+TEST(SavedMemoryTest, AClassThatIsWholeLeavesItsRoomToTheOthers) {
+  const v1::JobSpec spec = SpecOf("auto(1)");
+  SavedMemory memory;
+  for (const char* name : {"activation", "relu"}) {
+    const bool is_relu = name == std::string("relu");
+    v1::SavedClass saved;
+    saved.set_name(name);
+    saved.set_raw_bytes(is_relu ? 100'000 : 8'000'000);
+    saved.set_stored_bytes(is_relu ? 50'000 : 100'000);
+    memory.classes.push_back(saved);
+  }
+
+  SetInFlight(spec, 1, &memory);
+
+  EXPECT_THAT(memory.classes,
+              ElementsAre(IsClass("activation", 8'000'000, (1 << 20) - 100'000),
+                          IsClass("relu", 100'000, 100'000)));
+}
+
+TEST(SavedMemoryTest, OtherPoliciesKeepAsMuchForEachInFlight) {
+  const v1::JobSpec spec = SpecOf("fixed(int(4))");
+  SavedMemory memory = SavedMemoryOf(spec, TestingPackedProfile(), 0, 3);
+
+  SetInFlight(spec, 4, &memory);
+
+  EXPECT_EQ(memory.in_flight, 4);
+  EXPECT_EQ(memory.stored_bytes, 1'182'000);
+}
+
 TEST(SavedMemoryTest, GroupsThatAreComputedAgainKeepOneInput) {
   const v1::StageProfile profile = TestingPackedProfile();
   const auto activation = [&](const std::string& policy, int first, int end) {

@@ -58,6 +58,39 @@ TEST_P(CodecsOnLinksTest, CarryChangesOfActivations) {
   EXPECT_GT(result.reports.at(0).back().bytes().delta_rows(), 0);
 }
 
+// The records of a boundary hold what the second stage was given: nobody keeps
+// a copy for its backward pass, and nothing changes.
+TEST(RecordsOfALinkTest, ServeTheBackwardPassToo) {
+  for (const std::string& records : {"", ",store=fp32", ",store=int(8)"}) {
+    SCOPED_TRACE(records);
+    const auto run = [&](bool reads_again, int* num_read) {
+      Job job(2, 1,
+              {kSteps, absl::StrCat("compression.activations=delta(int(8),",
+                                    "first=int(8)", records, ")")});
+      job.before_forward = [&](int rank, ElementwiseStage* stage, int64_t,
+                               int) {
+        if (rank == 1) {
+          stage->keeps_inputs = !reads_again;
+          *num_read = stage->num_inputs_read_again;
+        }
+        return absl::OkStatus();
+      };
+      return job.Run();
+    };
+    int num_kept = 0;
+    int num_read = 0;
+
+    const RunResult kept = run(false, &num_kept);
+    const RunResult read = run(true, &num_read);
+
+    ExpectSuccess(kept);
+    ExpectSuccess(read);
+    EXPECT_EQ(num_kept, 0);
+    EXPECT_GT(num_read, 24 * 7);
+    EXPECT_EQ(read.losses, kept.losses);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(AllCodecs, CodecsOnLinksTest,
                          ::testing::ValuesIn(AllExampleCodecs()),
                          [](const ::testing::TestParamInfo<std::string>& info) {

@@ -9,6 +9,7 @@
 #include "base/checksum.h"
 #include "base/status_macros.h"
 #include "compression/delta/boundary_spec.h"
+#include "compression/delta/held_rows.h"
 #include "worker/transport/frame_wire.h"
 
 namespace deltapipe {
@@ -635,9 +636,17 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
     DP_RETURN_IF_ERROR(decoder_->ApplyKeyframes(
         item.step, item.samples, frame.payload(), answer.payload(), floats));
   }
+  TensorRef tensor{floats, values, nullptr};
+  if (!item.is_evaluation) {
+    if (const auto held = decoder_->Hold(item.samples)) {
+      tensor.read_again = [held](absl::Span<float> again) {
+        return held->Read(again);
+      };
+    }
+  }
   MutexLock lock(&mutex_);
-  decoded_[{{item.is_evaluation, item.step}, item.microbatch}] = {floats,
-                                                                  values};
+  decoded_[{{item.is_evaluation, item.step}, item.microbatch}] =
+      std::move(tensor);
   return absl::OkStatus();
 }
 

@@ -95,6 +95,11 @@ int StageSaving::recompute_every() const {
   return stash_ == nullptr ? 0 : stash_->policy()->recompute_every();
 }
 
+std::vector<std::string> StageSaving::RecomputedLayers() const {
+  return stash_ == nullptr ? std::vector<std::string>()
+                           : stash_->policy()->RecomputedLayers();
+}
+
 absl::Status StageSaving::BeginForward(int64_t step) {
   probes_now_ = false;
   if (stash_ == nullptr || step == step_) return absl::OkStatus();
@@ -120,13 +125,18 @@ void StageSaving::Probe(const RunPass& run) {
 void StageSaving::RunPasses(const RunPass& run) {
   const SavedMeasures measures = stash_->policy()->measures();
   GradientMeter meter;
-  const at::Tensor exact = run({KeepIt, &meter, 0});
+  room_.layers.clear();
+  const at::Tensor exact = run({KeepIt, &meter, 0, &room_.layers});
   measurements_ = meter.Take();
   room_.exempt_bytes = 0;
   for (const SavedTensorReport& report : stash_->LastForward()) {
-    if (report.tensor_class != TensorClassName(TensorClass::kActivation) &&
-        report.tensor_class != TensorClassName(TensorClass::kRelu)) {
-      room_.exempt_bytes += report.stored_bytes;
+    if (report.tensor_class == TensorClassName(TensorClass::kActivation) ||
+        report.tensor_class == TensorClassName(TensorClass::kRelu)) {
+      continue;
+    }
+    room_.exempt_bytes += report.stored_bytes;
+    for (SavedRoom::Layer& layer : room_.layers) {
+      if (layer.name == report.layer) layer.exempt_bytes += report.stored_bytes;
     }
   }
   for (SavedMeasurement& measurement : measurements_) {

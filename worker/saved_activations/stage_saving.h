@@ -60,6 +60,7 @@ class StageSaving : public SavedActivations {
   /// Null while nothing is packed.
   ActivationStash* stash() { return stash_.get(); }
   int recompute_every() const;
+  std::vector<std::string> RecomputedLayers() const;
 
   /// FAILED_PRECONDITION if tensors would be saved past the stash.
   absl::Status BeginForward(int64_t step);
@@ -73,6 +74,9 @@ class StageSaving : public SavedActivations {
     GradientMeter* meter = nullptr;
     /// In place of the micro-batch's, for other random bits.
     uint64_t key_salt = 0;
+    /// Not null: filled with what inputs of layers take that can be computed
+    /// again.
+    std::vector<SavedRoom::Layer>* layers = nullptr;
   };
   /// Runs forward and backward of the micro-batch and returns the gradient of
   /// the stage's parameters, flat, in fp32.

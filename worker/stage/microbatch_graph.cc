@@ -10,18 +10,24 @@
 #include "torch/csrc/autograd/functions/utils.h"
 #include "torch/csrc/autograd/variable.h"
 #include "worker/saved_activations/saved_scope.h"
+#include "worker/saved_activations/tensor_class.h"
 
 namespace deltapipe {
 
 struct InputNode : public torch::autograd::Node {
-  // Lists of saved tensors show it as "input".
-  std::string name() const override { return "InputBackward"; }
+  explicit InputNode(const std::string& op) : name_(op + "Backward0") {}
+  // Lists of saved tensors show it as the operator that computed it, or as
+  // "input".
+  std::string name() const override { return name_; }
   torch::autograd::variable_list apply(
       torch::autograd::variable_list&& gradients) override {
     gradient = gradients[0];
     return {};
   }
   at::Tensor gradient;
+
+ private:
+  const std::string name_;
 };
 
 MicrobatchGraph::MicrobatchGraph(MicrobatchGraphOptions options)
@@ -32,13 +38,6 @@ MicrobatchGraph::MicrobatchGraph(MicrobatchGraphOptions options)
 void MicrobatchGraph::Cut() {
   const std::vector<std::string>& names = *options_.part_names;
   const int num_parts = static_cast<int>(names.size());
-  if (options_.recompute_every == 0) {
-    segments_.resize(1);
-    segments_[0].end_part = num_parts;
-    return;
-  }
-  // The head's forward would be done again at once, the embedding's result is
-  // the first group's input.
   int part = 0;
   const auto add = [&](int end, bool is_recomputed) {
     if (end == part) return;
@@ -48,10 +47,22 @@ void MicrobatchGraph::Cut() {
     segments_.back().is_recomputed = is_recomputed;
     part = end;
   };
+  // The head's forward would be done again at once, the embedding's result is
+  // the first group's input.
+  const int first_layer = names.front() == "embedding" ? 1 : 0;
   const int end_layers = names.back() == "head" ? num_parts - 1 : num_parts;
-  add(names.front() == "embedding" ? 1 : 0, false);
-  while (part < end_layers) {
-    add(std::min(part + options_.recompute_every, end_layers), true);
+  if (options_.recompute_every > 0) {
+    add(first_layer, false);
+    while (part < end_layers) {
+      add(std::min(part + options_.recompute_every, end_layers), true);
+    }
+  }
+  const std::vector<std::string>& again = options_.recomputed_parts;
+  for (int layer = std::max(part, first_layer); layer < end_layers; ++layer) {
+    const std::string& name = names[static_cast<size_t>(layer)];
+    if (std::find(again.begin(), again.end(), name) == again.end()) continue;
+    add(layer, false);
+    add(layer + 1, true);
   }
   add(num_parts, false);
 }
@@ -69,7 +80,12 @@ at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
     value = value.to(options_.type);
   }
   for (int part = segment.first_part; part < segment.end_part; ++part) {
-    SavedPart scope((*options_.part_names)[static_cast<size_t>(part)]);
+    const std::string& name = (*options_.part_names)[static_cast<size_t>(part)];
+    SavedPart scope(name);
+    if (options_.layers != nullptr && name != "embedding" && name != "head") {
+      options_.layers->push_back(
+          {name, static_cast<int64_t>(value.nbytes()), 0});
+    }
     value = options_.model->ForwardPart(part, value);
   }
   const bool is_last =
@@ -82,14 +98,45 @@ at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
   return value;
 }
 
+std::string MicrobatchGraph::InputOperator(const Segment& segment) const {
+  const std::vector<std::string>* const operators = options_.input_operators;
+  return segment.first_part == 0 || operators == nullptr
+             ? "input"
+             : (*operators)[static_cast<size_t>(segment.first_part)];
+}
+
+std::vector<std::string> InputOperators(PartialModel* model,
+                                        const at::Tensor& input) {
+  at::AutoGradMode with_graph(true);
+  HookSourceScope no_hooks(nullptr);
+  at::Tensor value = input;
+  if (at::isFloatingType(input.scalar_type())) value.requires_grad_(true);
+  std::vector<std::string> operators;
+  for (size_t part = 0; part < model->PartNames().size(); ++part) {
+    operators.push_back(OperatorOf(value));
+    value = model->ForwardPart(static_cast<int>(part), value);
+  }
+  return operators;
+}
+
+void MicrobatchGraph::TellInput(const Segment& segment,
+                                const at::Tensor& input) {
+  if (options_.stash == nullptr) return;
+  if (segment.first_part == 0 && options_.read_input != nullptr) {
+    options_.stash->SetHeldInput(input, options_.read_input);
+  } else {
+    options_.stash->SetInput(input);
+  }
+}
+
 at::Tensor MicrobatchGraph::Run(Segment* segment, const at::Tensor& input) {
   at::AutoGradMode with_graph(true);
   at::Tensor value = input.detach();
   if (HasGradient(*segment)) {
-    segment->node = std::make_shared<InputNode>();
+    segment->node = std::make_shared<InputNode>(InputOperator(*segment));
     torch::autograd::set_history(value, segment->node);
   }
-  if (options_.stash != nullptr) options_.stash->SetInput(value);
+  TellInput(*segment, value);
   const at::Tensor result = RunParts(*segment, value);
   segment->root = torch::autograd::impl::gradient_edge(result);
   return result.detach();
@@ -109,7 +156,7 @@ at::Tensor MicrobatchGraph::Forward(const at::Tensor& input) {
     }
     at::NoGradGuard without_graph;
     const at::Tensor kept = value.detach();
-    if (options_.stash != nullptr) options_.stash->SetInput(kept);
+    TellInput(segment, kept);
     SavedPart part(
         (*options_.part_names)[static_cast<size_t>(segment.first_part)]);
     segment.input = torch::autograd::SavedVariable(kept, /*is_output=*/false);

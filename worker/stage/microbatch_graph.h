@@ -49,12 +49,29 @@ struct MicrobatchGraphOptions {
   /// Parts of the model, but for embedding and head, that are computed anew
   /// together; 0: none.
   int recompute_every = 0;
+  /// Parts that are computed anew by themselves, where recompute_every is 0;
+  /// embedding and head are not.
+  std::vector<std::string> recomputed_parts;
+  /// Of InputOperators, so that what is saved is called as it is without
+  /// recomputed_parts; may be null where there are none.
+  const std::vector<std::string>* input_operators = nullptr;
+  /// Not null: filled in by Forward with the parts that may be computed anew,
+  /// and what each one's input takes.
+  std::vector<SavedRoom::Layer>* layers = nullptr;
   /// What layers compute in: the input is cast to it.
   at::ScalarType type = at::kFloat;
   bool needs_input_gradient = false;
+  /// As TensorRef::read_again of the input, which then is in `type` already;
+  /// may be null.
+  std::function<absl::Status(absl::Span<float>)> read_input;
   /// After the last part: the loss. Null: none.
   std::function<at::Tensor(const at::Tensor&)> finish;
 };
+
+/// By part, the operator that computes its input, as OperatorOf says; found by
+/// a forward pass of `input`.
+std::vector<std::string> InputOperators(PartialModel* model,
+                                        const at::Tensor& input);
 
 class MicrobatchGraph {
  public:
@@ -81,6 +98,9 @@ class MicrobatchGraph {
   };
 
   void Cut();
+  /// Tells the stash what the segment's input is.
+  void TellInput(const Segment& segment, const at::Tensor& input);
+  std::string InputOperator(const Segment& segment) const;
   bool HasGradient(const Segment& segment) const;
   /// Runs a segment with a graph, and leaves its root and node.
   at::Tensor Run(Segment* segment, const at::Tensor& input);

@@ -106,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "recompute(every=1)", "recompute(every=2,codec=int(8))",
                       "lean(none)", "lean(fixed(int(4,round=stochastic)))",
                       "lean(actnn(bits=4))", "lean(gact(bits=4,every=2))",
-                      "lean(recompute(every=2,codec=int(8)))"),
+                      "lean(recompute(every=2,codec=int(8)))", "lean(auto(1))"),
     [](const auto& info) {
       std::string name = info.param;
       for (char& c : name) {
@@ -114,6 +114,127 @@ INSTANTIATE_TEST_SUITE_P(
       }
       return name;
     });
+
+bool IsInput(const SavedTensorReport& report) {
+  return report.op == "input" && report.tensor_class == "activation";
+}
+
+/// The second half of a model, given an input that somebody may hold.
+struct SecondHalf {
+  explicit SecondHalf(const std::string& policy)
+      : stage(MakeTorchStage(Spec(policy), 2, 4, "cpu").value()),
+        values(static_cast<size_t>(kSamples * stage->input_elements())) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::sin(0.37f * static_cast<float>(i * i % 1009));
+    }
+  }
+
+  /// The gradient of the input.
+  std::vector<float> Run(bool is_held) {
+    const std::vector<uint8_t> targets = SomeText(kSamples * 32, 1);
+    const std::vector<uint64_t> keys(kSamples, 3);
+    auto memory = std::make_shared<std::vector<float>>(values);
+    StageInput input;
+    input.num_samples = kSamples;
+    input.sample_keys = keys;
+    input.targets = targets;
+    input.activation = {*memory, memory, nullptr};
+    if (is_held) {
+      input.activation.read_again = [this](absl::Span<float> again) {
+        ++num_reads;
+        std::copy(values.begin(), values.end(), again.begin());
+        return absl::OkStatus();
+      };
+    }
+    StageOutput output;
+    EXPECT_TRUE(stage->Forward(input, &output).ok());
+    input.activation = {};
+    is_released = memory.use_count() == 1;
+    input_bytes = all_bytes = 0;
+    for (const auto& report : stage->saved_activations()->LastForward()) {
+      if (IsInput(report)) input_bytes += report.stored_bytes;
+      all_bytes += report.stored_bytes;
+    }
+    const auto gradient = stage->Backward(0, {});
+    EXPECT_TRUE(gradient.ok()) << gradient.status();
+    return {gradient->values.begin(), gradient->values.end()};
+  }
+
+  const std::unique_ptr<Stage> stage;
+  std::vector<float> values;
+  int num_reads = 0;
+  bool is_released = false;
+  int64_t input_bytes = 0;
+  int64_t all_bytes = 0;
+};
+
+// What the boundary's records hold anyway is not kept twice (AQ-SGD).
+TEST(SavedStage, InputThatSomebodyHoldsTakesNoMemory) {
+  SecondHalf half("fixed(int(2))");
+  const std::vector<float> kept = half.Run(false);
+  const int64_t input_bytes = half.input_bytes;
+  const int64_t all_bytes = half.all_bytes;
+
+  const std::vector<float> held = half.Run(true);
+
+  EXPECT_GT(input_bytes, 0);
+  EXPECT_EQ(half.input_bytes, 0);
+  EXPECT_EQ(half.all_bytes, all_bytes - input_bytes);
+  EXPECT_GE(half.num_reads, 1);
+  EXPECT_TRUE(half.is_released);
+  EXPECT_LT(RelativeDifference(held, kept), 1);
+}
+
+TEST(SavedStage, InputOfARecomputedGroupMayBeHeldBySomebody) {
+  SecondHalf half("recompute(every=1)");
+  const std::vector<float> kept = half.Run(false);
+  EXPECT_FALSE(half.is_released);
+
+  const std::vector<float> held = half.Run(true);
+
+  EXPECT_TRUE(half.is_released);
+  EXPECT_EQ(held, kept);
+}
+
+// auto(budget,slowdown): layers that are computed again are exact, the others
+// have more room.
+TEST(SavedStage, AutoComputesLayersAgainWithinItsBudgetAndTime) {
+  const auto run = [](const std::string& policy, double* error,
+                      int64_t* bytes) {
+    const Outcome exact = RunOne(Spec("none"), 1);
+    StagePipeline pipeline(Spec(policy), 1, "cpu", kSamples);
+    // Step 0 measures, and step 1 has the plan.
+    pipeline.Run(7);
+    pipeline.Forget();
+    SavedActivations* const saved = pipeline.stage(0).saved_activations();
+    saved->TakeBytes();
+    pipeline.Run(7, 1, 1, 1);
+    const SavedBytes taken = saved->TakeBytes();
+    *bytes = taken.packed + taken.passed;
+    *error = RelativeDifference(pipeline.Gradients(), exact.gradients);
+    EXPECT_EQ(saved->live_bytes(), 0);
+    int num_inputs = 0;
+    for (const SavedTensorReport& report : saved->LastForward()) {
+      if (IsInput(report))
+        num_inputs += report.stored_bytes == report.raw_bytes;
+    }
+    return num_inputs;
+  };
+  double packed_error = 0;
+  double recomputed_error = 0;
+  int64_t packed_bytes = 0;
+  int64_t recomputed_bytes = 0;
+
+  const int packed = run("auto(0.9)", &packed_error, &packed_bytes);
+  const int recomputed =
+      run("auto(0.9,slowdown=0.17)", &recomputed_error, &recomputed_bytes);
+
+  EXPECT_EQ(packed, 0);
+  EXPECT_EQ(recomputed, 2);  // half of four layers
+  EXPECT_LE(packed_bytes, 0.9 * (1 << 20));
+  EXPECT_LE(recomputed_bytes, 0.9 * (1 << 20));
+  EXPECT_LT(recomputed_error, packed_error);
+}
 
 TEST(SavedStage, RecomputingHasTheSameGradients) {
   for (const char* kind : {"gpt", "mlp"}) {

@@ -14,6 +14,7 @@
 #define DELTAPIPE_WORKER_STAGE_STAGE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,6 +33,10 @@ namespace deltapipe {
 struct TensorRef {
   absl::Span<const float> values;
   std::shared_ptr<const void> owner;
+  /// Not null where somebody keeps the same values in another form anyway:
+  /// fills them in again, from any thread, whenever it is called. Who needs
+  /// them once more later may keep this in their place.
+  std::function<absl::Status(absl::Span<float>)> read_again = nullptr;
 };
 
 struct StageInput {

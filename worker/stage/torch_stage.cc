@@ -265,19 +265,20 @@ class TorchStage : public Stage {
     options.part_names = &part_names_;
     options.stash = saving_->stash();
     options.recompute_every = saving_->recompute_every();
+    options.recomputed_parts = saving_->RecomputedLayers();
+    if (!options.recomputed_parts.empty()) {
+      options.input_operators = &InputOperatorsOfParts();
+    }
     options.context = {
         input.step, input.stage, input.microbatch,
         Checksum({reinterpret_cast<const uint8_t*>(input.sample_keys.data()),
                   input.sample_keys.size() * sizeof(uint64_t)})};
-    if (spec_.model().dropout() > 0) {
-      options.dropout = std::make_shared<const DropoutDraw>(
-          DropoutDraw{spec_.seed(),
-                      input.step,
-                      {input.sample_keys.begin(), input.sample_keys.end()},
-                      spec_.model().dropout()});
-    }
+    options.dropout = Draw(input.step, input.sample_keys);
     options.type = dtype_;
     options.needs_input_gradient = !is_first_;
+    if (device_.is_cpu() && is_full_precision()) {
+      options.read_input = input.activation.read_again;
+    }
     if (is_last_) {
       // Called before Forward of this stage returns.
       options.finish = [this, &input](const at::Tensor& result) {
@@ -285,6 +286,31 @@ class TorchStage : public Stage {
       };
     }
     return options;
+  }
+
+  /// Null for models without dropout.
+  std::shared_ptr<const DropoutDraw> Draw(
+      int64_t step, absl::Span<const uint64_t> keys) const {
+    if (spec_.model().dropout() == 0) return nullptr;
+    return std::make_shared<const DropoutDraw>(
+        DropoutDraw{spec_.seed(),
+                    step,
+                    {keys.begin(), keys.end()},
+                    spec_.model().dropout()});
+  }
+
+  const std::vector<std::string>& InputOperatorsOfParts() {
+    if (input_operators_.empty()) {
+      DropoutScope dropout(Draw(/*step=*/0, /*keys=*/{0}));
+      const int64_t pixels =
+          IsImageModel(spec_.model().kind()) ? kImagePixels : 0;
+      const int64_t elements = is_first_ ? pixels : input_elements();
+      input_operators_ = InputOperators(
+          model_.get(), at::zeros(model_->InputShape(1, elements),
+                                  at::TensorOptions(device_).dtype(
+                                      is_first_ ? at::kLong : dtype_)));
+    }
+    return input_operators_;
   }
 
   /// Mean over the micro-batch's tokens.
@@ -317,6 +343,7 @@ class TorchStage : public Stage {
     probed->targets.assign(input.targets.begin(), input.targets.end());
     probed->options = std::move(options);
     probed->options.recompute_every = 0;
+    probed->options.recomputed_parts.clear();
     if (is_last_) {
       probed->options.finish = [this,
                                 kept = probed.get()](const at::Tensor& result) {
@@ -334,6 +361,7 @@ class TorchStage : public Stage {
       MicrobatchGraphOptions options = probed.options;
       options.treatment = pass.treatment;
       options.meter = pass.meter;
+      options.layers = pass.layers;
       options.context.key ^= pass.key_salt << 32 | pass.key_salt;
       MicrobatchGraph graph(std::move(options));
       graph.Forward(probed.value);
@@ -455,6 +483,7 @@ class TorchStage : public Stage {
   at::Tensor gradients_;        // in fp32; on the CPU that of host_gradients_
   at::Tensor layer_gradients_;  // of one micro-batch; in fp32 gradients_
   std::vector<std::string> part_names_;
+  std::vector<std::string> input_operators_;  // empty until they are needed
   std::unique_ptr<StageSaving> saving_;
   std::map<int, std::unique_ptr<Pending>> pending_;
 };

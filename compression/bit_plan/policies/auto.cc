@@ -1,4 +1,5 @@
-// auto(budget): the least gradient variance within a budget of memory.
+// auto(budget,slowdown=off): the least gradient variance within a budget of
+// memory.
 //
 // `budget` is what saved tensors may take in one worker, in MiB: of all
 // micro-batches that are in flight at a time, those that are never compressed
@@ -6,6 +7,11 @@
 // micro-batches, come out level. Bits over tensors are chosen from kLevels by
 // sensitivities where they were measured, and else by gradient_variance.h.
 // Until the first plan, tensors have 4 bits.
+//
+// Where `slowdown` allows it, layers are computed again in the backward pass in
+// place of keeping their tensors in few bits: as many as that share of a step's
+// time pays for, those first whose tensors cost most, and only while that
+// spares variance. Such a layer's input is kept as it is.
 //
 // A budget that does not suffice for the lowest levels is an error of Plan,
 // which names the smallest one that does.
@@ -19,6 +25,7 @@
 #include "base/status_macros.h"
 #include "compression/bit_plan/bits_policy.h"
 #include "compression/bit_plan/gradient_variance.h"
+#include "compression/bit_plan/recompute_plan.h"
 #include "compression/bit_plan/saved_policy_makers.h"
 #include "compression/bit_plan/tensor_bits.h"
 #include "compression/codecs/parameters.h"
@@ -31,12 +38,16 @@ constexpr int kBitsBeforePlan = 4;
 // What is chosen from, ascending.
 constexpr int kLevels[] = {2, 4, 8, kExactBits};
 constexpr double kBytesPerMiB = 1 << 20;
+// In a plan, the operator of a layer that is computed again; no tensor has a
+// layer's name.
+constexpr char kRecomputed[] = "(computed again)";
 
 class AutoPolicy final : public BitsPolicy {
  public:
-  AutoPolicy(std::string text, int64_t budget_bytes)
+  AutoPolicy(std::string text, int64_t budget_bytes, double slowdown)
       : BitsPolicy(std::move(text), kBitsBeforePlan, "until the first plan"),
-        budget_bytes_(budget_bytes) {}
+        budget_bytes_(budget_bytes),
+        slowdown_(slowdown) {}
 
   SavedMeasures measures() const override {
     return {kMeasureEverySteps, SavedMeasures::Sensitivities::kByOperator};
@@ -45,21 +56,37 @@ class AutoPolicy final : public BitsPolicy {
   absl::Status Plan(int64_t /*step*/,
                     absl::Span<const SavedMeasurement> measurements) override {
     if (measurements.empty()) return absl::OkStatus();
-    TensorBitsQuestion question;
-    question.measurements = measurements;
+    RecomputeQuestion question;
+    question.tensors.measurements = measurements;
     for (const SavedMeasurement& measurement : measurements) {
-      question.coefficients.push_back(MeasuredVariance(measurement));
+      question.tensors.coefficients.push_back(MeasuredVariance(measurement));
     }
-    question.levels = kLevels;
-    question.raised = &state().raised;
+    question.tensors.levels = kLevels;
+    question.tensors.raised = &state().raised;
+    question.layers = room_.layers;
+    question.most_layers =
+        LayersForSlowdown(static_cast<int>(room_.layers.size()), slowdown_);
     const int64_t share = budget_bytes_ / room_.in_flight - room_.exempt_bytes;
-    auto planned = PlanBudgetBits(question, std::max<int64_t>(share, 0));
-    if (absl::IsResourceExhausted(planned.status())) {
+    auto plan = PlanWithRecompute(question, std::max<int64_t>(share, 0));
+    if (absl::IsResourceExhausted(plan.status())) {
       return TooSmall(LeastBudget(question));
     }
-    DP_RETURN_IF_ERROR(planned.status());
-    SetPlan(*std::move(planned));
+    DP_RETURN_IF_ERROR(plan.status());
+    for (const std::string& layer : plan->recomputed) {
+      plan->planned[layer] = {kRecomputed, kExactBits, true};
+      // As the stash calls what a recomputed layer keeps.
+      plan->planned[layer + "/input/0"] = {"input", kExactBits, true};
+    }
+    SetPlan(std::move(plan->planned));
     return absl::OkStatus();
+  }
+
+  std::vector<std::string> RecomputedLayers() const override {
+    std::vector<std::string> layers;
+    for (const auto& [name, planned] : state().planned) {
+      if (planned.op == kRecomputed) layers.push_back(name);
+    }
+    return layers;
   }
 
   void SetRoom(const SavedRoom& room) override { room_ = room; }
@@ -84,12 +111,22 @@ class AutoPolicy final : public BitsPolicy {
   }
 
   const int64_t budget_bytes_;
+  const double slowdown_;
   SavedRoom room_;
 };
+
+constexpr CodecParameter SlowdownParameter() {
+  CodecParameter parameter =
+      NumberParameter("slowdown", "off", 0, 0.34,
+                      "share of a step's time to compute layers again in");
+  parameter.choices = "off";
+  return parameter;
+}
 
 constexpr CodecParameter kParameters[] = {
     NumberParameter("budget", "", 0, 1 << 24,
                     "MiB per worker, for all its micro-batches in flight"),
+    SlowdownParameter(),
 };
 
 }  // namespace
@@ -98,9 +135,11 @@ absl::Span<const CodecParameter> AutoPolicyParameters() { return kParameters; }
 
 absl::StatusOr<std::unique_ptr<SavedPolicy>> MakeAutoPolicy(
     const CodecArguments& arguments) {
+  const double slowdown =
+      arguments.IsWord("slowdown") ? 0 : arguments.Number("slowdown");
   const double bytes = std::floor(arguments.Number("budget") * kBytesPerMiB);
-  return std::unique_ptr<SavedPolicy>(
-      new AutoPolicy(arguments.CanonicalText(), static_cast<int64_t>(bytes)));
+  return std::unique_ptr<SavedPolicy>(new AutoPolicy(
+      arguments.CanonicalText(), static_cast<int64_t>(bytes), slowdown));
 }
 
 }  // namespace deltapipe

@@ -74,8 +74,14 @@ class LeanPolicy final : public SavedPolicy {
       if (!treatment.takes_substitute) {
         saved.push_back(measurement);
       } else if (treatment.codec != nullptr) {
-        room.exempt_bytes +=
+        const int64_t bytes =
             treatment.codec->MaxPayloadBytes(measurement.tensor.num_elements);
+        room.exempt_bytes += bytes;
+        for (SavedRoom::Layer& layer : room.layers) {
+          if (layer.name == measurement.tensor.layer) {
+            layer.exempt_bytes += bytes;
+          }
+        }
       }
     }
     inner_->SetRoom(room);
@@ -98,6 +104,9 @@ class LeanPolicy final : public SavedPolicy {
   }
 
   int recompute_every() const override { return inner_->recompute_every(); }
+  std::vector<std::string> RecomputedLayers() const override {
+    return inner_->RecomputedLayers();
+  }
 
   std::string Save() const override {
     PolicyState own;

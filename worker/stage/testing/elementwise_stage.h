@@ -78,6 +78,11 @@ class ElementwiseStage : public Stage {
   /// block or fail.
   std::function<absl::Status(int64_t, int)> before_forward;
 
+  /// Inputs of backward passes that somebody else held (TensorRef::read_again).
+  int num_inputs_read_again = 0;
+  /// True: keeps copies of them all the same.
+  bool keeps_inputs = false;
+
   const ParameterLayout& parameters() const override { return layout_; }
   absl::Span<float> weights() override { return absl::MakeSpan(weights_); }
   absl::Span<float> gradients() override { return absl::MakeSpan(gradients_); }
@@ -102,8 +107,13 @@ class ElementwiseStage : public Stage {
       value[i] =
           is_first_ ? Embed(input.tokens, i) : input.activation.values[i];
     }
+    // What somebody holds anyway is asked for again, as real stages do.
+    if (!is_first_ && !keeps_inputs) {
+      kept.read_input = input.activation.read_again;
+    }
     for (size_t layer = 0; layer < offsets_.size(); ++layer) {
-      kept.inputs.push_back(value);
+      const bool is_held = layer == 0 && kept.read_input != nullptr;
+      kept.inputs.push_back(is_held ? std::vector<float>(elements) : value);
       for (size_t i = 0; i < elements; ++i) {
         value[i] = value[i] * Gain(layer, i) + Shift(layer, i);
       }
@@ -132,6 +142,12 @@ class ElementwiseStage : public Stage {
     }
     Kept kept = std::move(found->second);
     kept_.erase(found);
+    if (kept.read_input != nullptr) {
+      const absl::Status status =
+          kept.read_input(absl::MakeSpan(kept.inputs[0]));
+      if (!status.ok()) return status;
+      ++num_inputs_read_again;
+    }
     std::vector<float> value(gradient.values.begin(), gradient.values.end());
     if (is_last_) {
       value = kept.error;
@@ -156,6 +172,7 @@ class ElementwiseStage : public Stage {
  private:
   struct Kept {
     std::vector<std::vector<float>> inputs;
+    std::function<absl::Status(absl::Span<float>)> read_input;
     std::vector<float> error;
     float loss_scale = 1;
   };

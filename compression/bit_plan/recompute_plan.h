@@ -1,0 +1,56 @@
+// Bits for tensors, and layers that are computed again in the backward pass in
+// place of keeping theirs: the least variance within a budget of bytes and of
+// time.
+//
+// A layer that is computed again keeps its input as it is, adds no variance and
+// costs its forward pass, a third of what it takes in a step. Pure functions,
+// for policies.
+#ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_RECOMPUTE_PLAN_H_
+#define DELTAPIPE_COMPRESSION_BIT_PLAN_RECOMPUTE_PLAN_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "compression/bit_plan/policy_state.h"
+#include "compression/bit_plan/saved_policy.h"
+#include "compression/bit_plan/tensor_bits.h"
+
+namespace deltapipe {
+
+struct RecomputeQuestion {
+  /// Tensors go to layers by SavedTensor::layer.
+  TensorBitsQuestion tensors;
+  absl::Span<const SavedRoom::Layer> layers;
+  /// At most so many of `layers` are computed again.
+  int most_layers = 0;
+};
+
+struct RecomputePlan {
+  /// Of tensors of layers that are not computed again.
+  std::map<std::string, PlannedTensor> planned;
+  /// In the order of the question's.
+  std::vector<std::string> recomputed;
+};
+
+/// How many of `num_layers` may be computed again for `slowdown`, a share of
+/// the time of a step without.
+int LayersForSlowdown(int num_layers, double slowdown);
+
+/// Within `budget_bytes` for what is packed and for inputs of layers; what
+/// recomputed layers would have kept as it is (Layer::exempt_bytes) is room
+/// won. Of plans that are within 5 % of the least cost the one with the fewest
+/// recomputed layers; those that cost most go first. RESOURCE_EXHAUSTED if even
+/// the lowest levels do not fit.
+absl::StatusOr<RecomputePlan> PlanWithRecompute(
+    const RecomputeQuestion& question, int64_t budget_bytes);
+
+/// The smallest budget that PlanWithRecompute has an answer for.
+int64_t LeastBudget(const RecomputeQuestion& question);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COMPRESSION_BIT_PLAN_RECOMPUTE_PLAN_H_
