@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include "compression/cuda/affine_kernels.h"
+#include "compression/cuda/bit_kernels.h"
 #include "compression/cuda/channel_kernels.h"
 #include "compression/cuda/cuda_launch.h"
 #include "compression/cuda/half_warp.h"
@@ -45,16 +47,23 @@ int LaunchOnCuda(const Body& body, int64_t num_half_warps,
   return cudaGetLastError();
 }
 
+template int LaunchOnCuda(const AffineDecode&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const AffineEncode&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const BitsDecode&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const BitsEncode<BoolBit>&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const BitsEncode<NonzeroBit>&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ChannelDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ChannelEncode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ChannelMaxima&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ChooseDelta&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ChooseWindow&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const FlagCount&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const IntDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const IntEncode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const LargestInput&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const MinifloatDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const MinifloatEncode&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const NotFiniteFlag&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const PlainDecode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const PlainEncode&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const Placed<MinifloatDecode>&, int64_t,
@@ -89,6 +98,7 @@ template int LaunchOnCuda(const SignKeep&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const SumPairs&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const Survey&, int64_t, CUstream_st*);
 template int LaunchOnCuda(const ZeroWords&, int64_t, CUstream_st*);
+template int LaunchOnCuda(const ZerosRestore&, int64_t, CUstream_st*);
 
 int CountCudaDevices(int* count) { return cudaGetDeviceCount(count); }
 

@@ -5,9 +5,9 @@
 // device. Decoding and state are equal in every bit to the host's; so are
 // encodings, but for sign(block=0) and prune(model=normal), which are made from
 // sums in another order, and for the choice between delta and value at the very
-// limit. There are kernels for none, cast, int (symmetric levels, 8-bit
-// scales), sign, luq, fp, aqsgd, rowwise4(search=minmax), prune, and delta and
-// ef of them.
+// limit. There are kernels for none, cast, int (symmetric levels with 8-bit
+// scales, affine ones with others), sign, luq, fp, aqsgd,
+// rowwise4(search=minmax), prune, and delta and ef of them.
 //
 // Calls only put work on the stream: they allocate nothing and wait for
 // nothing. All pointers are of the device. What depends on values is written to
@@ -32,6 +32,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/philox.h"
+#include "compression/cuda/device_memory.h"
 #include "compression/cuda/message.h"
 
 struct CUstream_st;
@@ -110,6 +111,11 @@ class DeviceCodec {
 /// the codec, where it has no kernel; errors of MakeCudaMemory.
 absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeDeviceCodec(
     absl::string_view text, int64_t max_elements);
+/// The same with scratch memory of the caller's. UNIMPLEMENTED also in a build
+/// without --config=cuda.
+absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeDeviceCodecIn(
+    std::unique_ptr<DeviceMemory> memory, absl::string_view text,
+    int64_t max_elements);
 
 }  // namespace deltapipe
 

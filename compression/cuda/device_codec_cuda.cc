@@ -1,12 +1,15 @@
-// MakeDeviceCodec and MakeCudaMemory of builds with --config=cuda.
+// MakeDeviceCodec, MakeDeviceBits and MakeCudaMemory of builds with
+// --config=cuda.
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "compression/cuda/cuda_launch.h"
+#include "compression/cuda/device_bits.h"
 #include "compression/cuda/device_codec.h"
 #include "compression/cuda/device_memory.h"
+#include "compression/cuda/launched_bits.h"
 #include "compression/cuda/message_codec.h"
 
 namespace deltapipe {
@@ -79,9 +82,21 @@ absl::StatusOr<std::unique_ptr<DeviceMemory>> MakeCudaMemory() {
 
 absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeDeviceCodec(
     absl::string_view text, int64_t max_elements) {
+  // A codec without kernels is the first thing to be told.
+  DP_RETURN_IF_ERROR(cuda::MessagePlans::Parse(text).status());
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> memory, MakeCudaMemory());
+  return MakeDeviceCodecIn(std::move(memory), text, max_elements);
+}
+
+absl::StatusOr<std::unique_ptr<DeviceBits>> MakeDeviceBits() {
+  return std::unique_ptr<DeviceBits>(new cuda::LaunchedBits<CudaLauncher>());
+}
+
+absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeDeviceCodecIn(
+    std::unique_ptr<DeviceMemory> memory, absl::string_view text,
+    int64_t max_elements) {
   DP_ASSIGN_OR_RETURN(cuda::MessagePlans plans,
                       cuda::MessagePlans::Parse(text));
-  DP_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> memory, MakeCudaMemory());
   return cuda::MessageCodec<CudaLauncher>::Create(
       std::move(plans), max_elements, std::move(memory));
 }

@@ -130,6 +130,11 @@ TEST(DeviceCodecTest, ReportsPayloadsThatCannotBe) {
            {"sign", 11, 0x80, cuda::kUnusedBitsAreSet},
            {"luq", 1, 0x80, cuda::kImpossibleScale},
            {"luq", 33, 0xF0, cuda::kUnusedBitsAreSet},
+           // A constant, as its scale of 0 says; and codes of the last block.
+           {"int(4,block=256,round=stochastic,levels=affine,scale=bf16)", 6, 1,
+            cuda::kUnusedBitsAreSet},
+           {"int(8,block=16,clip=minmax,levels=affine,scale=fp32)", 80, 1,
+            cuda::kUnusedBitsAreSet},
            {"rowwise4", 1, 0x80, cuda::kImpossibleScale},
            {"rowwise4", 35, 0xF0, cuda::kUnusedBitsAreSet},
            {"aqsgd(4)", 1, 0x7C, cuda::kImpossibleScale},

@@ -19,13 +19,31 @@ absl::Status NoKernel(absl::string_view codec, absl::string_view what) {
                    ": take one that has, or encode on the host"));
 }
 
+bool IsAffine(const CodecArguments& arguments) {
+  return arguments.Word("levels") == "affine" &&
+         arguments.Word("scale") != "log8" &&
+         (arguments.Word("round") == "stochastic" ||
+          arguments.Word("clip") == "minmax");
+}
+
 absl::Status PlanInt(const CodecArguments& arguments, KernelPlan* plan) {
+  if (IsAffine(arguments) && arguments.Word("axis") == "row" &&
+      arguments.Word("channel") == "off") {
+    plan->family = KernelPlan::Family::kAffine;
+    plan->affine.bits = static_cast<int>(arguments.Integer("bits"));
+    plan->affine.block = arguments.Integer("block");
+    plan->affine.is_stochastic = arguments.Word("round") == "stochastic";
+    plan->affine.has_float32_scales = arguments.Word("scale") == "fp32";
+    return absl::OkStatus();
+  }
   if (arguments.Word("levels") != "symmetric" ||
       arguments.Word("scale") != "log8" || arguments.Word("axis") != "row" ||
       arguments.Word("channel") != "off") {
-    return NoKernel(plan->text,
-                    " (int has those of levels=symmetric, scale=log8, axis=row "
-                    "and channel=off)");
+    return NoKernel(
+        plan->text,
+        " (int has those of levels=symmetric with scale=log8, and of "
+        "levels=affine with scale=bf16|fp32 that search no clip, "
+        "both with axis=row and channel=off)");
   }
   plan->family = KernelPlan::Family::kInt;
   IntFormat& format = plan->integer;
@@ -106,6 +124,8 @@ int64_t KernelPlan::PayloadBytes(int64_t count) const {
       return count * PlainFloatBytes(plain);
     case Family::kInt:
       return IntPayloadBytes(integer, count);
+    case Family::kAffine:
+      return affine.PayloadBytes(count);
     case Family::kSign:
       return SignPayloadBytes(sign, count);
     case Family::kMinifloat:

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "compression/cuda/affine_kernels.h"
 #include "compression/cuda/channel_kernels.h"
 #include "compression/cuda/narrow_kernels.h"
 #include "compression/cuda/prune_kernels.h"
@@ -21,6 +22,7 @@ struct KernelPlan {
   enum class Family {
     kPlain,
     kInt,
+    kAffine,
     kSign,
     kMinifloat,
     kRows,
@@ -33,6 +35,7 @@ struct KernelPlan {
   // That of the family counts.
   PlainFloat plain = PlainFloat::kFloat32;
   IntFormat integer;
+  AffineFormat affine;
   SignFormat sign;
   MinifloatFormat minifloat;
   int64_t row = 64;

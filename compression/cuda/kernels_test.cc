@@ -65,7 +65,10 @@ TEST(KernelsTest, KeepTheConformanceKit) {
         test.codec == "cast(fp16)" || test.codec == "aqsgd(3,row=50)" ||
         test.codec == "fp(3,2,round=stochastic)" ||
         test.codec == "prune(0.5,model=exact,values=none)" ||
-        test.codec == "int(4,round=stochastic)" || test.codec == "int(2)";
+        test.codec == "int(4,round=stochastic)" || test.codec == "int(2)" ||
+        test.codec ==
+            "int(4,block=256,round=stochastic,levels=affine,scale=bf16)" ||
+        test.codec == "int(3,block=48,clip=minmax,levels=affine,scale=fp32)";
     if (!is_picked) continue;
     test.make = OnKernels;
     CheckConformance(test);

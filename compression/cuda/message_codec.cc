@@ -41,8 +41,15 @@ absl::StatusOr<std::unique_ptr<Scratch>> Scratch::Create(
   const int64_t num_maxima =
       std::max<int64_t>({1, channels(plans.codec), channels(plans.first)});
   // Surveys of the smallest runs, and sums of them by 256, and of those.
-  const int64_t num_pairs = max_elements / 256 + max_elements / 32768 + 64;
-  const int64_t num_sums = max_elements / kSignRun + 1;
+  const bool has_norms = plans.spec.kind == BoundarySpec::Kind::kDelta ||
+                         plans.codec.family == KernelPlan::Family::kPrune;
+  const int64_t num_pairs =
+      has_norms ? max_elements / 256 + max_elements / 32768 + 64 : 0;
+  const auto sums_signs = [](const KernelPlan& plan) {
+    return plan.family == KernelPlan::Family::kSign && plan.sign.block == 0;
+  };
+  const bool has_sums = sums_signs(plans.codec) || sums_signs(plans.first);
+  const int64_t num_sums = has_sums ? max_elements / kSignRun + 1 : 0;
   const int64_t histograms = 2 * kHistogramSize * int64_t{sizeof(uint32_t)};
   const int64_t words = kNumWords * int64_t{sizeof(uint32_t)};
   const int64_t maxima = num_maxima * int64_t{sizeof(uint32_t)};

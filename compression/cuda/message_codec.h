@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/status_macros.h"
+#include "compression/cuda/affine_kernels.h"
 #include "compression/cuda/channel_kernels.h"
 #include "compression/cuda/device_codec.h"
 #include "compression/cuda/device_memory.h"
@@ -351,6 +352,12 @@ class MessageCodec final : public DeviceCodec {
         return launcher_.Launch(body, IntNumBlocks(plan.integer, message.count),
                                 sink.stream);
       }
+      case Family::kAffine: {
+        const AffineEncode body{plan.affine,      message,      turn,
+                                RandomWords(key), sink.payload, sink.outcome};
+        return launcher_.Launch(body, plan.affine.NumBlocks(message.count),
+                                sink.stream);
+      }
       case Family::kSign:
         return EncodeSigns(plan, message, turn, sink);
       case Family::kMinifloat:
@@ -585,6 +592,9 @@ class MessageCodec final : public DeviceCodec {
       case Family::kInt:
         return launcher_.Launch(
             IntDecode{plan.integer, message, bytes, problem}, groups, stream);
+      case Family::kAffine:
+        return launcher_.Launch(
+            AffineDecode{plan.affine, message, bytes, problem}, groups, stream);
       case Family::kSign:
         return launcher_.Launch(SignDecode{plan.sign, message, bytes, problem},
                                 groups, stream);

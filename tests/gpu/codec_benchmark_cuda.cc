@@ -37,6 +37,8 @@ const char* const kCodecs[] = {"int(4)",
                                "int(4,round=stochastic)",
                                "int(8)",
                                "int(2,round=stochastic)",
+                               "int(4,block=256,round=stochastic,levels=affine,"
+                               "scale=bf16)",
                                "sign",
                                "luq",
                                "fp(4,3)",

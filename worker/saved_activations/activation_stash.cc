@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "torch/csrc/autograd/saved_variable_hooks.h"
+#include "worker/saved_activations/host_packer.h"
 #include "worker/saved_activations/stash_state.h"
 
 namespace deltapipe {
@@ -59,7 +60,14 @@ class StashHooks : public torch::autograd::SavedVariableHooks {
 
 ActivationStash::ActivationStash(std::unique_ptr<SavedPolicy> policy,
                                  uint64_t seed)
-    : policy_(std::move(policy)), state_(std::make_shared<StashState>(seed)) {
+    : ActivationStash(std::move(policy), seed, std::make_unique<HostPacker>()) {
+}
+
+ActivationStash::ActivationStash(std::unique_ptr<SavedPolicy> policy,
+                                 uint64_t seed,
+                                 std::unique_ptr<TensorPacker> packer)
+    : policy_(std::move(policy)),
+      state_(std::make_shared<StashState>(seed, std::move(packer))) {
   InstallHookEngine();
 }
 
@@ -102,6 +110,10 @@ void ActivationStash::SetMemories(Memories memories) {
 }
 
 int64_t ActivationStash::live_bytes() const { return state_->live(); }
+void ActivationStash::Prefetch(const SavedContext& context) {
+  state_->Prefetch(context);
+}
+absl::Status ActivationStash::ReadDevice() { return state_->ReadDevice(); }
 SavedBytes ActivationStash::TakeBytes() { return state_->TakeBytes(); }
 std::vector<SavedTensorReport> ActivationStash::LastForward() const {
   return state_->LastForward();

@@ -64,13 +64,17 @@ struct SavedContext {
 };
 
 class StashState;
+class TensorPacker;
 
 class ActivationStash : private HookSource {
  public:
   /// How to keep a tensor that may be packed.
   using Treatment = std::function<SavedTreatment(const SavedTensor&)>;
 
+  /// Packs on the host, or by `packer` where that is.
   ActivationStash(std::unique_ptr<SavedPolicy> policy, uint64_t seed);
+  ActivationStash(std::unique_ptr<SavedPolicy> policy, uint64_t seed,
+                  std::unique_ptr<TensorPacker> packer);
   ~ActivationStash();
 
   /// Storages of parameters and buffers: never packed, never counted.
@@ -81,7 +85,8 @@ class ActivationStash : private HookSource {
   void SetInput(const at::Tensor& tensor);
 
   /// As SetInput, of values that somebody keeps anyway: saves of it store
-  /// nothing, and `read`, from any thread, fills in the same values again.
+  /// nothing, and `read`, from any thread, fills in the same values again. Only
+  /// SetInput where tensors are on a device.
   void SetHeldInput(const at::Tensor& tensor,
                     std::function<absl::Status(absl::Span<float>)> read);
 
@@ -106,6 +111,13 @@ class ActivationStash : private HookSource {
   int64_t live_bytes() const;
   /// Since the last call.
   SavedBytes TakeBytes();
+
+  /// The backward pass of a micro-batch begins: what was offloaded of it comes
+  /// back to the device.
+  void Prefetch(const SavedContext& context);
+  /// At the end of a step: counts tensors that were found not to be finite on
+  /// the device, for which it waits. DATA_LOSS if a payload was damaged there.
+  absl::Status ReadDevice();
 
   /// The tensors of the last forward pass.
   std::vector<SavedTensorReport> LastForward() const;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,10 @@
 #include "gtest/gtest.h"
 #include "torch/csrc/autograd/engine.h"
 #include "torch/torch.h"
+#include "worker/saved_activations/device_packer.h"
+#include "worker/saved_activations/host_packer.h"
 #include "worker/saved_activations/saved_scope.h"
+#include "worker/saved_activations/testing/host_pack_device.h"
 
 namespace deltapipe {
 namespace {
@@ -320,11 +324,18 @@ std::vector<OperatorCase> OperatorCases() {
   return cases;
 }
 
-class OperatorTest : public ::testing::TestWithParam<int> {
+/// Those of the host, and the kernels of CUDA on the host.
+std::unique_ptr<TensorPacker> MakePacker(bool runs_kernels) {
+  if (runs_kernels) return std::make_unique<DevicePacker>(MakeHostPackDevice());
+  return std::make_unique<HostPacker>();
+}
+
+/// The number of a case, and whether kernels pack.
+class OperatorTest : public ::testing::TestWithParam<std::tuple<int, bool>> {
  protected:
   void SetUp() override {
     torch::manual_seed(1);
-    case_ = OperatorCases()[static_cast<size_t>(GetParam())];
+    case_ = OperatorCases()[static_cast<size_t>(std::get<0>(GetParam()))];
     graph_ = case_.make();
     stash_.SetWeights(graph_.weights);
     stash_.SetInput(graph_.input);
@@ -366,7 +377,7 @@ class OperatorTest : public ::testing::TestWithParam<int> {
 
   OperatorCase case_;
   Graph graph_;
-  ActivationStash stash_{nullptr, 17};
+  ActivationStash stash_{nullptr, 17, MakePacker(std::get<1>(GetParam()))};
 };
 
 TEST_P(OperatorTest, OutputAndGradientsAreAsWithoutWhereTensorsAreKept) {
@@ -426,9 +437,13 @@ TEST_P(OperatorTest, AnAbandonedGraphLeavesNothing) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, OperatorTest,
-    ::testing::Range(0, static_cast<int>(OperatorCases().size())),
+    ::testing::Combine(
+        ::testing::Range(0, static_cast<int>(OperatorCases().size())),
+        ::testing::Bool()),
     [](const auto& info) {
-      std::string name = OperatorCases()[static_cast<size_t>(info.param)].name;
+      const int index = std::get<0>(info.param);
+      std::string name = OperatorCases()[static_cast<size_t>(index)].name;
+      if (std::get<1>(info.param)) name += " by kernels";
       for (char& c : name) {
         if (!isalnum(static_cast<unsigned char>(c))) c = '_';
       }

@@ -1,23 +1,19 @@
 // PackedTensor: what is kept of the elements of one saved tensor, and
-// TensorPacker, which packs and unpacks them.
+// TensorPacker, which packs and unpacks them where they are: on the host
+// (host_packer.h) or on a device (device_packer.h).
 //
 // Knows elements in their order in memory and nothing of where they come from:
 // views, aliases, accounts and hooks are the stash's (activation_stash.h).
 //
-//   TensorPacker packer;
-//   PackedTensor packed = packer.PackBits(flat_bools);
-//   DP_ASSIGN_OR_RETURN(at::Tensor flat, packer.Unpack(packed));
-//
-// One thread at a time. Throws what LibTorch throws.
+//   DP_ASSIGN_OR_RETURN(auto packed, packer->PackExactly(flat_bools));
+//   DP_ASSIGN_OR_RETURN(at::Tensor flat, packer->Unpack(*packed));
 #ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_PACKED_TENSOR_H_
 #define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_PACKED_TENSOR_H_
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "ATen/core/Tensor.h"
@@ -28,6 +24,9 @@
 #include "compression/codec.h"
 
 namespace deltapipe {
+
+/// Of a packer (device_packer.h).
+struct PackedTransfer;
 
 struct PackedTensor {
   enum class Form {
@@ -48,22 +47,34 @@ struct PackedTensor {
   std::shared_ptr<const Codec> codec;
   std::function<absl::Status(absl::Span<float>)> read;  // kHeld
 
-  /// Of `kept` and `mask`; of kExact the whole storage.
+  /// Of an offloaded kCodec, whose `kept` and `mask` are in host memory.
+  std::shared_ptr<PackedTransfer> transfer;
+
+  /// Without what is kept.
+  static PackedTensor Of(Form form, const at::Tensor& flat);
+
+  /// Where the tensor was: of `kept` and `mask`; of kExact the whole storage.
   int64_t stored_bytes() const;
+  /// In host memory, of what was offloaded.
+  int64_t host_bytes() const;
 };
 
+/// kCopy of a one-dimensional tensor.
+PackedTensor CopyOf(const at::Tensor& flat);
+
+/// One thread at a time. Throws what LibTorch throws. Packers of devices put
+/// work on the current stream and do not wait for it, but where it is said.
 class TensorPacker {
  public:
-  TensorPacker() = default;
-  TensorPacker(const TensorPacker&) = delete;
-  TensorPacker& operator=(const TensorPacker&) = delete;
+  virtual ~TensorPacker() = default;
 
-  /// `flat` is one-dimensional everywhere below.
-  PackedTensor Copy(const at::Tensor& flat);
-  /// Of bools.
-  PackedTensor PackBits(const at::Tensor& flat);
-  /// Of integers; nothing if they need all their bytes.
-  std::optional<PackedTensor> PackIntegers(const at::Tensor& flat);
+  /// Where tensors must be to be packed.
+  virtual at::Device device() const = 0;
+
+  /// Of bools (kBits) and integers (kNarrow), one-dimensional as `flat` is
+  /// below. Nothing if they need all their bytes, or if that cannot be known.
+  virtual absl::StatusOr<std::optional<PackedTensor>> PackExactly(
+      const at::Tensor& flat) = 0;
 
   struct CodecUse {
     std::shared_ptr<const Codec> codec;
@@ -72,6 +83,8 @@ class TensorPacker {
     bool keeps_zeros = false;
     /// Of codecs that have one; nobody else uses it during the call.
     std::vector<float>* memory = nullptr;
+    /// To host memory. Not for packers of the host.
+    bool is_offloaded = false;
     /// `flat` is a copy made for this call, which counts as scratch memory.
     bool is_scratch = false;
   };
@@ -82,32 +95,31 @@ class TensorPacker {
   };
   /// `flat` has 16- or 32-bit floats. `packed->codec` is the codec that was
   /// tried, whatever the outcome: `use.codec`, or one around it. Errors are the
-  /// codec's.
-  absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
-                                        const CodecUse& use,
-                                        PackedTensor* packed);
+  /// codec's; UNIMPLEMENTED if the device has none.
+  virtual absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
+                                                const CodecUse& use,
+                                                PackedTensor* packed) = 0;
+
+  /// Begins to bring back what was offloaded.
+  virtual void Prefetch(const PackedTensor& packed) = 0;
 
   /// The elements, one-dimensional, of their type; of kCopy `kept` itself. Not
   /// for kExact. Errors of the codec, or of `read`.
-  absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed);
+  virtual absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) = 0;
+
+  /// What Unpack gave is used once more, perhaps on another stream: that one
+  /// waits for what it needs, and the memory is not given back before.
+  virtual void Share(const at::Tensor& unpacked) = 0;
 
   /// The largest memory that one call needed beside its argument and result,
   /// since the last time.
-  int64_t TakeScratchPeak();
+  virtual int64_t TakeScratchPeak() = 0;
 
- private:
-  /// The codec that keeps zeros by itself; null if a mask must.
-  std::shared_ptr<const Codec> WithZeros(
-      const std::shared_ptr<const Codec>& codec);
-  absl::StatusOr<at::Tensor> UnpackFloats(const PackedTensor& packed);
-
-  std::map<std::string, std::shared_ptr<const Codec>> zero_keepers_;
-  std::vector<uint8_t> scratch_;
-  int64_t scratch_peak_ = 0;
+  /// How many tensors with values that are not finite were packed since the
+  /// last time, where PackWithCodec did not say so. Waits for the device.
+  /// DATA_LOSS if a payload could not be read.
+  virtual absl::StatusOr<int64_t> TakeNotFinite() = 0;
 };
-
-/// The elements of a flat CPU tensor of floats.
-absl::Span<float> FloatsOf(const at::Tensor& flat);
 
 }  // namespace deltapipe
 

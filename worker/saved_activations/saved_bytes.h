@@ -24,6 +24,9 @@ struct SavedBytes {
   int64_t unique = 0;
   int64_t packed = 0;
   int64_t passed = 0;
+  /// What was packed to host memory, beside `packed`, which is where the
+  /// tensors are.
+  int64_t offloaded = 0;
   int64_t metadata = 0;
   /// The largest that was alive at a time (packed, passed and metadata), and
   /// the largest scratch memory of packing or unpacking one tensor.
@@ -38,6 +41,7 @@ struct SavedBytes {
     unique += other.unique;
     packed += other.packed;
     passed += other.passed;
+    offloaded += other.offloaded;
     metadata += other.metadata;
     live_peak = std::max(live_peak, other.live_peak);
     scratch_peak = std::max(scratch_peak, other.scratch_peak);
@@ -70,6 +74,7 @@ struct SavedTensorReport {
   int num_aliases = 0;
   int64_t raw_bytes = 0;     // each element once
   int64_t stored_bytes = 0;  // 0 of what is held anyway (weights)
+  int64_t host_bytes = 0;    // of what was offloaded
 };
 
 }  // namespace deltapipe

@@ -14,6 +14,9 @@
 #include "compression/bit_plan/bit_ladder.h"
 #include "compression/bit_plan/gradient_variance.h"
 #include "torch/csrc/autograd/variable.h"
+#include "worker/saved_activations/device_packer.h"
+#include "worker/saved_activations/device_policy.h"
+#include "worker/saved_activations/host_packer.h"
 #include "worker/saved_activations/tensor_class.h"
 
 namespace deltapipe {
@@ -44,16 +47,14 @@ absl::Status StageSaving::CheckPolicy(const std::string& text) const {
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<SavedPolicy> policy,
                       MakeSavedPolicy(text));
   if (policy->text() == "none") return absl::OkStatus();
-  if (options_.device != "cpu") {
-    return absl::UnimplementedError(
-        absl::StrCat("compression.saved_activations: ", text,
-                     " packs in host memory and is not there for device ",
-                     options_.device, " yet: use none"));
-  }
   SavedTensor example;
   example.name = "example";
   example.shape = {1, 1024};
   example.num_elements = 1024;
+  if (options_.device != "cpu") {
+    DP_RETURN_IF_ERROR(CheckDevicePolicy(*policy, example, options_.device));
+    return MakePacker().status();
+  }
   if (policy->Treat(example).is_offloaded) {
     return absl::UnimplementedError(absl::StrCat(
         "compression.saved_activations: ", text,
@@ -61,6 +62,16 @@ absl::Status StageSaving::CheckPolicy(const std::string& text) const {
         "are already: use fixed(codec) there"));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TensorPacker>> StageSaving::MakePacker() const {
+  if (options_.make_packer != nullptr) return options_.make_packer();
+  if (options_.device == "cpu") {
+    return std::unique_ptr<TensorPacker>(new HostPacker());
+  }
+  DP_ASSIGN_OR_RETURN(PackDevice device,
+                      MakeCudaPackDevice(at::Device(options_.device)));
+  return std::unique_ptr<TensorPacker>(new DevicePacker(std::move(device)));
 }
 
 absl::Status StageSaving::SetPolicy(const std::string& text) {
@@ -79,7 +90,9 @@ absl::Status StageSaving::SetPolicy(const std::string& text) {
     stash_->SetPolicy(std::move(policy));
     return absl::OkStatus();
   }
-  stash_ = std::make_unique<ActivationStash>(std::move(policy), options_.seed);
+  DP_ASSIGN_OR_RETURN(std::unique_ptr<TensorPacker> packer, MakePacker());
+  stash_ = std::make_unique<ActivationStash>(std::move(policy), options_.seed,
+                                             std::move(packer));
   stash_->SetWeights(weights_);
   return absl::OkStatus();
 }
@@ -272,7 +285,9 @@ void StageSaving::Raise(const std::string& op, const std::string& why) {
 }
 
 absl::Status StageSaving::EndStep() {
-  if (!must_plan_ || stash_ == nullptr) return absl::OkStatus();
+  if (stash_ == nullptr) return absl::OkStatus();
+  DP_RETURN_IF_ERROR(stash_->ReadDevice());
+  if (!must_plan_) return absl::OkStatus();
   must_plan_ = false;
   stash_->policy()->SetRoom(room_);
   const absl::Status status = stash_->policy()->Plan(step_ + 1, measurements_);

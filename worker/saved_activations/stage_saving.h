@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "worker/saved_activations/activation_stash.h"
 #include "worker/saved_activations/gradient_meter.h"
+#include "worker/saved_activations/packed_tensor.h"
 #include "worker/saved_activations/saved_activations.h"
 
 namespace deltapipe {
@@ -39,6 +40,8 @@ struct StageSavingOptions {
   /// Steps between probes of the error by operator; 0: none.
   int64_t probe_every = 500;
   double error_limit = 0.5;
+  /// Null: that of the device. Tests pack by another one.
+  std::function<absl::StatusOr<std::unique_ptr<TensorPacker>>()> make_packer;
 };
 
 class StageSaving : public SavedActivations {
@@ -84,7 +87,8 @@ class StageSaving : public SavedActivations {
   void Probe(const RunPass& run);
 
   /// All backward passes of a step are done: what was measured is planned by.
-  /// Errors of the policy: RESOURCE_EXHAUSTED if a budget is too small.
+  /// Errors of the policy: RESOURCE_EXHAUSTED if a budget is too small; of
+  /// ActivationStash::ReadDevice.
   absl::Status EndStep();
 
   absl::Status SetPolicy(const std::string& text) override;
@@ -102,6 +106,7 @@ class StageSaving : public SavedActivations {
 
  private:
   explicit StageSaving(const StageSavingOptions& options) : options_(options) {}
+  absl::StatusOr<std::unique_ptr<TensorPacker>> MakePacker() const;
   void RunPasses(const RunPass& run);
   void ProbeOperators(const RunPass& run, const at::Tensor& exact);
   void MeasureOperators(const RunPass& run, const at::Tensor& exact);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/checksum.h"
+#include "base/status_macros.h"
 #include "compression/bit_plan/bit_ladder.h"
 #include "worker/saved_activations/offered_substitute.h"
 #include "worker/saved_activations/saved_scope.h"
@@ -25,14 +26,13 @@ using Form = PackedTensor::Form;
 
 at::Tensor OnStorage(c10::intrusive_ptr<c10::StorageImpl> storage,
                      at::ScalarType type) {
-  at::Tensor tensor = at::empty({0}, at::TensorOptions().dtype(type));
+  at::Tensor tensor =
+      at::empty({0}, at::TensorOptions().dtype(type).device(storage->device()));
   return tensor.set_(c10::Storage(std::move(storage)));
 }
 
 PackedTensor Exactly(const at::Tensor& tensor) {
-  PackedTensor packed;
-  packed.type = tensor.scalar_type();
-  packed.num_elements = tensor.numel();
+  PackedTensor packed = PackedTensor::Of(Form::kExact, tensor);
   packed.kept = tensor.detach();
   return packed;
 }
@@ -90,6 +90,10 @@ void StashState::CountLive(int64_t bytes) {
 void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
   const Form form = packed.form;
   const int64_t bytes = packed.stored_bytes();
+  const int64_t host_bytes = packed.host_bytes();
+  has_offloaded_ |= packed.transfer != nullptr;
+  bytes_.offloaded += host_bytes;
+  entry->report->host_bytes = host_bytes;
   entry->packed = std::move(packed);
   int64_t& sum = form == Form::kExact || form == Form::kCopy ? bytes_.passed
                                                              : bytes_.packed;
@@ -109,6 +113,30 @@ void StashState::Forget(const SavedEntry& entry) {
                             [](const auto& weak) { return weak.expired(); }),
              list.end());
   if (list.empty()) entries_.erase(found);
+}
+
+void StashState::Prefetch(const SavedContext& of) {
+  Aliases seen;
+  MutexLock lock(&mutex_);
+  if (!has_offloaded_) return;
+  for (const auto& list : entries_) {
+    for (const auto& weak : list.second) {
+      std::shared_ptr<SavedEntry> entry = weak.lock();
+      if (entry == nullptr) continue;
+      if (entry->context.step == of.step &&
+          entry->context.microbatch == of.microbatch) {
+        packer_->Prefetch(entry->packed);
+      }
+      seen.push_back(std::move(entry));
+    }
+  }
+}
+
+absl::Status StashState::ReadDevice() {
+  MutexLock lock(&mutex_);
+  DP_ASSIGN_OR_RETURN(const int64_t num_not_finite, packer_->TakeNotFinite());
+  bytes_.num_not_finite += num_not_finite;
+  return absl::OkStatus();
 }
 
 void StashState::FindAliases(const at::Tensor& tensor, Aliases* aliases) {
@@ -189,7 +217,7 @@ void StashState::Keep(const at::Tensor& tensor, std::string reason,
   entry->report->reason = std::move(reason);
   const int64_t storage_bytes = static_cast<int64_t>(tensor.storage().nbytes());
   if (storage_bytes > kLargestPinned * entry->report->raw_bytes) {
-    return SetPacked(packer_.Copy(Flatten(tensor, entry->region)), entry);
+    return SetPacked(CopyOf(Flatten(tensor, entry->region)), entry);
   }
   SetPacked(Exactly(tensor), entry);
   // The storage stays in any case: what was packed of it is needed no more.
@@ -198,6 +226,7 @@ void StashState::Keep(const at::Tensor& tensor, std::string reason,
     CountLive(-other->stored_bytes);
     other->stored_bytes = 0;
     other->report->stored_bytes = 0;
+    other->report->host_bytes = 0;
     other->packed = entry->packed;
     other->unpacked.reset();
     other->report->reason = absl::StrCat("alias of ", entry->report->name,
@@ -205,21 +234,22 @@ void StashState::Keep(const at::Tensor& tensor, std::string reason,
   }
 }
 
-void StashState::KeepBits(const at::Tensor& tensor, SavedEntry* entry) {
-  entry->report->reason = "mask: one bit per element";
-  SetPacked(packer_.PackBits(Flatten(tensor, entry->region)), entry);
-}
-
-void StashState::KeepIntegers(const at::Tensor& tensor, const Aliases& aliases,
-                              SavedEntry* entry) {
-  std::optional<PackedTensor> packed =
-      packer_.PackIntegers(Flatten(tensor, entry->region));
-  if (!packed.has_value()) {
+void StashState::KeepExactly(const at::Tensor& tensor, const Aliases& aliases,
+                             SavedEntry* entry) {
+  absl::StatusOr<std::optional<PackedTensor>> packed =
+      packer_->PackExactly(Flatten(tensor, entry->region));
+  if (!packed.ok()) {
+    Throw(packed.status().code(), *entry, packed.status().message());
+  }
+  if (!packed->has_value()) {
     return Keep(tensor, "integers, kept exactly", aliases, entry);
   }
-  entry->report->reason = absl::StrCat(
-      "integers, exact in ", c10::toString(packed->kept.scalar_type()));
-  SetPacked(*std::move(packed), entry);
+  entry->report->reason =
+      (*packed)->form == Form::kBits
+          ? "mask: one bit per element"
+          : absl::StrCat("integers, exact in ",
+                         c10::toString((*packed)->kept.scalar_type()));
+  SetPacked(**std::move(packed), entry);
 }
 
 const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
@@ -231,8 +261,10 @@ const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
 void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
                                const Aliases& aliases, SavedEntry* entry) {
   if (meter != nullptr) {
-    meter->NoteSaved(described,
-                     FloatsOf(Flatten(tensor, entry->region).to(at::kFloat)));
+    const at::Tensor values =
+        Flatten(tensor, entry->region).to(at::kCPU, at::kFloat);
+    meter->NoteSaved(described, {values.const_data_ptr<float>(),
+                                 static_cast<size_t>(values.numel())});
   }
   SavedTreatment treatment = this->treatment(described);
   if (treatment.takes_substitute) {
@@ -254,13 +286,14 @@ void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
   use.codec = treatment.codec;
   use.key = KeyOf(described.name);
   use.keeps_zeros = described.keeps_zeros;
+  use.is_offloaded = treatment.is_offloaded;
   use.is_scratch = flat.data_ptr() != tensor.data_ptr();
   if (treatment.codec->traits().has_memory) {
     use.memory = &memories[described.name];
   }
   PackedTensor packed;
   const absl::StatusOr<TensorPacker::Outcome> outcome =
-      packer_.PackWithCodec(flat, use, &packed);
+      packer_->PackWithCodec(flat, use, &packed);
   if (!outcome.ok()) {
     Throw(outcome.status().code(), *entry, outcome.status().message());
   }
@@ -334,18 +367,20 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
     saved.entry = NewEntry(tensor, region, tensor_class, described);
     SavedEntry* const entry = saved.entry.get();
     entries_[tensor.storage().unsafeGetStorageImpl()].push_back(saved.entry);
-    if (held != nullptr && tensor.storage().unsafeGetStorageImpl() == held &&
-        read_held != nullptr && tensor.scalar_type() == at::kFloat) {
+    if (tensor.device() != device_) {
+      Keep(tensor, absl::StrCat("not on ", device_.str()), aliases, entry);
+    } else if (held != nullptr &&
+               tensor.storage().unsafeGetStorageImpl() == held &&
+               read_held != nullptr && tensor.scalar_type() == at::kFloat &&
+               device_.is_cpu()) {
       entry->report->reason = "the boundary's record holds it";
       SetPacked(HeldBy(read_held, region.num_elements), entry);
     } else if (may_be_packed && !as_it_is) {
       PackWithCodec(tensor, std::move(described), aliases, entry);
-    } else if (tensor_class == TensorClass::kMask &&
+    } else if ((tensor_class == TensorClass::kMask ||
+                tensor_class == TensorClass::kInteger) &&
                region.num_elements >= 64) {
-      KeepBits(tensor, entry);
-    } else if (tensor_class == TensorClass::kInteger &&
-               region.num_elements >= 64) {
-      KeepIntegers(tensor, aliases, entry);
+      KeepExactly(tensor, aliases, entry);
     } else {
       Keep(tensor,
            !scope_reason.empty() ? std::string(scope_reason)
@@ -361,10 +396,12 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
   const PackedTensor& packed = entry->packed;
   if (entry->unpacked.has_value()) {
     if (auto storage = entry->unpacked->lock()) {
-      return OnStorage(std::move(storage), packed.type);
+      at::Tensor shared = OnStorage(std::move(storage), packed.type);
+      packer_->Share(shared);
+      return shared;
     }
   }
-  absl::StatusOr<at::Tensor> flat = packer_.Unpack(packed);
+  absl::StatusOr<at::Tensor> flat = packer_->Unpack(packed);
   if (!flat.ok()) {
     Throw(absl::StatusCode::kDataLoss, *entry,
           absl::StrCat("its packed bytes cannot be read: ",

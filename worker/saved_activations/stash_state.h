@@ -59,7 +59,8 @@ struct SavedEntry {
 /// Shared by the stash and what it has saved.
 class StashState : public std::enable_shared_from_this<StashState> {
  public:
-  explicit StashState(uint64_t seed) : seed_(seed) {}
+  StashState(uint64_t seed, std::unique_ptr<TensorPacker> packer)
+      : seed_(seed), device_(packer->device()), packer_(std::move(packer)) {}
 
   struct Saved {
     std::shared_ptr<SavedEntry> entry;
@@ -77,6 +78,10 @@ class StashState : public std::enable_shared_from_this<StashState> {
   /// Flat.
   at::Tensor UnpackDerivative(SavedEntry* entry) DP_EXCLUDES(mutex_);
   void Forget(const SavedEntry& entry) DP_EXCLUDES(mutex_);
+  /// Begins to bring back what was offloaded of a micro-batch.
+  void Prefetch(const SavedContext& of) DP_EXCLUDES(mutex_);
+  /// Counts what the device noted; its errors.
+  absl::Status ReadDevice() DP_EXCLUDES(mutex_);
   bool IsWeight(const at::Tensor& tensor) const;
 
   // Of the thread that runs forward passes.
@@ -103,7 +108,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
     MutexLock lock(&mutex_);
     SavedBytes bytes = std::exchange(bytes_, SavedBytes());
     bytes_.live_peak = live_;
-    bytes.scratch_peak = packer_.TakeScratchPeak();
+    bytes.scratch_peak = packer_->TakeScratchPeak();
     return bytes;
   }
   std::vector<SavedTensorReport> LastForward() const DP_EXCLUDES(mutex_) {
@@ -142,10 +147,8 @@ class StashState : public std::enable_shared_from_this<StashState> {
       DP_REQUIRES(mutex_);
   void Keep(const at::Tensor& tensor, std::string reason,
             const Aliases& aliases, SavedEntry* entry) DP_REQUIRES(mutex_);
-  void KeepBits(const at::Tensor& tensor, SavedEntry* entry)
-      DP_REQUIRES(mutex_);
-  void KeepIntegers(const at::Tensor& tensor, const Aliases& aliases,
-                    SavedEntry* entry) DP_REQUIRES(mutex_);
+  void KeepExactly(const at::Tensor& tensor, const Aliases& aliases,
+                   SavedEntry* entry) DP_REQUIRES(mutex_);
   void PackWithCodec(const at::Tensor& tensor, SavedTensor described,
                      const Aliases& aliases, SavedEntry* entry)
       DP_REQUIRES(mutex_);
@@ -160,6 +163,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
   const std::shared_ptr<const Codec>& FineCodec(int bits);
 
   const uint64_t seed_;
+  const at::Device device_;
   std::map<int, std::shared_ptr<const Codec>> fine_codecs_;
 
   mutable Mutex mutex_;
@@ -170,7 +174,8 @@ class StashState : public std::enable_shared_from_this<StashState> {
   SavedBytes bytes_ DP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<SavedTensorReport>> last_forward_
       DP_GUARDED_BY(mutex_);
-  TensorPacker packer_ DP_GUARDED_BY(mutex_);
+  const std::unique_ptr<TensorPacker> packer_ DP_GUARDED_BY(mutex_);
+  bool has_offloaded_ DP_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace deltapipe

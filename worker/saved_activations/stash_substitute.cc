@@ -16,7 +16,7 @@ std::optional<SavedTensor> StashState::DescribeForOperator(
   const TensorClass tensor_class = ClassOf(input, region.num_elements, known);
   if ((tensor_class != TensorClass::kActivation &&
        tensor_class != TensorClass::kRelu) ||
-      !SavedAsTheyAre::Current().empty() ||
+      !SavedAsTheyAre::Current().empty() || input.device() != device_ ||
       region.num_elements != input.numel()) {
     return std::nullopt;
   }
@@ -70,7 +70,7 @@ std::shared_ptr<SavedEntry> StashState::KeepDerivative(
 
   MutexLock lock(&mutex_);
   const absl::StatusOr<TensorPacker::Outcome> outcome =
-      packer_.PackWithCodec(flat, use, &packed);
+      packer_->PackWithCodec(flat, use, &packed);
   if (!outcome.ok()) {
     throw SavedActivationError(absl::Status(
         outcome.status().code(),

@@ -177,6 +177,7 @@ std::string ExplanationJson(const SavedExplanation& explanation) {
     object["shared"] = tensor.num_aliases;
     object["raw_bytes"] = tensor.raw_bytes;
     object["kept_bytes"] = tensor.stored_bytes;
+    object["host_bytes"] = tensor.host_bytes;
     object["how"] = tensor.reason;
     absl::StrAppend(&lines, object.dump(), "\n");
   }
@@ -191,6 +192,7 @@ std::string ExplanationJson(const SavedExplanation& explanation) {
   sums["unique_bytes"] = explanation.bytes.unique;
   sums["packed_bytes"] = explanation.bytes.packed;
   sums["passed_bytes"] = explanation.bytes.passed;
+  sums["offloaded_bytes"] = explanation.bytes.offloaded;
   sums["metadata_bytes"] = explanation.bytes.metadata;
   sums["scratch_peak_bytes"] = explanation.bytes.scratch_peak;
   sums["errors"] = Json::object();

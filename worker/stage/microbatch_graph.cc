@@ -169,6 +169,7 @@ at::Tensor MicrobatchGraph::Forward(const at::Tensor& input) {
 }
 
 at::Tensor MicrobatchGraph::Backward(const at::Tensor& gradient) {
+  if (options_.stash != nullptr) options_.stash->Prefetch(options_.context);
   at::Tensor incoming = gradient;
   for (auto segment = segments_.rbegin(); segment != segments_.rend();
        ++segment) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "compression/cuda/launched_bits.h"
 #include "compression/cuda/message_codec.h"
 
 namespace deltapipe {
@@ -41,10 +42,20 @@ std::unique_ptr<DeviceMemory> MakeHostMemory() {
 
 absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodec(
     absl::string_view text, int64_t max_elements) {
+  return MakeHostLaunchedCodecIn(MakeHostMemory(), text, max_elements);
+}
+
+absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodecIn(
+    std::unique_ptr<DeviceMemory> memory, absl::string_view text,
+    int64_t max_elements) {
   DP_ASSIGN_OR_RETURN(cuda::MessagePlans plans,
                       cuda::MessagePlans::Parse(text));
   return cuda::MessageCodec<HostLauncher>::Create(
-      std::move(plans), max_elements, MakeHostMemory());
+      std::move(plans), max_elements, std::move(memory));
+}
+
+std::unique_ptr<DeviceBits> MakeHostLaunchedBits() {
+  return std::make_unique<cuda::LaunchedBits<HostLauncher>>();
 }
 
 }  // namespace deltapipe

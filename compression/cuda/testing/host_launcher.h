@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "compression/cuda/device_bits.h"
 #include "compression/cuda/device_codec.h"
 #include "compression/cuda/device_memory.h"
 #include "compression/cuda/half_warp.h"
@@ -34,6 +35,14 @@ std::unique_ptr<DeviceMemory> MakeHostMemory();
 /// As MakeDeviceCodec.
 absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodec(
     absl::string_view text, int64_t max_elements);
+
+/// As MakeDeviceCodecIn.
+absl::StatusOr<std::unique_ptr<DeviceCodec>> MakeHostLaunchedCodecIn(
+    std::unique_ptr<DeviceMemory> memory, absl::string_view text,
+    int64_t max_elements);
+
+/// As MakeDeviceBits.
+std::unique_ptr<DeviceBits> MakeHostLaunchedBits();
 
 }  // namespace deltapipe
 

@@ -39,6 +39,21 @@ std::vector<ConformanceCase> KernelConformanceCases() {
   };
   for (int bits = 1; bits <= 8; ++bits) {
     const std::string name = absl::StrCat("int(", bits);
+    // That of saved activations.
+    cases.push_back(
+        {absl::StrCat(name,
+                      ",block=256,round=stochastic,levels=affine,scale=bf16)"),
+         256});
+    cases.push_back(
+        {absl::StrCat(name, ",block=48,clip=minmax,levels=affine,scale=fp32)"),
+         48});
+    cases.push_back(
+        {absl::StrCat(name,
+                      ",block=16,round=stochastic,levels=affine,scale=fp32)"),
+         16});
+    cases.push_back(
+        {absl::StrCat(name, ",block=208,clip=minmax,levels=affine,scale=bf16)"),
+         208});
     cases.push_back({absl::StrCat(name, ")"), 64});
     cases.push_back({absl::StrCat(name, ",clip=minmax)"), 64});
     cases.push_back({absl::StrCat(name, ",round=stochastic)"), 64});

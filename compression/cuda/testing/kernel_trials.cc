@@ -349,6 +349,8 @@ void CheckFeedbackChain(const std::string& inner, const TrialDevice& device) {
 std::vector<std::string> DeltaChainCodecs() {
   return {"delta(int(4))",
           "delta(int(4),store=fp32)",
+          "delta(int(4,block=256,round=stochastic,levels=affine,scale=bf16))",
+          "delta(int(3,clip=minmax,levels=affine,scale=fp32),first=int(8))",
           "delta(int(2,round=stochastic),first=cast(bf16))",
           "delta(int(4,block=128),first=int(8))",
           "delta(int(3,block=16,clip=minmax),first=int(6,block=16))",

@@ -1,0 +1,185 @@
+// ActivationStash and StageSaving on a device, whose kernels the host runs.
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "compression/bit_plan/bit_ladder.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "torch/torch.h"
+#include "worker/saved_activations/activation_stash.h"
+#include "worker/saved_activations/device_packer.h"
+#include "worker/saved_activations/stage_saving.h"
+#include "worker/saved_activations/testing/host_pack_device.h"
+
+namespace deltapipe {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::unique_ptr<TensorPacker> OnKernels() {
+  return std::make_unique<DevicePacker>(MakeHostPackDevice());
+}
+
+ActivationStash::Treatment With(const std::string& text,
+                                bool is_offloaded = false) {
+  auto made = MakeCodec(text);
+  EXPECT_TRUE(made.ok()) << made.status();
+  const std::shared_ptr<const Codec> codec = *std::move(made);
+  return [=](const SavedTensor&) {
+    return SavedTreatment{codec, is_offloaded, "tried"};
+  };
+}
+
+class DeviceStashTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    torch::manual_seed(3);
+    x_ = torch::randn({64, 64}).set_requires_grad(true);
+  }
+
+  at::Tensor Forward(ActivationStash* stash, ActivationStash::Treatment with,
+                     int microbatch = 0) {
+    ActivationStash::Scope scope(stash, {4, 1, microbatch, 9}, std::move(with));
+    return at::gelu(x_.exp().sin()).sum();
+  }
+  at::Tensor Gradient(const at::Tensor& output) {
+    return torch::autograd::grad({output}, {x_})[0];
+  }
+
+  at::Tensor x_;
+  ActivationStash host_{nullptr, 17};
+  ActivationStash stash_{nullptr, 17, OnKernels()};
+};
+
+TEST_F(DeviceStashTest, GradientsEqualTheHostsBitForBit) {
+  for (const int bits : {1, 2, 4, 8}) {
+    const auto with = With(GroupCodecText(bits));
+    const at::Tensor expected = Gradient(Forward(&host_, with));
+
+    const at::Tensor output = Forward(&stash_, with);
+    const int64_t live = stash_.live_bytes();
+    const at::Tensor gradient = Gradient(output);
+
+    EXPECT_TRUE(at::equal(gradient, expected)) << bits << " bits";
+    EXPECT_GT(live, 0);
+  }
+  EXPECT_TRUE(stash_.ReadDevice().ok());
+}
+
+TEST_F(DeviceStashTest, ValuesThatAreNotFiniteAreCountedAndSpoilTheGradient) {
+  {
+    at::NoGradGuard no_grad;
+    x_[3][4] = NAN;
+  }
+  stash_.SetInput(x_);
+
+  const at::Tensor gradient =
+      Gradient(Forward(&stash_, With(GroupCodecText(4))));
+  ASSERT_TRUE(stash_.ReadDevice().ok());
+
+  // The results of exp and of sin; sin's input is exp's result.
+  EXPECT_EQ(stash_.TakeBytes().num_not_finite, 2);
+  EXPECT_TRUE(gradient.isnan().any().item<bool>());
+}
+
+TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
+  const at::Tensor expected =
+      Gradient(Forward(&host_, With(GroupCodecText(4))));
+
+  const at::Tensor first = Forward(&stash_, With(GroupCodecText(4), true), 0);
+  const at::Tensor second = Forward(&stash_, With(GroupCodecText(4), true), 1);
+  const SavedBytes bytes = stash_.TakeBytes();
+  const auto reports = stash_.LastForward();
+  const int64_t live = stash_.live_bytes();
+  // As a stage does before the backward pass, and without.
+  stash_.Prefetch({4, 1, 1, 9});
+
+  EXPECT_TRUE(at::equal(Gradient(second), expected));
+  EXPECT_TRUE(at::equal(Gradient(first), expected));
+  // Two tensors in each of the two passes.
+  const int64_t packed = GroupCodecBytes(64 * 64, 4);
+  EXPECT_EQ(bytes.offloaded, 4 * packed);
+  EXPECT_EQ(bytes.packed, 0);
+  EXPECT_EQ(live, bytes.metadata);
+  ASSERT_EQ(reports.size(), 2u);
+  EXPECT_EQ(reports[0].host_bytes, packed);
+  EXPECT_EQ(reports[0].stored_bytes, 0);
+}
+
+TEST_F(DeviceStashTest, ACodecWithoutKernelsNamesTheTensor) {
+  try {
+    Forward(&stash_, With("error_bound(abs=0.1)"));
+    FAIL() << "no error";
+  } catch (const SavedActivationError& error) {
+    EXPECT_EQ(error.status().code(), absl::StatusCode::kUnimplemented);
+    EXPECT_THAT(error.what(), HasSubstr("/exp/0 (exp Float [64,64]) of stage "
+                                        "1, step 4, micro-batch 0"));
+    EXPECT_THAT(error.what(), HasSubstr("error_bound"));
+  }
+}
+
+class DevicePolicyTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    StageSavingOptions options;
+    options.device = "cuda:0";
+    options.make_packer = [] {
+      return absl::StatusOr<std::unique_ptr<TensorPacker>>(OnKernels());
+    };
+    auto saving = StageSaving::Create("none", options);
+    ASSERT_TRUE(saving.ok()) << saving.status();
+    saving_ = *std::move(saving);
+  }
+
+  std::unique_ptr<StageSaving> saving_;
+};
+
+TEST_F(DevicePolicyTest, PoliciesWhoseCodecsHaveKernelsWork) {
+  for (const std::string policy :
+       {"none", "fixed(int(4))", "gact(2)", "auto(100)", "recompute(2)",
+        "recompute(2,cast(bf16))", "offload(int(8))"}) {
+    EXPECT_TRUE(saving_->CheckPolicy(policy).ok())
+        << policy << ": " << saving_->CheckPolicy(policy);
+    EXPECT_TRUE(saving_->SetPolicy(policy).ok()) << policy;
+  }
+  EXPECT_TRUE(saving_->SetPolicy("fixed(" + GroupCodecText(2) + ")").ok());
+  EXPECT_NE(saving_->stash(), nullptr);
+}
+
+TEST_F(DevicePolicyTest, OthersAreRefusedByTheNameOfTheirCodec) {
+  for (const auto& [policy, codec] :
+       std::vector<std::pair<std::string, std::string>>{
+           {"actnn(bits=2)", "packs by codec mixed, which has no CUDA kernel"},
+           {"comet(0.01)", "packs by codec error_bound"},
+           {"division", "packs by codec dual_precision"},
+           {"mesa(8)", "packs by codec per_head"},
+           {"fixed(topk(0.1))", "codec topk(0.1) has no CUDA kernel"},
+           {"offload(prune(0.5))", "size the host would have to wait for"}}) {
+    const absl::Status status = saving_->SetPolicy(policy);
+
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << policy;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(codec));
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("compression.saved_activations: "));
+  }
+}
+
+TEST(DevicePolicyBuildTest, ABuildWithoutCudaSaysSo) {
+  StageSavingOptions options;
+  options.device = "cuda:0";
+
+  const absl::Status status =
+      StageSaving::Create("fixed(int(4))", options).status();
+
+  // With CUDA the packer is made, which touches the GPU at its first tensor.
+  if (status.ok()) GTEST_SKIP() << "this build has CUDA";
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--config=cuda"));
+}
+
+}  // namespace
+}  // namespace deltapipe
