@@ -27,10 +27,7 @@ absl::StatusOr<const SavedPolicyInfo*> FindPolicy(const CodecSpec& spec) {
 
 absl::StatusOr<std::unique_ptr<SavedPolicy>> Make(absl::string_view text) {
   DP_ASSIGN_OR_RETURN(const CodecSpec spec, ParseCodecSpec(text));
-  DP_ASSIGN_OR_RETURN(const SavedPolicyInfo* info, FindPolicy(spec));
-  DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                      CodecArguments::Read(spec, info->parameters));
-  return info->make(arguments);
+  return MakeSavedPolicyFromSpec(spec);
 }
 
 // The grammar's errors call any text a codec's.
@@ -65,6 +62,14 @@ const std::vector<SavedPolicyInfo>& AllSavedPolicies() {
 #undef DELTAPIPE_SAVED_POLICY
       };
   return *policies;
+}
+
+absl::StatusOr<std::unique_ptr<SavedPolicy>> MakeSavedPolicyFromSpec(
+    const CodecSpec& spec) {
+  DP_ASSIGN_OR_RETURN(const SavedPolicyInfo* info, FindPolicy(spec));
+  DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
+                      CodecArguments::Read(spec, info->parameters));
+  return info->make(arguments);
 }
 
 absl::StatusOr<std::unique_ptr<SavedPolicy>> MakeSavedPolicy(

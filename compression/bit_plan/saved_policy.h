@@ -31,6 +31,16 @@
 
 namespace deltapipe {
 
+/// What the operator that saves a tensor could do with in its place. Of its
+/// own operators only: LibTorch's have no choice.
+enum class SavedSubstitute {
+  kNone,
+  /// The operator's derivative at the tensor, of as many elements: gelu.
+  kDerivative,
+  /// The operator's result, which is kept in any case: layer norm.
+  kOutput,
+};
+
 /// A floating-point tensor that may be compressed. What may not (weights,
 /// integers, masks, statistics, what the loss head saves) never gets here.
 struct SavedTensor {
@@ -51,6 +61,7 @@ struct SavedTensor {
   /// The bridge keeps it in so many bits or more, whatever the policy says:
   /// what attention saves.
   int least_bits = 0;
+  SavedSubstitute substitute = SavedSubstitute::kNone;
 };
 
 /// How to keep one tensor.
@@ -61,6 +72,9 @@ struct SavedTreatment {
   bool is_offloaded = false;
   /// For people: "int(4): 3.8 of 4.0 bits on average".
   std::string reason;
+  /// The operator keeps the substitute that it can do with, the derivative by
+  /// `codec`, and the tensor not at all. Never where it can do with none.
+  bool takes_substitute = false;
 };
 
 /// What a policy wants to be told.

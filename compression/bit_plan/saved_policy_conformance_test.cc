@@ -49,6 +49,13 @@ const char* const kTexts[] = {
     "auto(64)",
     "auto(0.5)",
     "auto(0.5,slowdown=0.2)",
+    "lean(none)",
+    "lean(fixed(int(4)))",
+    "lean(actnn)",
+    "lean(recompute(every=4,codec=int(8)),derivative=1)",
+    "lean(auto(64))",
+    "lean(auto(64,slowdown=0.2))",
+    "lean(gact(bits=2,every=10),derivative=8)",
 };
 
 SavedTensor Tensor(std::string name, std::string op,
@@ -77,6 +84,17 @@ std::vector<SavedTensor> Tensors() {
   };
   tensors[3].keeps_zeros = true;
   tensors[2].element_bytes = 2;
+  return tensors;
+}
+
+// Of operators that can do with something else.
+std::vector<SavedTensor> TensorsWithSubstitute() {
+  std::vector<SavedTensor> tensors = {
+      Tensor("blocks.0/addmm/0", "addmm", {4, 64, 128}),
+      Tensor("blocks.0/add/1", "add", {4, 64, 128}),
+  };
+  tensors[0].substitute = SavedSubstitute::kDerivative;
+  tensors[1].substitute = SavedSubstitute::kOutput;
   return tensors;
 }
 
@@ -114,14 +132,17 @@ std::string CodecText(const SavedTreatment& treatment) {
 
 // All that a treatment says.
 std::string TreatmentText(const SavedTreatment& treatment) {
-  return absl::StrCat(CodecText(treatment), "; ",
-                      treatment.is_offloaded ? "offloaded; " : "",
-                      treatment.reason);
+  return absl::StrCat(
+      CodecText(treatment), "; ", treatment.is_offloaded ? "offloaded; " : "",
+      treatment.takes_substitute ? "substitute; " : "", treatment.reason);
 }
 
 std::vector<std::string> Treatments(const SavedPolicy& policy) {
   std::vector<std::string> texts;
   for (const SavedTensor& tensor : Tensors()) {
+    texts.push_back(TreatmentText(policy.Treat(tensor)));
+  }
+  for (const SavedTensor& tensor : TensorsWithSubstitute()) {
     texts.push_back(TreatmentText(policy.Treat(tensor)));
   }
   texts.push_back(TreatmentText(policy.Treat(Tensor("new", "new", {64, 64}))));
@@ -226,6 +247,21 @@ TEST_P(SavedPolicyConformanceTest, PackedIsNeverLargerThanRaw) {
     EXPECT_LE(treatment.codec->MaxPayloadBytes(tensor.num_elements),
               tensor.num_elements * tensor.element_bytes)
         << tensor.name;
+  }
+}
+
+TEST_P(SavedPolicyConformanceTest, ASubstituteIsTakenWhereThereIsOne) {
+  const auto policy = Make(GetParam());
+  const bool is_lean = absl::StartsWith(GetParam(), "lean");
+  for (SavedTensor tensor : TensorsWithSubstitute()) {
+    const SavedTreatment treatment = policy->Treat(tensor);
+    EXPECT_EQ(treatment.takes_substitute, is_lean);
+    if (treatment.takes_substitute) {
+      EXPECT_EQ(treatment.codec != nullptr,
+                tensor.substitute == SavedSubstitute::kDerivative);
+    }
+    tensor.substitute = SavedSubstitute::kNone;
+    EXPECT_FALSE(policy->Treat(tensor).takes_substitute);
   }
 }
 

@@ -21,6 +21,11 @@ namespace deltapipe {
 #include "compression/bit_plan/saved_policies.def"
 #undef DELTAPIPE_SAVED_POLICY
 
+/// For policies that take another one. Errors are those of the grammar, about
+/// the whole text that the term is from.
+absl::StatusOr<std::unique_ptr<SavedPolicy>> MakeSavedPolicyFromSpec(
+    const CodecSpec& spec);
+
 }  // namespace deltapipe
 
 #endif  // DELTAPIPE_COMPRESSION_BIT_PLAN_SAVED_POLICY_MAKERS_H_

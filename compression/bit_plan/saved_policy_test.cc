@@ -74,7 +74,8 @@ TEST(SavedPolicyTest, ErrorsNameTheColumnAndTheNearestName) {
   EXPECT_EQ(ErrorOf("fixd(int(4))"),
             "policy for saved activations \"fixd(int(4))\": column 1: unknown "
             "policy 'fixd': expected one of none, fixed, actnn, gact, comet, "
-            "division, mesa, recompute, offload, auto (did you mean 'fixed'?)");
+            "division, mesa, recompute, offload, auto, lean (did you mean "
+            "'fixed'?)");
   EXPECT_THAT(ErrorOf("fixed(int(9))"),
               HasSubstr("\"fixed(int(9))\": column 11: bits: expected 1..8"));
   EXPECT_THAT(ErrorOf("fixed"), HasSubstr("expected codec (a codec), got no"));
@@ -113,6 +114,78 @@ TEST(SavedPolicyTest, RaisesSayWhatBecameOfTheTensors) {
   EXPECT_EQ(policy->Raise("gelu"), "gelu: from 8 bits to as it is");
   EXPECT_EQ(policy->Raise("gelu"), "");
   EXPECT_EQ(Make("none")->Raise("gelu"), "");
+}
+
+SavedTensor Offering(SavedTensor tensor, SavedSubstitute substitute) {
+  tensor.substitute = substitute;
+  return tensor;
+}
+
+TEST(SavedPolicyTest, LeanTakesSubstitutesAndLeavesTheRestToTheOther) {
+  const auto policy = Make("lean(fixed(int(8)))");
+  const SavedTensor tensor = Tensor("a", {64, 64}, "addmm");
+
+  const SavedTreatment derivative =
+      policy->Treat(Offering(tensor, SavedSubstitute::kDerivative));
+  EXPECT_TRUE(derivative.takes_substitute);
+  EXPECT_THAT(derivative.codec->text(), StartsWith("int(2,block=256"));
+  const SavedTreatment output =
+      policy->Treat(Offering(tensor, SavedSubstitute::kOutput));
+  EXPECT_TRUE(output.takes_substitute);
+  EXPECT_EQ(output.codec, nullptr);
+  EXPECT_EQ(CodecFor(*policy, tensor), "int(8)");
+}
+
+TEST(SavedPolicyTest, LeanRaisesDerivativesWithTheirTensors) {
+  const auto policy = Make("lean(fixed(int(8)))");
+  const SavedTensor tensor =
+      Offering(Tensor("a", {64, 64}, "addmm"), SavedSubstitute::kDerivative);
+  policy->Treat(tensor);
+
+  EXPECT_EQ(policy->Raise("gelu"), "gelu: from int(8) to as it is");
+  EXPECT_EQ(policy->Raise("gelu"), "");
+  EXPECT_EQ(policy->Raise("addmm"),
+            "addmm: from int(8) to as it is, from derivatives of 2 bits to "
+            "those of 4 bits");
+  EXPECT_THAT(CodecFor(*policy, tensor), StartsWith("int(4,"));
+  const auto restored = Make(policy->text());
+  ASSERT_TRUE(restored->Restore(policy->Save()).ok());
+  EXPECT_EQ(restored->Raise("addmm"),
+            "addmm: from derivatives of 4 bits to those of 8 bits");
+  EXPECT_EQ(restored->Raise("addmm"),
+            "addmm: from derivatives of 8 bits to the inputs");
+  EXPECT_FALSE(restored->Treat(tensor).takes_substitute);
+  EXPECT_EQ(restored->Raise("addmm"), "");
+}
+
+// What the derivatives take is taken from the budget of the rest.
+TEST(SavedPolicyTest, LeanLeavesTheOtherPolicyTheRestOfABudget) {
+  const SavedTensor saved = Tensor("a", {256, 1024}, "layer_norm");
+  const SavedTensor kept =
+      Offering(Tensor("b", {256, 1024}, "addmm"), SavedSubstitute::kDerivative);
+  const std::vector<SavedMeasurement> measurements = {Measured(saved, 1),
+                                                      Measured(kept, 1e9)};
+  // 2^18 elements of 4 bytes: 8 bits and their metadata are 0.25 MiB and more.
+  const auto alone = Make("auto(0.3)");
+  ASSERT_TRUE(alone->Plan(1, {measurements.data(), 1}).ok());
+  ASSERT_EQ(BitsOf(*alone, saved), 8);
+
+  const auto lean = Make("lean(auto(0.3))");
+  ASSERT_TRUE(lean->Plan(1, measurements).ok());
+
+  EXPECT_EQ(BitsOf(*lean, saved), 4);
+}
+
+TEST(SavedPolicyTest, LeanOfLeanAndOfNothingKnownAreErrors) {
+  EXPECT_EQ(ErrorOf("lean(lean(none))"),
+            "policy for saved activations \"lean(lean(none))\": column 6: "
+            "policy: expected any policy but lean, got lean");
+  EXPECT_THAT(ErrorOf("lean(fixd(int(4)))"),
+              HasSubstr("column 6: unknown policy 'fixd'"));
+  EXPECT_THAT(ErrorOf("lean(fixed(int(9)))"), HasSubstr("column 16: bits"));
+  EXPECT_THAT(ErrorOf("lean(none,derivative=9)"), HasSubstr("expected 1..8"));
+  EXPECT_EQ(Make("lean(gact(bits=4), derivative=2)")->text(),
+            "lean(" + Make("gact(bits=4)")->text() + ")");
 }
 
 TEST(SavedPolicyTest, WhatPackingWouldEnlargeStaysAsItIs) {

@@ -12,6 +12,14 @@
 namespace deltapipe {
 namespace {
 
+thread_local ActivationStash* current_stash = nullptr;
+
+/// Neither weights nor what has no strides or no elements is kept track of.
+bool IsTracked(const StashState& state, const at::Tensor& tensor) {
+  return tensor.has_storage() && tensor.layout() == at::kStrided &&
+         tensor.numel() > 0 && !state.IsWeight(tensor);
+}
+
 /// One save of one tensor.
 class StashHooks : public torch::autograd::SavedVariableHooks {
  public:
@@ -21,9 +29,7 @@ class StashHooks : public torch::autograd::SavedVariableHooks {
   void call_pack_hook(const at::Tensor& tensor) override {
     at::NoGradGuard no_grad;
     HookSourceScope no_hooks(nullptr);
-    // Neither weights nor what has no strides or no elements is kept track of.
-    if (!tensor.has_storage() || tensor.layout() != at::kStrided ||
-        tensor.numel() == 0 || state_->IsWeight(tensor)) {
+    if (!IsTracked(*state_, tensor)) {
       exact_ = tensor.detach();
       version_ = tensor._version();
       return;
@@ -113,6 +119,34 @@ std::vector<SavedTensorReport> ActivationStash::LastForward() const {
   return state_->LastForward();
 }
 
+ActivationStash* ActivationStash::Current() {
+  const bool is_on =
+      current_stash != nullptr && HookSourceScope::Current() == current_stash;
+  return is_on ? current_stash : nullptr;
+}
+
+bool ActivationStash::TakesOutputOf(const at::Tensor& input,
+                                    const std::function<bool()>& can) {
+  at::NoGradGuard no_grad;
+  HookSourceScope no_hooks(nullptr);
+  return IsTracked(*state_, input) && state_->TakesOutputOf(input, can);
+}
+
+ActivationStash::Derivative ActivationStash::KeepDerivative(
+    const at::Tensor& input, const std::function<at::Tensor()>& compute) {
+  at::NoGradGuard no_grad;
+  HookSourceScope no_hooks(nullptr);
+  if (!IsTracked(*state_, input)) return nullptr;
+  std::shared_ptr<SavedEntry> entry = state_->KeepDerivative(input, compute);
+  if (entry == nullptr) return nullptr;
+  return
+      [state = state_, entry = std::move(entry), sizes = input.sizes().vec()] {
+        at::NoGradGuard no_grad;
+        HookSourceScope no_hooks(nullptr);
+        return state->UnpackDerivative(entry.get()).view(sizes);
+      };
+}
+
 std::unique_ptr<torch::autograd::SavedVariableHooks>
 ActivationStash::MakeHooks() {
   return std::make_unique<StashHooks>(state_);
@@ -120,7 +154,9 @@ ActivationStash::MakeHooks() {
 
 ActivationStash::Scope::Scope(ActivationStash* stash,
                               const SavedContext& context, Treatment treatment)
-    : stash_(stash), hooks_(stash) {
+    : stash_(stash),
+      outer_(std::exchange(current_stash, stash)),
+      hooks_(stash) {
   stash_->state_->context = context;
   stash_->state_->treatment = treatment != nullptr
                                   ? std::move(treatment)
@@ -130,6 +166,9 @@ ActivationStash::Scope::Scope(ActivationStash* stash,
   stash_->state_->BeginForward();
 }
 
-ActivationStash::Scope::~Scope() { stash_->state_->treatment = nullptr; }
+ActivationStash::Scope::~Scope() {
+  stash_->state_->treatment = nullptr;
+  current_stash = outer_;
+}
 
 }  // namespace deltapipe

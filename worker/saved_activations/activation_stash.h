@@ -122,6 +122,26 @@ class ActivationStash : private HookSource {
   /// The tensors of the last forward pass.
   std::vector<SavedTensorReport> LastForward() const;
 
+  /// The stash whose scope is the innermost of this thread, with hooks that are
+  /// on: what operators that can do with less than the tensor that they would
+  /// save ask before they save it. Null where nothing is packed.
+  static ActivationStash* Current();
+
+  /// Whether the operator that reads `input` shall keep its own result. Asks
+  /// `can` last, which may be slow: whether it can do with it.
+  bool TakesOutputOf(const at::Tensor& input, const std::function<bool()>& can);
+
+  /// What was kept, of the sizes of the input, in fp32; from any thread, any
+  /// number of times. Its bytes live as long as it does.
+  using Derivative = std::function<at::Tensor()>;
+  /// Keeps the operator's derivative at `input` in the place of `input`: what
+  /// `compute` returns, in fp32 and of as many elements, packed as the
+  /// treatment says and counted as an entry that stands for `input`. Null if
+  /// the operator shall save its input: because the treatment says so, it is
+  /// kept already, or values are not finite.
+  Derivative KeepDerivative(const at::Tensor& input,
+                            const std::function<at::Tensor()>& compute);
+
   class Scope {
    public:
     /// `treatment`, if not null, is asked in place of the policy.
@@ -133,6 +153,7 @@ class ActivationStash : private HookSource {
 
    private:
     ActivationStash* const stash_;
+    ActivationStash* const outer_;
     HookSourceScope hooks_;
   };
 

@@ -52,4 +52,6 @@ HookSourceScope::HookSourceScope(HookSource* source)
     : outer_(std::exchange(current_source, source)) {}
 HookSourceScope::~HookSourceScope() { current_source = outer_; }
 
+HookSource* HookSourceScope::Current() { return current_source; }
+
 }  // namespace deltapipe

@@ -45,6 +45,9 @@ class HookSourceScope {
   HookSourceScope(const HookSourceScope&) = delete;
   HookSourceScope& operator=(const HookSourceScope&) = delete;
 
+  /// Of the innermost scope of this thread; null without one.
+  static HookSource* Current();
+
  private:
   HookSource* const outer_;
 };

@@ -198,9 +198,14 @@ void StageSaving::ProbeOperators(const RunPass& run, const at::Tensor& exact) {
   }
   findings_.errors.clear();
   for (const std::string& op : ops) {
+    // An operator's own result in the place of its input is exact, and has the
+    // error of the result where that is packed.
     const at::Tensor gradient =
         run({[&](const SavedTensor& tensor) {
-               return tensor.op == op ? policy->Treat(tensor) : KeepIt(tensor);
+               return tensor.op == op ||
+                              tensor.substitute == SavedSubstitute::kOutput
+                          ? policy->Treat(tensor)
+                          : KeepIt(tensor);
              },
              nullptr, 0});
     const double error = std::sqrt(SquaredDistance(gradient, exact) / norm);

@@ -10,6 +10,7 @@
 #include "base/checksum.h"
 #include "base/status_macros.h"
 #include "compression/bit_plan/bit_ladder.h"
+#include "worker/saved_activations/offered_substitute.h"
 #include "worker/saved_activations/saved_scope.h"
 
 namespace deltapipe {
@@ -148,9 +149,19 @@ void StashState::FindAliases(const at::Tensor& tensor, Aliases* aliases) {
   }
 }
 
+std::shared_ptr<SavedEntry> StashState::FindServing(
+    const at::Tensor& tensor, const MemoryRegion& region, bool as_it_is,
+    const Aliases& aliases) const {
+  for (const auto& alias : aliases) {
+    if (IsOf(*alias, tensor) && Serves(*alias, region, as_it_is)) return alias;
+  }
+  return nullptr;
+}
+
 std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
                                                  const MemoryRegion& region,
-                                                 TensorClass tensor_class) {
+                                                 TensorClass tensor_class,
+                                                 const SavedTensor& described) {
   auto entry = std::make_shared<SavedEntry>(
       shared_from_this(), WeakStorage(tensor.storage().getWeakStorageImpl()));
   entry->version = tensor._version();
@@ -159,11 +170,11 @@ std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
   entry->packed.type = tensor.scalar_type();
   entry->report = std::make_shared<SavedTensorReport>();
   SavedTensorReport& report = *entry->report;
-  report.layer = std::string(SavedPart::Current());
-  report.op = OperatorOf(tensor);
-  report.name = absl::StrCat(report.layer, "/", report.op);
-  absl::StrAppend(&report.name, "/", counts[report.name]++);
-  report.shape = ShapeInMemory(tensor);
+  CountName(described);
+  report.layer = described.layer;
+  report.op = described.op;
+  report.name = described.name;
+  report.shape = described.shape;
   report.dtype = c10::toString(tensor.scalar_type());
   report.tensor_class = TensorClassName(tensor_class);
   report.raw_bytes =
@@ -174,9 +185,31 @@ std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
       region.extents.size() * sizeof(MemoryRegion::Extent));
   bytes_.metadata += entry->metadata_bytes;
   CountLive(entry->metadata_bytes);
-  entries_[tensor.storage().unsafeGetStorageImpl()].push_back(entry);
   last_forward_.push_back(entry->report);
   return entry;
+}
+
+void StashState::CountName(const SavedTensor& described) {
+  ++counts[absl::StrCat(described.layer, "/", described.op)];
+}
+
+SavedTensor StashState::Describe(const at::Tensor& tensor,
+                                 const MemoryRegion& region,
+                                 TensorClass tensor_class) const {
+  SavedTensor described;
+  described.layer = std::string(SavedPart::Current());
+  described.op = OperatorOf(tensor);
+  const std::string counted = absl::StrCat(described.layer, "/", described.op);
+  const auto count = counts.find(counted);
+  described.name =
+      absl::StrCat(counted, "/", count == counts.end() ? 0 : count->second);
+  described.shape = ShapeInMemory(tensor);
+  described.num_elements = region.num_elements;
+  described.element_bytes = static_cast<int>(tensor.element_size());
+  described.keeps_zeros = tensor_class == TensorClass::kRelu;
+  described.least_bits = SavedFinely::LeastBits(tensor.const_data_ptr());
+  described.substitute = OfferedSubstitute::For(tensor.const_data_ptr());
+  return described;
 }
 
 void StashState::Keep(const at::Tensor& tensor, std::string reason,
@@ -225,18 +258,8 @@ const std::shared_ptr<const Codec>& StashState::FineCodec(int bits) {
   return codec;
 }
 
-void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
-                               SavedEntry* entry) {
-  SavedTensor described;
-  described.name = entry->report->name;
-  described.layer = entry->report->layer;
-  described.op = entry->report->op;
-  described.shape = entry->report->shape;
-  described.num_elements = entry->region.num_elements;
-  described.element_bytes = static_cast<int>(tensor.element_size());
-  described.keeps_zeros =
-      entry->report->tensor_class == TensorClassName(TensorClass::kRelu);
-  described.least_bits = SavedFinely::LeastBits(tensor.const_data_ptr());
+void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
+                               const Aliases& aliases, SavedEntry* entry) {
   if (meter != nullptr) {
     const at::Tensor values =
         Flatten(tensor, entry->region).to(at::kCPU, at::kFloat);
@@ -244,6 +267,11 @@ void StashState::PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
                                  static_cast<size_t>(values.numel())});
   }
   SavedTreatment treatment = this->treatment(described);
+  if (treatment.takes_substitute) {
+    // The operator could not do with it this time.
+    described.substitute = SavedSubstitute::kNone;
+    treatment = this->treatment(described);
+  }
   if (treatment.codec != nullptr &&
       treatment.codec->traits().bits_per_element < described.least_bits) {
     treatment.codec = FineCodec(described.least_bits);
@@ -330,18 +358,15 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
   FindAliases(tensor, &aliases);
   ++bytes_.num_tensors;
   bytes_.raw += tensor.numel() * static_cast<int64_t>(tensor.element_size());
-  for (const auto& alias : aliases) {
-    if (IsOf(*alias, tensor) && Serves(*alias, region, as_it_is)) {
-      saved.entry = alias;
-      break;
-    }
-  }
+  saved.entry = FindServing(tensor, region, as_it_is, aliases);
   if (saved.entry != nullptr) {
     ++bytes_.num_shared;
     ++saved.entry->report->num_aliases;
   } else {
-    saved.entry = NewEntry(tensor, region, tensor_class);
+    SavedTensor described = Describe(tensor, region, tensor_class);
+    saved.entry = NewEntry(tensor, region, tensor_class, described);
     SavedEntry* const entry = saved.entry.get();
+    entries_[tensor.storage().unsafeGetStorageImpl()].push_back(saved.entry);
     if (tensor.device() != device_) {
       Keep(tensor, absl::StrCat("not on ", device_.str()), aliases, entry);
     } else if (held != nullptr &&
@@ -351,7 +376,7 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
       entry->report->reason = "the boundary's record holds it";
       SetPacked(HeldBy(read_held, region.num_elements), entry);
     } else if (may_be_packed && !as_it_is) {
-      PackWithCodec(tensor, aliases, entry);
+      PackWithCodec(tensor, std::move(described), aliases, entry);
     } else if ((tensor_class == TensorClass::kMask ||
                 tensor_class == TensorClass::kInteger) &&
                region.num_elements >= 64) {

@@ -68,6 +68,15 @@ class StashState : public std::enable_shared_from_this<StashState> {
   };
   Saved Pack(const at::Tensor& tensor) DP_EXCLUDES(mutex_);
   at::Tensor Unpack(const Saved& saved) DP_EXCLUDES(mutex_);
+  // As in ActivationStash, of tensors that are kept track of.
+  bool TakesOutputOf(const at::Tensor& input, const std::function<bool()>& can)
+      DP_EXCLUDES(mutex_);
+  /// Null: the input is to be saved.
+  std::shared_ptr<SavedEntry> KeepDerivative(
+      const at::Tensor& input, const std::function<at::Tensor()>& compute)
+      DP_EXCLUDES(mutex_);
+  /// Flat.
+  at::Tensor UnpackDerivative(SavedEntry* entry) DP_EXCLUDES(mutex_);
   void Forget(const SavedEntry& entry) DP_EXCLUDES(mutex_);
   /// Begins to bring back what was offloaded of a micro-batch.
   void Prefetch(const SavedContext& of) DP_EXCLUDES(mutex_);
@@ -115,16 +124,34 @@ class StashState : public std::enable_shared_from_this<StashState> {
   using Aliases = std::vector<std::shared_ptr<SavedEntry>>;
   void FindAliases(const at::Tensor& tensor, Aliases* aliases)
       DP_REQUIRES(mutex_);
+  /// The one of them that has the region's elements, exactly if need be.
+  std::shared_ptr<SavedEntry> FindServing(const at::Tensor& tensor,
+                                          const MemoryRegion& region,
+                                          bool as_it_is,
+                                          const Aliases& aliases) const
+      DP_REQUIRES(mutex_);
+  /// What a policy is told, with the name that the next entry of it gets.
+  SavedTensor Describe(const at::Tensor& tensor, const MemoryRegion& region,
+                       TensorClass tensor_class) const;
+  /// Of a tensor whose operator could do with something else; nothing if that
+  /// is not for the policy to decide.
+  std::optional<SavedTensor> DescribeForOperator(
+      const at::Tensor& input, const MemoryRegion& region,
+      SavedSubstitute substitute) const;
+  void CountName(const SavedTensor& described);
+  /// Among the aliases only once it is put into entries_.
   std::shared_ptr<SavedEntry> NewEntry(const at::Tensor& tensor,
                                        const MemoryRegion& region,
-                                       TensorClass tensor_class)
+                                       TensorClass tensor_class,
+                                       const SavedTensor& described)
       DP_REQUIRES(mutex_);
   void Keep(const at::Tensor& tensor, std::string reason,
             const Aliases& aliases, SavedEntry* entry) DP_REQUIRES(mutex_);
   void KeepExactly(const at::Tensor& tensor, const Aliases& aliases,
                    SavedEntry* entry) DP_REQUIRES(mutex_);
-  void PackWithCodec(const at::Tensor& tensor, const Aliases& aliases,
-                     SavedEntry* entry) DP_REQUIRES(mutex_);
+  void PackWithCodec(const at::Tensor& tensor, SavedTensor described,
+                     const Aliases& aliases, SavedEntry* entry)
+      DP_REQUIRES(mutex_);
   void SetPacked(PackedTensor packed, SavedEntry* entry) DP_REQUIRES(mutex_);
   void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
   std::string Where(const SavedEntry& entry) const;

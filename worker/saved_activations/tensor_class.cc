@@ -111,8 +111,9 @@ TensorClass ClassOf(const at::Tensor& tensor, int64_t num_elements,
     }
   }
   if (num_elements < kSmallestPacked) return TensorClass::kSmall;
-  return OperatorOf(tensor) == "relu" ? TensorClass::kRelu
-                                      : TensorClass::kActivation;
+  const std::string op = OperatorOf(tensor);
+  return op == "relu" || op == "dropped_relu" ? TensorClass::kRelu
+                                              : TensorClass::kActivation;
 }
 
 std::string OperatorOf(const at::Tensor& tensor) {

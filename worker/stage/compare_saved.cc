@@ -134,9 +134,17 @@ absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
       arm.stage->saved_activations()->TakeBytes();
       std::vector<double> mean(exact.size());
       for (int draw = 0; draw < kDraws; ++draw) {
-        DP_ASSIGN_OR_RETURN(
-            const std::vector<float> gradient,
-            GradientOf(sample, options.repeats + 1 + draw, &arm));
+        const int64_t step = options.repeats + 1 + draw;
+        DP_ASSIGN_OR_RETURN(std::vector<float> gradient,
+                            GradientOf(sample, step, &arm));
+        // Each step drops other values.
+        if (spec.model().dropout() > 0 && draw > 0) {
+          DP_ASSIGN_OR_RETURN(const std::vector<float> own,
+                              GradientOf(sample, step, &arms[0]));
+          for (size_t i = 0; i < own.size(); ++i) {
+            gradient[i] += exact[i] - own[i];
+          }
+        }
         for (size_t i = 0; i < mean.size(); ++i) {
           mean[i] += gradient[i] / static_cast<double>(kDraws);
         }

@@ -73,6 +73,7 @@ bool MicrobatchGraph::HasGradient(const Segment& segment) const {
 
 at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
                                      const at::Tensor& input) {
+  DropoutScope dropout(options_.dropout);
   at::Tensor value = input;
   const bool is_first = segment.first_part == 0;
   if (is_first && at::isFloatingType(value.scalar_type())) {
@@ -180,6 +181,11 @@ at::Tensor MicrobatchGraph::Backward(const at::Tensor& gradient) {
       ActivationStash* const stash = std::exchange(options_.stash, nullptr);
       Run(&*segment, input);
       options_.stash = stash;
+    }
+    // Pixels that became numbers: no parameter is before them.
+    if (!segment->root.is_valid()) {
+      incoming = at::Tensor();
+      break;
     }
     torch::autograd::Engine::get_default_engine().execute(
         {std::exchange(segment->root, {})}, {incoming}, /*keep_graph=*/false,

@@ -4,7 +4,8 @@
 // all, so that nothing stays in memory but what autograd saves (which passes
 // through the stash, if there is one). Parts of the model can be computed anew
 // in the backward pass, in groups, of which their inputs alone are kept. That
-// is exact: layers draw nothing at random.
+// is exact: what dropout keeps is a function of a counter
+// (operators/dropout_draw.h).
 //
 //   MicrobatchGraph graph(options);
 //   at::Tensor output = graph.Forward(input);
@@ -26,6 +27,7 @@
 #include "torch/csrc/autograd/saved_variable.h"
 #include "worker/saved_activations/activation_stash.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout_draw.h"
 
 namespace deltapipe {
 
@@ -36,6 +38,8 @@ struct InputNode;
 struct MicrobatchGraphOptions {
   PartialModel* model = nullptr;
   const std::vector<std::string>* part_names = nullptr;
+  /// Null: nothing is dropped. The graph's nodes share it.
+  std::shared_ptr<const DropoutDraw> dropout;
   /// Null: autograd keeps what it saves as it is.
   ActivationStash* stash = nullptr;
   SavedContext context;

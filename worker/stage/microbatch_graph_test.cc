@@ -43,7 +43,7 @@ class MicrobatchGraphTest : public ::testing::Test {
     names_ = model_->PartNames();
     for (NamedParameter& parameter : model_->Parameters()) {
       at::NoGradGuard no_grad;
-      parameter.tensor.normal_(0, 0.1);
+      parameter.tensor.normal_(parameter.init_mean, 0.1);
       parameters_.push_back(parameter.tensor);
     }
   }
@@ -112,7 +112,8 @@ TEST_F(MicrobatchGraphTest, LossIsThatOfUncompressedTensorsWhateverTheBits) {
   float plain = 0;
   GradientsOfOne(Graph(nullptr, 5), 5, &plain);
   for (const char* policy :
-       {"fixed(int(1))", "fixed(int(2))", "fixed(int(8))", "fixed(sign)"}) {
+       {"fixed(int(1))", "fixed(int(2))", "fixed(int(8))", "fixed(sign)",
+        "lean(fixed(int(1)),derivative=1)"}) {
     const auto stash = Stash(policy);
     float loss = 0;
 
@@ -150,7 +151,7 @@ TEST_F(MicrobatchGraphTest, EightInFlightInAnyOrderAndSomeDroppedAreAsAlone) {
   const unsigned seed = 20;
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
-  const auto stash = Stash("fixed(int(4,round=stochastic))");
+  const auto stash = Stash("lean(fixed(int(4,round=stochastic)))");
   std::map<uint64_t, std::vector<at::Tensor>> alone;
   for (uint64_t key = 0; key < 10; ++key) {
     alone[key] = GradientsOfOne(Graph(stash.get(), key), key);
@@ -213,8 +214,9 @@ TEST_F(MicrobatchGraphTest, LiveBytesAreThoseOfTheAllocator) {
   c10::Allocator* const before = c10::GetCPUAllocator();
   static CountingAllocator* const counting = new CountingAllocator(before);
   c10::SetCPUAllocator(counting, /*priority=*/100);
-  for (const char* policy : {"fixed(int(2))", "fixed(int(4))", "fixed(int(8))",
-                             "recompute(every=1)", "actnn(bits=2)"}) {
+  for (const char* policy :
+       {"fixed(int(2))", "fixed(int(4))", "fixed(int(8))", "recompute(every=1)",
+        "actnn(bits=2)", "lean(none)", "lean(fixed(int(4)))"}) {
     const auto stash = Stash(policy);
     const at::Tensor tokens = Tokens(5);
     const int64_t at_first = CountingAllocator::live();

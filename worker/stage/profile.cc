@@ -4,6 +4,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -145,6 +146,10 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(v1::JobSpec spec, int layer,
       5);
   StageInput input;
   input.num_samples = samples;
+  // By which dropout draws.
+  std::vector<uint64_t> keys(static_cast<size_t>(samples));
+  std::iota(keys.begin(), keys.end(), 0);
+  input.sample_keys = keys;
   input.tokens = tokens;
   input.targets = targets;
   if (layer > 0) input.activation = Noise(samples * stage->input_elements());

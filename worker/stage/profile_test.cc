@@ -101,6 +101,19 @@ TEST(ProfileTest, WhatIsComputedAgainIsInTheBytesBefore) {
   EXPECT_LT(SumOf(again->layers(1)).stored, SumOf(again->layers(1)).raw / 5);
 }
 
+// Its masks are drawn again.
+TEST(ProfileTest, DropoutTakesNoBytes) {
+  v1::JobSpec spec = Spec("fixed(int(8))");
+  const auto without = ProfileModel(spec, "cpu");
+  spec.mutable_model()->set_dropout(0.1);
+  const auto with = ProfileModel(spec, "cpu");
+
+  ASSERT_TRUE(without.ok() && with.ok()) << with.status();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(SumOf(with->layers(i)).raw, SumOf(without->layers(i)).raw) << i;
+  }
+}
+
 TEST(ProfileTest, PoliciesThatPlanHaveTheirPlan) {
   const auto profile = ProfileModel(Spec("auto(1024)", "mlp"), "cpu");
 

@@ -103,7 +103,10 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("fixed(int(8))", "fixed(int(4,round=stochastic))",
                       "actnn(bits=4)", "gact(bits=4,every=2)",
                       "comet(target=0.01)", "mesa(bits=8)", "division(high=4)",
-                      "recompute(every=1)", "recompute(every=2,codec=int(8))"),
+                      "recompute(every=1)", "recompute(every=2,codec=int(8))",
+                      "lean(none)", "lean(fixed(int(4,round=stochastic)))",
+                      "lean(actnn(bits=4))", "lean(gact(bits=4,every=2))",
+                      "lean(recompute(every=2,codec=int(8)))", "lean(auto(1))"),
     [](const auto& info) {
       std::string name = info.param;
       for (char& c : name) {
@@ -299,6 +302,69 @@ TEST(SavedStage, RecomputingHasTheSameGradients) {
 
     EXPECT_EQ(recomputed.gradients, plain.gradients) << kind;
   }
+}
+
+TEST(SavedStage, LeanKeepsDerivativesAndNoInputsOfNorms) {
+  auto plain = ExplainSaved(Spec("fixed(int(4))"), 0, 4, "cpu");
+  auto lean = ExplainSaved(Spec("lean(fixed(int(4)))"), 0, 4, "cpu");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  ASSERT_TRUE(lean.ok()) << lean.status();
+
+  int derivatives = 0;
+  int64_t lean_bytes = 0;
+  int64_t plain_bytes = 0;
+  for (const SavedTensorReport& tensor : lean->tensors) {
+    lean_bytes += tensor.stored_bytes;
+    if (absl::StrContains(tensor.reason, "derivative, int(2,")) {
+      ++derivatives;
+      EXPECT_LT(tensor.stored_bytes, tensor.raw_bytes / 14) << tensor.name;
+    }
+  }
+  for (const SavedTensorReport& tensor : plain->tensors) {
+    plain_bytes += tensor.stored_bytes;
+  }
+  EXPECT_EQ(derivatives, 4);
+  // Not the inputs and the means of two norms a layer and of that of the head,
+  // whose result is listed twice: the head wants it as it is.
+  EXPECT_EQ(lean->tensors.size(), plain->tensors.size() - 2 * (2 * 4 + 1) + 1);
+  EXPECT_LT(lean_bytes, plain_bytes * 0.9);
+}
+
+TEST(SavedStage, LeanOfNothingIsExactButForTheDerivative) {
+  const Outcome plain = RunOne(Spec("none"), 2);
+
+  const double at_two = RelativeDifference(
+      RunOne(Spec("lean(none)"), 2).gradients, plain.gradients);
+  const double at_eight = RelativeDifference(
+      RunOne(Spec("lean(none,derivative=8)"), 2).gradients, plain.gradients);
+
+  EXPECT_LT(at_eight, 0.003);
+  EXPECT_GT(at_two, 10 * at_eight);
+  EXPECT_LT(at_two, 0.3);
+}
+
+TEST(SavedStage, ProbesSeeDerivativesAndRaiseThem) {
+  v1::JobSpec spec = Spec("lean(none,derivative=1)");
+  spec.mutable_compression()->set_saved_probe_every(1);
+  spec.mutable_compression()->set_saved_error_limit(0.001);
+  StagePipeline pipeline(spec, 1, "cpu", kSamples);
+  SavedActivations* const saved = pipeline.stage(0).saved_activations();
+  pipeline.Run(7, 1, 1, 0);
+
+  const SavedFindings findings = saved->TakeFindings();
+
+  ASSERT_EQ(findings.errors.size(), 1u);
+  EXPECT_EQ(findings.errors[0].op, "add");  // a matrix product and its bias
+  EXPECT_GT(findings.errors[0].relative_error, 0.001);
+  EXPECT_THAT(findings.changes,
+              Contains(HasSubstr("add: from derivatives of 1 bit to those of "
+                                 "2 bits")));
+  pipeline.Run(7, 1, 1, 1);
+  bool has_finer = false;
+  for (const SavedTensorReport& report : saved->LastForward()) {
+    has_finer |= absl::StrContains(report.reason, "derivative, int(2,");
+  }
+  EXPECT_TRUE(has_finer);
 }
 
 TEST(SavedStage, PacksAlsoWhereLayersComputeIn16Bits) {

@@ -25,6 +25,7 @@
 #include "worker/stage/initial_weights.h"
 #include "worker/stage/microbatch_graph.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout_draw.h"
 #include "worker/stage/stage.h"
 
 namespace deltapipe {
@@ -272,6 +273,7 @@ class TorchStage : public Stage {
         input.step, input.stage, input.microbatch,
         Checksum({reinterpret_cast<const uint8_t*>(input.sample_keys.data()),
                   input.sample_keys.size() * sizeof(uint64_t)})};
+    options.dropout = Draw(input.step, input.sample_keys);
     options.type = dtype_;
     options.needs_input_gradient = !is_first_;
     if (device_.is_cpu() && is_full_precision()) {
@@ -286,8 +288,20 @@ class TorchStage : public Stage {
     return options;
   }
 
+  /// Null for models without dropout.
+  std::shared_ptr<const DropoutDraw> Draw(
+      int64_t step, absl::Span<const uint64_t> keys) const {
+    if (spec_.model().dropout() == 0) return nullptr;
+    return std::make_shared<const DropoutDraw>(
+        DropoutDraw{spec_.seed(),
+                    step,
+                    {keys.begin(), keys.end()},
+                    spec_.model().dropout()});
+  }
+
   const std::vector<std::string>& InputOperatorsOfParts() {
     if (input_operators_.empty()) {
+      DropoutScope dropout(Draw(/*step=*/0, /*keys=*/{0}));
       const int64_t pixels =
           IsImageModel(spec_.model().kind()) ? kImagePixels : 0;
       const int64_t elements = is_first_ ? pixels : input_elements();

@@ -1,11 +1,13 @@
 // A byte-level GPT: token and position embeddings, pre-norm transformer blocks
 // with causal attention, a final norm and a head (Radford et al., 2019), whose
-// matrix is one of its own or, tied, that of the token embedding.
+// matrix is one of its own or, tied, that of the token embedding. Dropout is
+// where theirs is, but for that of attention's softmax, which no fused
+// attention keeps: of the embeddings' sum and of what each half of a block
+// adds.
 #include <cmath>
 #include <utility>
 
 #include "ATen/ops/arange.h"
-#include "ATen/ops/gelu.h"
 #include "ATen/ops/linear.h"
 #include "ATen/ops/scaled_dot_product_attention.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,9 @@
 #include "torch/nn/modules/normalization.h"
 #include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout.h"
+#include "worker/stage/operators/gelu.h"
+#include "worker/stage/operators/layer_norm.h"
 
 namespace deltapipe {
 namespace {
@@ -27,6 +32,10 @@ torch::nn::LayerNorm MakeNorm(int64_t width) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({width}));
 }
 
+at::Tensor Normed(const torch::nn::LayerNorm& norm, const at::Tensor& input) {
+  return LayerNorm(input, norm->weight, norm->bias, norm->options.eps());
+}
+
 struct Block {
   explicit Block(const v1::ModelSpec& spec)
       : heads(spec.heads()),
@@ -37,21 +46,23 @@ struct Block {
         expand(spec.width(), 4 * spec.width()),
         contract(4 * spec.width(), spec.width()) {}
 
-  at::Tensor Forward(const at::Tensor& input) {
+  at::Tensor Forward(const at::Tensor& input, const std::string& name) {
     const int64_t samples = input.size(0);
     const int64_t context = input.size(1);
     const int64_t width = input.size(2);
     const at::Tensor qkv =
-        attention->forward(norm1->forward(input))
+        attention->forward(Normed(norm1, input))
             .view({samples, context, 3, heads, width / heads})
             .permute({2, 0, 3, 1, 4});
     const at::Tensor mixed =
         Attend(qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2))
             .transpose(1, 2)
             .reshape({samples, context, width});
-    const at::Tensor attended = input + projection->forward(mixed);
-    return attended + contract->forward(
-                          at::gelu(expand->forward(norm2->forward(attended))));
+    const at::Tensor attended =
+        input + Dropout(projection->forward(mixed), name, "projection");
+    const at::Tensor contracted =
+        contract->forward(Gelu(expand->forward(Normed(norm2, attended))));
+    return attended + Dropout(contracted, name, "contract");
   }
 
   static at::Tensor Attend(const at::Tensor& queries, const at::Tensor& keys,
@@ -121,12 +132,14 @@ class Gpt : public PartialModel {
     if (has_embedding_ && part-- == 0) {
       const at::Tensor positions =
           at::arange(input.size(1), input.options().dtype(at::kLong));
-      return token_->forward(input) + position_->forward(positions);
+      return Dropout(token_->forward(input) + position_->forward(positions),
+                     "embedding", "sum");
     }
     if (part < static_cast<int>(blocks_.size())) {
-      return blocks_[static_cast<size_t>(part)].Forward(input);
+      const auto i = static_cast<size_t>(part);
+      return blocks_[i].Forward(input, BlockName(i));
     }
-    const at::Tensor normed = norm_->forward(input);
+    const at::Tensor normed = Normed(norm_, input);
     SavedAsTheyAre as_they_are("the head");
     return at::linear(normed,
                       shares_embedding() ? token_->weight : head_->weight);

@@ -1,16 +1,16 @@
 // A perceptron over images: the pixels of the whole image, hidden layers of
-// `width` with ReLU, ten classes. The tensor between stages is [samples,
-// width].
+// `width` with ReLU and dropout, ten classes. The tensor between stages is
+// [samples, width].
 #include <cmath>
 #include <string>
 #include <vector>
 
-#include "ATen/ops/relu.h"
 #include "absl/strings/str_cat.h"
 #include "base/image_model.h"
 #include "torch/nn/modules/linear.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/models/pixels.h"
+#include "worker/stage/operators/dropout.h"
 
 namespace deltapipe {
 namespace {
@@ -41,7 +41,8 @@ class ImageMlp : public PartialModel {
                               layers_[0]->weight.scalar_type());
     }
     if (part < static_cast<int>(layers_.size())) {
-      return at::relu(layers_[static_cast<size_t>(part)]->forward(input));
+      const auto i = static_cast<size_t>(part);
+      return DroppedRelu(layers_[i]->forward(input), LayerName(i), "relu");
     }
     return head_->forward(input);
   }

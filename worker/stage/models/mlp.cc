@@ -1,16 +1,17 @@
 // A byte-level perceptron over the context: layer i adds to each position a
 // two-layer perceptron of that position and the one 2^(i mod 6) before it, so
-// that a few layers see a few dozen bytes, causally.
+// that a few layers see a few dozen bytes, causally. Dropout follows each gelu.
 #include <utility>
 
 #include "ATen/ops/cat.h"
 #include "ATen/ops/constant_pad_nd.h"
-#include "ATen/ops/gelu.h"
 #include "absl/strings/str_cat.h"
 #include "torch/nn/modules/embedding.h"
 #include "torch/nn/modules/linear.h"
 #include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
+#include "worker/stage/operators/dropout.h"
+#include "worker/stage/operators/gelu.h"
 
 namespace deltapipe {
 namespace {
@@ -23,12 +24,13 @@ struct MixingLayer {
         expand(2 * width, 2 * width),
         contract(2 * width, width) {}
 
-  at::Tensor Forward(const at::Tensor& input) {
+  at::Tensor Forward(const at::Tensor& input, const std::string& name) {
     const int64_t kept = std::max<int64_t>(input.size(1) - shift, 0);
     const at::Tensor earlier = at::constant_pad_nd(
         input.narrow(1, 0, kept), {0, 0, input.size(1) - kept, 0});
-    return input + contract->forward(
-                       at::gelu(expand->forward(at::cat({input, earlier}, 2))));
+    const at::Tensor expanded =
+        Gelu(expand->forward(at::cat({input, earlier}, 2)));
+    return input + contract->forward(Dropout(expanded, name, "gelu"));
   }
 
   const int64_t shift;
@@ -64,7 +66,8 @@ class Mlp : public PartialModel {
   at::Tensor ForwardPart(int part, const at::Tensor& input) override {
     if (!token_.is_empty() && part-- == 0) return token_->forward(input);
     if (part < static_cast<int>(layers_.size())) {
-      return layers_[static_cast<size_t>(part)].Forward(input);
+      const auto i = static_cast<size_t>(part);
+      return layers_[i].Forward(input, LayerName(i));
     }
     SavedAsTheyAre as_they_are("the head");
     return head_->forward(input);
