@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/image_model.h"
 #include "torch/nn/modules/linear.h"
+#include "worker/saved_activations/saved_scope.h"
 #include "worker/stage/models/model.h"
 #include "worker/stage/models/pixels.h"
 #include "worker/stage/operators/dropout.h"
@@ -42,6 +43,8 @@ class ImageMlp : public PartialModel {
     }
     if (part < static_cast<int>(layers_.size())) {
       const auto i = static_cast<size_t>(part);
+      const bool reads_pixels = first_layer_ == 0 && part == 0;
+      SavedInput pixels(reads_pixels ? input.const_data_ptr() : nullptr);
       return DroppedRelu(layers_[i]->forward(input), LayerName(i), "relu");
     }
     return head_->forward(input);
