@@ -1,6 +1,7 @@
 #include "compression/bit_plan/bits_policy.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 
@@ -14,8 +15,22 @@ std::string BitsPolicy::CodecFor(const SavedTensor& /*tensor*/,
 PlannedPolicy::Choice BitsPolicy::Choose(const SavedTensor& tensor,
                                          const PlannedTensor* planned,
                                          int times_raised) const {
-  const int bits = BitsOf(planned, times_raised);
   Choice choice;
+  if (TakesSubstitutes() && tensor.substitute == SavedSubstitute::kOutput) {
+    choice.reason = "its operator keeps the result in its place";
+    choice.takes_substitute = true;
+    return choice;
+  }
+  const int bits = BitsOf(planned, times_raised);
+  const bool is_derivative = planned != nullptr && planned->value < 0;
+  if (is_derivative && bits < kExactBits &&
+      tensor.substitute == SavedSubstitute::kDerivative) {
+    choice.codec = GroupCodecText(bits);
+    choice.reason =
+        absl::StrCat(BitsText(bits), " of the derivative, as planned");
+    choice.takes_substitute = true;
+    return choice;
+  }
   if (bits < kExactBits) choice.codec = CodecFor(tensor, bits);
   choice.reason = absl::StrCat(
       BitsText(bits), ", ",
@@ -28,14 +43,19 @@ PlannedPolicy::Choice BitsPolicy::Choose(const SavedTensor& tensor,
 
 std::string BitsPolicy::Level(const PlannedTensor* planned,
                               int times_raised) const {
-  return BitsText(BitsOf(planned, times_raised));
+  const int bits = BitsOf(planned, times_raised);
+  const bool is_derivative = planned != nullptr && planned->value < 0;
+  return is_derivative && bits < kExactBits
+             ? absl::StrCat(BitsText(bits), " of the derivative")
+             : BitsText(bits);
 }
 
 int BitsPolicy::BitsOf(const PlannedTensor* planned, int times_raised) const {
-  const int bits = planned == nullptr
-                       ? default_bits_
-                       : static_cast<int>(std::min(
-                             std::max(planned->value, 1.0), kExactBits * 1.0));
+  const int bits =
+      planned == nullptr
+          ? default_bits_
+          : static_cast<int>(std::min(std::max(std::fabs(planned->value), 1.0),
+                                      kExactBits * 1.0));
   return RaisedBits(bits, times_raised);
 }
 

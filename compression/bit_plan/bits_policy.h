@@ -20,6 +20,10 @@ class BitsPolicy : public PlannedPolicy {
         default_bits_(default_bits),
         default_reason_(std::move(default_reason)) {}
 
+  /// Whether operators shall keep what they can do with: results where that is
+  /// possible, derivatives where they are planned.
+  virtual bool TakesSubstitutes() const { return false; }
+
   /// The codec of `tensor` in 1 to 8 bits. GroupCodecText where not overridden.
   virtual std::string CodecFor(const SavedTensor& tensor, int bits) const;
 

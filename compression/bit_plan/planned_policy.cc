@@ -18,8 +18,8 @@ constexpr size_t kMaxShapes = 16;
 bool PlannedPolicy::Treated::IsFor(const SavedTensor& tensor) const {
   return num_elements == tensor.num_elements &&
          element_bytes == tensor.element_bytes &&
-         keeps_zeros == tensor.keeps_zeros && op == tensor.op &&
-         shape == tensor.shape;
+         keeps_zeros == tensor.keeps_zeros && substitute == tensor.substitute &&
+         op == tensor.op && shape == tensor.shape;
 }
 
 SavedTreatment PlannedPolicy::Treat(const SavedTensor& tensor) const {
@@ -29,7 +29,8 @@ SavedTreatment PlannedPolicy::Treat(const SavedTensor& tensor) const {
   }
   if (known.size() == kMaxShapes) known.clear();
   known.push_back({tensor.op, tensor.shape, tensor.num_elements,
-                   tensor.element_bytes, tensor.keeps_zeros, Make(tensor)});
+                   tensor.element_bytes, tensor.keeps_zeros, tensor.substitute,
+                   Make(tensor)});
   return known.back().treatment;
 }
 
@@ -41,6 +42,7 @@ SavedTreatment PlannedPolicy::Make(const SavedTensor& tensor) const {
   SavedTreatment treatment;
   treatment.is_offloaded = choice.is_offloaded;
   treatment.reason = std::move(choice.reason);
+  treatment.takes_substitute = choice.takes_substitute;
   if (choice.codec.empty()) return treatment;
   std::string error;
   auto codec = FindCodec(choice.codec, tensor, &error);

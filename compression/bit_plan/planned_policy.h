@@ -47,6 +47,8 @@ class PlannedPolicy : public SavedPolicy {
     std::string codec;
     std::string reason;
     bool is_offloaded = false;
+    /// As SavedTreatment; `codec` then is that of the derivative.
+    bool takes_substitute = false;
   };
   /// What `tensor` gets. `planned` is null where no plan knows it.
   virtual Choice Choose(const SavedTensor& tensor, const PlannedTensor* planned,
@@ -69,6 +71,7 @@ class PlannedPolicy : public SavedPolicy {
     int64_t num_elements;
     int element_bytes;
     bool keeps_zeros;
+    SavedSubstitute substitute;
     SavedTreatment treatment;
   };
 

@@ -23,7 +23,8 @@ namespace deltapipe {
 /// What the last plan says of one tensor.
 struct PlannedTensor {
   std::string op;
-  /// Bits, 32 for as it is; or what the policy plans instead.
+  /// Bits, 32 for as it is, negative for those of the derivative in the
+  /// tensor's place; or what the policy plans instead.
   double value = 0;
   /// False: what was measured was no finite number.
   bool is_measured = true;

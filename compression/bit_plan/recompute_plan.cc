@@ -67,6 +67,10 @@ class Recomputed {
       if (Has(all.measurements[i].tensor.layer)) continue;
       rest->measurements.push_back(all.measurements[i]);
       rest->question.coefficients.push_back(all.coefficients[i]);
+      if (i < all.derivative_coefficients.size()) {
+        rest->question.derivative_coefficients.push_back(
+            all.derivative_coefficients[i]);
+      }
     }
     rest->question.measurements = rest->measurements;
   }
@@ -91,9 +95,7 @@ double CostOf(const TensorBitsQuestion& question, size_t i,
     const auto raised = question.raised->find(tensor.op);
     if (raised != question.raised->end()) times_raised = raised->second;
   }
-  return QuantisationCost(
-      coefficient,
-      RaisedBits(static_cast<int>(found->second.value), times_raised));
+  return LevelCost(question, i, found->second.value, times_raised);
 }
 
 // Layers from the one that costs most to the one that costs least: with this

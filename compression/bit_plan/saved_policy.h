@@ -18,6 +18,7 @@
 #define DELTAPIPE_COMPRESSION_BIT_PLAN_SAVED_POLICY_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,6 +94,9 @@ struct SavedMeasures {
     kByTensor,
   };
   Sensitivities sensitivities = Sensitivities::kNone;
+  /// With kByOperator, also with derivatives in the place of tensors whose
+  /// operators can do with them.
+  bool derivatives = false;
 };
 
 /// What was measured of one tensor. Quantities that were not are NaN.
@@ -118,6 +122,9 @@ struct SavedMeasurement {
   /// squared distance of gradients under two keys, or twice that of either to 8
   /// bits if it is larger (GACT, section 4).
   double sensitivity = 0;
+  /// The same with the operator's derivative at 1 bit in the tensor's place;
+  /// NaN where it can do with none, or it was not measured.
+  double derivative_sensitivity = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// What a stage's budget of memory is shared by.

@@ -442,6 +442,49 @@ TEST(SavedPolicyTest, AutoComputesAgainAsMuchAsItMayTake) {
   EXPECT_THAT(Make("auto(0.8)")->RecomputedLayers(), IsEmpty());
 }
 
+TEST(SavedPolicyTest, AutoTakesTheDerivativeWhereItSparesMore) {
+  std::vector<SavedMeasurement> measurements;
+  for (const char* name : {"better", "worse", "none"}) {
+    measurements.push_back(Measured(Tensor(name, {512, 128}), 1));
+    measurements.back().sensitivity = 1;
+  }
+  measurements[0].tensor.substitute = SavedSubstitute::kDerivative;
+  measurements[0].derivative_sensitivity = 0.1;
+  measurements[1].tensor.substitute = SavedSubstitute::kDerivative;
+  measurements[1].derivative_sensitivity = 10;
+  SavedTensor norm = Tensor("norm", {512, 128});
+  norm.substitute = SavedSubstitute::kOutput;
+  measurements.push_back(Measured(norm, 1));
+  // Four bits of each, were the norm's not left out.
+  const int64_t budget = 4 * PackedBytes(measurements[0], 4);
+  const auto policy =
+      Make(absl::StrCat("auto(", static_cast<double>(budget) / (1 << 20), ")"));
+  EXPECT_FALSE(policy->Treat(measurements[0].tensor).takes_substitute);
+
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+
+  const SavedTreatment better = policy->Treat(measurements[0].tensor);
+  EXPECT_TRUE(better.takes_substitute);
+  EXPECT_THAT(better.reason, HasSubstr("of the derivative"));
+  EXPECT_FALSE(policy->Treat(measurements[1].tensor).takes_substitute);
+  EXPECT_TRUE(policy->Treat(norm).takes_substitute);
+  int64_t bytes = 0;
+  for (int i = 0; i < 3; ++i) {
+    const SavedTreatment treatment = policy->Treat(measurements[i].tensor);
+    bytes += treatment.codec == nullptr
+                 ? 512 * 128 * 4
+                 : treatment.codec->MaxPayloadBytes(512 * 128);
+  }
+  EXPECT_LE(bytes, budget);
+  EXPECT_GT(bytes, budget / 2);
+  const auto successor = Make(policy->text());
+  ASSERT_TRUE(successor->Restore(policy->Save()).ok());
+  EXPECT_TRUE(successor->Treat(measurements[0].tensor).takes_substitute);
+  // Raised, it moves up like any other.
+  EXPECT_THAT(policy->Raise(measurements[0].tensor.op),
+              HasSubstr("of the derivative"));
+}
+
 TEST(SavedPolicyTest, AutoCountsRaisesAgainstItsBudget) {
   const std::vector<SavedMeasurement> measurements = {
       Measured(Tensor("a", {512, 128}, "gelu"), 1),

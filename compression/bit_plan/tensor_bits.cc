@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -33,6 +34,18 @@ std::vector<int> LevelsOf(const SavedTensor& tensor,
   return allowed;
 }
 
+// A choice: bits in PlannedTensor's terms.
+struct Level {
+  BitLevel level;
+  int bits;
+};
+
+double DerivativeCoefficient(const TensorBitsQuestion& question, size_t i) {
+  return i < question.derivative_coefficients.size()
+             ? question.derivative_coefficients[i]
+             : -1;
+}
+
 // Tensors to choose for, and what is known of the others.
 struct Items {
   std::vector<BitPlanItem> items;
@@ -47,6 +60,31 @@ struct Items {
     if (!is_new) return nullptr;
     at->second.op = tensor.op;
     return &at->second;
+  }
+
+  // Of `levels`, those that are worth their bytes.
+  void Choose(const std::string& name, std::vector<Level> levels,
+              PlannedTensor* chosen) {
+    std::stable_sort(levels.begin(), levels.end(),
+                     [](const Level& a, const Level& b) {
+                       return std::tie(a.level.bytes, a.level.cost) <
+                              std::tie(b.level.bytes, b.level.cost);
+                     });
+    BitPlanItem item;
+    item.name = name;
+    std::vector<int> item_bits;
+    for (const Level& level : levels) {
+      const bool is_worth_it =
+          item.levels.empty() || level.level.cost <= item.levels.back().cost;
+      const bool takes_more =
+          item.levels.empty() || level.level.bytes > item.levels.back().bytes;
+      if (!is_worth_it || !takes_more) continue;
+      item.levels.push_back(level.level);
+      item_bits.push_back(level.bits);
+    }
+    items.push_back(std::move(item));
+    bits.push_back(std::move(item_bits));
+    planned.push_back(chosen);
   }
 };
 
@@ -105,39 +143,45 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
       if (found != question.raised->end()) times_raised = found->second;
     }
     planned->is_measured = IsMeasured(question.coefficients[i]);
-    BitPlanItem item;
-    item.name = measurement.tensor.name;
-    std::vector<int> item_bits;
-    const auto add_level = [&](int bits) {
-      const int raised = RaisedBits(bits, times_raised);
-      const double cost =
-          planned->is_measured
-              ? QuantisationCost(question.coefficients[i], raised)
-              : 0;
-      BitLevel level{PackedBytes(measurement, raised), cost};
-      // A level that takes more bytes than the next one is none.
-      while (!item.levels.empty() && item.levels.back().bytes > level.bytes) {
-        item.levels.pop_back();
-        item_bits.pop_back();
-      }
-      item.levels.push_back(level);
-      item_bits.push_back(bits);
-    };
+    std::vector<Level> levels;
     if (planned->is_measured) {
       for (const int bits : LevelsOf(measurement.tensor, question.levels)) {
-        add_level(bits);
+        levels.push_back(
+            {{PackedBytes(measurement, RaisedBits(bits, times_raised)),
+              LevelCost(question, i, bits, times_raised)},
+             bits});
+      }
+      if (IsMeasured(DerivativeCoefficient(question, i))) {
+        for (const int bits : question.levels) {
+          if (RaisedBits(bits, times_raised) >= kExactBits) continue;
+          levels.push_back({{GroupCodecBytes(measurement.tensor.num_elements,
+                                             RaisedBits(bits, times_raised)),
+                             LevelCost(question, i, -bits, times_raised)},
+                            -bits});
+        }
       }
     } else {
-      add_level(kUnmeasuredBits);
+      levels.push_back(
+          {{PackedBytes(measurement, RaisedBits(kUnmeasuredBits, times_raised)),
+            0},
+           kUnmeasuredBits});
     }
-    items.items.push_back(std::move(item));
-    items.bits.push_back(std::move(item_bits));
-    items.planned.push_back(planned);
+    items.Choose(measurement.tensor.name, std::move(levels), planned);
   }
   return items;
 }
 
 }  // namespace
+
+double LevelCost(const TensorBitsQuestion& question, size_t measurement,
+                 double level, int times_raised) {
+  const int bits = static_cast<int>(std::fabs(level));
+  // A derivative that is raised above all bits is the tensor as it is.
+  return QuantisationCost(level < 0
+                              ? DerivativeCoefficient(question, measurement)
+                              : question.coefficients[measurement],
+                          RaisedBits(bits, times_raised));
+}
 
 absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,
                                     int64_t budget_bytes) {

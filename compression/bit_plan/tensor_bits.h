@@ -25,6 +25,10 @@ struct TensorBitsQuestion {
   /// One per measurement: at b bits it costs coefficient / (2^b - 1)^2. What is
   /// negative or no finite number gives kUnmeasuredBits.
   std::vector<double> coefficients;
+  /// The same for the derivative in the tensor's place, by PlanBudgetBits; what
+  /// is negative or no finite number says that there is no such choice. Empty:
+  /// for none.
+  std::vector<double> derivative_coefficients;
   /// Bits to choose from, ascending; kExactBits: as it is.
   absl::Span<const int> levels;
   /// How often the tensors of an operator were raised, by operator.
@@ -36,6 +40,10 @@ struct TensorBitsQuestion {
 /// below.
 absl::StatusOr<std::map<std::string, PlannedTensor>> PlanAverageBits(
     const TensorBitsQuestion& question, double bits);
+
+/// What a level, in PlannedTensor's terms, costs after `times_raised` raises.
+double LevelCost(const TensorBitsQuestion& question, size_t measurement,
+                 double level, int times_raised);
 
 /// By tensor, the bits before they are raised. All tensors together take at
 /// most `budget_bytes`, metadata, raises and masks of zeros included.

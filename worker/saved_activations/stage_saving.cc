@@ -26,6 +26,18 @@ SavedTreatment KeepIt(const SavedTensor&) {
   return {nullptr, false, "kept as it is for a probe"};
 }
 
+/// An operator's result in the place of its input is as exact as the result,
+/// and has the result's errors where that is packed: what the policy takes so
+/// stays so in probes of other tensors.
+SavedTreatment KeepItOrItsOutput(const SavedTensor& tensor,
+                                 const SavedPolicy& policy) {
+  if (tensor.substitute == SavedSubstitute::kOutput) {
+    SavedTreatment treatment = policy.Treat(tensor);
+    if (treatment.takes_substitute) return treatment;
+  }
+  return KeepIt(tensor);
+}
+
 std::shared_ptr<const Codec> UnbiasedCodec(int bits) {
   return MakeCodec(GroupCodecText(bits)).value();
 }
@@ -198,14 +210,10 @@ void StageSaving::ProbeOperators(const RunPass& run, const at::Tensor& exact) {
   }
   findings_.errors.clear();
   for (const std::string& op : ops) {
-    // An operator's own result in the place of its input is exact, and has the
-    // error of the result where that is packed.
     const at::Tensor gradient =
         run({[&](const SavedTensor& tensor) {
-               return tensor.op == op ||
-                              tensor.substitute == SavedSubstitute::kOutput
-                          ? policy->Treat(tensor)
-                          : KeepIt(tensor);
+               return tensor.op == op ? policy->Treat(tensor)
+                                      : KeepItOrItsOutput(tensor, *policy);
              },
              nullptr, 0});
     const double error = std::sqrt(SquaredDistance(gradient, exact) / norm);
@@ -235,20 +243,42 @@ void StageSaving::MeasureOperators(const RunPass& run,
     names[ends(measurement)].insert(measurement.tensor.name);
     sums[ends(measurement)] += std::isfinite(variance) ? variance : 0;
   }
+  // What the tensors of one group do to the gradient, or their derivatives.
+  const auto at_one_bit = [&](const std::set<std::string>& group,
+                              bool takes_substitute) {
+    const at::Tensor gradient = run(
+        {[&](const SavedTensor& tensor) {
+           if (group.count(tensor.name) > 0) {
+             return SavedTreatment{two_bits, false, "probed", takes_substitute};
+           }
+           return KeepItOrItsOutput(tensor, *stash_->policy());
+         },
+         nullptr, 1});
+    return kSquaredSteps * SquaredDistance(gradient, exact);
+  };
   for (const auto& group : names) {
-    const at::Tensor gradient =
-        run({[&](const SavedTensor& tensor) {
-               return group.second.count(tensor.name) > 0
-                          ? SavedTreatment{two_bits, false, "probed"}
-                          : KeepIt(tensor);
-             },
-             nullptr, 1});
-    const double at_one_bit = kSquaredSteps * SquaredDistance(gradient, exact);
+    const double squares = at_one_bit(group.second, false);
+    std::set<std::string> with_derivative;
+    double derivative_sum = 0;
+    for (const SavedMeasurement& measurement : measurements_) {
+      if (ends(measurement) == group.first &&
+          measurement.tensor.substitute == SavedSubstitute::kDerivative &&
+          stash_->policy()->measures().derivatives) {
+        with_derivative.insert(measurement.tensor.name);
+        derivative_sum += GradientVariance(measurement);
+      }
+    }
+    const double derivative_squares =
+        with_derivative.empty() ? 0 : at_one_bit(with_derivative, true);
     const double sum = sums[group.first];
     for (SavedMeasurement& measurement : measurements_) {
       if (ends(measurement) != group.first || sum <= 0) continue;
-      measurement.sensitivity =
-          2 * at_one_bit * GradientVariance(measurement) / sum;
+      const double variance = GradientVariance(measurement);
+      measurement.sensitivity = 2 * squares * variance / sum;
+      if (with_derivative.count(measurement.tensor.name) > 0) {
+        measurement.derivative_sensitivity =
+            2 * derivative_squares * variance / derivative_sum;
+      }
     }
   }
 }

@@ -8,6 +8,10 @@
 // sensitivities where they were measured, and else by gradient_variance.h.
 // Until the first plan, tensors have 4 bits.
 //
+// Operators of ours keep what they can do with (docs/decisions/0029): layer
+// norm its result, GELU its derivative where that spares more variance than its
+// input in as many bytes.
+//
 // Where `slowdown` allows it, layers are computed again in the backward pass in
 // place of keeping their tensors in few bits: as many as that share of a step's
 // time pays for, those first whose tensors cost most, and only while that
@@ -35,6 +39,7 @@ namespace {
 
 constexpr int kMeasureEverySteps = 100;
 constexpr int kBitsBeforePlan = 4;
+constexpr int kBitsOfReplaced = 8;
 // What is chosen from, ascending.
 constexpr int kLevels[] = {2, 4, 8, kExactBits};
 constexpr double kBytesPerMiB = 1 << 20;
@@ -50,17 +55,27 @@ class AutoPolicy final : public BitsPolicy {
         slowdown_(slowdown) {}
 
   SavedMeasures measures() const override {
-    return {kMeasureEverySteps, SavedMeasures::Sensitivities::kByOperator};
+    return {kMeasureEverySteps, SavedMeasures::Sensitivities::kByOperator,
+            /*derivatives=*/true};
   }
 
   absl::Status Plan(int64_t /*step*/,
                     absl::Span<const SavedMeasurement> measurements) override {
     if (measurements.empty()) return absl::OkStatus();
+    std::vector<SavedMeasurement> saved;
+    std::vector<SavedTensor> replaced;
     RecomputeQuestion question;
-    question.tensors.measurements = measurements;
     for (const SavedMeasurement& measurement : measurements) {
+      if (measurement.tensor.substitute == SavedSubstitute::kOutput) {
+        replaced.push_back(measurement.tensor);
+        continue;
+      }
+      saved.push_back(measurement);
       question.tensors.coefficients.push_back(MeasuredVariance(measurement));
+      question.tensors.derivative_coefficients.push_back(
+          measurement.derivative_sensitivity / 2);
     }
+    question.tensors.measurements = saved;
     question.tensors.levels = kLevels;
     question.tensors.raised = &state().raised;
     question.layers = room_.layers;
@@ -72,6 +87,10 @@ class AutoPolicy final : public BitsPolicy {
       return TooSmall(LeastBudget(question));
     }
     DP_RETURN_IF_ERROR(plan.status());
+    // Where an operator cannot do with its result after all.
+    for (const SavedTensor& tensor : replaced) {
+      plan->planned[tensor.name] = {tensor.op, kBitsOfReplaced, true};
+    }
     for (const std::string& layer : plan->recomputed) {
       plan->planned[layer] = {kRecomputed, kExactBits, true};
       // As the stash calls what a recomputed layer keeps.
@@ -90,6 +109,9 @@ class AutoPolicy final : public BitsPolicy {
   }
 
   void SetRoom(const SavedRoom& room) override { room_ = room; }
+
+ protected:
+  bool TakesSubstitutes() const override { return true; }
 
  private:
   /// `least` bytes a micro-batch would be enough for what is packed.
