@@ -13,17 +13,31 @@ namespace {
 
 constexpr double kBytesPerMiB = 1 << 20;
 
+/// The policy that decides how much is kept: in lean(policy) the inner one.
+const CodecSpec& InnerPolicy(const CodecSpec& policy) {
+  if (policy.name != "lean") return policy;
+  for (const CodecArgument& argument : policy.arguments) {
+    const bool is_first = argument.column == policy.arguments[0].column;
+    if (argument.name == "policy" || (argument.name.empty() && is_first)) {
+      return argument.value;
+    }
+  }
+  return policy;
+}
+
 /// The parameter `name` of the policy, which is its first one; `otherwise` if
 /// it is another policy or has no such number.
 double FirstNumber(const v1::JobSpec& spec, absl::string_view policy,
                    absl::string_view name, double otherwise) {
-  const absl::StatusOr<CodecSpec> term =
+  const absl::StatusOr<CodecSpec> parsed =
       ParseCodecSpec(spec.compression().saved_activations());
-  if (!term.ok() || term->name != policy) return otherwise;
-  for (const CodecArgument& argument : term->arguments) {
+  if (!parsed.ok()) return otherwise;
+  const CodecSpec& term = InnerPolicy(*parsed);
+  if (term.name != policy) return otherwise;
+  for (const CodecArgument& argument : term.arguments) {
     const bool is_it =
         argument.name == name ||
-        (argument.name.empty() && argument.column == term->arguments[0].column);
+        (argument.name.empty() && argument.column == term.arguments[0].column);
     double number = 0;
     if (is_it && absl::SimpleAtod(argument.value.name, &number)) return number;
   }

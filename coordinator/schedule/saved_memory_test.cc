@@ -55,7 +55,9 @@ TEST(SavedMemoryTest, LayersThatWereNotMeasuredCountInFull) {
 
 TEST(SavedMemoryTest, BudgetIsOfTheStageNotOfEachLayer) {
   const v1::StageProfile profile = TestingPackedProfile();
-  for (const std::string policy : {"auto(0.5)", "auto(budget=0.5)"}) {
+  for (const std::string policy :
+       {"auto(0.5)", "auto(budget=0.5)", "auto(0.5,slowdown=0.1)",
+        "lean(auto(0.5))", "lean(derivative=4,policy=auto(0.5))"}) {
     const SavedMemory memory = SavedMemoryOf(SpecOf(policy), profile, 0, 3);
 
     EXPECT_EQ(memory.stored_bytes, (1 << 19) + 102'000) << policy;
