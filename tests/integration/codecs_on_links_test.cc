@@ -61,7 +61,7 @@ TEST_P(CodecsOnLinksTest, CarryChangesOfActivations) {
 // The records of a boundary hold what the second stage was given: nobody keeps
 // a copy for its backward pass, and nothing changes.
 TEST(RecordsOfALinkTest, ServeTheBackwardPassToo) {
-  for (const std::string& records : {"", ",store=fp32", ",store=int(8)"}) {
+  for (const char* records : {"", ",store=fp32", ",store=int(8)"}) {
     SCOPED_TRACE(records);
     const auto run = [&](bool reads_again, int* num_read) {
       Job job(2, 1,
