@@ -14,6 +14,7 @@
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/background/assignments.h"
+#include "coordinator/background/seats.h"
 #include "coordinator/tuning/tuning_state.h"
 
 namespace deltapipe {
@@ -137,28 +138,6 @@ void JobActor::AnnounceMissing(const Reservation& reservation) {
   }
 }
 
-std::vector<WorkerInfo> JobActor::ByFormerRank(
-    std::vector<WorkerInfo> workers) const {
-  // Whoever had a rank has its files, perhaps on its own disk only.
-  std::vector<std::optional<WorkerInfo>> places(workers.size());
-  std::vector<WorkerInfo> others;
-  for (WorkerInfo& worker : workers) {
-    const auto former = former_ranks_.find(worker.id);
-    if (former == former_ranks_.end()) {
-      others.push_back(std::move(worker));
-    } else {
-      places[static_cast<size_t>(former->second)] = std::move(worker);
-    }
-  }
-  auto next = others.begin();
-  std::vector<WorkerInfo> ordered;
-  for (std::optional<WorkerInfo>& place : places) {
-    ordered.push_back(place.has_value() ? *std::move(place)
-                                        : std::move(*next++));
-  }
-  return ordered;
-}
-
 AggregatorShape JobActor::Shape() const {
   AggregatorShape shape;
   shape.num_stages = job_.spec().parallel().stages();
@@ -173,9 +152,12 @@ AggregatorShape JobActor::Shape() const {
 
 void JobActor::Begin(std::vector<WorkerInfo> workers) {
   const int num_replicas = job_.spec().parallel().replicas();
-  for (const WorkerInfo& worker : ByFormerRank(std::move(workers))) {
+  const v1::ParallelSpec& parallel = job_.spec().parallel();
+  workers = SeatWorkers(parallel, std::move(workers), former_ranks_);
+  const std::string split_nodes = DescribeSplitNodes(parallel, workers);
+  for (WorkerInfo& worker : workers) {
     Member member;
-    member.info = worker;
+    member.info = std::move(worker);
     members_.push_back(std::move(member));
   }
   if (aggregator_ == nullptr) {
@@ -223,6 +205,7 @@ void JobActor::Begin(std::vector<WorkerInfo> workers) {
     Fail(std::string(recorded.message()));
     return;
   }
+  if (!split_nodes.empty()) RecordEvent("warning", split_nodes);
   if (plan_.num_stages() > 0) {
     Assign();
   } else if (job_.spec().model().kind() == "synthetic") {

@@ -156,7 +156,6 @@ class JobActor {
   void TryToStart();
   void AnnounceMissing(const Reservation& reservation);
   void Begin(std::vector<WorkerInfo> workers);
-  std::vector<WorkerInfo> ByFormerRank(std::vector<WorkerInfo> workers) const;
   void Profile();
   void MakePlan(const v1::StageProfile& profile);
   void Assign();

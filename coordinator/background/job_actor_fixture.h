@@ -58,11 +58,11 @@ class JobActorFixture : public ::testing::Test {
         [this](const v1::JobSpec& spec) { profiled_specs_.push_back(spec); });
     actor_->Start();
   }
-  void AddWorkers(int count) {
+  void AddWorkers(int count, const std::string& host = "host-b") {
     for (int i = 0; i < count; ++i) {
       v1::Hello hello;
       hello.set_version("1");
-      hello.set_host("host-b");
+      hello.set_host(host);
       hello.set_pid(812);
       hello.set_data_address(":4000");
       hello.set_cores(8);

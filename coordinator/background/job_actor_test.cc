@@ -104,6 +104,28 @@ TEST_F(JobActorTest, AssignsEveryRankItsPartOfThePlan) {
   EXPECT_EQ(Job().workers(0), "worker-1 (host-b 10.0.0.2:4000)");
 }
 
+TEST_F(JobActorTest, ReplicasOfANodeAreSeatedOnOneHost) {
+  spec_.mutable_parallel()->set_stages(1);
+  spec_.mutable_parallel()->set_replicas(4);
+  spec_.mutable_parallel()->set_nodes(2);
+  Submit();
+  AddWorkers(1, "host-a");
+  AddWorkers(1, "host-b");
+  AddWorkers(1, "host-c");
+  AddWorkers(1, "host-b");
+
+  const v1::Job job = Job();
+  std::vector<std::string> hosts;
+  for (const v1::JobMember& member : job.members()) {
+    hosts.push_back(member.host());
+  }
+  EXPECT_THAT(hosts, ElementsAre("host-b", "host-b", "host-a", "host-c"));
+  EXPECT_THAT(EventTexts("warning"),
+              ElementsAre(HasSubstr("replicas 2 to 3 of stage 0 count as one "
+                                    "node, but their workers are on host-a, "
+                                    "host-c")));
+}
+
 TEST_F(JobActorTest, SuccessfulRunEndsWithItsResult) {
   StartTraining();
   for (int64_t step = 0; step < 3; ++step) ReportStep(step);
