@@ -240,6 +240,11 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
   metrics.set_step(report.step());
   metrics.set_report_time_millis(now_millis);
   metrics.set_tuning_revision(report.tuning_revision());
+  metrics.set_loss_scale(report.loss_scale());
+  metrics.set_planned_microbatches(
+      report.planned_microbatches().empty()
+          ? num_microbatches_
+          : *report.planned_microbatches().rbegin());
   metrics.set_step_seconds(report.step_seconds() / steps);
   metrics.set_compute_seconds(report.compute_seconds() / steps);
   metrics.set_wait_seconds(report.wait_seconds() / steps);

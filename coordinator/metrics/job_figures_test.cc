@@ -376,6 +376,17 @@ TEST_F(JobFiguresTest, WhatWasMovedIsNotLeftOut) {
   figures_.Report(0, 0, report, now_);
 
   EXPECT_EQ(Snapshot().ranks(0).dropped_microbatches(), 1);
+  EXPECT_EQ(Snapshot().ranks(0).planned_microbatches(), 6);
+}
+
+TEST_F(JobFiguresTest, WhereNothingIsMovedThePlanSaysWhatIsToBeDone) {
+  v1::StepReport report = Report(0);
+  report.set_loss_scale(1024);
+
+  figures_.Report(0, 0, report, now_);
+
+  EXPECT_EQ(Snapshot().ranks(0).planned_microbatches(), 4);
+  EXPECT_EQ(Snapshot().ranks(0).loss_scale(), 1024);
 }
 
 TEST_F(JobFiguresTest, WhatWasLeftOutOfStepsThatAreDoneAgainIsForgotten) {

@@ -242,6 +242,8 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
   if (rank.straggler_score() > 0) {
     out->Add(k_straggler_score, place, rank.straggler_score());
   }
+  out->Add(k_planned_microbatches, place, rank.planned_microbatches());
+  if (rank.loss_scale() > 0) out->Add(k_loss_scale, place, rank.loss_scale());
   out->Add(k_dropped_microbatches_total, place,
            Number(rank.dropped_microbatches()));
   for (int delay = 0; delay < rank.microbatches_by_delay_size(); ++delay) {

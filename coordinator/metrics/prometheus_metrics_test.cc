@@ -96,6 +96,7 @@ TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
   job.mutable_ranks(0)->clear_microbatches_by_delay();
   job.mutable_ranks(0)->add_microbatches_by_delay(8);
   job.mutable_ranks(0)->add_microbatches_by_delay(72);
+  job.mutable_ranks(1)->set_planned_microbatches(5);
   job.mutable_dropping()->set_tau_seconds(0.5);
   job.mutable_dropping()->set_predicted_drop_share(0.25);
   job.mutable_dropping()->set_realised_speedup(1.5);
@@ -115,6 +116,9 @@ TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
                               "text-1\",stage=\"0\",replica=\"0\"} 3\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_microbatches_total{job_id=\"text-1\","
                               "stage=\"0\",replica=\"0\",delay=\"1\"} 72\n"));
+  EXPECT_THAT(text,
+              HasSubstr("deltapipe_planned_microbatches{job_id=\"text-1\","
+                        "stage=\"1\",replica=\"0\"} 5\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_drop_threshold_seconds{job_id=\"text-1"
                               "\"} 0.5\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_drop_ratio{job_id=\"text-1\",kind=\""
@@ -127,6 +131,18 @@ TEST(PrometheusMetricsTest, StragglersAndWhatIsLeftOut) {
               HasSubstr("deltapipe_straggler_lost_seconds{job_id=\"text-1\","
                         "stage=\"1\",replica=\"-1\",cause=\"stage imbalance"
                         "\"} 0.75\n"));
+}
+
+TEST(PrometheusMetricsTest, LossScaleOfJobsThatHaveOne) {
+  v1::JobMetrics job = Played(1, 1);
+  EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
+              Not(HasSubstr("deltapipe_loss_scale")));
+
+  job.mutable_ranks(0)->set_loss_scale(65536);
+
+  EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
+              HasSubstr("deltapipe_loss_scale{job_id=\"text-1\",stage=\"0\","
+                        "replica=\"0\"} 65536\n"));
 }
 
 TEST(PrometheusMetricsTest, JobThatIsNotSampledHasNoStragglerSeries) {
