@@ -44,6 +44,15 @@ struct Arm {
   int64_t live = 0;
 };
 
+absl::StatusOr<Arm> MakeArm(v1::JobSpec spec, const std::string& device) {
+  spec.mutable_compression()->set_saved_probe_every(0);
+  Arm arm;
+  arm.policy = spec.compression().saved_activations();
+  DP_ASSIGN_OR_RETURN(arm.stage,
+                      MakeTorchStage(spec, 0, spec.model().layers(), device));
+  return {std::move(arm)};
+}
+
 absl::Status RunOnce(const SampleInput& sample, int64_t step, Arm* arm) {
   StageInput input = sample.input();
   input.step = step;
@@ -66,16 +75,25 @@ absl::StatusOr<std::vector<float>> GradientOf(const SampleInput& sample,
   return std::vector<float>(gradients.begin(), gradients.end());
 }
 
-/// The most samples whose forward pass leaves at most `budget` bytes.
+/// What a pass keeps without a policy. `none` does not count, and a policy that
+/// computes again, or keeps results, does not see all of it.
+absl::StatusOr<int64_t> BytesWithoutPolicy(v1::JobSpec spec,
+                                           const std::string& device,
+                                           const SampleInput& sample) {
+  spec.mutable_compression()->set_saved_activations("fixed(cast(bf16))");
+  DP_ASSIGN_OR_RETURN(Arm arm, MakeArm(std::move(spec), device));
+  DP_RETURN_IF_ERROR(RunOnce(sample, 0, &arm));
+  return arm.stage->saved_activations()->TakeBytes().unique;
+}
+
+/// The most samples of which a pass needs at most `budget` bytes at a time.
 absl::StatusOr<int64_t> LargestBatch(const v1::JobSpec& spec, int64_t budget,
                                      Arm* arm) {
+  SavedActivations* const saved = arm->stage->saved_activations();
   const auto fits = [&](int64_t samples) -> absl::StatusOr<bool> {
-    const SampleInput sample(spec.model(), samples);
-    StageOutput output;
-    DP_RETURN_IF_ERROR(arm->stage->Forward(sample.input(), &output));
-    const int64_t live = arm->stage->saved_activations()->live_bytes();
-    DP_RETURN_IF_ERROR(arm->stage->Backward(0, TensorRef()).status());
-    return live <= budget;
+    saved->TakeBytes();
+    DP_RETURN_IF_ERROR(RunOnce(SampleInput(spec.model(), samples), 0, arm));
+    return saved->TakeBytes().live_peak <= budget;
   };
   int64_t low = 0;
   int64_t high = spec.train().microbatch();
@@ -94,6 +112,31 @@ absl::StatusOr<int64_t> LargestBatch(const v1::JobSpec& spec, int64_t budget,
   return low;
 }
 
+/// Fills in batch_pace: with the largest micro-batches, in turns.
+absl::Status TimeLargestBatches(const v1::JobSpec& spec, int repeats,
+                                std::vector<Arm>* arms,
+                                std::vector<SavedComparison>* rows) {
+  for (Arm& arm : *arms) arm.seconds.clear();
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    for (size_t i = 0; i < arms->size(); ++i) {
+      const int64_t samples = (*rows)[i].largest_batch;
+      if (samples == 0) continue;
+      DP_RETURN_IF_ERROR(
+          RunOnce(SampleInput(spec.model(), samples), 0, &(*arms)[i]));
+    }
+  }
+  double pace_of_none = 0;
+  for (size_t i = 0; i < arms->size(); ++i) {
+    SavedComparison& row = (*rows)[i];
+    if (row.largest_batch == 0) continue;
+    const double pace =
+        static_cast<double>(row.largest_batch) / Median((*arms)[i].seconds);
+    if (i == 0) pace_of_none = pace;
+    row.batch_pace = pace / pace_of_none;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
@@ -105,11 +148,7 @@ absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
   for (const std::string& policy : policies) {
     v1::JobSpec own = spec;
     own.mutable_compression()->set_saved_activations(policy);
-    own.mutable_compression()->set_saved_probe_every(0);
-    Arm arm;
-    arm.policy = policy;
-    DP_ASSIGN_OR_RETURN(arm.stage, MakeTorchStage(own, 0, spec.model().layers(),
-                                                  options.device));
+    DP_ASSIGN_OR_RETURN(Arm arm, MakeArm(std::move(own), options.device));
     arms.push_back(std::move(arm));
   }
   const SampleInput sample(spec.model(), spec.train().microbatch());
@@ -124,14 +163,17 @@ absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
   DP_ASSIGN_OR_RETURN(const std::vector<float> exact,
                       GradientOf(sample, options.repeats + 1, &arms[0]));
 
+  DP_ASSIGN_OR_RETURN(const int64_t raw_bytes,
+                      BytesWithoutPolicy(spec, options.device, sample));
+
   std::vector<SavedComparison> rows;
   for (Arm& arm : arms) {
     SavedComparison row;
     row.policy = arm.policy;
+    row.raw_bytes = raw_bytes;
     row.seconds = Median(arm.seconds);
     row.time_ratio = rows.empty() ? 1 : row.seconds / rows[0].seconds;
     if (!rows.empty()) {
-      arm.stage->saved_activations()->TakeBytes();
       std::vector<double> mean(exact.size());
       for (int draw = 0; draw < kDraws; ++draw) {
         const int64_t step = options.repeats + 1 + draw;
@@ -154,16 +196,20 @@ absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
         }
       }
       row.mean_gradient_error = RelativeError(mean, exact);
-      const SavedBytes bytes = arm.stage->saved_activations()->TakeBytes();
-      row.raw_bytes = bytes.unique / kDraws;
       row.kept_ratio =
-          static_cast<double>(arm.live) / static_cast<double>(row.raw_bytes);
-      if (options.finds_batch) {
+          static_cast<double>(arm.live) / static_cast<double>(raw_bytes);
+    }
+    if (options.finds_batch) {
+      row.largest_batch = spec.train().microbatch();
+      if (!rows.empty()) {
         DP_ASSIGN_OR_RETURN(row.largest_batch,
-                            LargestBatch(spec, row.raw_bytes, &arm));
+                            LargestBatch(spec, raw_bytes, &arm));
       }
     }
     rows.push_back(std::move(row));
+  }
+  if (options.finds_batch) {
+    DP_RETURN_IF_ERROR(TimeLargestBatches(spec, options.repeats, &arms, &rows));
   }
   return rows;
 }
@@ -174,23 +220,24 @@ std::string ComparisonText(const std::vector<SavedComparison>& rows) {
     width = std::max(width, row.policy.size());
   }
   const int column = static_cast<int>(width);
-  std::string text = absl::StrFormat("%-*s %10s %7s %9s %7s %10s %10s %8s\n",
-                                     column, "POLICY", "RAW", "KEPT", "SECONDS",
-                                     "TIME", "ERROR", "OF MEAN", "BATCH");
+  std::string text = absl::StrFormat(
+      "%-*s %7s %9s %7s %10s %10s %8s %6s\n", column, "POLICY", "KEPT",
+      "SECONDS", "TIME", "ERROR", "OF MEAN", "BATCH", "PACE");
   for (const SavedComparison& row : rows) {
-    const bool is_none = &row == &rows[0];
+    const bool has_batch = row.batch_pace > 0;
     absl::StrAppendFormat(
-        &text, "%-*s %10s %7.3f %9.4f %7.2f %10.4g %10.4g %8s\n", column,
-        row.policy, is_none ? "-" : FormatBytes(row.raw_bytes), row.kept_ratio,
-        row.seconds, row.time_ratio, row.gradient_error,
-        row.mean_gradient_error,
-        row.largest_batch == 0 ? "-" : absl::StrCat(row.largest_batch));
+        &text, "%-*s %7.3f %9.4f %7.2f %10.4g %10.4g %8s %6s\n", column,
+        row.policy, row.kept_ratio, row.seconds, row.time_ratio,
+        row.gradient_error, row.mean_gradient_error,
+        has_batch ? absl::StrCat(row.largest_batch) : "-",
+        has_batch ? absl::StrFormat("%.2f", row.batch_pace) : "-");
   }
   absl::StrAppend(
-      &text,
-      "\nRAW: each saved element once, as it is; for recompute that "
-      "of what it keeps. KEPT and TIME: over those of none. ERROR: "
-      "of the gradient, relative; OF MEAN: of that of 16 draws.\n");
+      &text, "\nKEPT and TIME: over those of none, which keeps ",
+      FormatBytes(rows[0].raw_bytes),
+      ". ERROR: of the gradient, relative; OF MEAN: of that of 16 draws.\n"
+      "BATCH: the largest micro-batch within these bytes; PACE: samples/s with "
+      "it over those of none (--batch).\n");
   return text;
 }
 

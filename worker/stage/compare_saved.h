@@ -1,5 +1,6 @@
 // Compares policies for saved activations on a model: bytes, time, error of the
-// gradient, and the largest micro-batch that fits where one fitted without.
+// gradient, the largest micro-batch that fits where one fitted without, and the
+// pace with that one.
 //
 // All policies take turns in one process, so that their times can be compared.
 #ifndef DELTAPIPE_WORKER_STAGE_COMPARE_SAVED_H_
@@ -19,14 +20,15 @@ struct SavedComparisonOptions {
   std::string device = "cpu";
   /// Of forward and backward, after one that is not counted.
   int repeats = 5;
-  /// Whether to look for the largest micro-batch: up to 64 times the spec's.
+  /// Whether to look for the largest micro-batch, up to 64 times the spec's,
+  /// and to time it.
   bool finds_batch = false;
 };
 
 struct SavedComparison {
   std::string policy;
-  /// Bytes alive between forward and backward over those of each element once
-  /// as it is, and the latter.
+  /// Bytes alive between forward and backward over `raw_bytes`: those that are
+  /// without a policy, each element once.
   double kept_ratio = 1;
   int64_t raw_bytes = 0;
   /// Median seconds of forward and backward over those without a policy.
@@ -35,8 +37,11 @@ struct SavedComparison {
   /// ||g' - g|| / ||g||, and the same of the mean of 16 draws.
   double gradient_error = 0;
   double mean_gradient_error = 0;
-  /// Samples; 0: not looked for.
+  /// Samples whose peak (packed again by recomputed layers included) is within
+  /// `raw_bytes`, and samples per second with so many over those of the spec's
+  /// micro-batch without a policy; 0: not looked for, or not even one fits.
   int64_t largest_batch = 0;
+  double batch_pace = 0;
 };
 
 /// The whole model as one stage, weights as they are initialised. The first row
