@@ -1,12 +1,8 @@
 // deltapipe compare SPEC
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +10,7 @@
 #include "base/image_model.h"
 #include "base/optimizer_kind.h"
 #include "base/status_macros.h"
+#include "base/temporary_folder.h"
 #include "coordinator/cli/arm_figures.h"
 #include "coordinator/cli/embedded_job.h"
 #include "coordinator/cli/exit_code.h"
@@ -40,34 +37,6 @@ struct CompareOptions {
 constexpr std::chrono::seconds kEndGrace(60);
 /// 1-bit LAMB needs a few steps in full precision, even for a measurement.
 constexpr int64_t kLeastWarmup = 5;
-
-void RemoveFolder(const std::string& path) {
-  std::error_code error;  // What stays behind in /tmp harms nobody.
-  // Again, for files that workers which still run have made meanwhile.
-  for (int i = 0; i < 3 && std::filesystem::exists(path, error); ++i) {
-    std::filesystem::remove_all(path, error);
-  }
-}
-
-/// A folder that goes away with the object.
-class ScratchFolder {
- public:
-  static absl::StatusOr<std::unique_ptr<ScratchFolder>> Create() {
-    const char* parent = std::getenv("TMPDIR");
-    std::string path = absl::StrCat(parent != nullptr ? parent : "/tmp",
-                                    "/deltapipe-compare-XXXXXX");
-    if (mkdtemp(&path[0]) == nullptr) {
-      return FileError("make a folder like", path, errno);
-    }
-    return std::unique_ptr<ScratchFolder>(new ScratchFolder(path));
-  }
-  ~ScratchFolder() { RemoveFolder(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
-  const std::string path_;
-};
 
 v1::JobSpec BaseSpec(const CompareOptions& options, v1::JobSpec spec) {
   if (!spec.data().path().empty()) {
@@ -103,12 +72,12 @@ class Comparison {
       : options_(options), spec_(BaseSpec(options, spec)) {}
 
   int Run() {
-    const auto scratch = ScratchFolder::Create();
+    const auto scratch = TemporaryFolder::Create("compare");
     if (!scratch.ok()) return Fail(scratch.status());
-    scratch_ = (*scratch)->path();
+    scratch_ = scratch->path();
     // Nothing of an arm is worth keeping; its workers die with this process.
-    SignalWatch signals([this](int signal, int) {
-      RemoveFolder(scratch_);
+    SignalWatch signals([&scratch](int signal, int) {
+      scratch->Remove();
       _exit(ExitCodeOfSignal(signal));
     });
     const absl::Status measured = MeasureAll();

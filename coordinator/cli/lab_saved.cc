@@ -1,14 +1,11 @@
 #include "coordinator/cli/lab_saved.h"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <iostream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/temporary_folder.h"
 #include "compression/bit_plan/saved_policy.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/json_line.h"
@@ -28,33 +25,6 @@ struct Options {
   int stage = 0;
   int rows = 20;
   bool json = false;
-};
-
-/// A file that goes with this object.
-class TemporaryFile {
- public:
-  static absl::StatusOr<TemporaryFile> Create(const std::string& contents) {
-    const char* const folder = std::getenv("TMPDIR");
-    std::string path = absl::StrCat(folder == nullptr ? "/tmp" : folder,
-                                    "/deltapipe-spec-XXXXXX");
-    const int file = mkstemp(path.data());
-    if (file < 0) return FileError("create", path, errno);
-    close(file);
-    TemporaryFile made(path);
-    DP_RETURN_IF_ERROR(WriteFileAtomically(path, contents));
-    return {std::move(made)};
-  }
-  TemporaryFile(TemporaryFile&& other) noexcept
-      : path_(std::exchange(other.path_, std::string())) {}
-  TemporaryFile& operator=(TemporaryFile&&) = delete;
-  ~TemporaryFile() {
-    if (!path_.empty()) unlink(path_.c_str());
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
-  std::string path_;
 };
 
 int ListPolicies(bool json) {
@@ -120,10 +90,13 @@ absl::Status Explain(const Options& options, v1::JobSpec spec) {
   if (!google::protobuf::util::MessageToJsonString(spec, &json).ok()) {
     return absl::InternalError("the spec cannot be written as JSON");
   }
-  DP_ASSIGN_OR_RETURN(const TemporaryFile file, TemporaryFile::Create(json));
+  DP_ASSIGN_OR_RETURN(const TemporaryFolder folder,
+                      TemporaryFolder::Create("spec"));
+  const std::string spec_path = folder.File("spec.json");
+  DP_RETURN_IF_ERROR(WriteFileAtomically(spec_path, json));
   std::vector<std::string> arguments = {
       "--explain-saved",
-      file.path(),
+      spec_path,
       "--layers",
       absl::StrCat(num_layers * options.stage / num_stages, ":",
                    num_layers * (options.stage + 1) / num_stages),

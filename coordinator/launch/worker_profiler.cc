@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -23,6 +22,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status_macros.h"
+#include "base/temporary_folder.h"
 #include "base/units.h"
 #include "coordinator/launch/child_process.h"
 
@@ -31,35 +31,6 @@ namespace {
 
 constexpr size_t kMaxOutput = 4 << 20;
 constexpr size_t kMaxLastWords = 2000;
-
-/// A folder that goes away with its files.
-class TemporaryFolder {
- public:
-  static absl::StatusOr<TemporaryFolder> Create() {
-    const char* const base = getenv("TMPDIR");
-    std::string path =
-        absl::StrCat(base != nullptr && base[0] != '\0' ? base : "/tmp",
-                     "/deltapipe-profile-XXXXXX");
-    if (mkdtemp(path.data()) == nullptr) {
-      return FileError("create", path, errno);
-    }
-    return TemporaryFolder(std::move(path));
-  }
-  TemporaryFolder(TemporaryFolder&& other) noexcept
-      : path_(std::exchange(other.path_, std::string())) {}
-  ~TemporaryFolder() {
-    if (path_.empty()) return;
-    unlink(spec_path().c_str());
-    unlink(stderr_path().c_str());
-    rmdir(path_.c_str());
-  }
-  std::string spec_path() const { return absl::StrCat(path_, "/spec.json"); }
-  std::string stderr_path() const { return absl::StrCat(path_, "/stderr"); }
-
- private:
-  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
 
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message) {
   std::string json;
@@ -194,12 +165,14 @@ void WorkerProfiler::Remember(const std::string& key,
 
 absl::StatusOr<v1::StageProfile> WorkerProfiler::Measure(
     const v1::JobSpec& spec) {
-  DP_ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Create());
+  DP_ASSIGN_OR_RETURN(const TemporaryFolder folder,
+                      TemporaryFolder::Create("profile"));
   DP_ASSIGN_OR_RETURN(const std::string json, ToJson(spec));
-  DP_RETURN_IF_ERROR(WriteFileAtomically(folder.spec_path(), json));
+  const std::string spec_path = folder.File("spec.json");
+  DP_RETURN_IF_ERROR(WriteFileAtomically(spec_path, json));
   DP_ASSIGN_OR_RETURN(
       const std::string output,
-      RunWorker(spec.parallel(), folder.spec_path(), folder.stderr_path()));
+      RunWorker(spec.parallel(), spec_path, folder.File("stderr")));
   return ParseProfile(output);
 }
 
