@@ -86,7 +86,7 @@ absl::StatusOr<int64_t> BytesWithoutPolicy(v1::JobSpec spec,
   return arm.stage->saved_activations()->TakeBytes().unique;
 }
 
-/// The most samples of which a pass needs at most `budget` bytes at a time.
+/// The most samples of which a pass keeps at most `budget` bytes at a time.
 absl::StatusOr<int64_t> LargestBatch(const v1::JobSpec& spec, int64_t budget,
                                      Arm* arm) {
   SavedActivations* const saved = arm->stage->saved_activations();
@@ -236,8 +236,9 @@ std::string ComparisonText(const std::vector<SavedComparison>& rows) {
       &text, "\nKEPT and TIME: over those of none, which keeps ",
       FormatBytes(rows[0].raw_bytes),
       ". ERROR: of the gradient, relative; OF MEAN: of that of 16 draws.\n"
-      "BATCH: the largest micro-batch within these bytes; PACE: samples/s with "
-      "it over those of none (--batch).\n");
+      "BATCH: the largest micro-batch within these bytes, layers that are just "
+      "computed again not counted; PACE: samples/s with it over those of none "
+      "(--batch).\n");
   return text;
 }
 
