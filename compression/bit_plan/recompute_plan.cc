@@ -83,19 +83,9 @@ class Recomputed {
 // By measurement; coefficients that are no numbers count as nothing.
 double CostOf(const TensorBitsQuestion& question, size_t i,
               const std::map<std::string, PlannedTensor>& planned) {
-  const SavedTensor& tensor = question.measurements[i].tensor;
-  const double coefficient = question.coefficients[i];
-  const auto found = planned.find(tensor.name);
-  if (found == planned.end() || !(coefficient >= 0) ||
-      !std::isfinite(coefficient)) {
-    return 0;
-  }
-  int times_raised = 0;
-  if (question.raised != nullptr) {
-    const auto raised = question.raised->find(tensor.op);
-    if (raised != question.raised->end()) times_raised = raised->second;
-  }
-  return LevelCost(question, i, found->second.value, times_raised);
+  const auto found = planned.find(question.measurements[i].tensor.name);
+  if (found == planned.end() || !question.IsMeasured(i)) return 0;
+  return LevelCost(question, i, found->second.value, question.TimesRaised(i));
 }
 
 // Layers from the one that costs most to the one that costs least: with this
@@ -110,10 +100,9 @@ std::vector<size_t> Costliest(
       if (question.layers[k].name != tensors.measurements[i].tensor.layer) {
         continue;
       }
-      const double coefficient = tensors.coefficients[i];
-      costs[k] += plan.has_value() ? CostOf(tensors, i, *plan)
-                  : coefficient >= 0 && std::isfinite(coefficient) ? coefficient
-                                                                   : 0;
+      costs[k] += plan.has_value()        ? CostOf(tensors, i, *plan)
+                  : tensors.IsMeasured(i) ? tensors.coefficients[i]
+                                          : 0;
     }
   }
   std::vector<size_t> order(costs.size());

@@ -14,7 +14,7 @@ namespace {
 
 using Plan = std::map<std::string, PlannedTensor>;
 
-bool IsMeasured(double coefficient) {
+bool IsCost(double coefficient) {
   return coefficient >= 0 && std::isfinite(coefficient);
 }
 
@@ -98,6 +98,16 @@ absl::StatusOr<Plan> Solve(Items items, int64_t budget_bytes) {
 
 }  // namespace
 
+bool TensorBitsQuestion::IsMeasured(size_t measurement) const {
+  return IsCost(coefficients[measurement]);
+}
+
+int TensorBitsQuestion::TimesRaised(size_t measurement) const {
+  if (raised == nullptr) return 0;
+  const auto found = raised->find(measurements[measurement].tensor.op);
+  return found == raised->end() ? 0 : found->second;
+}
+
 absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
                                      double bits) {
   Items items;
@@ -106,7 +116,7 @@ absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
     const SavedTensor& tensor = question.measurements[i].tensor;
     PlannedTensor* const planned = items.Add(tensor);
     if (planned == nullptr) continue;
-    if (!IsMeasured(question.coefficients[i])) {
+    if (!question.IsMeasured(i)) {
       planned->value = kUnmeasuredBits;
       planned->is_measured = false;
       continue;
@@ -137,12 +147,8 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
     const SavedMeasurement& measurement = question.measurements[i];
     PlannedTensor* const planned = items.Add(measurement.tensor);
     if (planned == nullptr) continue;
-    int times_raised = 0;
-    if (question.raised != nullptr) {
-      const auto found = question.raised->find(measurement.tensor.op);
-      if (found != question.raised->end()) times_raised = found->second;
-    }
-    planned->is_measured = IsMeasured(question.coefficients[i]);
+    const int times_raised = question.TimesRaised(i);
+    planned->is_measured = question.IsMeasured(i);
     std::vector<Level> levels;
     if (planned->is_measured) {
       for (const int bits : LevelsOf(measurement.tensor, question.levels)) {
@@ -151,7 +157,7 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
               LevelCost(question, i, bits, times_raised)},
              bits});
       }
-      if (IsMeasured(DerivativeCoefficient(question, i))) {
+      if (IsCost(DerivativeCoefficient(question, i))) {
         for (const int bits : question.levels) {
           if (RaisedBits(bits, times_raised) >= kExactBits) continue;
           levels.push_back({{GroupCodecBytes(measurement.tensor.num_elements,

@@ -33,6 +33,10 @@ struct TensorBitsQuestion {
   absl::Span<const int> levels;
   /// How often the tensors of an operator were raised, by operator.
   const std::map<std::string, int>* raised = nullptr;
+
+  // Of one of the measurements.
+  bool IsMeasured(size_t measurement) const;
+  int TimesRaised(size_t measurement) const;
 };
 
 /// By tensor. On average over elements at most `bits`, metadata aside; raises
