@@ -57,6 +57,10 @@ int64_t BoundarySpec::RecordBytes(int64_t num_elements) const {
              : num_elements * (store == Store::kBFloat16 ? 2 : 4);
 }
 
+bool BoundarySpec::Remembers() const {
+  return kind != Kind::kStateless || codec->traits().has_memory;
+}
+
 bool BoundarySpec::KeepsAs(const BoundarySpec& other) const {
   const auto form = [](const BoundarySpec& spec) {
     return spec.store_codec == nullptr ? "" : spec.store_codec->text();

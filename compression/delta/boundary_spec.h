@@ -30,6 +30,9 @@ struct BoundarySpec {
 
   /// Bytes of state for one sample; 0 without state.
   int64_t RecordBytes(int64_t num_elements) const;
+  /// Whether what is sent depends on what was sent before: records, residuals,
+  /// or a codec that has_memory.
+  bool Remembers() const;
   /// Whether records or residuals of the other one can be taken over.
   bool KeepsAs(const BoundarySpec& other) const;
   /// The canonical text: equal for texts that mean the same.

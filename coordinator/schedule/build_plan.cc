@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/delay_stability.h"
+#include "base/mixed_sizes.h"
 #include "base/status_macros.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
@@ -177,6 +178,14 @@ absl::Status Planner::ChooseCodecs() {
   job_.plan.set_activation_gradient_codec(codecs_.activation_gradients);
   job_.plan.set_gradient_codec(codecs_.gradients);
   job_.notes = codecs_.notes;
+  const std::vector<SizeShare> sizes = MixedSizes(spec_.data().sizes());
+  if (!sizes.empty()) {
+    job_.notes.push_back(absl::StrFormat(
+        "data.sizes: times and bytes between stages are means over the sizes, "
+        "whose images have %.3g of the pixels of whole ones; memory is that "
+        "of whole ones, which is no less",
+        MeanArea(sizes)));
+  }
   if (inputs_.compute_slowdown > 1 && spec_.model().kind() != "synthetic") {
     job_.notes.push_back(absl::StrFormat(
         "compute: layers take %.3g times as long as measured alone, since the "

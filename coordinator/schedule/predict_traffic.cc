@@ -28,6 +28,54 @@ absl::StatusOr<LinkFacts> Read(const v1::LinkSpec& spec) {
   return facts;
 }
 
+/// Of one micro-batch, for what `stage` sends, or receives, in tensors of this
+/// shape; no rows: unknown.
+absl::StatusOr<BoundaryBytes> PredictShape(const BoundaryShape& shape,
+                                           int64_t elements,
+                                           const std::string& codec,
+                                           int microbatch_samples) {
+  std::string bound = codec;
+  if (shape.rows > 0) {
+    DP_ASSIGN_OR_RETURN(bound,
+                        BindTensorShape(codec, {shape.rows, shape.columns}));
+  }
+  return PredictBoundaryBytes(bound, microbatch_samples, elements);
+}
+
+int64_t ElementsOf(const BoundaryShape& shape) {
+  return shape.rows * shape.columns;
+}
+
+/// Mean over the shapes of micro-batches.
+absl::StatusOr<BoundaryBytes> PredictBody(const StageCost& stage,
+                                          const std::string& codec,
+                                          int microbatch_samples) {
+  if (stage.mixed_shapes.empty()) {
+    return PredictShape(stage.output_shape, stage.output_elements, codec,
+                        microbatch_samples);
+  }
+  BoundaryBytes mean;
+  for (const ShapeShare& sized : stage.mixed_shapes) {
+    DP_ASSIGN_OR_RETURN(const BoundaryBytes bytes,
+                        PredictShape(sized.shape, ElementsOf(sized.shape),
+                                     codec, microbatch_samples));
+    mean.first_visit += sized.share * bytes.first_visit;
+    mean.later_visit += sized.share * bytes.later_visit;
+  }
+  return mean;
+}
+
+double MeanElements(const StageCost& stage) {
+  if (stage.mixed_shapes.empty()) {
+    return static_cast<double>(stage.output_elements);
+  }
+  double mean = 0;
+  for (const ShapeShare& sized : stage.mixed_shapes) {
+    mean += sized.share * static_cast<double>(ElementsOf(sized.shape));
+  }
+  return mean;
+}
+
 double WireSeconds(double bytes, const LinkFacts& link) {
   return link.bits_per_second > 0 ? bytes * 8 / link.bits_per_second : 0;
 }
@@ -54,16 +102,8 @@ absl::StatusOr<std::vector<v1::LinkPlan>> PredictBoundaries(
     int num_microbatches) {
   std::vector<v1::LinkPlan> links;
   for (size_t b = 0; b + 1 < stages.size(); ++b) {
-    const int64_t elements = stages[b].output_elements;
-    const BoundaryShape& shape = stages[b].output_shape;
-    const auto predict =
-        [&](const std::string& codec) -> absl::StatusOr<BoundaryBytes> {
-      std::string bound = codec;
-      if (shape.rows > 0) {
-        DP_ASSIGN_OR_RETURN(
-            bound, BindTensorShape(codec, {shape.rows, shape.columns}));
-      }
-      return PredictBoundaryBytes(bound, microbatch_samples, elements);
+    const auto predict = [&](const std::string& codec) {
+      return PredictBody(stages[b], codec, microbatch_samples);
     };
     auto forward = predict(activations);
     if (!forward.ok()) {
@@ -73,8 +113,8 @@ absl::StatusOr<std::vector<v1::LinkPlan>> PredictBoundaries(
     if (!backward.ok()) {
       return Annotate(backward.status(), "compression.activation_gradients");
     }
-    const double raw = 4.0 * static_cast<double>(elements) *
-                       microbatch_samples * num_microbatches;
+    const double raw =
+        4.0 * MeanElements(stages[b]) * microbatch_samples * num_microbatches;
     v1::LinkPlan link;
     link.set_boundary(static_cast<int>(b));
     link.set_activation_raw_bytes(raw);

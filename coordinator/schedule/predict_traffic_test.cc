@@ -68,6 +68,32 @@ TEST(PredictBoundariesTest, BytesAreBitsPerElementAndScales) {
               0.001 * elements);
 }
 
+// Two shapes, each with a codec of its own rows: 784 x 0.75 + 196 x 0.25.
+TEST(PredictBoundariesTest, BytesOfMixedSizesAreTheirMean) {
+  std::vector<StageCost> stages(2);
+  stages[0].output_shape = {8, 784};
+  stages[0].output_elements = 8 * 784;
+  const std::string codec = "int(4,axis=column)";
+  const auto full = PredictBoundaries(stages, codec, "none", 2, 6);
+  stages[0].output_shape = {8, 196};
+  stages[0].output_elements = 8 * 196;
+  const auto small = PredictBoundaries(stages, codec, "none", 2, 6);
+  stages[0].mixed_shapes = {{{8, 784}, 0.75}, {{8, 196}, 0.25}};
+
+  const auto mixed = PredictBoundaries(stages, codec, "none", 2, 6);
+
+  ASSERT_TRUE(mixed.ok()) << mixed.status();
+  const v1::LinkPlan& link = (*mixed)[0];
+  EXPECT_DOUBLE_EQ(link.activation_raw_bytes(), 4.0 * 8 * 637 * 2 * 6);
+  EXPECT_DOUBLE_EQ(link.gradient_raw_bytes(), link.activation_raw_bytes());
+  EXPECT_DOUBLE_EQ(link.activation_wire_bytes(),
+                   0.75 * (*full)[0].activation_wire_bytes() +
+                       0.25 * (*small)[0].activation_wire_bytes());
+  EXPECT_DOUBLE_EQ(link.gradient_wire_bytes(),
+                   0.75 * (*full)[0].gradient_wire_bytes() +
+                       0.25 * (*small)[0].gradient_wire_bytes());
+}
+
 TEST(PredictBoundariesTest, CodecErrorsNameTheirField) {
   std::vector<StageCost> stages(2);
   stages[0].output_elements = 64;

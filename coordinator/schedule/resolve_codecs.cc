@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/image_options.h"
+#include "base/mixed_sizes.h"
 #include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -101,7 +102,8 @@ CodecFacts FactsBeside(const ChannelState& gradients, CodecFacts facts) {
   return facts;
 }
 
-/// Fills in what all boundaries have in common; each end does the rest.
+/// Fills in what all boundaries have in common; each end does the rest, and
+/// all of it where a boundary itself has tensors of several shapes.
 absl::Status BindBoundary(const char* field, const v1::JobSpec& spec,
                           const CodecFacts& facts, std::string* codec) {
   std::vector<BoundaryShape> shapes = facts.boundary_shapes;
@@ -114,7 +116,9 @@ absl::Status BindBoundary(const char* field, const v1::JobSpec& spec,
     if (!bound.ok()) return Annotate(bound.status(), field);
     texts.insert(*std::move(bound));
   }
-  if (texts.size() == 1) *codec = *texts.begin();
+  if (texts.size() == 1 && MixedSizes(spec.data().sizes()).empty()) {
+    *codec = *texts.begin();
+  }
   return absl::OkStatus();
 }
 
@@ -131,6 +135,12 @@ absl::Status ResolveActivations(const v1::JobSpec& spec,
     codecs->notes.push_back(absl::StrCat(
         "activations: auto is ", kStatelessActivationCodec,
         ": data.views is unbounded, so that no sample's tensor comes back"));
+    return absl::OkStatus();
+  }
+  if (!MixedSizes(spec.data().sizes()).empty()) {
+    codecs->notes.push_back(absl::StrCat(
+        "activations: auto is ", kStatelessActivationCodec,
+        ": data.sizes brings a sample to another size at each visit"));
     return absl::OkStatus();
   }
   const std::string prefix =

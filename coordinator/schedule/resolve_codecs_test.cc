@@ -279,5 +279,24 @@ TEST(ResolveCodecsTest, UnboundedViewsCallForAStatelessCodec) {
       ::testing::Contains(::testing::HasSubstr("data.views is unbounded")));
 }
 
+TEST(ResolveCodecsTest, MixedSizesCallForAStatelessCodecOfNoShape) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_data()->set_sizes("28:0.5,14:0.5");
+  spec.mutable_compression()->set_activations("auto");
+  spec.mutable_compression()->set_activation_gradients("int(4,axis=column)");
+  CodecFacts facts;
+  facts.boundary_elements = {16 * 196};
+  facts.boundary_shapes = {{16, 196}};
+  facts.train_samples = 100;
+
+  const auto codecs = ResolveCodecs(spec, facts);
+
+  ASSERT_TRUE(codecs.ok()) << codecs.status();
+  EXPECT_EQ(codecs->activations, "int(4)");
+  EXPECT_EQ(codecs->activation_gradients, "int(4,axis=column)");
+  EXPECT_THAT(codecs->notes,
+              ::testing::Contains(::testing::HasSubstr("data.sizes brings")));
+}
+
 }  // namespace
 }  // namespace deltapipe

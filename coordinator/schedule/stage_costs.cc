@@ -77,6 +77,8 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
   }
   DP_ASSIGN_OR_RETURN(const std::vector<int> ends,
                       PartitionLayers(costs, spec.parallel().stages()));
+  const std::vector<SizeShare> sizes = MixedSizes(spec.data().sizes());
+  if (!sizes.empty()) compute_slowdown *= MeanArea(sizes);
   std::vector<StageCost> stages;
   int begin = 0;
   for (const int end : ends) {
@@ -99,6 +101,8 @@ absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     const v1::ModelSpec& model = spec.model();
     cost.output_shape = BoundaryShapeOf(model.kind(), end, model.layers(),
                                         model.width(), model.context());
+    cost.mixed_shapes =
+        SizedBoundaryShapes(sizes, end, model.layers(), model.width());
     stages.push_back(cost);
     begin = end;
   }

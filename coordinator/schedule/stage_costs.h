@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/image_model.h"
+#include "base/mixed_sizes.h"
 #include "coordinator/schedule/saved_memory.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
@@ -28,13 +29,17 @@ struct StageCost {
   int64_t tied_parameters = 0;
   /// Per sample, of the tensor that the stage hands to the next one.
   int64_t output_elements = 0;
-  /// The rows and columns of it, as codecs see them.
+  /// The rows and columns of it, as codecs see them; of images as they are.
   BoundaryShape output_shape;
+  /// What training sends where data.sizes mixes sizes; else empty.
+  std::vector<ShapeShare> mixed_shapes;
 };
 
 /// Cuts the profile's layers into parallel.stages stages of even cost; a
 /// synthetic model needs no profile and has one layer per stage. Layers take
 /// `compute_slowdown` times as long as the profile says, synthetic ones do not.
+/// Where data.sizes mixes sizes they take less on average, by the images' area;
+/// what they save is that of images as they are, which is no less.
 /// INVALID_ARGUMENT if there are fewer layers than stages.
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     const v1::JobSpec& spec, const v1::StageProfile& profile,

@@ -50,6 +50,29 @@ TEST(CutIntoStagesTest, SharedCoresSlowLayersDownButNotSleep) {
   EXPECT_DOUBLE_EQ((*synthetic)[0].forward_seconds, 0.045);
 }
 
+TEST(CutIntoStagesTest, SmallerImagesTakeLessTimeAndNoLessMemory) {
+  v1::JobSpec spec = TestingTextSpec();
+  spec.mutable_model()->set_kind("resnet");
+  spec.mutable_model()->set_layers(6);
+  spec.mutable_model()->set_width(8);
+  const auto whole = CutIntoStages(spec, TestingTextProfile());
+  spec.mutable_data()->set_sizes("28:0.5,14:0.5");
+
+  const auto mixed = CutIntoStages(spec, TestingTextProfile());
+
+  ASSERT_TRUE(mixed.ok()) << mixed.status();
+  const StageCost& stage = (*mixed)[0];
+  EXPECT_DOUBLE_EQ(stage.forward_seconds, 0.625 * (*whole)[0].forward_seconds);
+  EXPECT_DOUBLE_EQ(stage.backward_seconds,
+                   0.625 * (*whole)[0].backward_seconds);
+  EXPECT_EQ(stage.saved_bytes, (*whole)[0].saved_bytes);
+  EXPECT_EQ(stage.output_shape.columns, 14 * 14);
+  ASSERT_EQ(stage.mixed_shapes.size(), 2);
+  EXPECT_EQ(stage.mixed_shapes[1].shape.rows, 16);
+  EXPECT_EQ(stage.mixed_shapes[1].shape.columns, 7 * 7);
+  EXPECT_TRUE((*whole)[0].mixed_shapes.empty());
+}
+
 TEST(CutIntoStagesTest, SyntheticStagesNeedNoProfile) {
   const auto stages = CutIntoStages(TestingGpt2XlSpec(), v1::StageProfile());
 

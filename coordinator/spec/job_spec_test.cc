@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "coordinator/spec/spec_reading.h"
 #include "google/protobuf/util/message_differencer.h"
 
@@ -203,21 +204,47 @@ TEST(JobSpecTest, ViewsFitMicrobatchesAndCodecs) {
               ElementsAre());
 }
 
-TEST(JobSpecTest, MixedSizesAreForOneStageOfAConvolutionalNetwork) {
+TEST(JobSpecTest, MixedSizesAreForAConvolutionalNetwork) {
   EXPECT_THAT(ErrorsOfImages("sizes: \"28:0.5,14:0.5\""), ElementsAre());
   EXPECT_THAT(ErrorsOfImages("sizes: \"28:0.5\""),
               ElementsAre(HasSubstr("data.sizes: expected sizes and their")));
-  EXPECT_THAT(
-      ErrorsOfImages("sizes: \"14:1\"", "parallel: {stages: 2}\n"),
-      ElementsAre(EndsWith("data.sizes: expected nothing with parallel.stages "
-                           "2, between which all tensors have one size, got "
-                           "'14:1'; take one stage")));
   EXPECT_THAT(
       Errors("name: t\nmodel: {kind: image_mlp}\n"
              "data: {kind: fashion_mnist, path: x, sizes: \"14:1\"}\n"),
       ElementsAre(EndsWith("data.sizes: expected nothing with model.kind "
                            "image_mlp, which takes images of one size, got "
                            "'14:1'; resnet takes any")));
+}
+
+TEST(JobSpecTest, MixedSizesInStagesGoWithCodecsThatRememberNothing) {
+  const std::string mixed = "sizes: \"28:0.5,14:0.5\"";
+  const auto errors = [&](const std::string& activations,
+                          const std::string& gradients, int stages = 2) {
+    return ErrorsOfImages(
+        mixed,
+        absl::StrCat("parallel: {stages: ", stages,
+                     "}\ncompression: {activations: \"", activations,
+                     "\", activation_gradients: \"", gradients, "\"}\n"));
+  };
+
+  EXPECT_THAT(errors("auto", "auto"), ElementsAre());
+  EXPECT_THAT(errors("int(4,axis=column)", "none"), ElementsAre());
+  EXPECT_THAT(
+      errors("delta(int(4))", "ef(int(4))"),
+      ElementsAre(EndsWith("compression.activations: expected a codec that "
+                           "remembers nothing, such as int(8), with "
+                           "data.sizes, which brings the images of each "
+                           "micro-batch to another size, got 'delta(int(4))'"),
+                  EndsWith("got 'ef(int(4))'")));
+  // Of these the memory is the codec's own.
+  EXPECT_THAT(errors("lowrank(4)", "int(4,channel=slow)"),
+              ElementsAre(EndsWith("got 'lowrank(4)'"),
+                          EndsWith("got 'int(4,channel=slow)'")));
+  EXPECT_THAT(errors("delta(int(4))", "auto", /*stages=*/1), ElementsAre());
+  EXPECT_THAT(ErrorsOfImages("sizes: \"28:1\"",
+                             "parallel: {stages: 2}\n"
+                             "compression: {activations: \"delta(int(4))\"}\n"),
+              ElementsAre());
 }
 
 TEST(JobSpecTest, AListOfGroupsIsReadWithItsDefaults) {

@@ -11,10 +11,12 @@
 #include "base/image_model.h"
 #include "base/image_options.h"
 #include "base/latency_model.h"
+#include "base/mixed_sizes.h"
 #include "base/optimizer_kind.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
 #include "compression/delta/boundary_codec.h"
+#include "compression/delta/boundary_spec.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/synchronisation.h"
 
@@ -189,13 +191,26 @@ class MutualRules {
                               ", which takes images of one size, got '", text,
                               "'; resnet takes any"));
     } else if (AreUsable({"parallel.stages"}) &&
-               spec_.parallel().stages() > 1) {
-      Add(field,
-          absl::StrCat("expected nothing with parallel.stages ",
-                       spec_.parallel().stages(),
-                       ", between which all tensors have one size, got '", text,
-                       "'; take one stage"));
+               spec_.parallel().stages() > 1 && !MixedSizes(text).empty()) {
+      CheckRemembersNothing("compression.activations",
+                            spec_.compression().activations(),
+                            /*direction=*/0);
+      CheckRemembersNothing("compression.activation_gradients",
+                            spec_.compression().activation_gradients(),
+                            /*direction=*/1);
     }
+  }
+
+  void CheckRemembersNothing(const char* field, const std::string& codec,
+                             uint32_t direction) {
+    if (!AreUsable({field}) || codec == "auto") return;
+    const auto parsed = ParseBoundarySpec(codec, direction);
+    if (!parsed.ok() || !parsed->Remembers()) return;  // told for its field
+    Add(field,
+        absl::StrCat("expected a codec that remembers nothing, such as int(8), "
+                     "with data.sizes, which brings the images of each "
+                     "micro-batch to another size, got '",
+                     codec, "'"));
   }
 
   void CheckTrain() {

@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "base/checksum.h"
 #include "base/image_model.h"
+#include "base/mixed_sizes.h"
 #include "compression/codec.h"
 #include "compression/codec_registry.h"
 #include "coordinator/errors/error_details.h"
@@ -75,6 +76,8 @@ void MakeNextRevision(const v1::Tuning& current, v1::Tuning* next) {
 
 std::string BindToBoundary(const std::string& codec, const v1::JobSpec& spec,
                            const v1::Plan& plan, int boundary) {
+  // Workers bind it to each of the shapes.
+  if (!MixedSizes(spec.data().sizes()).empty()) return codec;
   const v1::ModelSpec& model = spec.model();
   const int end_layer = boundary < plan.stages_size()
                             ? plan.stages(boundary).end_layer()

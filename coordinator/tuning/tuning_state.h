@@ -26,7 +26,7 @@ namespace deltapipe {
 inline constexpr double kDefaultErrorBudget = 0.2;
 
 /// `codec` with the extents of the tensor that crosses `boundary`; as it is if
-/// it is none.
+/// it is none, or if such tensors have several shapes (data.sizes).
 std::string BindToBoundary(const std::string& codec, const v1::JobSpec& spec,
                            const v1::Plan& plan, int boundary);
 

@@ -282,5 +282,54 @@ TEST_F(TuningStateTest, EtagsDifferByRevisionAndContent) {
   EXPECT_NE(TuningEtag(changed), start_.etag());
 }
 
+class MixedSizesTuningTest : public TuningStateTest {
+ protected:
+  MixedSizesTuningTest() {
+    v1::JobSpec spec;
+    spec.set_name("images");
+    spec.mutable_model()->set_kind("resnet");
+    spec.mutable_model()->set_layers(6);
+    spec.mutable_model()->set_width(8);
+    spec.mutable_data()->set_kind("fashion_mnist");
+    spec.mutable_data()->set_path("images");
+    spec.mutable_data()->set_sizes("28:0.5,14:0.5");
+    spec.mutable_parallel()->set_stages(2);
+    FillDefaults(&spec);
+    spec_ = spec;
+    plan_ = {};
+    plan_.set_num_stages(2);
+    plan_.add_stages()->set_end_layer(3);
+    plan_.add_stages()->set_end_layer(6);
+    plan_.set_activation_codec("int(4,axis=column)");
+    plan_.set_activation_gradient_codec("int(8,round=stochastic)");
+    plan_.set_gradient_codec("none");
+    start_ = InitialTuning("images-1", spec_, plan_);
+  }
+};
+
+TEST_F(MixedSizesTuningTest, CodecsKeepTheExtentsOpenThatDifferBySize) {
+  spec_.mutable_data()->clear_sizes();
+  const v1::Tuning of_one_size = InitialTuning("images-1", spec_, plan_);
+
+  EXPECT_EQ(start_.boundaries(0).activations(), "int(4,axis=column)");
+  EXPECT_THAT(of_one_size.boundaries(0).activations(), HasSubstr("196"));
+}
+
+TEST_F(MixedSizesTuningTest, CodecsThatRememberAreRefused) {
+  v1::BoundaryTuning* boundary = AddBoundary(0);
+  boundary->set_activations("delta(int(4))");
+  boundary->set_activation_gradients("lowrank(4)");
+
+  EXPECT_THAT(
+      Violations(),
+      ElementsAre(
+          AllOf(
+              StartsWith("boundaries[0].activations: expected a codec that "
+                         "remembers nothing, such as int(8), with data.sizes"),
+              HasSubstr("got 'delta(int(4))'")),
+          StartsWith("boundaries[0].activation_gradients: expected a codec "
+                     "that remembers nothing")));
+}
+
 }  // namespace
 }  // namespace deltapipe

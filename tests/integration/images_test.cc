@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/image_model.h"
+#include "base/image_options.h"
+#include "base/mixed_sizes.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
+#include "worker/data/image_view.h"
 #include "worker/data/testing_images.h"
 #include "worker/stage/stage.h"
 
@@ -17,9 +20,10 @@ namespace deltapipe {
 namespace {
 
 /// Runs a job of `kind`, "image_mlp" or a norm of resnet, on 96 training and 40
-/// test images.
+/// test images; `plan` becomes the job's.
 RunResult RunImages(const std::string& kind, int stages, int replicas,
-                    const std::vector<std::string>& overrides) {
+                    const std::vector<std::string>& overrides,
+                    v1::Plan* plan = nullptr) {
   const bool is_mlp = kind == "image_mlp";
   std::vector<std::string> all = {
       "model.kind=" + std::string(is_mlp ? kind : "resnet"),
@@ -34,6 +38,7 @@ RunResult RunImages(const std::string& kind, int stages, int replicas,
   job.make_stage = [](const v1::JobSpec& spec, const v1::StagePlan& plan) {
     return MakeTorchStage(spec, plan.first_layer(), plan.end_layer(), "cpu");
   };
+  if (plan != nullptr) *plan = job.assignment().plan();
   return job.Run();
 }
 
@@ -97,6 +102,88 @@ TEST(MixedSizesTest, SameSeedSameRunAndOtherSizesAnotherOne) {
   // Copies train as the whole: a size is of a micro-batch, whoever has it.
   const RunResult copied = RunImages("batch", 1, 2, mixed);
   ExpectLossesOfTheWhole(copied, first, "2 replicas");
+}
+
+const char* const kMixedSizes = "data.sizes=28:0.4,15:0.4,20:0.2";
+
+// A size is of a micro-batch, and all stages know it.
+TEST(MixedSizesTest, AJobInStagesIsTheWholeBitByBit) {
+  SetComputeThreads(1);
+  for (const char* norm : {"batch", "group", "fixup"}) {
+    SCOPED_TRACE(norm);
+    const std::vector<std::string> mixed = {kMixedSizes, "train.clip_norm=0"};
+    const RunResult whole = RunImages(norm, 1, 1, mixed);
+    ExpectSuccess(whole);
+
+    for (const int stages : {2, 3}) {
+      const RunResult split = RunImages(norm, stages, 1, mixed);
+
+      ExpectSuccess(split);
+      EXPECT_EQ(split.losses, whole.losses) << stages << " stages";
+      // Evaluation takes images as they are; boundaries carry it in bf16.
+      EXPECT_NEAR(split.validations.back().loss(),
+                  whole.validations.back().loss(), 1e-3);
+      EXPECT_EQ(split.validations.back().tokens(), 40);
+    }
+    const RunResult copied = RunImages(norm, 2, 2, mixed);
+    ExpectLossesOfTheWhole(copied, whole, "2 stages, 2 replicas");
+  }
+}
+
+// 8 steps of 8 micro-batches of 2 images. What a stage sends of each is
+// [channels, side, side] of its size, which every one of them draws alike.
+TEST(MixedSizesTest, SizesAreDrawnAsConfiguredOverStages) {
+  SetComputeThreads(1);
+  v1::Plan plan;
+  const RunResult result =
+      RunImages("batch", 3, 1, {kMixedSizes, "seed=5"}, &plan);
+  ExpectSuccess(result);
+  int64_t values[] = {0, 0};  // that cross each boundary, either way
+  std::map<int64_t, int> counts;
+  const auto sizes = ParseSizeShares("28:0.4,15:0.4,20:0.2").value();
+  for (int step = 0; step < 8; ++step) {
+    for (int slot = 0; slot < 8; ++slot) {
+      const int64_t size = DrawImageSize(5, step, slot, sizes);
+      ++counts[size];
+      for (int boundary = 0; boundary < 2; ++boundary) {
+        const BoundaryShape shape =
+            SizedBoundaryShape(plan.stages(boundary).end_layer(), 4, 8, size);
+        values[boundary] += 2 * shape.rows * shape.columns;
+      }
+    }
+  }
+
+  const auto raw_bytes = [&](int rank) {
+    return result.done.at(rank).bytes().activation_raw();
+  };
+  EXPECT_EQ(raw_bytes(0), 4 * values[0]);
+  EXPECT_EQ(raw_bytes(1), 4 * (values[0] + values[1]));
+  EXPECT_EQ(raw_bytes(2), 4 * values[1]);
+  EXPECT_EQ(counts.size(), 3);
+}
+
+// Codecs, views, packed and recomputed activations, overlapping steps: a run in
+// stages is one thing with the same seed, and learns.
+TEST(MixedSizesTest, StagesTakeMixedSizesWithTheRestOfWhatTrains) {
+  SetComputeThreads(1);
+  const std::vector<std::vector<std::string>> settings = {
+      {"compression.activations=int(8,axis=column)",
+       "compression.activation_gradients=int(8)", "data.views=2"},
+      {"compression.activations=int(8)", "data.views=unbounded"},
+      {"compression.saved_activations=fixed(int(4))"},
+      {"compression.saved_activations=recompute(1)"},
+      {"parallel.schedule=2bw"}};
+  for (std::vector<std::string> setting : settings) {
+    SCOPED_TRACE(setting[0]);
+    setting.insert(setting.end(), {kMixedSizes, "train.steps=30"});
+    const RunResult first = RunImages("batch", 2, 1, setting);
+    const RunResult again = RunImages("batch", 2, 1, setting);
+
+    ExpectSuccess(first);
+    EXPECT_EQ(first.losses, again.losses);
+    EXPECT_EQ(first.weights.at(0), again.weights.at(0));
+    EXPECT_LT(first.losses.back(), first.losses.front());
+  }
 }
 
 /// The least validation loss of a run.

@@ -52,6 +52,7 @@ Microbatch ImageSamples::Train(absl::Span<const int64_t> indices, int64_t visit,
   const int64_t size = DrawImageSize(seed_, step, slot, options_.sizes);
   const ViewChoice& views = options_.views;
   Microbatch microbatch;
+  microbatch.image_size = size;
   std::vector<uint8_t> viewed(static_cast<size_t>(kImagePixels));
   for (const int64_t index : indices) {
     const absl::Span<const uint8_t> image = ImageOf(train_, index);
@@ -74,6 +75,7 @@ Microbatch ImageSamples::Train(absl::Span<const int64_t> indices, int64_t visit,
 void ImageSamples::AppendValidation(int64_t index,
                                     Microbatch* microbatch) const {
   const absl::Span<const uint8_t> image = ImageOf(test_, index);
+  microbatch->image_size = kImageSize;
   microbatch->tokens.insert(microbatch->tokens.end(), image.begin(),
                             image.end());
   microbatch->targets.push_back(test_.classes[static_cast<size_t>(index)]);

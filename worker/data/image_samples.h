@@ -30,6 +30,8 @@ struct Microbatch {
   std::vector<BoundarySample> samples;
   std::vector<uint8_t> tokens;
   std::vector<uint8_t> targets;
+  /// Pixels of a side of each image; 0: not images.
+  int64_t image_size = 0;
 };
 
 struct ImageOptions {

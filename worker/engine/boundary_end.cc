@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/checksum.h"
 #include "base/status_macros.h"
 #include "compression/delta/boundary_spec.h"
 #include "compression/delta/held_rows.h"
@@ -14,11 +13,6 @@
 
 namespace deltapipe {
 namespace {
-
-uint32_t CodecHash(const std::string& codec) {
-  return static_cast<uint32_t>(Checksum(absl::MakeConstSpan(
-      reinterpret_cast<const uint8_t*>(codec.data()), codec.size())));
-}
 
 ByteSpan AsBytes(absl::Span<const uint64_t> values) {
   return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * 8};
@@ -31,7 +25,6 @@ BoundaryOptions DirectionOptions(const BoundaryEndOptions& options,
   made.seed = options.seed;
   made.boundary_id = static_cast<uint32_t>(options.boundary);
   made.direction = activations ? 0 : 1;
-  made.elements_per_sample = options.elements_per_sample;
   made.state_capacity_bytes = options.state_capacity_bytes;
   made.state_folder = options.state_folder;
   return made;
@@ -43,26 +36,6 @@ absl::StatusOr<int64_t> RecordBytes(const std::string& codec, bool activations,
   DP_ASSIGN_OR_RETURN(const BoundarySpec spec,
                       ParseBoundarySpec(codec, activations ? 0 : 1));
   return spec.RecordBytes(num_elements);
-}
-
-void AddCounters(const BoundaryCounters& from, BoundaryCounters* to) {
-  to->samples += from.samples;
-  to->delta_rows += from.delta_rows;
-  to->value_rows += from.value_rows;
-  to->keyframe_rows += from.keyframe_rows;
-  to->evictions += from.evictions;
-  to->raw_bytes += from.raw_bytes;
-  to->body_bytes += from.body_bytes;
-  to->evaluation_samples += from.evaluation_samples;
-  to->evaluation_raw_bytes += from.evaluation_raw_bytes;
-  to->evaluation_body_bytes += from.evaluation_body_bytes;
-  to->probed_value_squares += from.probed_value_squares;
-  to->probed_error_squares += from.probed_error_squares;
-}
-
-BoundaryCounters Sum(BoundaryCounters sum, const BoundaryCounters& more) {
-  AddCounters(more, &sum);
-  return sum;
 }
 
 /// Runs `work`; a tensor for which there is no memory is an error, too.
@@ -86,31 +59,29 @@ absl::StatusOr<std::unique_ptr<BoundaryEnd>> BoundaryEnd::Create(
         options, activations,
         activations ? options.activation_codec : options.gradient_codec);
   };
-  DP_ASSIGN_OR_RETURN(auto encoder,
-                      BoundaryEncoder::Create(direction(options.is_upstream)));
-  DP_ASSIGN_OR_RETURN(auto decoder,
-                      BoundaryDecoder::Create(direction(!options.is_upstream)));
+  DP_ASSIGN_OR_RETURN(auto encoders,
+                      ShapedCodecs<BoundaryEncoder>::Create(
+                          direction(options.is_upstream), options.shapes));
+  DP_ASSIGN_OR_RETURN(auto decoders,
+                      ShapedCodecs<BoundaryDecoder>::Create(
+                          direction(!options.is_upstream), options.shapes));
   return std::unique_ptr<BoundaryEnd>(new BoundaryEnd(
-      options, std::move(channel), std::move(encoder), std::move(decoder)));
+      options, std::move(channel), std::move(encoders), std::move(decoders)));
 }
 
 BoundaryEnd::BoundaryEnd(const BoundaryEndOptions& options,
                          std::unique_ptr<FrameChannel> channel,
-                         std::unique_ptr<BoundaryEncoder> encoder,
-                         std::unique_ptr<BoundaryDecoder> decoder)
+                         ShapedCodecs<BoundaryEncoder> encoders,
+                         ShapedCodecs<BoundaryDecoder> decoders)
     : options_(options),
       outgoing_kind_(options.is_upstream ? FrameKind::kActivation
                                          : FrameKind::kActivationGradient),
       incoming_kind_(options.is_upstream ? FrameKind::kActivationGradient
                                          : FrameKind::kActivation),
       channel_(std::move(channel)),
-      outgoing_codec_(options.is_upstream ? options.activation_codec
-                                          : options.gradient_codec),
-      incoming_codec_(options.is_upstream ? options.gradient_codec
-                                          : options.activation_codec),
       tuning_revision_(options.tuning_revision),
-      encoder_(std::move(encoder)),
-      decoder_(std::move(decoder)) {
+      encoders_(std::move(encoders)),
+      decoders_(std::move(decoders)) {
   const std::string id = absl::StrCat(options.boundary);
   send_thread_ = Thread("send-b" + id, [this] { SendLoop(); });
   route_thread_ = Thread("route-b" + id, [this] { RouteLoop(); });
@@ -154,12 +125,15 @@ void BoundaryEnd::PushOutgoing(Outgoing item) {
 
 void BoundaryEnd::Expect(uint32_t step, uint32_t microbatch,
                          std::vector<BoundarySample> samples,
-                         bool is_evaluation) {
+                         bool is_evaluation, int64_t elements) {
+  if (elements == 0) {
+    elements = options_.shapes[0].rows * options_.shapes[0].columns;
+  }
   {
     MutexLock lock(&mutex_);
     if (!is_evaluation && HasEnded(step, microbatch)) return;
     expected_.push_back(
-        {false, step, microbatch, std::move(samples), is_evaluation});
+        {false, step, microbatch, std::move(samples), is_evaluation, elements});
   }
   changed_.NotifyAll();
 }
@@ -182,7 +156,7 @@ void BoundaryEnd::CommitSent(uint32_t step) {
 void BoundaryEnd::CommitReceived(uint32_t step) {
   {
     MutexLock lock(&mutex_);
-    expected_.push_back({true, step, 0, {}, false});
+    expected_.push_back({true, step, 0, {}, false, 0});
   }
   changed_.NotifyAll();
 }
@@ -269,12 +243,15 @@ absl::StatusOr<BoundaryState> BoundaryEnd::TakeState() {
   // Evaluation may have left tensors that are just being sent.
   DP_RETURN_IF_ERROR(WaitForQueue(0));
   BoundaryState state;
-  if (encoder_->state() != nullptr)
-    state.sent = TakeRecords(*encoder_->state());
-  if (decoder_->state() != nullptr) {
-    state.received = TakeRecords(*decoder_->state());
+  if (encoder().state() != nullptr) {
+    state.sent = TakeRecords(*encoder().state());
   }
-  if (encoder_->memory() != nullptr) state.memory = encoder_->memory()->Take();
+  if (decoder().state() != nullptr) {
+    state.received = TakeRecords(*decoder().state());
+  }
+  if (encoder().memory() != nullptr) {
+    state.memory = encoder().memory()->Take();
+  }
   return state;
 }
 
@@ -289,20 +266,20 @@ absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step) {
     }
     DP_ASSIGN_OR_RETURN(
         const int64_t record_bytes,
-        RecordBytes(codec, activations, options_.elements_per_sample));
+        RecordBytes(codec, activations, encoders_.first().elements));
     return Annotate(PutRecords(set, record_bytes, step, store),
                     absl::StrCat("boundary ", options_.boundary));
   };
-  DP_RETURN_IF_ERROR(put(state.sent, outgoing_codec_, options_.is_upstream,
-                         encoder_->state()));
-  DP_RETURN_IF_ERROR(put(state.received, incoming_codec_, !options_.is_upstream,
-                         decoder_->state()));
-  if (encoder_->memory() != nullptr) {
-    encoder_->memory()->Put(state.memory, step);
+  DP_RETURN_IF_ERROR(put(state.sent, encoders_.text(), options_.is_upstream,
+                         encoder().state()));
+  DP_RETURN_IF_ERROR(put(state.received, decoders_.text(),
+                         !options_.is_upstream, decoder().state()));
+  if (encoder().memory() != nullptr) {
+    encoder().memory()->Put(state.memory, step);
   } else if (state.memory != ChannelMemory::State()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "boundary ", options_.boundary, ": something remembered for codec ",
-        outgoing_codec_, ", which remembers nothing"));
+        encoders_.text(), ", which remembers nothing"));
   }
   return absl::OkStatus();
 }
@@ -311,16 +288,18 @@ absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
                                     const std::string& gradient_codec,
                                     uint32_t revision, uint32_t step) {
   DP_RETURN_IF_ERROR(WaitForQueue(0));
-  const std::string& outgoing =
-      options_.is_upstream ? activation_codec : gradient_codec;
-  const std::string& incoming =
-      options_.is_upstream ? gradient_codec : activation_codec;
-  DP_ASSIGN_OR_RETURN(auto encoder,
-                      BoundaryEncoder::Create(DirectionOptions(
-                          options_, options_.is_upstream, outgoing)));
-  DP_ASSIGN_OR_RETURN(auto decoder,
-                      BoundaryDecoder::Create(DirectionOptions(
-                          options_, !options_.is_upstream, incoming)));
+  const auto direction = [&](bool activations) {
+    return DirectionOptions(options_, activations,
+                            activations ? activation_codec : gradient_codec);
+  };
+  DP_ASSIGN_OR_RETURN(auto encoders,
+                      ShapedCodecs<BoundaryEncoder>::Create(
+                          direction(options_.is_upstream), options_.shapes));
+  DP_ASSIGN_OR_RETURN(auto decoders,
+                      ShapedCodecs<BoundaryDecoder>::Create(
+                          direction(!options_.is_upstream), options_.shapes));
+  const bool sends_other = encoders.text() != encoders_.text();
+  const bool receives_other = decoders.text() != decoders_.text();
   const auto carry = [&](const std::string& old_codec,
                          const std::string& new_codec, bool activations,
                          StateStore* from, StateStore* to) -> absl::Status {
@@ -332,28 +311,28 @@ absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
     // Else every sample is new to it.
     if (!new_spec.KeepsAs(old_spec)) return absl::OkStatus();
     return PutRecords(TakeRecords(*from),
-                      new_spec.RecordBytes(options_.elements_per_sample), step,
+                      new_spec.RecordBytes(encoders_.first().elements), step,
                       to);
   };
-  if (outgoing != outgoing_codec_) {
-    DP_RETURN_IF_ERROR(carry(outgoing_codec_, outgoing, options_.is_upstream,
-                             encoder_->state(), encoder->state()));
+  if (sends_other) {
+    DP_RETURN_IF_ERROR(carry(encoders_.text(), encoders.text(),
+                             options_.is_upstream, encoder().state(),
+                             encoders.first().coder->state()));
   }
-  if (incoming != incoming_codec_) {
-    DP_RETURN_IF_ERROR(carry(incoming_codec_, incoming, !options_.is_upstream,
-                             decoder_->state(), decoder->state()));
+  if (receives_other) {
+    DP_RETURN_IF_ERROR(carry(decoders_.text(), decoders.text(),
+                             !options_.is_upstream, decoder().state(),
+                             decoders.first().coder->state()));
   }
   // Nothing fails from here on. The threads see it with their next item.
   MutexLock lock(&mutex_);
-  if (outgoing != outgoing_codec_) {
-    AddCounters(encoder_->counters(), &sent_before_);
-    encoder_ = std::move(encoder);
-    outgoing_codec_ = outgoing;
+  if (sends_other) {
+    sent_before_ = sent_before_ + encoders_.counters();
+    encoders_ = std::move(encoders);
   }
-  if (incoming != incoming_codec_) {
-    AddCounters(decoder_->counters(), &received_before_);
-    decoder_ = std::move(decoder);
-    incoming_codec_ = incoming;
+  if (receives_other) {
+    received_before_ = received_before_ + decoders_.counters();
+    decoders_ = std::move(decoders);
   }
   tuning_revision_ = revision;
   return absl::OkStatus();
@@ -409,7 +388,25 @@ void BoundaryEnd::SendLoop() {
   }
 }
 
+absl::StatusOr<const ShapedCodecs<BoundaryEncoder>::Entry*>
+BoundaryEnd::EncoderOf(const Outgoing& item) const {
+  if (item.kind != Outgoing::Kind::kTensor || item.samples.empty()) {
+    return &encoders_.first();
+  }
+  const size_t num_values = item.tensor.values.size();
+  const size_t num_samples = item.samples.size();
+  const auto* const entry =
+      num_values % num_samples == 0
+          ? encoders_.Find(static_cast<int64_t>(num_values / num_samples))
+          : nullptr;
+  if (entry != nullptr) return entry;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "a tensor of ", num_values, " values for ", num_samples,
+      " samples, expected ", encoders_.KnownElements(), " for each"));
+}
+
 absl::Status BoundaryEnd::SendOne(Outgoing item) {
+  DP_ASSIGN_OR_RETURN(const auto* const codec, EncoderOf(item));
   FrameHeader header;
   header.kind = outgoing_kind_;
   header.direction = options_.is_upstream ? 0 : 1;
@@ -419,21 +416,21 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   header.step = item.step;
   header.microbatch = item.microbatch;
   header.boundary = static_cast<uint32_t>(options_.boundary);
-  header.codec_hash = CodecHash(outgoing_codec_);
+  header.codec_hash = codec->codec_hash;
   header.num_rows = static_cast<uint32_t>(item.samples.size());
-  header.row_elements = static_cast<uint32_t>(options_.elements_per_sample);
+  header.row_elements = static_cast<uint32_t>(codec->elements);
   Buffer body;
   switch (item.kind) {
     case Outgoing::Kind::kCommit: {
-      encoder_->CommitStep(item.step);
-      const uint64_t hash = encoder_->StateHash();
+      encoders_.CommitStep(item.step);
+      const uint64_t hash = encoder().StateHash();
       MutexLock lock(&mutex_);
       sent_hashes_[item.step] = hash;
-      sent_state_bytes_ = encoder_->StateBytes();
+      sent_state_bytes_ = encoder().StateBytes();
       return absl::OkStatus();
     }
     case Outgoing::Kind::kPrefetch:
-      encoder_->Prefetch(item.keys);
+      encoder().Prefetch(item.keys);
       return absl::OkStatus();
     case Outgoing::Kind::kEnd:
       header.flags |= kFrameEnd;
@@ -444,20 +441,20 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
                             Deadline::After(options_.max_wait));
     case Outgoing::Kind::kKeyframes:
       header.kind = FrameKind::kKeyframe;
-      DP_RETURN_IF_ERROR(encoder_->EncodeKeyframes(item.keys, &body));
+      DP_RETURN_IF_ERROR(encoder().EncodeKeyframes(item.keys, &body));
       break;
     case Outgoing::Kind::kTensor:
       if (item.is_evaluation) header.flags |= kFrameEvaluation;
-      DP_RETURN_IF_ERROR(encoder_->Encode(item.step, item.samples,
-                                          item.tensor.values,
-                                          item.is_evaluation, &body));
+      DP_RETURN_IF_ERROR(codec->coder->Encode(item.step, item.samples,
+                                              item.tensor.values,
+                                              item.is_evaluation, &body));
       item.tensor = TensorRef();
       break;
   }
   DP_RETURN_IF_ERROR(channel_->Send(header, {body.span()},
                                     Deadline::After(options_.max_wait)));
   MutexLock lock(&mutex_);
-  counters_.sent = Sum(sent_before_, encoder_->counters());
+  counters_.sent = sent_before_ + encoders_.counters();
   if (item.is_evaluation) {
     counters_.evaluation_wire_bytes += body.size() + kFrameHeaderBytes;
   }
@@ -542,7 +539,7 @@ void BoundaryEnd::DecodeLoop() {
       }
     }
     // While this one is decoded.
-    decoder_->Prefetch(next_keys);
+    decoder().Prefetch(next_keys);
     const absl::Status status =
         OrOutOfMemory([&] { return DecodeOne(item, std::move(frame)); });
     if (!status.ok()) {
@@ -577,14 +574,17 @@ absl::StatusOr<Frame> BoundaryEnd::NextKeyframe() {
 absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
                                       const Incoming& item) const {
   const bool is_end = (header.flags & kFrameEnd) != 0;
+  // The end of a step is sent with the first shape's, whichever comes not.
+  const int64_t elements = is_end ? decoders_.first().elements : item.elements;
+  const auto* const codec = decoders_.Find(elements);
   if (header.step == item.step && header.microbatch == item.microbatch &&
       header.boundary == static_cast<uint32_t>(options_.boundary) &&
       header.plan_revision == options_.plan_revision &&
-      header.tuning_revision == tuning_revision_ &&
-      header.codec_hash == CodecHash(incoming_codec_) &&
+      header.tuning_revision == tuning_revision_ && codec != nullptr &&
+      header.codec_hash == codec->codec_hash &&
       header.num_rows == (is_end ? 0 : item.samples.size()) &&
       !(is_end && (options_.is_upstream || item.is_evaluation)) &&
-      header.row_elements == options_.elements_per_sample &&
+      header.row_elements == elements &&
       ((header.flags & kFrameEvaluation) != 0) == item.is_evaluation) {
     return absl::OkStatus();
   }
@@ -592,20 +592,20 @@ absl::Status BoundaryEnd::CheckHeader(const FrameHeader& header,
       "got ", header.ToString(), " of ", header.num_rows, " x ",
       header.row_elements, " elements, expected step ", item.step + 1,
       ", micro-batch ", item.microbatch, " of ", item.samples.size(), " x ",
-      options_.elements_per_sample, " in ", incoming_codec_, ", plan ",
-      options_.plan_revision, ", tuning ", tuning_revision_,
+      elements, " in ", decoders_.text(), ", plan ", options_.plan_revision,
+      ", tuning ", tuning_revision_,
       ": both workers must run the same plan, and it has plan ",
       header.plan_revision, ", tuning ", header.tuning_revision));
 }
 
 absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
   if (item.is_commit) {
-    decoder_->CommitStep(item.step);
-    const uint64_t hash = decoder_->StateHash();
+    decoders_.CommitStep(item.step);
+    const uint64_t hash = decoder().StateHash();
     MutexLock lock(&mutex_);
     received_hashes_[item.step] = hash;
-    counters_.received = Sum(received_before_, decoder_->counters());
-    received_state_bytes_ = decoder_->StateBytes();
+    counters_.received = received_before_ + decoders_.counters();
+    received_state_bytes_ = decoder().StateBytes();
     return absl::OkStatus();
   }
   DP_RETURN_IF_ERROR(CheckHeader(frame.header, item));
@@ -613,14 +613,17 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
     TakeEnd(item.step, item.microbatch);
     return absl::OkStatus();
   }
-  auto values = std::make_shared<Buffer>(static_cast<int64_t>(
-      item.samples.size() * sizeof(float) * options_.elements_per_sample));
+  // The header's check has found it.
+  BoundaryDecoder& decoder = *decoders_.Find(item.elements)->coder;
+  auto values = std::make_shared<Buffer>(
+      static_cast<int64_t>(item.samples.size() * sizeof(float)) *
+      item.elements);
   const absl::Span<float> floats(
       reinterpret_cast<float*>(values->data()),
       static_cast<size_t>(values->size()) / sizeof(float));
   std::vector<uint64_t> missing;
-  DP_RETURN_IF_ERROR(decoder_->Decode(item.step, item.samples, frame.payload(),
-                                      item.is_evaluation, floats, &missing));
+  DP_RETURN_IF_ERROR(decoder.Decode(item.step, item.samples, frame.payload(),
+                                    item.is_evaluation, floats, &missing));
   if (!missing.empty()) {
     Outgoing request;
     request.kind = Outgoing::Kind::kKeyframeRequest;
@@ -633,12 +636,12 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
     }
     PushOutgoing(std::move(request));
     DP_ASSIGN_OR_RETURN(const Frame answer, NextKeyframe());
-    DP_RETURN_IF_ERROR(decoder_->ApplyKeyframes(
+    DP_RETURN_IF_ERROR(decoder.ApplyKeyframes(
         item.step, item.samples, frame.payload(), answer.payload(), floats));
   }
   TensorRef tensor{floats, values, nullptr};
   if (!item.is_evaluation) {
-    if (const auto held = decoder_->Hold(item.samples)) {
+    if (const auto held = decoder.Hold(item.samples)) {
       tensor.read_again = [held](absl::Span<float> again) {
         return held->Read(again);
       };

@@ -25,10 +25,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/deadline.h"
+#include "base/image_model.h"
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/record_set.h"
+#include "worker/engine/shaped_codecs.h"
 #include "worker/stage/stage.h"
 #include "worker/transport/frame_channel.h"
 
@@ -38,7 +40,10 @@ struct BoundaryEndOptions {
   int boundary = 0;          // between stages boundary and boundary + 1
   bool is_upstream = false;  // this worker has stage `boundary`
   std::string peer;          // "worker-3 (stage 1, replica 0)"
-  int64_t elements_per_sample = 0;
+  /// Of one sample's tensor; extents that codecs leave open are filled in. More
+  /// than one where image sizes are mixed: the first is that of evaluation, and
+  /// codecs remember nothing (shaped_codecs.h).
+  std::vector<BoundaryShape> shapes;
   std::string activation_codec;
   std::string gradient_codec;
   uint64_t seed = 0;
@@ -63,16 +68,19 @@ class BoundaryEnd {
       const BoundaryEndOptions& options, std::unique_ptr<FrameChannel> channel);
   ~BoundaryEnd();
 
-  /// Queues a tensor for the peer; it is held until it has been encoded.
+  /// Queues a tensor for the peer, of one of the shapes; it is held until it
+  /// has been encoded.
   void Send(uint32_t step, uint32_t microbatch,
             std::vector<BoundarySample> samples, TensorRef tensor,
             bool is_evaluation);
   /// Says which samples the next tensors sent are of, so that their records can
   /// be fetched from a disk meanwhile.
   void Announce(std::vector<uint64_t> keys);
-  /// Announces the next tensor of the peer. Tensors come in this order.
+  /// Announces the next tensor of the peer, which has `elements` per sample (0:
+  /// those of the first shape). Tensors come in this order.
   void Expect(uint32_t step, uint32_t microbatch,
-              std::vector<BoundarySample> samples, bool is_evaluation);
+              std::vector<BoundarySample> samples, bool is_evaluation,
+              int64_t elements = 0);
   struct Arrival {
     TensorRef tensor;
     /// The peer has ended the step before this micro-batch: no tensor comes.
@@ -116,7 +124,7 @@ class BoundaryEnd {
                          const std::string& gradient_codec, uint32_t revision,
                          uint32_t step);
   /// The records that arriving deltas are added to; null without a delta.
-  StateStore* received_records() { return decoder_->state(); }
+  StateStore* received_records() { return decoder().state(); }
 
   struct Counters {
     BoundaryCounters sent;
@@ -130,7 +138,7 @@ class BoundaryEnd {
   };
   Counters counters() const;
   /// Between two steps only, as above.
-  const std::string& outgoing_codec() const { return outgoing_codec_; }
+  const std::string& outgoing_codec() const { return encoders_.text(); }
 
  private:
   struct Outgoing {
@@ -155,13 +163,18 @@ class BoundaryEnd {
     uint32_t microbatch = 0;
     std::vector<BoundarySample> samples;
     bool is_evaluation = false;
+    int64_t elements = 0;  // per sample
   };
   using TensorKey = std::pair<std::pair<bool, uint32_t>, uint32_t>;
 
   BoundaryEnd(const BoundaryEndOptions& options,
               std::unique_ptr<FrameChannel> channel,
-              std::unique_ptr<BoundaryEncoder> encoder,
-              std::unique_ptr<BoundaryDecoder> decoder);
+              ShapedCodecs<BoundaryEncoder> encoders,
+              ShapedCodecs<BoundaryDecoder> decoders);
+
+  // Those that may keep state, of the first shape.
+  BoundaryEncoder& encoder() const { return *encoders_.first().coder; }
+  BoundaryDecoder& decoder() const { return *decoders_.first().coder; }
 
   void Fail(const absl::Status& status);
   absl::Status error() const;
@@ -169,6 +182,9 @@ class BoundaryEnd {
 
   void SendLoop();
   absl::Status SendOne(Outgoing item);
+  /// The codec for the tensor of `item`, and of the first shape for others.
+  absl::StatusOr<const ShapedCodecs<BoundaryEncoder>::Entry*> EncoderOf(
+      const Outgoing& item) const;
   void RouteLoop();
   absl::Status Route(Frame frame);
   void DecodeLoop();
@@ -189,12 +205,10 @@ class BoundaryEnd {
   const FrameKind incoming_kind_;
   const std::unique_ptr<FrameChannel> channel_;
   // Changed between steps, when both threads are idle.
-  std::string outgoing_codec_;
-  std::string incoming_codec_;
   uint32_t tuning_revision_;
-  std::unique_ptr<BoundaryEncoder> encoder_;  // send thread
-  std::unique_ptr<BoundaryDecoder> decoder_;  // decode thread
-  BoundaryCounters sent_before_;              // of former codecs
+  ShapedCodecs<BoundaryEncoder> encoders_;  // send thread
+  ShapedCodecs<BoundaryDecoder> decoders_;  // decode thread
+  BoundaryCounters sent_before_;            // of former codecs
   BoundaryCounters received_before_;
 
   mutable Mutex mutex_;

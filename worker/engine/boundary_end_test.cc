@@ -32,7 +32,7 @@ BoundaryEndOptions Options(bool is_upstream) {
   options.is_upstream = is_upstream;
   options.peer = is_upstream ? "worker-2 (stage 3, replica 0)"
                              : "worker-1 (stage 2, replica 0)";
-  options.elements_per_sample = kElements;
+  options.shapes = {{1, kElements}};
   options.activation_codec = "delta(int(4),first=int(8))";
   options.gradient_codec = "delta(int(6),first=none)";
   options.seed = 7;

@@ -12,7 +12,6 @@
 #include "base/status_macros.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
-#include "compression/codec_registry.h"
 #include "worker/engine/data_options.h"
 #include "worker/engine/training_step.h"
 
@@ -312,22 +311,13 @@ absl::Status Training::Connect() {
       -> absl::StatusOr<std::unique_ptr<BoundaryEnd>> {
     boundary.boundary = std::min(other_stage, stage_index_);
     boundary.is_upstream = is_upstream;
-    const Stage& stage = *versions_->newest();
-    const BoundaryShape shape =
-        is_upstream ? stage.output_shape() : stage.input_shape();
-    boundary.elements_per_sample = shape.rows * shape.columns;
+    boundary.shapes = ShapesAt(boundary.boundary);
     boundary.activation_codec = plan_.activation_codec();
     boundary.gradient_codec = plan_.activation_gradient_codec();
     const v1::BoundaryTuning* tuned = TuningOf(tuning_, boundary.boundary);
     if (tuned != nullptr) {
       boundary.activation_codec = tuned->activations();
       boundary.gradient_codec = tuned->activation_gradients();
-    }
-    // The plan's text may serve boundaries of several shapes.
-    for (std::string* codec :
-         {&boundary.activation_codec, &boundary.gradient_codec}) {
-      DP_ASSIGN_OR_RETURN(*codec,
-                          BindTensorShape(*codec, {shape.rows, shape.columns}));
     }
     boundary.peer =
         PeerName(assignment.peers(other_stage * num_replicas_ + replica_));

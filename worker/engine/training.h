@@ -158,6 +158,13 @@ class Training {
   /// What is left of a step once it is applied: counts, reports.
   void TellOfStep(StepState* state);
 
+  // training_boundaries.cc
+  /// Shapes of one sample's tensor at a boundary of this stage, that of images
+  /// as they are first (BoundaryEndOptions::shapes).
+  std::vector<BoundaryShape> ShapesAt(int boundary) const;
+  /// Its elements for images of this size; 0: as the first shape has them.
+  int64_t ElementsAt(int boundary, int64_t image_size) const;
+
   // training_continuous.cc
   /// Of all versions of the stage; none of a stage that saves nothing.
   std::vector<SavedActivations*> AllSavedActivations() const;

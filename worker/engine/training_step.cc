@@ -179,9 +179,11 @@ void Training::Expect(const v1::Instruction& instruction,
     return;
   }
   const int mb = instruction.microbatch();
+  const Microbatch& batch = state.batch[static_cast<size_t>(mb)];
+  const int boundary = is_activation ? stage_index_ - 1 : stage_index_;
   (is_activation ? previous_ : next_)
       ->Expect(static_cast<uint32_t>(state.step), static_cast<uint32_t>(mb),
-               state.batch[static_cast<size_t>(mb)].samples, false);
+               batch.samples, false, ElementsAt(boundary, batch.image_size));
 }
 
 void Training::TellOfStep(StepState* state) {
