@@ -171,4 +171,15 @@ ActivationStash::Scope::~Scope() {
   current_stash = outer_;
 }
 
+ActivationStash::RecomputeScope::RecomputeScope(ActivationStash* stash)
+    : stash_(stash),
+      counter_([state = stash->state_.get()](const at::Tensor& tensor) {
+        return state->IsWeight(tensor) || state->KeepsStorageOf(tensor);
+      }),
+      hooks_(&counter_) {}
+
+ActivationStash::RecomputeScope::~RecomputeScope() {
+  stash_->state_->NoteRecomputed(counter_.bytes());
+}
+
 }  // namespace deltapipe

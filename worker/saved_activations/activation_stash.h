@@ -28,7 +28,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -38,20 +37,11 @@
 #include "compression/bit_plan/saved_policy.h"
 #include "worker/saved_activations/gradient_meter.h"
 #include "worker/saved_activations/hook_engine.h"
+#include "worker/saved_activations/live_counter.h"
+#include "worker/saved_activations/saved_activation_error.h"
 #include "worker/saved_activations/saved_bytes.h"
 
 namespace deltapipe {
-
-class SavedActivationError : public std::runtime_error {
- public:
-  explicit SavedActivationError(absl::Status status)
-      : std::runtime_error(std::string(status.message())),
-        status_(std::move(status)) {}
-  const absl::Status& status() const { return status_; }
-
- private:
-  const absl::Status status_;
-};
 
 /// Which forward pass saves. Random bits depend on the seed, the tensor's name,
 /// the step and `key`, which is of the micro-batch's samples; the others are
@@ -154,6 +144,22 @@ class ActivationStash : private HookSource {
    private:
     ActivationStash* const stash_;
     ActivationStash* const outer_;
+    HookSourceScope hooks_;
+  };
+
+  /// Around the forward pass of layers that are computed again just before
+  /// their backward pass. What that saves is kept as it is, and counts in the
+  /// peak of live bytes and as `recomputed_peak`, nowhere else.
+  class RecomputeScope {
+   public:
+    explicit RecomputeScope(ActivationStash* stash);
+    ~RecomputeScope();
+    RecomputeScope(const RecomputeScope&) = delete;
+    RecomputeScope& operator=(const RecomputeScope&) = delete;
+
+   private:
+    ActivationStash* const stash_;
+    LiveCounter counter_;
     HookSourceScope hooks_;
   };
 

@@ -28,9 +28,11 @@ struct SavedBytes {
   /// tensors are.
   int64_t offloaded = 0;
   int64_t metadata = 0;
-  /// The largest that was alive at a time (packed, passed and metadata), and
-  /// the largest scratch memory of packing or unpacking one tensor.
+  /// The largest that was alive at a time (packed, passed and metadata, and
+  /// what layers that are just computed again save), the most of these layers
+  /// alone, and the largest scratch memory of packing or unpacking one tensor.
   int64_t live_peak = 0;
+  int64_t recomputed_peak = 0;
   int64_t scratch_peak = 0;
 
   void Add(const SavedBytes& other) {
@@ -44,6 +46,7 @@ struct SavedBytes {
     offloaded += other.offloaded;
     metadata += other.metadata;
     live_peak = std::max(live_peak, other.live_peak);
+    recomputed_peak = std::max(recomputed_peak, other.recomputed_peak);
     scratch_peak = std::max(scratch_peak, other.scratch_peak);
   }
 };

@@ -68,6 +68,23 @@ bool StashState::IsWeight(const at::Tensor& tensor) const {
   return known.weights.count(tensor.storage().unsafeGetStorageImpl()) > 0;
 }
 
+bool StashState::KeepsStorageOf(const at::Tensor& tensor) {
+  // Entries that die take the lock: after ours is given back.
+  Aliases aliases;
+  MutexLock lock(&mutex_);
+  FindAliases(tensor, &aliases);
+  return std::any_of(aliases.begin(), aliases.end(), [](const auto& entry) {
+    return entry->packed.form == Form::kExact;
+  });
+}
+
+void StashState::NoteRecomputed(int64_t bytes) {
+  MutexLock lock(&mutex_);
+  CountLive(bytes);
+  live_ -= bytes;
+  bytes_.recomputed_peak = std::max(bytes_.recomputed_peak, bytes);
+}
+
 std::string StashState::Where(const SavedEntry& entry) const {
   return absl::StrCat(entry.report->name, " (", entry.report->op, " ",
                       entry.report->dtype, " [",

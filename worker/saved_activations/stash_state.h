@@ -83,6 +83,10 @@ class StashState : public std::enable_shared_from_this<StashState> {
   /// Counts what the device noted; its errors.
   absl::Status ReadDevice() DP_EXCLUDES(mutex_);
   bool IsWeight(const at::Tensor& tensor) const;
+  /// Whether its storage is kept as it is, and so counted.
+  bool KeepsStorageOf(const at::Tensor& tensor) DP_EXCLUDES(mutex_);
+  /// So many bytes are alive now beside what is kept.
+  void NoteRecomputed(int64_t bytes) DP_EXCLUDES(mutex_);
 
   // Of the thread that runs forward passes.
   KnownTensors known;

@@ -18,6 +18,8 @@ namespace {
 
 constexpr int kDraws = 16;
 constexpr int64_t kLargestFactor = 64;
+/// In which no policy measures: after those of the draws.
+constexpr int64_t kQuietStep = 101;
 
 double Median(std::vector<double> values) {
   const auto middle =
@@ -92,7 +94,8 @@ absl::StatusOr<int64_t> LargestBatch(const v1::JobSpec& spec, int64_t budget,
   SavedActivations* const saved = arm->stage->saved_activations();
   const auto fits = [&](int64_t samples) -> absl::StatusOr<bool> {
     saved->TakeBytes();
-    DP_RETURN_IF_ERROR(RunOnce(SampleInput(spec.model(), samples), 0, arm));
+    DP_RETURN_IF_ERROR(
+        RunOnce(SampleInput(spec.model(), samples), kQuietStep, arm));
     return saved->TakeBytes().live_peak <= budget;
   };
   int64_t low = 0;
@@ -122,7 +125,7 @@ absl::Status TimeLargestBatches(const v1::JobSpec& spec, int repeats,
       const int64_t samples = (*rows)[i].largest_batch;
       if (samples == 0) continue;
       DP_RETURN_IF_ERROR(
-          RunOnce(SampleInput(spec.model(), samples), 0, &(*arms)[i]));
+          RunOnce(SampleInput(spec.model(), samples), kQuietStep, &(*arms)[i]));
     }
   }
   double pace_of_none = 0;
@@ -236,9 +239,8 @@ std::string ComparisonText(const std::vector<SavedComparison>& rows) {
       &text, "\nKEPT and TIME: over those of none, which keeps ",
       FormatBytes(rows[0].raw_bytes),
       ". ERROR: of the gradient, relative; OF MEAN: of that of 16 draws.\n"
-      "BATCH: the largest micro-batch within these bytes, layers that are just "
-      "computed again not counted; PACE: samples/s with it over those of none "
-      "(--batch).\n");
+      "BATCH: the largest micro-batch within these bytes; PACE: samples/s with "
+      "it over those of none (--batch).\n");
   return text;
 }
 

@@ -37,10 +37,10 @@ struct SavedComparison {
   /// ||g' - g|| / ||g||, and the same of the mean of 16 draws.
   double gradient_error = 0;
   double mean_gradient_error = 0;
-  /// Samples of which at most `raw_bytes` are kept at a time (a layer that is
-  /// just computed again comes on top), and samples per second with so many
-  /// over those of the spec's micro-batch without a policy; 0: not looked for,
-  /// or not even one fits.
+  /// Samples whose peak (with what layers that are just computed again save) is
+  /// within `raw_bytes`, and samples per second with so many over those of the
+  /// spec's micro-batch without a policy; 0: not looked for, or not even one
+  /// fits.
   int64_t largest_batch = 0;
   double batch_pace = 0;
 };

@@ -177,9 +177,12 @@ at::Tensor MicrobatchGraph::Backward(const at::Tensor& gradient) {
       // What is computed anew is used at once: nothing of it is packed.
       HookSourceScope no_hooks(nullptr);
       const at::Tensor input = segment->input.unpack();
-      segment->input.reset_data();
       ActivationStash* const stash = std::exchange(options_.stash, nullptr);
+      std::optional<ActivationStash::RecomputeScope> scope;
+      if (stash != nullptr) scope.emplace(stash);
       Run(&*segment, input);
+      scope.reset();
+      segment->input.reset_data();
       options_.stash = stash;
     }
     // Pixels that became numbers: no parameter is before them.

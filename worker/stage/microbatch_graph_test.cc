@@ -137,6 +137,37 @@ TEST_F(MicrobatchGraphTest, RecomputedGroupsHaveTheSameGradients) {
   }
 }
 
+TEST_F(MicrobatchGraphTest, WhatIsComputedAgainCountsInThePeakForItsTime) {
+  const auto all = Stash("fixed(int(8))");
+  GradientsOfOne(Graph(all.get(), 5), 5);
+  const auto unique = static_cast<double>(all->TakeBytes().unique);
+
+  int64_t peak_before = 0;
+  for (const int every : {1, 2, 100}) {
+    SCOPED_TRACE(every);
+    const auto stash = Stash("recompute(every=1)");
+    MicrobatchGraph graph = Graph(stash.get(), 5, every);
+    graph.Forward(Tokens(5));
+    const SavedBytes forward = stash->TakeBytes();
+    const int64_t kept = stash->live_bytes();
+    EXPECT_EQ(forward.recomputed_peak, 0);
+
+    graph.Backward(at::ones({}));
+
+    const SavedBytes backward = stash->TakeBytes();
+    EXPECT_EQ(backward.unique, 0);  // nothing is kept for later
+    EXPECT_GT(backward.recomputed_peak, peak_before);
+    // The last group is computed again while all inputs are kept.
+    EXPECT_GT(backward.live_peak, kept);
+    EXPECT_LE(backward.live_peak, kept + backward.recomputed_peak);
+    EXPECT_EQ(stash->live_bytes(), 0);
+    peak_before = backward.recomputed_peak;
+  }
+  // All layers at once: what is saved without a policy, but for the head.
+  EXPECT_GT(static_cast<double>(peak_before), 0.5 * unique);
+  EXPECT_LT(static_cast<double>(peak_before), 1.01 * unique);
+}
+
 TEST_F(MicrobatchGraphTest, RecomputingKeepsTheInputsOfGroupsAlone) {
   const auto stash = Stash("recompute(every=1)");
   MicrobatchGraph graph = Graph(stash.get(), 5, 1);
