@@ -40,8 +40,8 @@ absl::StatusOr<v1::StageProfile> LayerCosts(const v1::JobSpec& spec) {
   return profiler->Profile(spec);
 }
 
-/// [{"stage":0,"in_flight":2,"raw_bytes":...,"stored_bytes":...,"classes":
-/// [...]}], bytes per micro-batch.
+/// [{"stage":0,"in_flight":2,"raw_bytes":...,"stored_bytes":...,
+/// "recomputed_bytes":...,"classes":[...]}], bytes per micro-batch.
 Json SavedJson(const std::vector<SavedMemory>& saved) {
   Json stages = Json::array();
   for (const SavedMemory& memory : saved) {
@@ -50,6 +50,7 @@ Json SavedJson(const std::vector<SavedMemory>& saved) {
     stage["in_flight"] = memory.in_flight;
     stage["raw_bytes"] = memory.raw_bytes;
     stage["stored_bytes"] = memory.stored_bytes;
+    stage["recomputed_bytes"] = memory.recomputed_bytes;
     stage["classes"] = Json::array();
     for (const v1::SavedClass& part : memory.classes) {
       Json object;

@@ -277,7 +277,7 @@ absl::Status Planner::LimitInFlight() {
       bytes = std::min(bytes, usable_bytes_ - FixedBytes(r) - StateBytes(r));
     }
     const int64_t saved = std::max<int64_t>(1, stages_[r].saved_bytes);
-    const int64_t limit = bytes / saved;
+    const int64_t limit = (bytes - stages_[r].saved.recomputed_bytes) / saved;
     if (limit < 1) return DoesNotFit(r, 1);
     in_flight_limits_.push_back(limit);
   }
@@ -285,8 +285,10 @@ absl::Status Planner::LimitInFlight() {
 }
 
 absl::Status Planner::DoesNotFit(size_t stage, int64_t in_flight) const {
-  const double saved = static_cast<double>(stages_[stage].saved_bytes) *
-                       static_cast<double>(in_flight);
+  const double saved =
+      static_cast<double>(stages_[stage].saved_bytes) *
+          static_cast<double>(in_flight) +
+      static_cast<double>(stages_[stage].saved.recomputed_bytes);
   std::string message = absl::StrCat(
       "no room on stage ", stage, " for the saved activations of ", in_flight,
       " micro-batch", in_flight == 1 ? "" : "es", ": ", FormatBytes(saved));
@@ -348,7 +350,7 @@ absl::Status Planner::ChooseSchedule() {
     const int64_t saved_bytes =
         is_packed ? saved.stored_bytes : stages_[r].saved_bytes;
     stage->set_memory_bytes(FixedBytes(r) + StateBytes(r) +
-                            saved_bytes * in_flight);
+                            saved_bytes * in_flight + saved.recomputed_bytes);
     SetInstructions(programs[r], stage);
     if (is_packed) job_.saved.push_back(std::move(saved));
   }

@@ -251,6 +251,12 @@ std::string RenderSavedMemory(const std::vector<SavedMemory>& saved,
     if (stage.classes.size() > 1) {
       add(stage, "all", stage.raw_bytes, stage.stored_bytes);
     }
+    if (stage.recomputed_bytes > 0) {
+      const std::string bytes =
+          FormatBytes(static_cast<double>(stage.recomputed_bytes));
+      rows.push_back({absl::StrCat(stage.stage), "computed again, on top",
+                      bytes, "1", bytes});
+    }
   }
   return absl::StrCat("saved activations, packed by ",
                       spec.compression().saved_activations(), "\n",

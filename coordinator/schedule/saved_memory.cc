@@ -53,10 +53,22 @@ int64_t BudgetOf(const v1::JobSpec& spec) {
              : INT64_MAX;
 }
 
-/// Layers whose forward is done again together; 1: each alone, or none.
+/// Layers whose forward is done again together; 0: none is.
 int GroupOf(const v1::JobSpec& spec) {
+  const absl::StatusOr<CodecSpec> policy =
+      ParseCodecSpec(spec.compression().saved_activations());
+  if (!policy.ok() || InnerPolicy(*policy).name != "recompute") return 0;
   return static_cast<int>(
       std::clamp(FirstNumber(spec, "recompute", "every", 1), 1.0, 1e6));
+}
+
+/// What the layer saves when it is computed again, beside what it keeps.
+int64_t NotKept(const v1::LayerProfile& layer) {
+  int64_t bytes = 0;
+  for (const v1::SavedClass& saved : layer.saved()) {
+    bytes += std::max<int64_t>(0, saved.raw_bytes() - saved.stored_bytes());
+  }
+  return bytes;
 }
 
 /// The classes that policies decide on.
@@ -148,10 +160,15 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           int end_layer) {
   SavedMemory memory;
   const int group = GroupOf(spec);
+  int64_t group_bytes = 0;
   for (int i = first_layer; i < end_layer; ++i) {
     v1::LayerProfile layer = profile.layers(i);
-    const int place = (i - first_layer) % group;
-    if (place > 0) TakeOffInput(profile.layers(i - place), &layer);
+    if (group > 0) {
+      const int place = (i - first_layer) % group;
+      if (place > 0) TakeOffInput(profile.layers(i - place), &layer);
+      group_bytes = NotKept(layer) + (place > 0 ? group_bytes : 0);
+      memory.recomputed_bytes = std::max(memory.recomputed_bytes, group_bytes);
+    }
     for (const v1::SavedClass& saved : layer.saved()) {
       AddClass(saved, &memory.classes);
     }

@@ -22,6 +22,9 @@ struct SavedMemory {
   /// of it.
   int64_t raw_bytes = 0;
   int64_t stored_bytes = 0;
+  /// Of one micro-batch, on top of what is kept of all: the largest group of
+  /// layers that policy recompute computes again before their backward pass.
+  int64_t recomputed_bytes = 0;
   /// The same by class, those with the largest raw bytes first.
   std::vector<v1::SavedClass> classes;
 };

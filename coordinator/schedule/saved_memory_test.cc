@@ -123,6 +123,28 @@ TEST(SavedMemoryTest, OtherPoliciesKeepAsMuchForEachInFlight) {
   EXPECT_EQ(memory.stored_bytes, 1'182'000);
 }
 
+TEST(SavedMemoryTest, TheLargestGroupThatIsComputedAgainComesOnTop) {
+  v1::StageProfile profile;
+  for (const int64_t raw : {500, 900, 300}) {
+    v1::SavedClass* const saved = profile.add_layers()->add_saved();
+    saved->set_name("activation");
+    saved->set_raw_bytes(raw);
+    saved->set_stored_bytes(100);
+  }
+  const auto recomputed = [&](const std::string& policy, int first, int end) {
+    return SavedMemoryOf(SpecOf(policy), profile, first, end).recomputed_bytes;
+  };
+
+  EXPECT_EQ(recomputed("recompute(every=1)", 0, 3), 800);
+  EXPECT_EQ(recomputed("recompute(every=1)", 2, 3), 200);
+  // A group keeps its first layer's input alone.
+  EXPECT_EQ(recomputed("recompute(every=2)", 0, 3), 400 + 900);
+  EXPECT_EQ(recomputed("recompute(every=2)", 1, 3), 800 + 300);
+  EXPECT_EQ(recomputed("lean(recompute(every=9))", 0, 3), 400 + 900 + 300);
+  EXPECT_EQ(recomputed("fixed(int(4))", 0, 3), 0);
+  EXPECT_EQ(recomputed("auto(16)", 0, 3), 0);
+}
+
 TEST(SavedMemoryTest, GroupsThatAreComputedAgainKeepOneInput) {
   const v1::StageProfile profile = TestingPackedProfile();
   const auto activation = [&](const std::string& policy, int first, int end) {
