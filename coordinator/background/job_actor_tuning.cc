@@ -219,9 +219,9 @@ void JobActor::TuneByMeasurement(const v1::StepSummary& summary) {
   TuningRequested request;
   request.principal = "the budget";
   request.reason = "what was measured misses it";
-  request.make_next = [samples](const v1::Tuning& current, const v1::JobSpec&,
-                                const v1::Plan& plan) {
-    return KeepBudget(current, plan, samples);
+  request.make_next = [samples](const v1::Tuning& current,
+                                const v1::JobSpec& spec, const v1::Plan& plan) {
+    return KeepBudget(current, spec, plan, samples);
   };
   request.reply = [id = job_.id()](const absl::StatusOr<v1::Tuning>& kept) {
     if (!kept.ok()) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "base/mixed_sizes.h"
 #include "base/status_macros.h"
 #include "compression/delta/boundary_codec.h"
 #include "coordinator/errors/error_details.h"
@@ -171,11 +172,25 @@ absl::StatusOr<v1::Tuning> ApplyBudget(const v1::Tuning& current,
 }
 
 absl::StatusOr<v1::Tuning> KeepBudget(const v1::Tuning& current,
+                                      const v1::JobSpec& spec,
                                       const v1::Plan& plan,
                                       const std::vector<LinkSample>& samples) {
   const double budget = static_cast<double>(current.budget_bytes_per_step());
   if (budget <= 0) return current;
   BudgetProblem problem = BudgetProblemOf(current, plan);
+  if (!MixedSizes(spec.data().sizes()).empty()) {
+    double predicted = 0;
+    for (const BudgetDirection& direction : problem.directions) {
+      DP_ASSIGN_OR_RETURN(
+          const double bytes,
+          PredictStepBytes(problem, direction, direction.codec));
+      predicted += bytes;
+    }
+    if (std::fabs(predicted - budget) <= kBudgetTolerance * budget) {
+      return current;
+    }
+    return ApplyBudget(current, current.budget_bytes_per_step(), plan, {});
+  }
   double measured = 0;
   size_t num_measured = 0;
   for (const LinkSample& sample : samples) {

@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/tuning/link_meter.h"
+#include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 #include "proto/deltapipe/v1/tuning.pb.h"
 
@@ -93,8 +94,11 @@ absl::StatusOr<v1::Tuning> ApplyBudget(const v1::Tuning& current,
 
 /// What keeps the budget of `current`, if it has one, now that `samples` were
 /// measured: nothing new unless they miss it by more than the tolerance and
-/// other bits would come closer.
+/// other bits would come closer. Where data.sizes mixes sizes, what a few steps
+/// send is that of the sizes drawn in them; what is predicted of the mean
+/// counts in its place, since codecs remember nothing there.
 absl::StatusOr<v1::Tuning> KeepBudget(const v1::Tuning& current,
+                                      const v1::JobSpec& spec,
                                       const v1::Plan& plan,
                                       const std::vector<LinkSample>& samples);
 

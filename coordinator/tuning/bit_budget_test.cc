@@ -237,6 +237,7 @@ class BudgetLoopTest : public ::testing::Test {
     return total;
   }
 
+  v1::JobSpec spec_;
   v1::Plan plan_;
   v1::Tuning tuning_;
   double value_share_ = 0.3;
@@ -249,7 +250,7 @@ TEST_F(BudgetLoopTest, MeetsTheBudgetWithinFiveSteps) {
     ASSERT_TRUE(next.ok()) << next.status();
     tuning_ = *next;
     for (int step = 0; step < 5; ++step) {
-      next = KeepBudget(tuning_, plan_, Measure());
+      next = KeepBudget(tuning_, spec_, plan_, Measure());
       ASSERT_TRUE(next.ok()) << next.status();
       tuning_ = *next;
     }
@@ -260,10 +261,10 @@ TEST_F(BudgetLoopTest, MeetsTheBudgetWithinFiveSteps) {
 TEST_F(BudgetLoopTest, FollowsWhatItMeasures) {
   tuning_ = *ApplyBudget(tuning_, 4000000, plan_, Measure());
   const uint32_t revision = tuning_.revision();
-  EXPECT_EQ(KeepBudget(tuning_, plan_, Measure())->revision(), revision);
+  EXPECT_EQ(KeepBudget(tuning_, spec_, plan_, Measure())->revision(), revision);
 
   value_share_ = 0;
-  tuning_ = *KeepBudget(tuning_, plan_, Measure());
+  tuning_ = *KeepBudget(tuning_, spec_, plan_, Measure());
 
   EXPECT_GT(tuning_.revision(), revision);
   EXPECT_NEAR(Sent() / 4e6, 1, kBudgetTolerance);
@@ -280,6 +281,33 @@ TEST_F(BudgetLoopTest, FirstEpochDoesNotStarveTheLaterOnes) {
   EXPECT_NEAR(Sent() / 3e6, 1, kBudgetTolerance);
 }
 
+// A step of small images sends a third: that is no reason for more bits.
+TEST_F(BudgetLoopTest, OfMixedSizesTheMeanKeepsTheBudget) {
+  for (v1::BoundaryTuning& boundary : *tuning_.mutable_boundaries()) {
+    boundary.set_activations("int(8)");
+    boundary.set_activation_gradients("int(8,round=stochastic)");
+  }
+  tuning_ = *ApplyBudget(tuning_, 4000000, plan_, {});
+  std::vector<LinkSample> small = Measure();
+  for (LinkSample& sample : small) sample.wire_bytes_per_step /= 3;
+  const uint32_t of_one_size =
+      KeepBudget(tuning_, spec_, plan_, small)->revision();
+  spec_.mutable_data()->set_sizes("28:0.5,14:0.5");
+
+  const auto kept = KeepBudget(tuning_, spec_, plan_, small);
+
+  EXPECT_GT(of_one_size, tuning_.revision());
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_EQ(kept->revision(), tuning_.revision());
+  // Bits that somebody set miss it.
+  tuning_.mutable_boundaries(0)->set_activations("int(8)");
+  const auto again = KeepBudget(tuning_, spec_, plan_, small);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_GT(again->revision(), tuning_.revision());
+  EXPECT_EQ(KeepBudget(*again, spec_, plan_, small)->revision(),
+            again->revision());
+}
+
 TEST_F(BudgetLoopTest, EndOfABudgetLeavesTheBits) {
   tuning_ = *ApplyBudget(tuning_, 3000000, plan_, {});
 
@@ -287,7 +315,8 @@ TEST_F(BudgetLoopTest, EndOfABudgetLeavesTheBits) {
 
   EXPECT_EQ(DescribeChange(tuning_, *next).new_value,
             "budget_bytes_per_step=0");
-  EXPECT_EQ(KeepBudget(*next, plan_, Measure())->revision(), next->revision());
+  EXPECT_EQ(KeepBudget(*next, spec_, plan_, Measure())->revision(),
+            next->revision());
 }
 
 TEST_F(BudgetLoopTest, RefusalsChangeNothing) {
