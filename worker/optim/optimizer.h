@@ -82,12 +82,6 @@ enum class SyncFormat {
   kCompressed,
 };
 
-/// Elements [begin, end) of a flat vector.
-struct ElementRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
 struct SyncRequest {
   /// Overwritten by its mean over the replicas. Lives in the optimizer or in
   /// the caller's gradient buffer until Apply or Skip. Empty for kNone.
