@@ -113,6 +113,11 @@ class Optimizer {
                               absl::Span<const float> weights,
                               absl::Span<float> gradient) = 0;
 
+  /// Whether Prepare of `step`, the next one, only hands its gradient on
+  /// (kPlain, nothing excluded) and does not read it: it may be called before
+  /// the gradient is final.
+  virtual bool HandsGradientOn(int64_t step) const = 0;
+
   /// Between the synchronisation and Apply: one flag for each of
   /// request.excluded, whether some rank had a value other than zero there.
   /// Such rows take part from the next step on.
