@@ -1,6 +1,7 @@
 #include "worker/collective/gradient_sync.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "worker/collective/ring_all_reduce.h"
 #include "worker/collective/shard_compressor.h"
 #include "worker/collective/shards.h"
+#include "worker/collective/sync_buckets.h"
 #include "worker/collective/two_phase_all_reduce.h"
 
 namespace deltapipe {
@@ -62,6 +64,9 @@ class ThreadedGradientSync : public GradientSync {
         num_elements_(num_elements),
         seed_(options.seed),
         keeps_shard_(options.keeps_shard),
+        buckets_(CutIntoBuckets(
+            options.order, num_elements,
+            options.bucket_elements_per_rank * int64_t{group->size()})),
         layout_(LayoutText(options, hierarchy.get())),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
@@ -88,24 +93,32 @@ class ThreadedGradientSync : public GradientSync {
   }
 
   absl::Status Begin(uint32_t step, const SyncRequest& request) override {
-    if (static_cast<int64_t>(request.values.size()) != num_elements_) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "gradient sync of step ", step + 1, ": ", request.values.size(),
-          " values, expected ", num_elements_));
+    DP_RETURN_IF_ERROR(CheckRequest(step, request));
+    return Start(step, request, Task::kMean, num_elements_);
+  }
+
+  absl::Status BeginEarly(uint32_t step, const SyncRequest& request) override {
+    DP_RETURN_IF_ERROR(CheckRequest(step, request));
+    return Start(step, request, Task::kMean, 0);
+  }
+
+  void Ready(int64_t num_elements) override {
+    {
+      MutexLock lock(&mutex_);
+      if (num_elements <= num_ready_) return;
+      num_ready_ = num_elements;
     }
-    if (request.format == SyncFormat::kNone) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("gradient sync of step ", step + 1,
-                       ": nothing is to be synchronised"));
+    changed_.NotifyAll();
+  }
+
+  void Abandon(const absl::Status& reason) override {
+    {
+      MutexLock lock(&mutex_);
+      if (state_ != State::kRunning) return;
+      abandoned_ = reason;
     }
-    if (keeps_shard_ && request.format != SyncFormat::kPlain) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("gradient sync of step ", step + 1,
-                       ": what is compressed is needed whole on every rank, "
-                       "which keeps a shard only"));
-    }
-    DP_RETURN_IF_ERROR(CheckExcluded(step, request));
-    return Start(step, request, Task::kMean);
+    changed_.NotifyAll();
+    group_->Cancel(reason);
   }
 
   ElementRange owned_by(int rank) const override {
@@ -124,14 +137,14 @@ class ThreadedGradientSync : public GradientSync {
     }
     SyncRequest request;
     request.values = values;
-    DP_RETURN_IF_ERROR(Start(step, request, Task::kGather));
+    DP_RETURN_IF_ERROR(Start(step, request, Task::kGather, num_elements_));
     return RunToItsEnd(deadline);
   }
 
   absl::Status Flush(uint32_t step, Deadline deadline) override {
     SyncRequest request;
     request.format = SyncFormat::kPlain;
-    DP_RETURN_IF_ERROR(Start(step, request, Task::kFlush));
+    DP_RETURN_IF_ERROR(Start(step, request, Task::kFlush, num_elements_));
     const absl::Status status = RunToItsEnd(deadline);
     if (status.ok()) compressed_.MoveToServers(owed_);
     return status;
@@ -149,12 +162,17 @@ class ThreadedGradientSync : public GradientSync {
         return result_;
       }
       activity =
-          hierarchy_ == nullptr ? flat_.activity() : hierarchy_->activity();
+          is_awaiting_values_
+              ? absl::StrCat("waiting for this rank's own values, of which ",
+                             num_ready_, " of ", num_elements_, " were ready")
+          : hierarchy_ == nullptr ? flat_.activity()
+                                  : hierarchy_->activity();
     }
     const absl::Status late = absl::DeadlineExceededError(
         absl::StrCat(Describe(), ": deadline passed while ", activity));
-    group_->Cancel(late);
-    // The cancelled channels wake the thread, which must let go of the values.
+    Abandon(late);
+    group_->Cancel(late);  // also where the thread has ended just now
+    // Both wake the thread, which must let go of the values.
     MutexLock lock(&mutex_);
     changed_.Wait(lock, [this]() { return HasRun(); });
     state_ = State::kWaited;
@@ -240,6 +258,25 @@ class ThreadedGradientSync : public GradientSync {
     return absl::FailedPreconditionError(
         absl::StrCat(Describe(), " is under way: finish it first"));
   }
+  absl::Status CheckRequest(uint32_t step, const SyncRequest& request) const {
+    if (static_cast<int64_t>(request.values.size()) != num_elements_) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "gradient sync of step ", step + 1, ": ", request.values.size(),
+          " values, expected ", num_elements_));
+    }
+    if (request.format == SyncFormat::kNone) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("gradient sync of step ", step + 1,
+                       ": nothing is to be synchronised"));
+    }
+    if (keeps_shard_ && request.format != SyncFormat::kPlain) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("gradient sync of step ", step + 1,
+                       ": what is compressed is needed whole on every rank, "
+                       "which keeps a shard only"));
+    }
+    return CheckExcluded(step, request);
+  }
   absl::Status CheckExcluded(uint32_t step, const SyncRequest& request) const {
     int64_t end = 0;
     for (const ElementRange& range : request.excluded) {
@@ -254,7 +291,8 @@ class ThreadedGradientSync : public GradientSync {
     }
     return absl::OkStatus();
   }
-  absl::Status Start(uint32_t step, const SyncRequest& request, Task task) {
+  absl::Status Start(uint32_t step, const SyncRequest& request, Task task,
+                     int64_t num_ready) {
     {
       MutexLock lock(&mutex_);
       if (state_ != State::kIdle) {
@@ -265,6 +303,8 @@ class ThreadedGradientSync : public GradientSync {
       step_ = step;
       request_ = request;
       task_ = task;
+      num_ready_ = num_ready;
+      abandoned_ = absl::OkStatus();
       state_ = State::kRunning;
     }
     changed_.NotifyAll();
@@ -322,8 +362,33 @@ class ThreadedGradientSync : public GradientSync {
     }
   }
 
+  /// Waits until the first `num_elements` of the order are ready, but only
+  /// looks if they are unless `may_wait`. Fails if they never will be.
+  absl::StatusOr<bool> AwaitReady(int64_t num_elements, bool may_wait) {
+    MutexLock lock(&mutex_);
+    const auto is_ready = [&] { return num_ready_ >= num_elements; };
+    if (may_wait && !is_ready()) {
+      is_awaiting_values_ = true;
+      changed_.Wait(
+          lock, [&] { return is_ready() || must_stop_ || !abandoned_.ok(); });
+      is_awaiting_values_ = false;
+    }
+    if (!abandoned_.ok()) return abandoned_;
+    if (is_ready() || !may_wait) return is_ready();
+    return absl::CancelledError("destroyed before its values were ready");
+  }
+
+  /// Whether the vector travels in buckets in this transaction.
+  bool UsesBuckets() const {
+    return buckets_.size() > 1 && task_ == Task::kMean && !keeps_shard_ &&
+           hierarchy_ == nullptr && plain_ == nullptr &&
+           request_.format == SyncFormat::kPlain;
+  }
+
   absl::Status Synchronize() {
     woken_.clear();
+    if (UsesBuckets()) return ReduceInBuckets();
+    DP_RETURN_IF_ERROR(AwaitReady(num_elements_, /*may_wait=*/true).status());
     if (task_ == Task::kFlush) return SumWhatIsOwed();
     if (task_ == Task::kGather) {
       BeginExchange("gather");
@@ -352,6 +417,30 @@ class ThreadedGradientSync : public GradientSync {
     BeginExchange(scatter_->codec_text());
     if (group_->size() == 1) return absl::OkStatus();
     return scatter_->Run(step_, request_.values);
+  }
+
+  absl::Status ReduceInBuckets() {
+    // Ranks that cut otherwise must not take each other's frames.
+    BeginExchange(absl::StrCat("none in ", buckets_.size(), " buckets"));
+    std::vector<std::vector<float>> copies(buckets_.size());
+    std::vector<absl::Span<float>> values(buckets_.size());
+    RingParts parts;
+    parts.num_parts = buckets_.size();
+    parts.num_elements = [&](size_t i) { return buckets_[i].num_elements; };
+    parts.values =
+        [&](size_t i,
+            bool may_wait) -> absl::StatusOr<std::optional<absl::Span<float>>> {
+      DP_ASSIGN_OR_RETURN(const bool is_ready,
+                          AwaitReady(buckets_[i].ready_at, may_wait));
+      if (!is_ready) return std::optional<absl::Span<float>>();
+      values[i] = Gathered(buckets_[i], request_.values, &copies[i]);
+      return std::make_optional(values[i]);
+    };
+    parts.done = [&](size_t i) {
+      Scatter(buckets_[i], values[i], request_.values);
+      copies[i] = {};
+    };
+    return RingAllReduceInParts(&flat_, group_->size(), parts);
   }
 
   absl::Status ReducePlain() {
@@ -433,6 +522,7 @@ class ThreadedGradientSync : public GradientSync {
   const int64_t num_elements_;
   const uint64_t seed_;
   const bool keeps_shard_;
+  const std::vector<SyncBucket> buckets_;
   const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;
@@ -450,6 +540,9 @@ class ThreadedGradientSync : public GradientSync {
   mutable Mutex mutex_;
   CondVar changed_;
   State state_ DP_GUARDED_BY(mutex_) = State::kIdle;
+  int64_t num_ready_ DP_GUARDED_BY(mutex_) = 0;  // of the order
+  bool is_awaiting_values_ DP_GUARDED_BY(mutex_) = false;
+  absl::Status abandoned_ DP_GUARDED_BY(mutex_);
   bool must_stop_ DP_GUARDED_BY(mutex_) = false;
   absl::Status result_ DP_GUARDED_BY(mutex_);
   GradientSyncCounters counters_ DP_GUARDED_BY(mutex_);
@@ -461,12 +554,16 @@ class ThreadedGradientSync : public GradientSync {
 absl::StatusOr<std::unique_ptr<GradientSync>> GradientSync::Create(
     const GradientSyncOptions& options, RankGroup* group,
     int64_t num_elements) {
-  if (num_elements < 0 || options.max_message_bytes < 4) {
+  if (num_elements < 0 || options.max_message_bytes < 4 ||
+      options.bucket_elements_per_rank < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "gradient sync: expected num_elements >= 0 and max_message_bytes >= 4, "
-        "got ",
-        num_elements, " and ", options.max_message_bytes));
+        "gradient sync: expected num_elements >= 0, max_message_bytes >= 4 and "
+        "bucket_elements_per_rank >= 1, got ",
+        num_elements, ", ", options.max_message_bytes, " and ",
+        options.bucket_elements_per_rank));
   }
+  const absl::Status order = CheckOrder(options.order, num_elements);
+  if (!order.ok()) return Annotate(order, "gradient sync");
   DP_ASSIGN_OR_RETURN(
       auto compressors,
       MakeCompressors(options.compressed_codec, options.plain_codec));

@@ -31,8 +31,21 @@
 // residual stays in the same units, so that a rank that did nothing (w = 0)
 // still hands on what it owes.
 //
+// A transaction may begin before all values are there:
+//
+//   DP_RETURN_IF_ERROR(sync->BeginEarly(step, request));
+//   sync->Ready(n);               // the first n elements of options.order
+//   sync->Ready(num_elements);    // or Abandon(reason)
+//   ... Wait, Finish as above ...
+//
+// Around the fp32 ring, between ranks that are alike and with an order given,
+// the vector travels in buckets (sync_buckets.h), each as soon as it is ready
+// here and on the ranks before. The result does not depend on when that was, to
+// the bit. In all other forms values travel once all of them are ready.
+//
 // Begin returns at once; an own thread works until Wait. One transaction at a
-// time; the calls are not thread-safe, but for counters(). A value that is not
+// time; the calls are not thread-safe, but for counters(), and Ready against
+// that thread and counters(). A value that is not
 // finite on any rank becomes a result that is not finite on all of them (by
 // shards: on some): the caller must then abort.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
@@ -72,6 +85,12 @@ struct GradientSyncOptions {
   /// After Wait a rank's values are defined where it owns them (owned_by).
   /// Plain transactions only.
   bool keeps_shard = false;
+  /// Ranges of the vector in the order in which their values become ready,
+  /// disjoint and together all of it, equal on all ranks. Empty: no buckets.
+  std::vector<ElementRange> order;
+  /// A bucket has at least so many elements for each rank: a hop of the ring
+  /// then takes longer than a message does on its way.
+  int64_t bucket_elements_per_rank = int64_t{512} << 10;
   uint64_t seed = 0;
   uint64_t generation = 1;
   /// Larger messages are split; at most the channels' max_payload_bytes.
@@ -102,8 +121,8 @@ class GradientSync {
 
   /// `group` is borrowed, and cancelled if a transaction is still under way
   /// when the object is destroyed. INVALID_ARGUMENT for an unknown codec, nodes
-  /// of different sizes, keeps_shard with nodes that hold several ranks, or a
-  /// number out of range.
+  /// of different sizes, keeps_shard with nodes that hold several ranks, an
+  /// order that is not one of the vector, or a number out of range.
   static absl::StatusOr<std::unique_ptr<GradientSync>> Create(
       const GradientSyncOptions& options, RankGroup* group,
       int64_t num_elements);
@@ -122,6 +141,19 @@ class GradientSync {
   /// stay as long. FAILED_PRECONDITION if one is under way, INVALID_ARGUMENT
   /// for SyncFormat::kNone, and for kCompressed with keeps_shard.
   virtual absl::Status Begin(uint32_t step, const SyncRequest& request) = 0;
+
+  /// The same with no value ready yet. Values may be written until Ready says
+  /// that they are there.
+  virtual absl::Status BeginEarly(uint32_t step,
+                                  const SyncRequest& request) = 0;
+  /// The first `num_elements` in options.order (in the vector, without one) are
+  /// there; nobody else may touch them before Wait returns. Grows from call to
+  /// call; a smaller number changes nothing.
+  virtual void Ready(int64_t num_elements) = 0;
+  /// What is not ready will never be: the transaction fails with `reason`,
+  /// which Wait returns, and the group is cancelled with it. Nothing happens
+  /// where none is under way.
+  virtual void Abandon(const absl::Status& reason) = 0;
 
   /// Waits until `values` hold the mean. After an error they hold anything; it
   /// names the peer: DEADLINE_EXCEEDED, the reason given to RankGroup::Cancel,

@@ -10,9 +10,13 @@
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_RING_ALL_REDUCE_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_RING_ALL_REDUCE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "worker/collective/group_exchange.h"
 
@@ -23,6 +27,27 @@ namespace deltapipe {
 /// an error the values hold anything.
 absl::Status RingAllReduce(GroupExchange* exchange, int divisor,
                            absl::Span<float> values);
+
+/// What RingAllReduceInParts asks its caller for.
+struct RingParts {
+  size_t num_parts = 0;
+  /// The size of a part, equal on all ranks.
+  std::function<int64_t(size_t part)> num_elements;
+  /// The values of a part, once they may be read and overwritten, which stay
+  /// where they are until `done`. An empty result says not yet, if `may_wait`
+  /// is false.
+  std::function<absl::StatusOr<std::optional<absl::Span<float>>>(size_t part,
+                                                                 bool may_wait)>
+      values;
+  /// The part's values hold the result and are not needed any more.
+  std::function<void(size_t part)> done;
+};
+
+/// RingAllReduce of each part by itself, in their order, as one stream: while
+/// the last chunks of a part are on their way, the first of the next follow.
+/// The bits do not depend on when values come.
+absl::Status RingAllReduceInParts(GroupExchange* exchange, int divisor,
+                                  const RingParts& parts);
 
 /// Its first n - 1 hops: this rank's shard (Shards::after_ring) of `values`
 /// holds the same bits as after RingAllReduce, all else anything.

@@ -154,6 +154,8 @@ class Training {
                        StepState* program);
   absl::Status ExecuteUntraced(const v1::Instruction& instruction,
                                StepState* state, StepState* program);
+  /// Hands the step's gradients to the optimizer, and what it names to sync_.
+  absl::Status BeginSync(StepState* state);
   absl::Status Reduce(StepState* state);
   /// What is left of a step once it is applied: counts, reports.
   void TellOfStep(StepState* state);
@@ -164,6 +166,18 @@ class Training {
   std::vector<BoundaryShape> ShapesAt(int boundary) const;
   /// Its elements for images of this size; 0: as the first shape has them.
   int64_t ElementsAt(int boundary, int64_t image_size) const;
+
+  // training_early.cc
+  /// The stage's gradient_order(), without tied weights.
+  std::vector<ElementRange> SyncOrder() const;
+  /// Whether this micro-batch's backward is the step's last, and gradients that
+  /// are final in it may be synchronised while it runs.
+  bool MayStartEarly(int microbatch, const StepState& state) const;
+  /// Such a backward; in place of BeginSync, if the stage can tell which
+  /// gradients are final.
+  absl::StatusOr<TensorRef> LastBackward(int microbatch,
+                                         const TensorRef& gradient,
+                                         StepState* state);
 
   // training_continuous.cc
   /// Of all versions of the stage; none of a stage that saves nothing.

@@ -10,29 +10,10 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/status_macros.h"
-#include "worker/optim/lane_reduction.h"
+#include "worker/engine/own_norm.h"
 
 namespace deltapipe {
 namespace {
-
-/// Of a replica's own gradient. That of a tied tensor is a sum over its owners,
-/// of which each knows its own term alone before the exchange. They count
-/// together owners x (sum of the squared norms of the terms), by Cauchy and
-/// Schwarz the least bound of the sum's that needs nothing else: GradientNorm
-/// expects a figure that is no less than the mean gradient's and keeps a steady
-/// ratio to it.
-double OwnSquaredNorm(const ParameterLayout& layout,
-                      absl::Span<const float> gradient) {
-  double sum = 0;
-  for (const ParameterSegment& segment : layout.segments) {
-    LaneSumOfSquares squares;
-    squares.Add(gradient.data() + segment.offset, segment.num_elements);
-    const bool is_tied = segment.offset >= layout.tied_begin();
-    sum += squares.Sum() *
-           (is_tied ? static_cast<double>(layout.tied_stages.size()) : 1.0);
-  }
-  return sum;
-}
 
 const char* FailpointBefore(v1::Instruction::Kind kind) {
   switch (kind) {
@@ -55,12 +36,6 @@ const char* FailpointBefore(v1::Instruction::Kind kind) {
     default:
       return "load";
   }
-}
-
-int64_t WallNanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 /// Whether the step ends before the instruction's micro-batch.
@@ -215,12 +190,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
   const int64_t begin = program->is_traced ? WallNanos() : 0;
   const absl::Status status = ExecuteUntraced(instruction, state, program);
   if (program->is_traced) {
-    v1::TraceSpan* span = program->trace.add_spans();
-    span->set_name(v1::Instruction::Kind_Name(instruction.kind()));
-    span->set_microbatch(instruction.microbatch());
-    span->set_thread("compute");
-    span->set_begin_nanos(begin);
-    span->set_end_nanos(WallNanos());
+    AddSpan(v1::Instruction::Kind_Name(instruction.kind()), "compute",
+            instruction.microbatch(), begin, &program->trace);
   }
   if (status.ok()) return status;
   std::string what =
@@ -307,9 +278,12 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
         gradient = std::move(state->received_gradients[mb]);
         state->received_gradients.erase(mb);
       }
-      DP_ASSIGN_OR_RETURN(TensorRef input_gradient,
-                          versions_->Of(state->step)->Backward(mb, gradient));
-      if (!is_first()) state->gradients[mb] = std::move(input_gradient);
+      absl::StatusOr<TensorRef> input_gradient =
+          MayStartEarly(mb, *state)
+              ? LastBackward(mb, gradient, state)
+              : versions_->Of(state->step)->Backward(mb, gradient);
+      DP_RETURN_IF_ERROR(input_gradient.status());
+      if (!is_first()) state->gradients[mb] = *std::move(input_gradient);
       Delay(mb, /*is_forward=*/false, SecondsSince(begin), *state);
       if (stragglers_ != nullptr) stragglers_->NoteDone(mb);
       state->compute_seconds += SecondsSince(begin);
@@ -342,13 +316,13 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
   }
 }
 
-absl::Status Training::Reduce(StepState* state) {
+absl::Status Training::BeginSync(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
-  const Deadline deadline = WaitDeadline();
   Stage* const stage = versions_->Of(state->step);
   const absl::Span<float> gradients = stage->gradients();  // a copy on GPUs
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));
-  const double own = OwnSquaredNorm(stage->parameters(), gradients);
+  state->replica_squared_norm =
+      OwnNorm(stage->parameters(), gradients, {}).Sum();
   const absl::Span<const float> weights = versions_->newest()->weights();
   const double rate = LearningRateAt(state->step);
   SyncRequest request =
@@ -359,20 +333,25 @@ absl::Status Training::Reduce(StepState* state) {
         gradients.first(static_cast<size_t>(layout().tied_begin()));
   }
   state->format = request.format;
+  state->excludes_rows = !request.excluded.empty();
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
   }
-  if (tied_ != nullptr) {
-    DP_ASSIGN_OR_RETURN(const SyncFormat format,
-                        tied_->Begin(state->step, rate, weights, gradients));
-    if (format != state->format) {
-      return absl::InternalError(absl::StrCat(
-          "tied weights are synchronised in another form than the rest of the "
-          "stage: ",
-          static_cast<int>(format), ", expected ",
-          static_cast<int>(state->format)));
-    }
-  }
+  if (tied_ == nullptr) return absl::OkStatus();
+  DP_ASSIGN_OR_RETURN(const SyncFormat format,
+                      tied_->Begin(state->step, rate, weights, gradients));
+  if (format == state->format) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(
+      "tied weights are synchronised in another form than the rest of the "
+      "stage: ",
+      static_cast<int>(format), ", expected ",
+      static_cast<int>(state->format)));
+}
+
+absl::Status Training::Reduce(StepState* state) {
+  const uint32_t step = static_cast<uint32_t>(state->step);
+  const Deadline deadline = WaitDeadline();
+  if (!state->began_early) DP_RETURN_IF_ERROR(BeginSync(state));
   // What happens after this step is agreed on beside the gradients, and so is
   // their norm: first over the replicas of each stage, then (in Apply) over the
   // stages.
@@ -383,7 +362,7 @@ absl::Status Training::Reduce(StepState* state) {
   wishes.writes_checkpoint =
       wanted_after >= last_checkpoint_ && state->step + 1 > wanted_after;
   wishes.tuning_revision = decided_revision_;
-  std::vector<double> figures = {own};
+  std::vector<double> figures = {state->replica_squared_norm};
   const std::vector<double> wished = AsFigures(wishes);
   figures.insert(figures.end(), wished.begin(), wished.end());
   const size_t num_own = figures.size();
@@ -406,12 +385,16 @@ absl::Status Training::Reduce(StepState* state) {
     state->own_squared_norm += values[0] / num_replicas_;
   }
   agreed_ = AgreeOn(gathered, 1);
-  if (request.format == SyncFormat::kNone) return absl::OkStatus();
+  if (state->format == SyncFormat::kNone) return absl::OkStatus();
   DP_RETURN_IF_ERROR(sync_->Wait(deadline));
-  if (sync_measure_ != nullptr) {
-    sync_measure_->Note(request.format == SyncFormat::kCompressed);
+  if (state->is_traced && state->began_early) {
+    AddSpan("synchronise", "gradients", /*microbatch=*/0,
+            state->sync_begin_nanos, &state->trace);
   }
-  if (!request.excluded.empty()) optimizer_->Wake(sync_->woken());
+  if (sync_measure_ != nullptr) {
+    sync_measure_->Note(state->format == SyncFormat::kCompressed);
+  }
+  if (state->excludes_rows) optimizer_->Wake(sync_->woken());
   return tied_ == nullptr ? absl::OkStatus() : tied_->Wait(deadline);
 }
 

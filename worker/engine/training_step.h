@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -22,6 +23,23 @@ inline double SecondsSince(SteadyClock::time_point begin) {
 inline Nanos FromSeconds(double seconds) {
   return std::chrono::duration_cast<Nanos>(
       std::chrono::duration<double>(seconds));
+}
+
+inline int64_t WallNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+/// One that ends now.
+inline void AddSpan(const std::string& name, const std::string& thread,
+                    int microbatch, int64_t begin_nanos, v1::StepTrace* trace) {
+  v1::TraceSpan* span = trace->add_spans();
+  span->set_name(name);
+  span->set_microbatch(microbatch);
+  span->set_thread(thread);
+  span->set_begin_nanos(begin_nanos);
+  span->set_end_nanos(WallNanos());
 }
 
 /// Whether what happens every so many steps does after `done` of them; 0:
@@ -60,12 +78,16 @@ struct Training::StepState {
   double compute_seconds = 0;
   double wait_seconds = 0;
   double reduce_seconds = 0;
-  double own_squared_norm = 0;  // mean over the replicas of this stage
+  double replica_squared_norm = 0;  // of this replica's own gradient
+  double own_squared_norm = 0;      // its mean over the replicas of this stage
   double gradient_norm = 0;
   int64_t weight_delay = 0;  // of what its micro-batches were computed on
   bool is_skipped = false;
   double gradient_scale = 1;  // LossScale, as the step began
   SyncFormat format = SyncFormat::kPlain;
+  bool excludes_rows = false;    // from the synchronisation
+  bool began_early = false;      // it began in the last backward
+  int64_t sync_begin_nanos = 0;  // then, on the wall clock
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it
   bool is_traced = false;

@@ -34,6 +34,9 @@ class OneBitOptimizer : public FlatOptimizer<Real> {
   Request Prepare(int64_t step, double learning_rate,
                   absl::Span<const Real> weights,
                   absl::Span<Real> gradient) final;
+  bool HandsGradientOn(int64_t step) const final {
+    return !is_frozen() && !start_.IsDue(step);
+  }
   void Wake(absl::Span<const uint8_t> is_woken) final;
   double MeanGradientSquaredNorm() final;
   void Apply(int64_t step, double learning_rate, double clip_factor,

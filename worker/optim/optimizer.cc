@@ -177,6 +177,10 @@ class CheckedOptimizer : public Optimizer {
             request.excluded};
   }
 
+  bool HandsGradientOn(int64_t step) const override {
+    return flat_->HandsGradientOn(step);
+  }
+
   void Wake(absl::Span<const uint8_t> is_woken) override {
     if (!prepared_.ok()) return;
     if (is_woken.size() != num_excluded_) {

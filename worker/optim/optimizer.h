@@ -82,12 +82,6 @@ enum class SyncFormat {
   kCompressed,
 };
 
-/// Elements [begin, end) of a flat vector.
-struct ElementRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
 struct SyncRequest {
   /// Overwritten by its mean over the replicas. Lives in the optimizer or in
   /// the caller's gradient buffer until Apply or Skip. Empty for kNone.
@@ -118,6 +112,11 @@ class Optimizer {
   virtual SyncRequest Prepare(int64_t step, double learning_rate,
                               absl::Span<const float> weights,
                               absl::Span<float> gradient) = 0;
+
+  /// Whether Prepare of `step`, the next one, only hands its gradient on
+  /// (kPlain, nothing excluded) and does not read it: it may be called before
+  /// the gradient is final.
+  virtual bool HandsGradientOn(int64_t step) const = 0;
 
   /// Between the synchronisation and Apply: one flag for each of
   /// request.excluded, whether some rank had a value other than zero there.

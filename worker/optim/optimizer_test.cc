@@ -1,5 +1,6 @@
 #include "worker/optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -424,6 +425,39 @@ TEST_P(EveryOptimizerTest, RunsAreBitwiseEqual) {
   }
 
   EXPECT_EQ(weights[0], weights[1]);
+}
+
+// Whose values come after Prepare then: it must have read nothing.
+TEST_P(EveryOptimizerTest, AGradientThatIsHandedOnMayComeLate) {
+  std::vector<float> expected = weights_;
+  auto usual = Make();
+  auto late = Make();
+  int num_handed_on = 0;
+
+  for (int64_t step = 0; step < 8; ++step) {
+    std::vector<float> gradient = problem_.Gradient(0, step, weights_);
+    const std::vector<float> values = gradient;
+    const bool is_handed_on = late->HandsGradientOn(step);
+    if (is_handed_on) {
+      ++num_handed_on;
+      std::fill(gradient.begin(), gradient.end(),
+                std::numeric_limits<float>::quiet_NaN());
+    }
+    const SyncRequest request =
+        late->Prepare(step, 1e-3, weights_, absl::MakeSpan(gradient));
+    EXPECT_EQ(is_handed_on, request.format == SyncFormat::kPlain);
+    if (is_handed_on) {
+      EXPECT_EQ(request.values.data(), gradient.data());
+      EXPECT_TRUE(request.excluded.empty());
+      gradient = values;
+    }
+    for (float& value : request.values) value *= 0.75f;
+    ASSERT_TRUE(late->Apply(step, 1e-3, 0.5, absl::MakeSpan(weights_)).ok());
+    Step(usual.get(), step, &expected);
+  }
+
+  EXPECT_GT(num_handed_on, 0);
+  EXPECT_EQ(weights_, expected);
 }
 
 // In the compressed phase the gradient comes back from its momentum: g^ has

@@ -17,6 +17,12 @@
 
 namespace deltapipe {
 
+/// Elements [begin, end) of a flat vector.
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
 struct ParameterSegment {
   std::string name;
   Shape shape;

@@ -62,6 +62,9 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
   Request Prepare(int64_t step, double learning_rate,
                   absl::Span<const Real> weights,
                   absl::Span<Real> gradient) override;
+  bool HandsGradientOn(int64_t step) const override {
+    return KindOf(step) == StepKind::kVariance;
+  }
   void Wake(absl::Span<const uint8_t> is_woken) override;
   double MeanGradientSquaredNorm() override;
   void Apply(int64_t step, double learning_rate, double clip_factor,

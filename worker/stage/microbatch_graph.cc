@@ -190,6 +190,7 @@ at::Tensor MicrobatchGraph::Backward(const at::Tensor& gradient) {
       incoming = at::Tensor();
       break;
     }
+    if (options_.before_segment) options_.before_segment(segment->first_part);
     torch::autograd::Engine::get_default_engine().execute(
         {std::exchange(segment->root, {})}, {incoming}, /*keep_graph=*/false,
         /*create_graph=*/false, /*accumulate_grad=*/true);

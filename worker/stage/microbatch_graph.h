@@ -64,6 +64,9 @@ struct MicrobatchGraphOptions {
   /// As TensorRef::read_again of the input, which then is in `type` already;
   /// may be null.
   std::function<absl::Status(absl::Span<float>)> read_input;
+  /// Not null: called by Backward before it differentiates the parts from
+  /// `first_part` on that it has not yet.
+  std::function<void(int first_part)> before_segment;
   /// After the last part: the loss. Null: none.
   std::function<at::Tensor(const at::Tensor&)> finish;
 };

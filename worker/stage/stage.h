@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -104,6 +105,18 @@ class Stage {
   /// FAILED_PRECONDITION without a Forward of this micro-batch.
   virtual absl::StatusOr<TensorRef> Backward(int microbatch,
                                              const TensorRef& gradient) = 0;
+
+  /// gradients() in the order in which a Backward finishes them: ranges of
+  /// whole segments, disjoint, together all of them. Depends on the layers
+  /// alone, so that it is the same on all replicas. Empty: no order is known.
+  virtual std::vector<ElementRange> gradient_order() const = 0;
+  /// The next Backward is the step's last: calls `on_final(n)` with growing n
+  /// as soon as the first n elements in gradient_order() will not change any
+  /// more until WeightsChanged, from within Backward, on one thread at a time.
+  /// The last values may not be told of: Backward's return tells. False for a
+  /// stage that cannot tell before; it never calls.
+  virtual bool WatchNextBackward(
+      std::function<void(int64_t num_final)> on_final) = 0;
 
   /// Null for stages that save nothing.
   virtual SavedActivations* saved_activations() = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -107,6 +108,12 @@ class SyntheticStage : public Stage {
     gradient_ids_.erase(found);
     Clock::Real()->SleepUntil(end, nullptr);
     return result;
+  }
+
+  // All of them are there from the beginning, and of no layer.
+  std::vector<ElementRange> gradient_order() const override { return {}; }
+  bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
+    return false;
   }
 
   SavedActivations* saved_activations() override { return nullptr; }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -17,11 +18,15 @@
 #include "ATen/ops/full.h"
 #include "ATen/ops/isfinite.h"
 #include "ATen/ops/zeros.h"
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
 #include "base/status_macros.h"
+#include "torch/csrc/autograd/function_hook.h"
+#include "torch/csrc/autograd/variable.h"
 #include "worker/saved_activations/stage_saving.h"
+#include "worker/stage/gradient_watch.h"
 #include "worker/stage/initial_weights.h"
 #include "worker/stage/microbatch_graph.h"
 #include "worker/stage/models/model.h"
@@ -96,9 +101,33 @@ class TorchStage : public Stage {
     return input_gradient;
   }
 
+  std::vector<ElementRange> gradient_order() const override {
+    return watch_.order();
+  }
+  bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
+    // Elsewhere layers' gradients are another buffer, added after the pass.
+    if (!device_.is_cpu() || !is_full_precision()) return false;
+    on_final_ = std::move(on_final);
+    return true;
+  }
+
   SavedActivations* saved_activations() override { return saving_.get(); }
 
  private:
+  /// Called by autograd once a graph's part of a parameter's gradient is added.
+  class AccumulatedHook : public torch::autograd::PostAccumulateGradHook {
+   public:
+    AccumulatedHook(GradientWatch* watch, size_t segment)
+        : watch_(watch), segment_(segment) {}
+    void operator()(const at::Tensor& parameter) override {
+      watch_->Accumulated(segment_);
+    }
+
+   private:
+    GradientWatch* const watch_;
+    const size_t segment_;
+  };
+
   /// The input of a forward pass, to run it again.
   struct Probed {
     at::Tensor value;
@@ -197,7 +226,10 @@ class TorchStage : public Stage {
       const at::Tensor gradient = view(layer_gradients_);
       tensor.set_data(view(weights_));
       tensor.mutable_grad() = gradient;
+      torch::autograd::impl::set_post_acc_grad_hooks(
+          tensor, std::make_unique<AccumulatedHook>(&watch_, i));
     }
+    watch_ = GradientWatch(layout_, part_names_);
     return MakeSaving();
   }
 
@@ -276,6 +308,9 @@ class TorchStage : public Stage {
     options.dropout = Draw(input.step, input.sample_keys);
     options.type = dtype_;
     options.needs_input_gradient = !is_first_;
+    options.before_segment = [this](int first_part) {
+      watch_.EnterSegment(first_part);
+    };
     if (device_.is_cpu() && is_full_precision()) {
       options.read_input = input.activation.read_again;
     }
@@ -374,6 +409,11 @@ class TorchStage : public Stage {
 
   absl::Status DoBackward(int microbatch, const TensorRef& gradient,
                           TensorRef* input_gradient) {
+    // Also where an exception leaves it.
+    const absl::Cleanup forget = [this] {
+      on_final_ = nullptr;
+      watch_.End();
+    };
     const auto found = pending_.find(microbatch);
     if (found == pending_.end()) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -394,6 +434,8 @@ class TorchStage : public Stage {
       incoming = incoming.to(dtype_);
     }
     if (pending->probed != nullptr) RunProbe(*pending->probed, incoming);
+    // Not of the probe's passes.
+    watch_.Begin(std::exchange(on_final_, nullptr));
     const at::Tensor outgoing = pending->graph.Backward(incoming);
     if (!is_full_precision()) TakeLayerGradients(*pending);
     if (!is_first_) *input_gradient = ExportInputGradient(*pending, outgoing);
@@ -483,6 +525,8 @@ class TorchStage : public Stage {
   at::Tensor gradients_;        // in fp32; on the CPU that of host_gradients_
   at::Tensor layer_gradients_;  // of one micro-batch; in fp32 gradients_
   std::vector<std::string> part_names_;
+  GradientWatch watch_;
+  std::function<void(int64_t)> on_final_;     // of the next Backward
   std::vector<std::string> input_operators_;  // empty until they are needed
   std::unique_ptr<StageSaving> saving_;
   std::map<int, std::unique_ptr<Pending>> pending_;

@@ -63,6 +63,21 @@ class ElementwiseStage : public Stage {
     for (size_t i = 0; i < gains.size(); ++i) {
       offsets_.push_back({offsets[gains[i]], offsets[shifts[i]]});
     }
+    // A tensor that two layers use is final with the first of them.
+    std::set<int64_t> placed;
+    for (size_t i = gains.size(); i-- > 0;) {
+      std::vector<int64_t> own = {offsets_[i][1]};
+      const bool is_first_use =
+          std::find(gains.begin(), gains.end(), gains[i]) ==
+          gains.begin() + static_cast<long>(i);
+      if (is_first_use) own.insert(own.begin(), offsets_[i][0]);
+      for (const int64_t offset : own) {
+        if (placed.insert(offset).second) {
+          order_.push_back({offset, offset + width_});
+        }
+      }
+      num_final_.push_back(static_cast<int64_t>(order_.size()) * width_);
+    }
     weights_.resize(static_cast<size_t>(layout_.num_elements));
     gradients_.resize(weights_.size());
     for (const ParameterSegment& segment : layout_.segments) {
@@ -77,6 +92,12 @@ class ElementwiseStage : public Stage {
   /// Called with (step, micro-batch) before each Forward; may change gradients,
   /// block or fail.
   std::function<absl::Status(int64_t, int)> before_forward;
+
+  /// Called with (micro-batch, layer of the stage) before each layer of a
+  /// Backward; may fail.
+  std::function<absl::Status(int, int)> before_layer_backward;
+  /// False: gradients are told of when Backward returns.
+  bool tells_early = true;
 
   /// Inputs of backward passes that somebody else held (TensorRef::read_again).
   int num_inputs_read_again = 0;
@@ -155,16 +176,29 @@ class ElementwiseStage : public Stage {
         v *= kept.loss_scale / static_cast<float>(kept.error.size());
       }
     }
+    const auto on_final = std::exchange(on_final_, nullptr);
     for (size_t layer = offsets_.size(); layer-- > 0;) {
+      if (before_layer_backward) {
+        const absl::Status status =
+            before_layer_backward(microbatch, static_cast<int>(layer));
+        if (!status.ok()) return status;
+      }
       for (size_t i = 0; i < value.size(); ++i) {
         gradients_[Index(layer, 0, i)] += value[i] * kept.inputs[layer][i];
         gradients_[Index(layer, 1, i)] += value[i];
         value[i] *= Gain(layer, i);
       }
+      if (on_final) on_final(num_final_[offsets_.size() - 1 - layer]);
     }
     if (is_first_) return TensorRef();
     auto owned = std::make_shared<std::vector<float>>(std::move(value));
     return TensorRef{*owned, owned};
+  }
+
+  std::vector<ElementRange> gradient_order() const override { return order_; }
+  bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
+    if (tells_early) on_final_ = std::move(on_final);
+    return tells_early;
   }
 
   SavedActivations* saved_activations() override { return nullptr; }
@@ -201,6 +235,9 @@ class ElementwiseStage : public Stage {
   const int64_t width_;
   ParameterLayout layout_;
   std::vector<std::array<int64_t, 2>> offsets_;  // of each layer's gain, shift
+  std::vector<ElementRange> order_;              // as gradient_order()
+  std::vector<int64_t> num_final_;               // after each layer's backward
+  std::function<void(int64_t)> on_final_;
   std::vector<float> weights_;
   std::vector<float> gradients_;
   std::map<int, Kept> kept_;

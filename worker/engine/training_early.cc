@@ -1,0 +1,79 @@
+// Gradients that travel while the step's last backward still runs: those of
+// late layers are final before those of early ones.
+//
+// The last Backward of a step tells which elements are final; each report first
+// goes into the norm of this replica's own gradient, since the mean will
+// overwrite it, and then to GradientSync, whose thread does the rest. Only
+// where nothing else comes between a gradient and its synchronisation: see
+// MayStartEarly.
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "worker/engine/own_norm.h"
+#include "worker/engine/training_step.h"
+
+namespace deltapipe {
+
+std::vector<ElementRange> Training::SyncOrder() const {
+  std::vector<ElementRange> order;
+  const int64_t end = layout().tied_begin();
+  for (const ElementRange& range : versions_->newest()->gradient_order()) {
+    const ElementRange own = {range.begin, std::min(range.end, end)};
+    if (own.begin < own.end) order.push_back(own);
+  }
+  return order;
+}
+
+bool Training::MayStartEarly(int microbatch, const StepState& state) const {
+  // A replica that leaves out work knows which backward was its last, and the
+  // weight of its gradients, only when the others have told theirs.
+  if (num_replicas_ < 2 || is_continuous() || shards_state_ ||
+      tied_ != nullptr || MayLeaveOut() ||
+      !optimizer_->HandsGradientOn(state.step)) {
+    return false;
+  }
+  int last = -1;
+  for (const v1::Instruction& instruction :
+       plan_.stages(stage_index_).instructions()) {
+    if (instruction.kind() == v1::Instruction::BACKWARD &&
+        instruction.microbatch() < state.end) {
+      last = instruction.microbatch();
+    }
+  }
+  return microbatch == last;
+}
+
+absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
+                                                 const TensorRef& gradient,
+                                                 StepState* state) {
+  Stage* const stage = versions_->Of(state->step);
+  std::optional<OwnNorm> norm;
+  const bool can_tell = stage->WatchNextBackward([this, &norm](int64_t n) {
+    norm->Add(n);
+    sync_->Ready(n);
+  });
+  if (!can_tell) return stage->Backward(microbatch, gradient);
+
+  const absl::Span<float> gradients = stage->gradients();
+  norm.emplace(stage->parameters(), gradients, SyncOrder());
+  DP_RETURN_IF_ERROR(WeightByWork(gradients, state));  // by nothing
+  const SyncRequest request =
+      optimizer_->Prepare(state->step, LearningRateAt(state->step),
+                          versions_->newest()->weights(), gradients);
+  DP_RETURN_IF_ERROR(
+      sync_->BeginEarly(static_cast<uint32_t>(state->step), request));
+  state->began_early = true;
+  state->sync_begin_nanos = WallNanos();
+  absl::StatusOr<TensorRef> result = stage->Backward(microbatch, gradient);
+  if (!result.ok()) {
+    sync_->Abandon(result.status());
+    return result;
+  }
+  state->replica_squared_norm = norm->Sum();
+  sync_->Ready(layout().tied_begin());
+  return result;
+}
+
+}  // namespace deltapipe
