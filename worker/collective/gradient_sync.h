@@ -44,10 +44,9 @@
 // the bit. In all other forms values travel once all of them are ready.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
-// time; the calls are not thread-safe, but for counters(), and Ready against
-// that thread and counters(). A value that is not
-// finite on any rank becomes a result that is not finite on all of them (by
-// shards: on some): the caller must then abort.
+// time; one thread at a time calls it, but for counters() and Ready. A value
+// that is not finite on any rank becomes a result that is not finite on all of
+// them (by shards: on some): the caller must then abort.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_GRADIENT_SYNC_H_
 
