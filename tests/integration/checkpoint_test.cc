@@ -60,6 +60,36 @@ class CheckpointTest : public ::testing::Test {
     return job->Run();
   }
 
+  /// A step waits until the checkpoints that are due before it are complete: a
+  /// disk that is busy for `every` steps would cost one.
+  static void AwaitCheckpoints(int64_t every, Job* job) {
+    struct Progress {
+      Mutex mutex;
+      CondVar changed;
+      int64_t complete DP_GUARDED_BY(mutex) = 0;
+    };
+    const auto progress = std::make_shared<Progress>();
+    job->on_checkpoint = [progress](const CompleteCheckpoint& checkpoint) {
+      MutexLock lock(&progress->mutex);
+      progress->complete = checkpoint.folder.step();
+      progress->changed.NotifyAll();
+    };
+    job->before_forward = [progress, every, inner = job->before_forward](
+                              int rank, ElementwiseStage* stage, int64_t step,
+                              int microbatch) -> absl::Status {
+      {
+        MutexLock lock(&progress->mutex);
+        const bool is_complete = progress->changed.WaitUntil(
+            lock, Deadline::After(std::chrono::seconds(20)),
+            [&] { return progress->complete >= step / every * every; });
+        if (!is_complete) {
+          return absl::DeadlineExceededError("no checkpoint came");
+        }
+      }
+      return inner ? inner(rank, stage, step, microbatch) : absl::OkStatus();
+    };
+  }
+
   std::string folder_;
 };
 
@@ -214,7 +244,9 @@ TEST_F(CheckpointTest, WithoutRoomThePauseIsOffAndTrainingGoesOn) {
 TEST_F(CheckpointTest, DamageMeansTheOneBefore) {
   const std::vector<std::string> overrides = {
       "train.steps=20", "checkpoint.every=5", "checkpoint.keep=5"};
-  ASSERT_EQ(MakeJob(2, 2, overrides)->Run().done.at(0).error_code(), 0);
+  const auto first = MakeJob(2, 2, overrides);
+  AwaitCheckpoints(5, first.get());
+  ASSERT_EQ(first->Run().done.at(0).error_code(), 0);
   const auto scan = ScanCheckpoints(folder_);
   ASSERT_TRUE(scan.ok());
   ASSERT_EQ(scan->checkpoints.size(), 3u);
@@ -249,6 +281,7 @@ TEST_P(LostMachineTest, FilesOfItAreReplacedByAReplicas) {
     if (rank == 1 && step == 2) stage->gradients()[3] = NAN;
     return absl::OkStatus();
   };
+  AwaitCheckpoints(5, first.get());
   const RunResult whole = first->Run();
   ExpectSuccess(whole);
 
@@ -378,23 +411,7 @@ TEST_F(CheckpointTest, AnotherShapeStartsFromTheBeginningAndSaysSo) {
 
 TEST_F(CheckpointTest, OldOnesGoAndTheNewestStay) {
   const auto job = MakeJob(2, 1, {"train.steps=30", "checkpoint.every=4"});
-  // A disk that is busy for longer than four steps costs a checkpoint.
-  Mutex mutex;
-  CondVar changed;
-  int64_t complete = 0;
-  job->on_checkpoint = [&](const CompleteCheckpoint& checkpoint) {
-    MutexLock lock(&mutex);
-    complete = checkpoint.folder.step();
-    changed.NotifyAll();
-  };
-  job->before_forward = [&](int, ElementwiseStage*, int64_t step, int) {
-    MutexLock lock(&mutex);
-    const bool is_complete =
-        changed.WaitUntil(lock, Deadline::After(std::chrono::seconds(20)),
-                          [&] { return complete >= step / 4 * 4; });
-    return is_complete ? absl::OkStatus()
-                       : absl::DeadlineExceededError("no checkpoint came");
-  };
+  AwaitCheckpoints(4, job.get());
   ASSERT_EQ(job->Run().done.at(0).error_code(), 0);
 
   const auto scan = ScanCheckpoints(folder_);
