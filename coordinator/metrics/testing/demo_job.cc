@@ -144,6 +144,7 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
   report.set_reduce_seconds(0.12 * seconds);
   report.set_wait_seconds(
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
+  report.set_loss_scale(65536);
   report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
   report.add_microbatches_by_delay(plan_.num_microbatches());
