@@ -3,11 +3,12 @@
 //
 //   bazel run -c opt //compression/delta:boundary_codec_benchmark
 //
-// Against memcpy of the same 256 MiB, both in turns, the medians of nine:
+// Against memcpy of the same 256 MiB, both in turns, the medians of nine
+// (in one line):
 //
-//   bazel run -c opt //compression/delta:boundary_codec_benchmark -- \
-//     --benchmark_filter=256MiB --benchmark_repetitions=9 \
-//     --benchmark_enable_random_interleaving=true \
+//   bazel run -c opt //compression/delta:boundary_codec_benchmark --
+//     --benchmark_filter=256MiB --benchmark_repetitions=9
+//     --benchmark_enable_random_interleaving=true
 //     --benchmark_report_aggregates_only=true
 #include <benchmark/benchmark.h>
 

@@ -1,9 +1,9 @@
 // What vectors gain: each encoder's kernel and its plain reference, which the
 // compiler has as it has everything here, on the same values in one run.
-// kernel/form/cpu/shape, in bytes of fp32 input per second.
+// kernel/form/cpu/shape, in bytes of fp32 input per second. In one line:
 //
-//   bazel run //compression/kernels:kernel_benchmark -- \
-//     --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true \
+//   bazel run //compression/kernels:kernel_benchmark --
+//     --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 //     --benchmark_report_aggregates_only=true
 #include <cstdint>
 #include <functional>

@@ -41,11 +41,11 @@ class SyntheticStage : public Stage {
                        absl::MakeSpan(*pool_));
     const int64_t parameters = spec.model().synthetic().parameters_per_stage();
     if (parameters > 0) {
-      layout_.segments.push_back({absl::StrCat("synthetic.", stage, ".weight"),
-                                  {parameters},
-                                  0,
-                                  parameters,
-                                  true});
+      ParameterSegment weight;
+      weight.name = absl::StrCat("synthetic.", stage, ".weight");
+      weight.shape = {parameters};
+      weight.num_elements = parameters;
+      layout_.segments.push_back(std::move(weight));
       layout_.num_elements = parameters;
     }
     weights_.resize(static_cast<size_t>(parameters));
