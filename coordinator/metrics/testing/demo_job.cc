@@ -144,7 +144,6 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
   report.set_reduce_seconds(0.12 * seconds);
   report.set_wait_seconds(
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
-  report.set_loss_scale(65536);
   report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
   report.add_microbatches_by_delay(plan_.num_microbatches());
@@ -157,7 +156,10 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
     report.mutable_stragglers()->set_predicted_speedup(1.07);
     report.mutable_stragglers()->set_realised_speedup(1.06);
   }
-  if (packs_) FillSaved(stage, report.mutable_saved());
+  if (packs_) {
+    FillSaved(stage, report.mutable_saved());
+    report.set_loss_scale(65536);
+  }
   const int64_t reports = generation_steps_ + 1;
   report.mutable_bytes()->set_gradient_raw(reports * 3500000);
   report.mutable_bytes()->set_gradient_wire(reports * 110000);
