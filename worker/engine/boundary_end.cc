@@ -19,15 +19,33 @@ ByteSpan AsBytes(absl::Span<const uint64_t> values) {
 }
 
 BoundaryOptions DirectionOptions(const BoundaryEndOptions& options,
-                                 bool activations, const std::string& codec) {
+                                 bool activations) {
   BoundaryOptions made;
-  made.codec = codec;
+  made.codec = activations ? options.activation_codec : options.gradient_codec;
   made.seed = options.seed;
   made.boundary_id = static_cast<uint32_t>(options.boundary);
   made.direction = activations ? 0 : 1;
   made.state_capacity_bytes = options.state_capacity_bytes;
   made.state_folder = options.state_folder;
   return made;
+}
+
+struct EndCodecs {
+  ShapedCodecs<BoundaryEncoder> encoders;
+  ShapedCodecs<BoundaryDecoder> decoders;
+};
+
+absl::StatusOr<EndCodecs> MakeCodecs(const BoundaryEndOptions& options) {
+  EndCodecs made;
+  DP_ASSIGN_OR_RETURN(
+      made.encoders,
+      ShapedCodecs<BoundaryEncoder>::Create(
+          DirectionOptions(options, options.is_upstream), options.shapes));
+  DP_ASSIGN_OR_RETURN(
+      made.decoders,
+      ShapedCodecs<BoundaryDecoder>::Create(
+          DirectionOptions(options, !options.is_upstream), options.shapes));
+  return {std::move(made)};
 }
 
 /// Of a sample, in what a codec keeps; 0 if it keeps nothing.
@@ -54,19 +72,10 @@ absl::Status OrOutOfMemory(const Work& work) {
 
 absl::StatusOr<std::unique_ptr<BoundaryEnd>> BoundaryEnd::Create(
     const BoundaryEndOptions& options, std::unique_ptr<FrameChannel> channel) {
-  const auto direction = [&](bool activations) {
-    return DirectionOptions(
-        options, activations,
-        activations ? options.activation_codec : options.gradient_codec);
-  };
-  DP_ASSIGN_OR_RETURN(auto encoders,
-                      ShapedCodecs<BoundaryEncoder>::Create(
-                          direction(options.is_upstream), options.shapes));
-  DP_ASSIGN_OR_RETURN(auto decoders,
-                      ShapedCodecs<BoundaryDecoder>::Create(
-                          direction(!options.is_upstream), options.shapes));
-  return std::unique_ptr<BoundaryEnd>(new BoundaryEnd(
-      options, std::move(channel), std::move(encoders), std::move(decoders)));
+  DP_ASSIGN_OR_RETURN(EndCodecs codecs, MakeCodecs(options));
+  return std::unique_ptr<BoundaryEnd>(
+      new BoundaryEnd(options, std::move(channel), std::move(codecs.encoders),
+                      std::move(codecs.decoders)));
 }
 
 BoundaryEnd::BoundaryEnd(const BoundaryEndOptions& options,
@@ -288,16 +297,12 @@ absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
                                     const std::string& gradient_codec,
                                     uint32_t revision, uint32_t step) {
   DP_RETURN_IF_ERROR(WaitForQueue(0));
-  const auto direction = [&](bool activations) {
-    return DirectionOptions(options_, activations,
-                            activations ? activation_codec : gradient_codec);
-  };
-  DP_ASSIGN_OR_RETURN(auto encoders,
-                      ShapedCodecs<BoundaryEncoder>::Create(
-                          direction(options_.is_upstream), options_.shapes));
-  DP_ASSIGN_OR_RETURN(auto decoders,
-                      ShapedCodecs<BoundaryDecoder>::Create(
-                          direction(!options_.is_upstream), options_.shapes));
+  BoundaryEndOptions changed = options_;
+  changed.activation_codec = activation_codec;
+  changed.gradient_codec = gradient_codec;
+  DP_ASSIGN_OR_RETURN(EndCodecs codecs, MakeCodecs(changed));
+  ShapedCodecs<BoundaryEncoder>& encoders = codecs.encoders;
+  ShapedCodecs<BoundaryDecoder>& decoders = codecs.decoders;
   const bool sends_other = encoders.text() != encoders_.text();
   const bool receives_other = decoders.text() != decoders_.text();
   const auto carry = [&](const std::string& old_codec,
