@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -25,19 +26,23 @@ const CodecSpec& InnerPolicy(const CodecSpec& policy) {
   return policy;
 }
 
-/// The parameter `name` of the policy, which is its first one; `otherwise` if
-/// it is another policy or has no such number.
-double FirstNumber(const v1::JobSpec& spec, absl::string_view policy,
-                   absl::string_view name, double otherwise) {
+/// The spec's policy, or the inner one, if it has that name.
+std::optional<CodecSpec> PolicyNamed(const v1::JobSpec& spec,
+                                     absl::string_view name) {
   const absl::StatusOr<CodecSpec> parsed =
       ParseCodecSpec(spec.compression().saved_activations());
-  if (!parsed.ok()) return otherwise;
-  const CodecSpec& term = InnerPolicy(*parsed);
-  if (term.name != policy) return otherwise;
-  for (const CodecArgument& argument : term.arguments) {
-    const bool is_it =
-        argument.name == name ||
-        (argument.name.empty() && argument.column == term.arguments[0].column);
+  if (!parsed.ok() || InnerPolicy(*parsed).name != name) return std::nullopt;
+  return InnerPolicy(*parsed);
+}
+
+/// The parameter `name` of the policy, which is its first one; `otherwise` if
+/// it has no such number.
+double FirstNumber(const CodecSpec& policy, absl::string_view name,
+                   double otherwise) {
+  for (const CodecArgument& argument : policy.arguments) {
+    const bool is_it = argument.name == name ||
+                       (argument.name.empty() &&
+                        argument.column == policy.arguments[0].column);
     double number = 0;
     if (is_it && absl::SimpleAtod(argument.value.name, &number)) return number;
   }
@@ -47,7 +52,9 @@ double FirstNumber(const v1::JobSpec& spec, absl::string_view policy,
 /// Of a stage and micro-batch; INT64_MAX: the policy has none.
 int64_t BudgetOf(const v1::JobSpec& spec) {
   constexpr double kMost = 1e12;  // in MiB
-  const double budget = FirstNumber(spec, "auto", "budget", kMost);
+  const std::optional<CodecSpec> policy = PolicyNamed(spec, "auto");
+  if (!policy.has_value()) return INT64_MAX;
+  const double budget = FirstNumber(*policy, "budget", kMost);
   return budget >= 0 && budget < kMost
              ? static_cast<int64_t>(budget * kBytesPerMiB)
              : INT64_MAX;
@@ -55,11 +62,10 @@ int64_t BudgetOf(const v1::JobSpec& spec) {
 
 /// Layers whose forward is done again together; 0: none is.
 int GroupOf(const v1::JobSpec& spec) {
-  const absl::StatusOr<CodecSpec> policy =
-      ParseCodecSpec(spec.compression().saved_activations());
-  if (!policy.ok() || InnerPolicy(*policy).name != "recompute") return 0;
+  const std::optional<CodecSpec> policy = PolicyNamed(spec, "recompute");
+  if (!policy.has_value()) return 0;
   return static_cast<int>(
-      std::clamp(FirstNumber(spec, "recompute", "every", 1), 1.0, 1e6));
+      std::clamp(FirstNumber(*policy, "every", 1), 1.0, 1e6));
 }
 
 /// What the layer saves when it is computed again, beside what it keeps.
