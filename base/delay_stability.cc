@@ -29,7 +29,8 @@ bool IsStable(std::vector<double> a) {
 
 std::vector<double> CharacteristicPolynomial(double rate, int delay,
                                              double momentum,
-                                             MomentumDelay form) {
+                                             MomentumDelay form,
+                                             double look_ahead) {
   const size_t tau = static_cast<size_t>(delay);
   std::vector<double> a(tau + 3);
   if (form == MomentumDelay::kShifted) {
@@ -39,31 +40,36 @@ std::vector<double> CharacteristicPolynomial(double rate, int delay,
     a[1] += rate - momentum;
     a[0] += momentum;
   } else {
-    // z^(tau+2) - (1+m) z^(tau+1) + m z^tau + rate z, or, with Nesterov's form,
-    // + rate ((1+m) z - m)
-    const double ahead = form == MomentumDelay::kNesterov ? momentum : 0;
+    // z^(tau+2) - (1+m) z^(tau+1) + m z^tau + rate ((1+s) z - s)
     a[tau + 2] += 1;
     a[tau + 1] -= 1 + momentum;
     a[tau] += momentum;
-    a[1] += rate * (1 + ahead);
-    a[0] -= rate * ahead;
+    a[1] += rate * (1 + look_ahead);
+    a[0] -= rate * look_ahead;
   }
   return a;
 }
 
 }  // namespace
 
-double LargestStableRate(int delay, double momentum, MomentumDelay form) {
-  // No threshold is larger than that without delay, 2 (1 + m) < 4.
+double LargestStableRate(int delay, double momentum, MomentumDelay form,
+                         double look_ahead) {
+  // No threshold is larger than that without delay and look-ahead, 2 (1 + m)
+  // < 4.
   double stable = 0;
   double unstable = 4;
   for (int i = 0; i < 60; ++i) {
     const double rate = (stable + unstable) / 2;
-    (IsStable(CharacteristicPolynomial(rate, delay, momentum, form))
+    (IsStable(CharacteristicPolynomial(rate, delay, momentum, form, look_ahead))
          ? stable
          : unstable) = rate;
   }
   return stable;
+}
+
+double DefaultLookAhead(std::string_view optimizer_kind, int delay) {
+  const bool has_one = optimizer_kind == "adam" || optimizer_kind == "adamw";
+  return has_one && delay > 0 ? delay + 1 : 0;
 }
 
 double DelayRateFactor(int delay) {

@@ -11,7 +11,7 @@ namespace {
 
 /// Whether gradient descent on lambda x^2 / 2 stays bounded, done step by step.
 bool Descends(double rate_lambda, int delay, double momentum,
-              MomentumDelay form) {
+              MomentumDelay form, double look_ahead) {
   constexpr int kSteps = 60'000;
   std::deque<double> x(static_cast<size_t>(delay) + 1, 1.0);  // oldest first
   std::deque<double> v(static_cast<size_t>(delay) + 1, 0.0);
@@ -22,9 +22,7 @@ bool Descends(double rate_lambda, int delay, double momentum,
         form == MomentumDelay::kShifted ? v.front() : v.back();
     const double downhill = -rate_lambda * x.front();
     const double next = momentum * former + downhill;
-    x.push_back(x.back() + (form == MomentumDelay::kNesterov
-                                ? momentum * next + downhill
-                                : next));
+    x.push_back(x.back() + next + look_ahead * (next - former));
     v.push_back(next);
     x.pop_front();
     v.pop_front();
@@ -35,31 +33,39 @@ bool Descends(double rate_lambda, int delay, double momentum,
   return late < early;
 }
 
-class ThresholdTest
-    : public ::testing::TestWithParam<std::tuple<int, double, MomentumDelay>> {
+struct Form {
+  MomentumDelay momenta;
+  double look_ahead;
 };
+
+class ThresholdTest
+    : public ::testing::TestWithParam<std::tuple<int, double, Form>> {};
 
 TEST_P(ThresholdTest, DelayedDescentOnAQuadraticDivergesThere) {
   const auto [delay, momentum, form] = GetParam();
-  const double threshold = LargestStableRate(delay, momentum, form);
+  const auto [momenta, ahead] = form;
+  const double threshold = LargestStableRate(delay, momentum, momenta, ahead);
 
-  EXPECT_TRUE(Descends(0.99 * threshold, delay, momentum, form)) << threshold;
-  EXPECT_FALSE(Descends(1.01 * threshold, delay, momentum, form)) << threshold;
+  EXPECT_TRUE(Descends(0.99 * threshold, delay, momentum, momenta, ahead))
+      << threshold;
+  EXPECT_FALSE(Descends(1.01 * threshold, delay, momentum, momenta, ahead))
+      << threshold;
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Delays, ThresholdTest,
     ::testing::Combine(::testing::Range(1, 17),
                        ::testing::Values(0.0, 0.5, 0.9),
-                       ::testing::Values(MomentumDelay::kStandard,
-                                         MomentumDelay::kShifted,
-                                         MomentumDelay::kNesterov)));
+                       ::testing::Values(Form{MomentumDelay::kStandard, 0},
+                                         Form{MomentumDelay::kShifted, 0},
+                                         Form{MomentumDelay::kStandard, 0.9},
+                                         Form{MomentumDelay::kStandard, 2},
+                                         Form{MomentumDelay::kStandard, 17})));
 
 TEST(LargestStableRateTest, WithoutMomentumItIsTheClosedForm) {
   for (int delay = 0; delay <= 64; ++delay) {
     for (const MomentumDelay form :
-         {MomentumDelay::kStandard, MomentumDelay::kShifted,
-          MomentumDelay::kNesterov}) {
+         {MomentumDelay::kStandard, MomentumDelay::kShifted}) {
       EXPECT_NEAR(LargestStableRate(delay, 0, form), 2 * DelayRateFactor(delay),
                   1e-9)
           << delay;
@@ -76,14 +82,26 @@ TEST(LargestStableRateTest, ADelayOfOneHasClosedFormsForBothMomenta) {
   }
 }
 
-TEST(LargestStableRateTest, NesterovsFormBearsMoreTheLongerTheMomentum) {
+TEST(LargestStableRateTest, ALookAheadBearsMoreTheLongerTheMomentum) {
   // As rates of an average: eta / (1 - m).
-  const auto of_average = [](double momentum, MomentumDelay form) {
-    return LargestStableRate(1, momentum, form) / (1 - momentum);
+  const auto of_average = [](double momentum, double ahead) {
+    return LargestStableRate(1, momentum, MomentumDelay::kStandard, ahead) /
+           (1 - momentum);
   };
-  EXPECT_NEAR(of_average(0.9, MomentumDelay::kStandard), 1, 1e-6);
-  EXPECT_NEAR(of_average(0.9, MomentumDelay::kNesterov), 2.53, 0.01);
-  EXPECT_NEAR(of_average(0.99, MomentumDelay::kNesterov), 9.1, 0.1);
+  EXPECT_NEAR(of_average(0.9, 0), 1, 1e-6);
+  EXPECT_NEAR(of_average(0.9, 0.9), 2.53, 0.01);  // Nesterov's form
+  EXPECT_NEAR(of_average(0.99, 0.99), 9.1, 0.1);
+  EXPECT_NEAR(of_average(0.9, 2), 2.870, 0.005);
+  EXPECT_NEAR(of_average(0.97, 2), 8.781, 0.005);
+  EXPECT_NEAR(of_average(0.99, 2), 25.48, 0.02);
+}
+
+TEST(DefaultLookAheadTest, IsFromTheGradientsWeightsToThoseItMakes) {
+  EXPECT_EQ(DefaultLookAhead("adamw", 1), 2);
+  EXPECT_EQ(DefaultLookAhead("adam", 1), 2);
+  EXPECT_EQ(DefaultLookAhead("adamw", 0), 0);
+  EXPECT_EQ(DefaultLookAhead("sgd", 1), 0);
+  EXPECT_EQ(DefaultLookAhead("lamb", 1), 0);
 }
 
 TEST(LargestStableRateTest, WithoutDelayBothMomentaAreHeavyBall) {

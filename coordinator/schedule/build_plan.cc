@@ -429,11 +429,13 @@ void Planner::NoteDelay() {
   const double factor =
       optimizer.delay_rule() == "none" ? 1 : DelayRateFactor(kDelay);
   const bool is_sgd = optimizer.kind() == "sgd";
-  const bool is_ahead = optimizer.nesterov() == "on";
-  const bool is_shifted = is_sgd && optimizer.momentum_delay() == "shifted";
-  const MomentumDelay form = is_ahead     ? MomentumDelay::kNesterov
-                             : is_shifted ? MomentumDelay::kShifted
-                                          : MomentumDelay::kStandard;
+  const double ahead = optimizer.has_look_ahead()
+                           ? optimizer.look_ahead()
+                           : DefaultLookAhead(optimizer.kind(), kDelay);
+  const bool is_shifted =
+      is_sgd && ahead == 0 && optimizer.momentum_delay() == "shifted";
+  const MomentumDelay form =
+      is_shifted ? MomentumDelay::kShifted : MomentumDelay::kStandard;
   const double momentum = is_sgd ? optimizer.momentum() : optimizer.beta1();
   // The other kinds average their gradients.
   const double scale = is_sgd ? 1 : 1 / (1 - momentum);
@@ -444,11 +446,11 @@ void Planner::NoteDelay() {
       "lambda "
       "being the largest eigenvalue of the Hessian%s",
       optimizer.learning_rate(), factor, optimizer.delay_rule(),
-      is_ahead     ? "nesterov and "
+      ahead > 0    ? absl::StrFormat("look_ahead %.3g and ", ahead)
       : is_shifted ? "shifted "
                    : "",
       is_sgd ? "momentum" : "beta1", momentum,
-      scale * LargestStableRate(kDelay, momentum, form),
+      scale * LargestStableRate(kDelay, momentum, form, ahead),
       scale * LargestStableRate(0, momentum, MomentumDelay::kStandard),
       is_sgd ? "" : " as the optimizer scales it"));
 }

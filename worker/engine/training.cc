@@ -24,8 +24,10 @@ absl::StatusOr<OptimizerOptions> MakeOptimizerOptions(const v1::JobSpec& spec,
   OptimizerOptions options;
   options.kind = from.kind();
   options.momentum = from.momentum();
-  options.has_nesterov = from.nesterov() == "on";
-  if (from.momentum_delay() != "standard" && !options.has_nesterov) {
+  options.look_ahead = from.has_look_ahead()
+                           ? from.look_ahead()
+                           : DefaultLookAhead(from.kind(), plan.weight_delay());
+  if (from.momentum_delay() != "standard" && options.look_ahead == 0) {
     options.momentum_shift = plan.weight_delay();
   }
   options.beta1 = from.beta1();

@@ -23,14 +23,12 @@ void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   const OptimizerOptions& options = this->options_;
   applied_steps_[0] = std::min<Real>(applied_steps_[0] + 1, 1 << 24);
   const double t = static_cast<double>(applied_steps_[0]);
-  // Of m and of g in the numerator.
-  const double correction1 = 1.0 / (1.0 - std::pow(options.beta1, t));
-  const bool is_ahead = options.has_nesterov;
-  const Real of_m = static_cast<Real>(
-      is_ahead ? options.beta1 / (1.0 - std::pow(options.beta1, t + 1))
-               : correction1);
-  const Real of_g =
-      static_cast<Real>(is_ahead ? (1.0 - options.beta1) * correction1 : 0.0);
+  // Of m and of the former m in the numerator.
+  const double ahead = t > 1 ? options.look_ahead : 0;
+  const Real of_m =
+      static_cast<Real>((1.0 + ahead) / (1.0 - std::pow(options.beta1, t)));
+  const Real of_former = static_cast<Real>(
+      t > 1 ? ahead / (1.0 - std::pow(options.beta1, t - 1)) : 0);
   const Real correction2 =
       static_cast<Real>(1.0 / (1.0 - std::pow(options.beta2, t)));
   const Real beta1 = static_cast<Real>(options.beta1);
@@ -51,10 +49,12 @@ void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     Real* __restrict w = weights.data() + segment.offset;
     for (int64_t i = 0; i < segment.num_elements; ++i) {
       const Real g = clip * gradient[i] + l2 * w[i];
-      m[i] = beta1 * m[i] + new1 * g;
+      const Real former = m[i];
+      m[i] = beta1 * former + new1 * g;
       v[i] = beta2 * v[i] + new2 * (g * g);
       const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
-      w[i] -= rate * ((m[i] * of_m + g * of_g) / denominator + decay * w[i]);
+      w[i] -= rate *
+              ((m[i] * of_m - former * of_former) / denominator + decay * w[i]);
     }
   }
 }

@@ -6,8 +6,10 @@
 //   adam:   g <- g + decay w
 //   m <- b1 m + (1 - b1) g ; v <- b2 v + (1 - b2) g^2
 //   p = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-//   with Nesterov's form (Dozat, ICLR 2016 workshop), the numerator of p is
-//       b1 m / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)
+//   with a look-ahead of s steps, where weights are kept moved ahead by s
+//   momenta, the numerator of p is n + s (n - former n), n being the numerator
+//   above and `former n` that of the step before (of the first step: n). s = b1
+//   is Nesterov's form (Dozat, ICLR 2016 workshop) but for the corrections.
 //   adam:   w <- w - rate p
 //   adamw:  w <- w - rate (p + decay w)
 //

@@ -44,9 +44,9 @@ struct OptimizerOptions {
   /// sgd: this many steps lie between those that share a momentum; 0 or 1, as
   /// the delay of the gradients.
   int momentum_shift = 0;
-  /// sgd, adam, adamw: the update is what the momentum, with this gradient in
-  /// it, will be in the next step before its gradient comes.
-  bool has_nesterov = false;
+  /// sgd, adam, adamw: weights are moved ahead of those of the plain update by
+  /// so many of their momenta (base/delay_stability.h).
+  double look_ahead = 0;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;

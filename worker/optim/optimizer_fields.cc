@@ -161,13 +161,7 @@ const std::vector<Field>& Fields() {
       Number("beta2", &Options::beta2, 0, kBelowOne),
       Number("epsilon", &Options::epsilon, 0, 1),
       Number("momentum", &Options::momentum, 0, kBelowOne),
-      {"nesterov",
-       [](absl::string_view text, OptimizerSettings* settings) {
-         settings->options.has_nesterov = text == "on";
-         if (text == "on" || text == "off") return absl::OkStatus();
-         return absl::InvalidArgumentError(absl::StrCat(
-             "field nesterov: expected on or off, got '", text, "'"));
-       }},
+      Number("look_ahead", &Options::look_ahead, 0, 100),
       Number("max_coefficient", &Options::max_coefficient, 0, 1e9),
       Number("min_coefficient", &Options::min_coefficient, 0, 1e9),
       Number("coefficient_beta", &Options::coefficient_beta, 0, kBelowOne),

@@ -21,8 +21,7 @@ void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   std::vector<Real>& turn =
       momenta_[static_cast<size_t>(step) % momenta_.size()];
   const Real momentum = static_cast<Real>(this->options_.momentum);
-  const Real of_m = this->options_.has_nesterov ? momentum : Real{1};
-  const Real of_g = this->options_.has_nesterov ? Real{1} : Real{0};
+  const Real ahead = static_cast<Real>(this->options_.look_ahead);
   const Real clip = static_cast<Real>(clip_factor);
   for (const ParameterSegment& segment : this->layout_.segments) {
     const Real rate =
@@ -33,8 +32,9 @@ void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     Real* __restrict w = weights.data() + segment.offset;
     for (int64_t i = 0; i < segment.num_elements; ++i) {
       const Real g = clip * gradient[i] + decay * w[i];
-      m[i] = momentum * m[i] + g;
-      w[i] -= rate * (m[i] * of_m + g * of_g);
+      const Real former = m[i];
+      m[i] = momentum * former + g;
+      w[i] -= rate * (m[i] + ahead * (m[i] - former));
     }
   }
 }

@@ -3,7 +3,11 @@
 //
 //   g <- clip * g + decay * w ; m <- momentum * m + g ; w <- w - rate * m
 //
-// Nesterov's form: w <- w - rate * (momentum * m + g).
+// With a look-ahead of s steps, weights are kept moved ahead by s momenta:
+//
+//   w <- w - rate * (m + s (m - former m))
+//
+// s = momentum is Nesterov's form, w - rate * (momentum * m + g).
 //
 // With shifted momentum steps use delay + 1 momenta in turn, so that each holds
 // gradients of weights of its own (arXiv 1909.12340, base/delay_stability.h).
