@@ -38,7 +38,8 @@ std::vector<std::string> Large(int replicas,
 }
 
 /// Makes layers of 800,000 parameters, more than a spec may ask for: the
-/// vector of a stage with two of them, or of four, travels in buckets.
+/// vector of a stage with two of them travels in buckets in fp32, of six in
+/// bf16.
 void Widen(int, v1::Assignment* assignment) {
   assignment->mutable_spec()->mutable_model()->set_width(400000);
 }
@@ -138,7 +139,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{1, 3, {"train.optimizer.kind=adamw"}},
         Case{2, 2, {"train.optimizer.kind=lamb"}},
         Case{1, 2, {"train.optimizer.kind=adam", "parallel.schedule=gpipe"}},
-        Case{1, 2, {"compression.gradients=cast(bf16)"}}),
+        Case{1, 2, {"compression.gradients=cast(bf16)"}},
+        Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}}),
     [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 // Of two replicas one cannot tell, such as one on another device.

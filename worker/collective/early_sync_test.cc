@@ -118,6 +118,53 @@ GradientSyncOptions FiveBuckets() {
   return options;
 }
 
+// In bf16 there are two, of 500 elements.
+TEST(EarlySyncTest, ABucketInBf16TravelsBeforeTheNextIsReady) {
+  GradientSyncOptions options = FiveBuckets();
+  options.plain_codec = "cast(bf16)";
+  SyncedRanks ranks(2, 1000, options);
+  Vectors values = RandomVectors(2, 1000, 1);
+  const std::vector<double> expected = Mean(values);
+
+  ranks.ranks().Run([&](int rank) {
+    GradientSync& sync = ranks.sync(rank);
+    const size_t i = static_cast<size_t>(rank);
+    ASSERT_TRUE(sync.BeginEarly(0, {absl::MakeSpan(values[i])}).ok());
+    sync.Ready(500);
+    // Both phases of the first bucket.
+    const FrameChannel* peer = ranks.ranks().group(rank)->channel(1 - rank);
+    const Deadline deadline = Soon();
+    while (peer->counters().frames_received < 2 && !deadline.has_passed()) {
+      std::this_thread::yield();
+    }
+    EXPECT_GE(peer->counters().frames_received, 2);
+    sync.Ready(1000);
+    ASSERT_TRUE(sync.Wait(Soon()).ok());
+    EXPECT_EQ(peer->counters().frames_received, 4);
+  });
+
+  ExpectNear(values[0], expected, 0.03);
+  EXPECT_TRUE(SameBits(values[0], values[1]));
+}
+
+TEST(EarlySyncTest, InBf16BucketsHaveTheBitsOfTheWholeVector) {
+  GradientSyncOptions options = FiveBuckets();
+  options.plain_codec = "cast(bf16)";
+  Vectors in_buckets = RandomVectors(3, 1000, 1);
+  options.bucket_elements_per_rank = 20;
+  Vectors whole = in_buckets;
+  SyncedRanks cut(3, 1000, options);
+  options.may_begin_early = false;
+  SyncedRanks uncut(3, 1000, options);
+
+  cut.Synchronize(0, SyncFormat::kPlain, &in_buckets);
+  uncut.Synchronize(0, SyncFormat::kPlain, &whole);
+
+  EXPECT_TRUE(SameBits(in_buckets[0], whole[0]));
+  EXPECT_EQ(uncut.ranks().group(0)->channel(1)->counters().frames_sent, 2);
+  EXPECT_EQ(cut.ranks().group(0)->channel(1)->counters().frames_sent, 16);
+}
+
 TEST(EarlySyncTest, ABucketTravelsBeforeTheNextIsReady) {
   SyncedRanks ranks(2, 1000, FiveBuckets());
   Vectors values = RandomVectors(2, 1000, 1);

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "worker/collective/bucketed_reduce.h"
 #include "worker/collective/codec_reduce_scatter.h"
 #include "worker/collective/excluded_ranges.h"
 #include "worker/collective/group_exchange.h"
@@ -67,6 +68,11 @@ class ThreadedGradientSync : public GradientSync {
         buckets_(CutIntoBuckets(
             options.order, num_elements,
             options.bucket_elements_per_rank * int64_t{group->size()})),
+        coded_buckets_(CutIntoBuckets(
+            options.may_begin_early ? options.order
+                                    : std::vector<ElementRange>(),
+            num_elements,
+            2 * options.bucket_elements_per_rank * int64_t{group->size()})),
         layout_(LayoutText(options, hierarchy.get())),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
@@ -325,7 +331,15 @@ class ThreadedGradientSync : public GradientSync {
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
     plain_.reset();
+    bucketed_.reset();
     scatter_.reset();
+    if (plain != nullptr && coded_buckets_.size() > 1 && !keeps_shard_ &&
+        hierarchy_ == nullptr && group_->size() > 1) {
+      // Null for a codec whose elements have a scale in common.
+      bucketed_ =
+          BucketedReduce::Create(plain->text(), coded_buckets_, exchange_)
+              .value_or(nullptr);
+    }
     if (keeps_shard_ && plain != nullptr) {
       scatter_ = std::make_unique<CodecReduceScatter>(std::move(plain), seed_,
                                                       exchange_);
@@ -378,16 +392,21 @@ class ThreadedGradientSync : public GradientSync {
     return absl::CancelledError("destroyed before its values were ready");
   }
 
-  /// Whether the vector travels in buckets in this transaction.
-  bool UsesBuckets() const {
-    return buckets_.size() > 1 && task_ == Task::kMean && !keeps_shard_ &&
-           hierarchy_ == nullptr && plain_ == nullptr &&
+  /// Whether the vector travels in buckets in this transaction, if there is
+  /// more than one.
+  bool MayUseBuckets() const {
+    return task_ == Task::kMean && !keeps_shard_ && hierarchy_ == nullptr &&
            request_.format == SyncFormat::kPlain;
   }
 
   absl::Status Synchronize() {
     woken_.clear();
-    if (UsesBuckets()) return ReduceInBuckets();
+    if (MayUseBuckets() && plain_ == nullptr && buckets_.size() > 1) {
+      return ReduceInBuckets();
+    }
+    if (MayUseBuckets() && bucketed_ != nullptr) {
+      return ReduceInCodedBuckets();
+    }
     DP_RETURN_IF_ERROR(AwaitReady(num_elements_, /*may_wait=*/true).status());
     if (task_ == Task::kFlush) return SumWhatIsOwed();
     if (task_ == Task::kGather) {
@@ -441,6 +460,14 @@ class ThreadedGradientSync : public GradientSync {
       copies[i] = {};
     };
     return RingAllReduceInParts(&flat_, group_->size(), parts);
+  }
+
+  absl::Status ReduceInCodedBuckets() {
+    BeginExchange(absl::StrCat(plain_->codec_text(), " in ",
+                               coded_buckets_.size(), " buckets"));
+    return bucketed_->Run(step_, request_.values, [&](int64_t num_elements) {
+      return AwaitReady(num_elements, /*may_wait=*/true).status();
+    });
   }
 
   absl::Status ReducePlain() {
@@ -523,6 +550,7 @@ class ThreadedGradientSync : public GradientSync {
   const uint64_t seed_;
   const bool keeps_shard_;
   const std::vector<SyncBucket> buckets_;
+  const std::vector<SyncBucket> coded_buckets_;  // of elements of two bytes
   const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;
@@ -530,6 +558,7 @@ class ThreadedGradientSync : public GradientSync {
   GroupExchange* const exchange_;  // flat, or between the nodes
   TwoPhaseAllReduce compressed_;
   std::unique_ptr<TwoPhaseAllReduce> plain_;     // null: the fp32 ring
+  std::unique_ptr<BucketedReduce> bucketed_;     // of plain_, or null
   std::unique_ptr<CodecReduceScatter> scatter_;  // likewise, with keeps_shard
   uint32_t step_ = 0;
   SyncRequest request_;

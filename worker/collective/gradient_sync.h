@@ -38,10 +38,11 @@
 //   sync->Ready(num_elements);    // or Abandon(reason)
 //   ... Wait, Finish as above ...
 //
-// Around the fp32 ring, between ranks that are alike and with an order given,
-// the vector travels in buckets (sync_buckets.h), each as soon as it is ready
-// here and on the ranks before. The result does not depend on when that was, to
-// the bit. In all other forms values travel once all of them are ready.
+// Around the fp32 ring and in bf16, between ranks that are alike and with an
+// order given, the vector travels in buckets (sync_buckets.h), each as soon as
+// it is ready here and on the ranks before. The result does not depend on when
+// that was, to the bit; in bf16 not on the cut either. In all other forms values
+// travel once all of them are ready.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; one thread at a time calls it, but for counters() and Ready. A value
@@ -87,8 +88,12 @@ struct GradientSyncOptions {
   /// Ranges of the vector in the order in which their values become ready,
   /// disjoint and together all of it, equal on all ranks. Empty: no buckets.
   std::vector<ElementRange> order;
-  /// A bucket has at least so many elements for each rank: a hop of the ring
-  /// then takes longer than a message does on its way.
+  /// Whether transactions may begin before their values are there, equal on all
+  /// ranks. In bf16, where every bucket waits for the one before, the vector
+  /// travels whole if they may not.
+  bool may_begin_early = true;
+  /// A bucket has at least so many elements for each rank, twice as many in
+  /// bf16: a hop of the ring then takes longer than a message on its way.
   int64_t bucket_elements_per_rank = int64_t{512} << 10;
   uint64_t seed = 0;
   uint64_t generation = 1;

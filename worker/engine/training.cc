@@ -346,6 +346,7 @@ absl::Status Training::Connect() {
   GradientSyncOptions sync = SyncOptions();
   sync.nodes = nodes_;
   sync.order = SyncOrder();
+  sync.may_begin_early = IsForEarlyStarts();
   sync.keeps_shard = shards_state_;
   DP_ASSIGN_OR_RETURN(sync_, GradientSync::Create(sync, gradient_group_.get(),
                                                   layout().tied_begin()));

@@ -170,6 +170,9 @@ class Training {
   // training_early.cc
   /// The stage's gradient_order(), without tied weights.
   std::vector<ElementRange> SyncOrder() const;
+  /// Whether gradients of this job may be synchronised before all are final,
+  /// where the policy of stragglers and the optimizer allow it.
+  bool IsForEarlyStarts() const;
   /// Whether this micro-batch's backward is the step's last, and gradients that
   /// are final in it may be synchronised while it runs.
   bool MayStartEarly(int microbatch, const StepState& state) const;

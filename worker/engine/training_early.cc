@@ -26,11 +26,15 @@ std::vector<ElementRange> Training::SyncOrder() const {
   return order;
 }
 
+bool Training::IsForEarlyStarts() const {
+  return num_replicas_ > 1 && !is_continuous() && !shards_state_ &&
+         layout().tied_begin() == layout().num_elements;
+}
+
 bool Training::MayStartEarly(int microbatch, const StepState& state) const {
   // A replica that leaves out work knows which backward was its last, and the
   // weight of its gradients, only when the others have told theirs.
-  if (num_replicas_ < 2 || is_continuous() || shards_state_ ||
-      tied_ != nullptr || MayLeaveOut() ||
+  if (!IsForEarlyStarts() || MayLeaveOut() ||
       !optimizer_->HandsGradientOn(state.step)) {
     return false;
   }
