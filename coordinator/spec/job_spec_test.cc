@@ -544,6 +544,12 @@ TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {
   EXPECT_THAT(errors("inject=\"slow:rank=0,x=1.5;lognormal:1\""), IsEmpty());
   EXPECT_THAT(errors("inject=\"slow:rank=7,x=1.5\""),
               ElementsAre(HasSubstr("stragglers.inject: ")));
+  EXPECT_THAT(errors("inject=\"input:rank=0,by=20ms\""), IsEmpty());
+  EXPECT_THAT(errors("inject=\"input:rank=7,by=20ms\""),
+              ElementsAre(HasSubstr("stragglers.inject: ")));
+  EXPECT_THAT(
+      errors("inject=\"input:rank=0,by=soon\""),
+      ElementsAre(HasSubstr("injected latency 'input:rank=0,by=soon'")));
   EXPECT_THAT(errors("inject=sometimes"), ElementsAre(HasSubstr("sometimes")));
 }
 

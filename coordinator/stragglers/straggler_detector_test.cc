@@ -89,7 +89,7 @@ TEST(StragglerDetectorTest, NamesNinetyFiveOfAHundredWithinThirtySeconds) {
     if (round % 3 == 1 && stage < 3) {
       source.SlowLink(stage, replica, 1 + share);
       cause = StragglerCause::kActivationLink;
-    } else if (round % 3 == 2 && (stage == 0 || stage == 3)) {
+    } else if (round % 3 == 2) {
       source.SlowInput(stage, replica, share);
       cause = StragglerCause::kInput;
     } else {
@@ -120,6 +120,29 @@ TEST(StragglerDetectorTest, NamesNinetyFiveOfAHundredWithinThirtySeconds) {
   EXPECT_GE(named, 95);
   EXPECT_EQ(wrong, 0);
   EXPECT_LE(longest, std::chrono::seconds(30));
+}
+
+// What is read while the stage would wait anyhow costs nothing: the last stage
+// waits for its first activation, the first stage for nothing.
+TEST(StragglerDetectorTest, SlowInputCostsWhatNoWaitingHides) {
+  double lost[2];
+  for (const int stage : {0, 3}) {
+    TimingsSource source({4, 4, 16, 0.02}, 15);
+    source.SlowInput(stage, 1, 0.2);
+    StragglerDetector detector = Detector();
+    int64_t step = 0;
+    AddSamples(8, &source, &detector, &step);
+
+    ASSERT_THAT(detector.findings(), SizeIs(1));
+    const StragglerFinding& finding = detector.findings()[0];
+    EXPECT_EQ(finding.scope, (WorkerScope{stage, 1}));
+    EXPECT_EQ(finding.cause, StragglerCause::kInput);
+    EXPECT_NEAR(finding.shift, 0.2, 0.02);
+    lost[stage == 0 ? 0 : 1] = finding.seconds_lost_per_step;
+  }
+  // 16 micro-batches of 20 % of 12 ms.
+  EXPECT_NEAR(lost[0], 0.0384, 0.004);
+  EXPECT_LT(lost[1], lost[0] / 1.5);
 }
 
 TEST(StragglerDetectorTest, SaysWhatItCosts) {

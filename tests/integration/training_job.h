@@ -116,6 +116,8 @@ class Job {
   /// Every rank's messages to the coordinator, which is played here: it answers
   /// parts of checkpoints with their manifest.
   bool takes_checkpoints = false;
+  /// What a rank traces, if takes_checkpoints; from its thread, one at a time.
+  std::function<void(int rank, const v1::StepTrace&)> on_trace;
   /// Told of each complete one, from some rank's thread.
   std::function<void(const CompleteCheckpoint&)> on_checkpoint;
   v1::Assignment& assignment() { return assignment_; }
@@ -262,6 +264,8 @@ class Job {
     } else if (message.has_stored()) {
       const auto complete = book_->AddStored(rank, message.stored());
       if (complete.has_value() && on_checkpoint) on_checkpoint(*complete);
+    } else if (message.has_trace() && on_trace) {
+      on_trace(rank, message.trace());
     }
   }
 

@@ -145,7 +145,7 @@ class Training {
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
   absl::Status RunStep(int64_t step);
-  /// Draws the step's samples.
+  /// Draws the step's samples: a span LOAD for each micro-batch.
   std::unique_ptr<StepState> BeginStep(int64_t step);
   /// Announces what the instruction receives, if it receives something.
   void Expect(const v1::Instruction& instruction, const StepState& state);
@@ -219,6 +219,8 @@ class Training {
   /// Makes a part of a micro-batch take as long as the spec's `inject` says.
   void Delay(int microbatch, bool is_forward, double seconds,
              const StepState& state);
+  /// Likewise the reading of a micro-batch.
+  void DelayInput();
   /// Takes in what all replicas measured in the last step.
   absl::Status ObserveReplicas(
       const std::vector<std::vector<double>>& by_replica);
