@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/image_model.h"
@@ -68,9 +69,17 @@ class Job {
         "train.steps=20",
         absl::StrCat("parallel.stages=", stages),
         absl::StrCat("parallel.replicas=", replicas)};
-    all.insert(all.end(), overrides.begin(), overrides.end());
+    std::vector<std::string> groups = {"name=groups", "model.kind=synthetic"};
+    for (const std::string& text : overrides) {
+      (IsOfGroups(text) ? groups : all).push_back(text);
+    }
     auto spec = ParseJobSpec("{}", "test", all);
     EXPECT_TRUE(spec.ok()) << spec.status();
+    // Parameters of an ElementwiseStage are none of the spec's model.
+    const auto grouped = ParseJobSpec("{}", "groups", groups);
+    EXPECT_TRUE(grouped.ok()) << grouped.status();
+    *spec->mutable_train()->mutable_optimizer()->mutable_groups() =
+        grouped->train().optimizer().groups();
     PlanInputs inputs;
     inputs.spec = *spec;
     const bool is_image = IsImageModel(spec->model().kind());
@@ -177,6 +186,10 @@ class Job {
   }
 
  private:
+  static bool IsOfGroups(const std::string& text) {
+    return absl::StartsWith(text, "train.optimizer.groups");
+  }
+
   void RunRank(int rank, Transport* transport, Mutex* mutex,
                RunResult* result) {
     Training* running = nullptr;
