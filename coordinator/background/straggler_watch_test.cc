@@ -184,6 +184,24 @@ TEST_F(StragglerWatchTest, BeginForgets) {
   EXPECT_EQ(watch_.last_step(), -1);
 }
 
+TEST_F(StragglerWatchTest, ASuccessorGoesOnAndTellsOnlyWhatChanges) {
+  source_.SlowCompute(1, 2, 1.5);
+  SampleWindow(10);
+  const StragglerMemory memory = watch_.Remember();
+  ASSERT_TRUE(watch_.Begin(PlanOf(job_)).ok());
+
+  watch_.Restore(memory);
+  EXPECT_THAT(watch_.findings(), SizeIs(1));
+  EXPECT_EQ(watch_.last_step(), 80);
+  EXPECT_TRUE(watch_.report().has_value());
+  EXPECT_THAT(SampleWindow(110), IsEmpty());
+  source_.Heal();
+  const auto healed = SampleWindow(210);
+
+  ASSERT_THAT(healed, SizeIs(1));
+  EXPECT_TRUE(healed[0].is_cleared);
+}
+
 TEST_F(StragglerWatchTest, UnknownScheduleIsSaidAndSamplesAreIgnored) {
   v1::Plan plan = PlanOf(job_);
   plan.set_schedule("zigzag");

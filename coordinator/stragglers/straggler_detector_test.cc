@@ -176,6 +176,69 @@ TEST(StragglerDetectorTest, ClearsWhatHasEnded) {
   EXPECT_THAT(detector.findings(), IsEmpty());
 }
 
+TEST(StragglerDetectorTest, WhatIsRestoredHoldsUntilNewSamplesTell) {
+  TimingsSource source({4, 4, 16, 0.05}, 16);
+  source.SlowCompute(3, 0, 1.4);
+  StragglerDetector former = Detector();
+  int64_t step = 0;
+  AddSamples(10, &source, &former, &step);
+  ASSERT_THAT(former.findings(), SizeIs(1));
+  StragglerDetector still = Detector();
+  StragglerDetector healed = Detector();
+  for (StragglerDetector* detector : {&still, &healed}) {
+    detector->Restore(former.findings(), former.baselines());
+  }
+
+  AddSamples(7, &source, &still, &step);
+  ASSERT_THAT(still.findings(), SizeIs(1));
+  EXPECT_EQ(still.findings()[0].shift, former.findings()[0].shift);
+  AddSamples(1, &source, &still, &step);
+  source.Heal();
+  AddSamples(7, &source, &healed, &step);
+  EXPECT_THAT(healed.findings(), SizeIs(1));
+  AddSamples(1, &source, &healed, &step);
+
+  ASSERT_THAT(still.findings(), SizeIs(1));
+  EXPECT_NE(still.findings()[0].shift, former.findings()[0].shift);
+  EXPECT_EQ(still.findings()[0].since_step, former.findings()[0].since_step);
+  EXPECT_THAT(healed.findings(), IsEmpty());
+}
+
+// Its first samples would be taken for those of a worker that is well.
+TEST(StragglerDetectorTest, AloneAWorkerIsStillComparedWithItsFirstSteps) {
+  TimingsSource source({4, 1, 16, 0.05}, 17);
+  StragglerDetector former = Detector();
+  int64_t step = 0;
+  AddSamples(8, &source, &former, &step);
+  source.SlowInput(2, 0, 0.5);
+  AddSamples(8, &source, &former, &step);
+  ASSERT_THAT(former.findings(), SizeIs(1));
+  StragglerDetector detector = Detector();
+  detector.Restore(former.findings(), former.baselines());
+
+  AddSamples(8, &source, &detector, &step);
+  ASSERT_THAT(detector.findings(), SizeIs(1));
+  EXPECT_EQ(detector.findings()[0].cause, StragglerCause::kInput);
+  source.Heal();
+  AddSamples(8, &source, &detector, &step);
+
+  EXPECT_THAT(detector.findings(), IsEmpty());
+}
+
+TEST(StragglerDetectorTest, WhatIsMeasuredNoMoreIsTakenBack) {
+  TimingsSource source({4, 4, 16, 0.05}, 18);
+  StragglerFinding finding;
+  finding.scope = {3, 0};  // the last stage sends no activations
+  finding.cause = StragglerCause::kActivationLink;
+  StragglerDetector detector = Detector();
+  detector.Restore({finding}, {});
+  int64_t step = 0;
+
+  AddSamples(8, &source, &detector, &step);
+
+  EXPECT_THAT(detector.findings(), IsEmpty());
+}
+
 TEST(StragglerDetectorTest, AShortSpellIsNoStraggler) {
   TimingsSource source({4, 4, 16, 0.05}, 7);
   StragglerDetector detector = Detector();
