@@ -323,11 +323,6 @@ class MutualRules {
               "replicas), since weights travel exactly, in place of %.3g; take "
               "adamw to save memory, or off to save bytes",
               kind, share * (4 + 1.0 / 8), replicas, share * 2 / 8));
-    } else if (!CanShardState(kind)) {
-      Add(field,
-          absl::StrCat("expected off with train.optimizer.kind ", kind,
-                       ", which needs the norm of each whole tensor, got on; "
-                       "sgd, adam and adamw can share their state out"));
     } else if (AreUsable({"parallel.nodes"}) && spec_.parallel().nodes() > 0) {
       Add(field,
           "expected off with parallel.nodes, which sums gradients node by "

@@ -44,6 +44,7 @@
 #include "worker/engine/tied_part.h"
 #include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
+#include "worker/optim/cut_tensors.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/parameter_groups.h"
@@ -128,6 +129,9 @@ class Training {
   /// Whether every group of train.optimizer.groups counts for a parameter of
   /// some stage; `use` is this stage's.
   absl::Status CheckGroups(std::vector<GroupUse> use);
+  /// Of this replica's share of the stage's parameters, where state is shared
+  /// out.
+  SharedNorms MakeSharedNorms(const ParameterLayout& grouped);
   /// Where gradients are compressed between replicas.
   absl::Status MakeSyncMeasure();
   /// Where the stage has weights that other stages have, too.
