@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "base/philox.h"
 #include "base/status_macros.h"
+#include "base/units.h"
 
 namespace deltapipe {
 namespace {
@@ -23,12 +25,36 @@ constexpr uint32_t kLatencyTensorId = 0x7374726Cu;
 absl::Status BadTerm(absl::string_view term, absl::string_view why) {
   return absl::InvalidArgumentError(
       absl::StrCat("injected latency '", term, "': ", why,
-                   "; expected terms such as lognormal:1.0 or "
-                   "slow:rank=3,x=1.5, joined by ';'"));
+                   "; expected terms such as lognormal:1.0, "
+                   "slow:rank=3,x=1.5 or input:rank=0,by=20ms, joined by "
+                   "';'"));
 }
 
 bool ParseFinite(absl::string_view text, double* value) {
   return absl::SimpleAtod(text, value) && std::isfinite(*value);
+}
+
+/// rank=R and a second argument, once each, in any order.
+absl::Status ReadArguments(absl::string_view term, absl::string_view arguments,
+                           absl::string_view second, int* rank,
+                           absl::string_view* value) {
+  bool has_rank = false, has_value = false;
+  for (const absl::string_view argument : absl::StrSplit(arguments, ',')) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(argument, absl::MaxSplits('=', 1));
+    if (parts.first == "rank" && !has_rank) {
+      has_rank = absl::SimpleAtoi(parts.second, rank) && *rank >= 0;
+      if (!has_rank) return BadTerm(term, "rank is not a replica's number");
+    } else if (parts.first == second && !has_value) {
+      has_value = true;
+      *value = parts.second;
+    } else {
+      return BadTerm(
+          term, absl::StrCat("unknown or repeated argument '", argument, "'"));
+    }
+  }
+  if (has_rank && has_value) return absl::OkStatus();
+  return BadTerm(term, absl::StrCat("it needs rank and ", second));
 }
 
 class LognormalTable {
@@ -79,6 +105,7 @@ absl::Status LatencyModel::AddTerm(absl::string_view term) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(term, absl::MaxSplits(':', 1));
   if (parts.first == "slow") return AddSlow(term, parts.second);
+  if (parts.first == "input") return AddInput(term, parts.second);
   if (parts.first != "lognormal") {
     return BadTerm(term, absl::StrCat("unknown kind '", parts.first, "'"));
   }
@@ -93,35 +120,47 @@ absl::Status LatencyModel::AddTerm(absl::string_view term) {
 absl::Status LatencyModel::AddSlow(absl::string_view term,
                                    absl::string_view arguments) {
   Slow slow;
-  bool has_rank = false, has_times = false;
-  for (const absl::string_view argument : absl::StrSplit(arguments, ',')) {
-    const std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(argument, absl::MaxSplits('=', 1));
-    if (parts.first == "rank" && !has_rank) {
-      has_rank = absl::SimpleAtoi(parts.second, &slow.rank) && slow.rank >= 0;
-      if (!has_rank) return BadTerm(term, "rank is not a replica's number");
-    } else if (parts.first == "x" && !has_times) {
-      has_times = ParseFinite(parts.second, &slow.times) && slow.times >= 1;
-      if (!has_times) return BadTerm(term, "x is not a number >= 1");
-    } else {
-      return BadTerm(
-          term, absl::StrCat("unknown or repeated argument '", argument, "'"));
-    }
+  absl::string_view times;
+  DP_RETURN_IF_ERROR(ReadArguments(term, arguments, "x", &slow.rank, &times));
+  if (!ParseFinite(times, &slow.times) || slow.times < 1) {
+    return BadTerm(term, "x is not a number >= 1");
   }
-  if (!has_rank || !has_times) return BadTerm(term, "it needs rank and x");
   slow_.push_back(slow);
   return absl::OkStatus();
 }
 
-absl::Status LatencyModel::CheckReplicas(int num_replicas) const {
-  for (const Slow& slow : slow_) {
-    if (slow.rank >= num_replicas) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("injected latency names replica ", slow.rank, " of ",
-                       num_replicas, "; replicas count from 0"));
-    }
+absl::Status LatencyModel::AddInput(absl::string_view term,
+                                    absl::string_view arguments) {
+  Input input;
+  absl::string_view time;
+  DP_RETURN_IF_ERROR(ReadArguments(term, arguments, "by", &input.rank, &time));
+  const auto by = ParseDuration(time);
+  if (!by.ok()) {
+    return BadTerm(term, absl::StrCat("by: ", by.status().message()));
   }
+  input.seconds = std::chrono::duration<double>(*by).count();
+  input_.push_back(input);
   return absl::OkStatus();
+}
+
+absl::Status LatencyModel::CheckReplicas(int num_replicas) const {
+  const auto check = [num_replicas](int rank) {
+    if (rank < num_replicas) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("injected latency names replica ", rank, " of ",
+                     num_replicas, "; replicas count from 0"));
+  };
+  for (const Slow& slow : slow_) DP_RETURN_IF_ERROR(check(slow.rank));
+  for (const Input& input : input_) DP_RETURN_IF_ERROR(check(input.rank));
+  return absl::OkStatus();
+}
+
+double LatencyModel::InputSeconds(int replica) const {
+  double seconds = 0;
+  for (const Input& input : input_) {
+    if (input.rank == replica) seconds += input.seconds;
+  }
+  return seconds;
 }
 
 double LatencyModel::ExtraSeconds(int replica, int64_t step, int microbatch,

@@ -8,6 +8,9 @@
 //                    F = 1 makes a micro-batch 1.5 times as long on average,
 //                    6.7 times at most.
 //   slow:rank=R,x=X  replica R takes X times as long, always.
+//   input:rank=R,by=T  the first stage of replica R reads every micro-batch for
+//                    a time T longer (such as 20ms), before the step's first
+//                    forward pass: a slow disk or network share.
 //
 // Giladi et al., "DropCompute", NeurIPS 2023, section 5: the noise of its
 // experiments.
@@ -37,7 +40,8 @@ class LatencyModel {
   /// Nothing is slow.
   LatencyModel() = default;
   /// "" and "none" inject nothing. INVALID_ARGUMENT names the term, and what is
-  /// known. Factors are finite and >= 0, x is >= 1, rank >= 0.
+  /// known. Factors are finite and >= 0, x is >= 1, rank >= 0, a time is as
+  /// ParseDuration has it.
   static absl::StatusOr<LatencyModel> Parse(absl::string_view text,
                                             uint64_t seed);
 
@@ -50,19 +54,31 @@ class LatencyModel {
   double ExtraSeconds(int replica, int64_t step, int microbatch,
                       double base_seconds, int part = 0) const;
 
-  bool is_none() const { return lognormal_.empty() && slow_.empty(); }
+  /// By how many seconds the first stage of `replica` reads a micro-batch
+  /// longer; not part of ExtraSeconds.
+  double InputSeconds(int replica) const;
+
+  bool is_none() const {
+    return lognormal_.empty() && slow_.empty() && input_.empty();
+  }
 
  private:
   struct Slow {
     int rank = 0;
     double times = 1;
   };
+  struct Input {
+    int rank = 0;
+    double seconds = 0;
+  };
   absl::Status AddTerm(absl::string_view term);
   absl::Status AddSlow(absl::string_view term, absl::string_view arguments);
+  absl::Status AddInput(absl::string_view term, absl::string_view arguments);
 
   uint64_t seed_ = 0;
   std::vector<double> lognormal_;  // factors
   std::vector<Slow> slow_;
+  std::vector<Input> input_;
 };
 
 /// Z of the lognormal term for a uniform number in [0, 1): the inverse of its

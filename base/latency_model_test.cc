@@ -73,6 +73,15 @@ TEST(LatencyModelTest, SlowConcernsOneReplica) {
   EXPECT_EQ(model.ExtraSeconds(2, 7, 2, 0.2), 0);
 }
 
+TEST(LatencyModelTest, InputIsOfOneReplicaAndNoExtraOfItsCompute) {
+  const LatencyModel model = Parsed("input:rank=1,by=20ms;input:by=1s,rank=1");
+
+  EXPECT_DOUBLE_EQ(model.InputSeconds(1), 1.02);
+  EXPECT_EQ(model.InputSeconds(0), 0);
+  EXPECT_EQ(model.ExtraSeconds(1, 7, 2, 0.2), 0);
+  EXPECT_FALSE(model.is_none());
+}
+
 TEST(LatencyModelTest, TermsAddUp) {
   const LatencyModel both = Parsed(" lognormal:0.5 ; slow:x=2,rank=0");
 
@@ -106,6 +115,15 @@ TEST(LatencyModelTest, RefusesWhatItCannotRead) {
       {"slow:rank=1,x=nan", "x is not a number >= 1"},
       {"slow:rank=1,x=2,x=3", "unknown or repeated argument 'x=3'"},
       {"slow:node=1,x=2", "unknown or repeated argument 'node=1'"},
+      {"input", "needs rank and by"},
+      {"input:rank=1", "needs rank and by"},
+      {"input:by=20ms", "needs rank and by"},
+      {"input:rank=x,by=20ms", "rank is not a replica"},
+      {"input:rank=1,by=20", "by: "},
+      {"input:rank=1,by=-20ms", "by: "},
+      {"input:rank=1,by=", "by: "},
+      {"input:rank=1,x=2", "unknown or repeated argument 'x=2'"},
+      {"input:rank=1,by=1s,by=2s", "unknown or repeated argument 'by=2s'"},
       {"lognormal:1;", "unknown kind ''"},
   };
   for (const auto& [text, why] : cases) {
@@ -122,6 +140,7 @@ TEST(LatencyModelTest, ARankBeyondTheReplicasIsNamed) {
   EXPECT_TRUE(model.CheckReplicas(4).ok());
   EXPECT_EQ(model.CheckReplicas(3).message(),
             "injected latency names replica 3 of 3; replicas count from 0");
+  EXPECT_FALSE(Parsed("input:rank=3,by=1ms").CheckReplicas(3).ok());
 }
 
 }  // namespace

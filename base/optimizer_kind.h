@@ -14,9 +14,9 @@ inline bool IsCompressingKind(absl::string_view kind) {
 }
 
 /// Whether replicas can share out its state (train.optimizer.shard_state):
-/// where each element is updated by itself.
+/// where each element is updated by itself, or by norms that are easily summed.
 inline bool CanShardState(absl::string_view kind) {
-  return kind == "sgd" || kind == "adam" || kind == "adamw";
+  return kind == "sgd" || kind == "adam" || kind == "adamw" || kind == "lamb";
 }
 
 }  // namespace deltapipe

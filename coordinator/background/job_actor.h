@@ -47,6 +47,7 @@
 #include "coordinator/background/trace_turns.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
+#include "coordinator/stragglers/straggler_memory.h"
 #include "coordinator/tuning/compression_verdict.h"
 #include "coordinator/tuning/link_meter.h"
 #include "coordinator/tuning/sync_meter.h"
@@ -107,9 +108,10 @@ class JobActor {
   /// Called once, before Handle: either, for a job that waits for workers...
   void Start(const std::optional<v1::JobProgress>& progress = std::nullopt);
   /// ... or, for one that a former coordinator was running: its workers go on,
-  /// and come back.
+  /// and come back. `stragglers` as it was stored.
   void GoOn(const std::optional<v1::Plan>& plan,
-            const std::optional<v1::JobProgress>& progress);
+            const std::optional<v1::JobProgress>& progress,
+            const std::string& stragglers = "");
   void Handle(const JobMessage& message);
   /// The job has its final state and holds no worker.
   bool is_done() const { return phase_ == Phase::kDone; }
@@ -219,6 +221,9 @@ class JobActor {
   void AskForTraces();
   void SendTraceRequest(TraceOwner owner, int steps);
   void JudgeStragglers();
+  /// For a coordinator that goes on in this one's place.
+  StragglerMemory RememberStragglers();
+  void RestoreStragglers(const std::string& text);
   void PublishStragglers();
   void NoteRebalancing(const v1::Rebalancing& change);
   std::string StragglerText(const StragglerChange& change) const;
@@ -292,6 +297,7 @@ class JobActor {
   StragglerWatch straggler_watch_;
   /// When those of straggler_watch_ were found, by text of scope and cause.
   std::map<std::string, int64_t> straggler_millis_;
+  std::string stored_stragglers_;  // StragglerMemoryText
   TraceTurns trace_turns_;
   int waiting_trace_steps_ = 0;  // a user waits for; 0: none does
   int64_t next_sample_step_ = 0;

@@ -21,7 +21,8 @@ constexpr int kReturnBudgets = 3;
 }  // namespace
 
 void JobActor::GoOn(const std::optional<v1::Plan>& plan,
-                    const std::optional<v1::JobProgress>& progress) {
+                    const std::optional<v1::JobProgress>& progress,
+                    const std::string& stragglers) {
   // Whoever trains has begun a range of the ledger.
   const bool was_training =
       plan.has_value() && progress.has_value() &&
@@ -96,6 +97,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
                    num_away == 1 ? "is" : "are", " expected within ",
                    FormatDuration(kReturnBudgets * detection_budget_)));
   if (services_.metrics != nullptr) services_.metrics->JobStarted(job_, plan_);
+  RestoreStragglers(stragglers);
   if (job_.wish() == v1::JOB_WISH_CANCEL) {
     phase_ = Phase::kStopping;
     cancel_reason_ = job_.wish_reason();

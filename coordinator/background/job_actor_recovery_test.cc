@@ -470,7 +470,7 @@ class CoordinatorRestartTest : public JobActorRecoveryTest {
     const StoredJob stored = *store_.GetJob("text-1");
     actor_ = std::make_unique<JobActor>(stored.job, services_,
                                         [](const v1::JobSpec&) {});
-    actor_->GoOn(stored.plan, stored.progress);
+    actor_->GoOn(stored.plan, stored.progress, stored.stragglers);
   }
   v1::Welcome Rejoin(int rank, uint64_t generation) {
     v1::Hello hello;

@@ -408,7 +408,11 @@ double JobActor::WallSeconds() const {
 absl::Status JobActor::StoreProgress() {
   JobChange change{job_.id(), job_, std::nullopt, std::nullopt};
   change.progress = Progress();
-  return Store(std::move(change));
+  std::string stragglers = StragglerMemoryText(RememberStragglers());
+  if (stragglers != stored_stragglers_) change.stragglers = stragglers;
+  const absl::Status stored = Store(std::move(change));
+  if (stored.ok()) stored_stragglers_ = std::move(stragglers);
+  return stored;
 }
 
 void JobActor::SaveProgress() {

@@ -120,6 +120,34 @@ void JobActor::JudgeStragglers() {
     }
     RecordEvent("warning", StragglerText(change));
   }
+  if (!changes->empty()) SaveProgress();
+  PublishStragglers();
+}
+
+StragglerMemory JobActor::RememberStragglers() {
+  StragglerMemory memory = straggler_watch_.Remember();
+  memory.generation = job_.generation();
+  for (const StragglerFinding& finding : memory.findings) {
+    memory.found_millis.push_back(straggler_millis_[KeyOf(finding)]);
+  }
+  return memory;
+}
+
+void JobActor::RestoreStragglers(const std::string& text) {
+  stored_stragglers_ = text;
+  if (text.empty() || !WatchesStragglers()) return;
+  const auto memory =
+      ReadStragglerMemory(text, plan_.num_stages(), plan_.num_replicas());
+  if (!memory.ok()) {
+    // They are found again.
+    LOG_WARNING << job_.id() << ": " << memory.status().message();
+    return;
+  }
+  if (memory->generation != job_.generation()) return;  // other workers
+  straggler_watch_.Restore(*memory);
+  for (size_t i = 0; i < memory->findings.size(); ++i) {
+    straggler_millis_[KeyOf(memory->findings[i])] = memory->found_millis[i];
+  }
   PublishStragglers();
 }
 

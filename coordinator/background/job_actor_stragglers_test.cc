@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "coordinator/background/job_actor_fixture.h"
+#include "coordinator/stragglers/straggler_memory.h"
 #include "coordinator/stragglers/testing_timings.h"
 #include "coordinator/stragglers/testing_traces.h"
 
@@ -55,7 +56,8 @@ NoisyJob TwoByTwo() {
 
 class JobActorStragglersTest : public JobActorFixture {
  protected:
-  JobActorStragglersTest() : source_(TwoByTwo(), kSeed) {
+  explicit JobActorStragglersTest(bool awaits_return = false)
+      : JobActorFixture(awaits_return), source_(TwoByTwo(), kSeed) {
     RecordProperty("seed", kSeed);
     spec_.mutable_train()->set_steps(1000);
     spec_.mutable_failure()->set_max_restarts(1);
@@ -298,6 +300,86 @@ TEST_F(JobActorStragglersTest, MovedMicrobatchesAreAnEventThatSaysWhoAndWhy) {
               ::testing::Contains(
                   "from step 47 on replicas have 5, 3 micro-batches, before "
                   "4, 4: replica 1 differs from the others for long"));
+}
+
+class StragglersRestartTest : public JobActorStragglersTest {
+ protected:
+  StragglersRestartTest() : JobActorStragglersTest(true) {}
+
+  /// Another coordinator goes on with the store; all workers come back.
+  void Restart(const std::string& stragglers) {
+    actor_.reset();
+    for (const auto& session : sessions_) session->TakeSent();
+    due_.assign(4, 0);
+    successor_ = std::make_unique<Roster>(RosterOptionsFor(true), &clock_);
+    services_.roster = successor_.get();
+    const StoredJob stored = *store_.GetJob("text-1");
+    actor_ = std::make_unique<JobActor>(stored.job, services_,
+                                        [](const v1::JobSpec&) {});
+    actor_->GoOn(stored.plan, stored.progress, stragglers);
+    for (int rank = 0; rank < 4; ++rank) {
+      v1::Hello hello;
+      hello.set_version("1");
+      hello.set_host("host-b");
+      hello.set_data_address(":4000");
+      hello.set_worker_id(WorkerId(rank));
+      hello.mutable_held()->set_job_id("text-1");
+      hello.mutable_held()->set_generation(generation_);
+      const auto welcome = successor_->Join(
+          hello, "10.0.0.2", sessions_[static_cast<size_t>(rank)]);
+      ASSERT_TRUE(welcome.ok()) << welcome.status();
+      actor_->Handle(WorkerReturned{WorkerId(rank)});
+    }
+  }
+  std::string Stored() { return store_.GetJob("text-1")->stragglers; }
+
+  std::unique_ptr<Roster> successor_;
+};
+
+TEST_F(StragglersRestartTest, WhatWasFoundIsKnownAtOnceAndToldOnce) {
+  StartTraining();
+  source_.SlowCompute(1, 1, 1.5);
+  RunSteps(110);
+  const v1::StragglerAnalysis before = sink_.analyses.back();
+  ASSERT_GT(before.stragglers_size(), 0);
+  const size_t num_told = EventTexts("warning").size();
+  sink_.analyses.clear();
+
+  Restart(Stored());
+  ASSERT_THAT(sink_.analyses, SizeIs(1));
+  const v1::StragglerAnalysis after = sink_.analyses.back();
+  RunSteps(110);
+  EXPECT_THAT(EventTexts("warning"), IsEmpty());
+  source_.Heal();
+  RunSteps(110);
+
+  EXPECT_GT(num_told, 0u);
+  EXPECT_EQ(after.stragglers_size(), before.stragglers_size());
+  EXPECT_EQ(after.stragglers(0).worker_id(), "worker-4");
+  EXPECT_EQ(after.stragglers(0).since_step(),
+            before.stragglers(0).since_step());
+  EXPECT_EQ(after.stragglers(0).since_time_millis(),
+            before.stragglers(0).since_time_millis());
+  EXPECT_EQ(after.scores_size(), 4);
+  EXPECT_THAT(EventTexts("warning"),
+              ::testing::Contains(HasSubstr("slows the job down no longer")));
+  EXPECT_EQ(sink_.analyses.back().stragglers_size(), 0);
+}
+
+TEST_F(StragglersRestartTest, WhatCannotBeReadOrIsOfOthersIsForgotten) {
+  StartTraining();
+  source_.SlowCompute(1, 1, 1.5);
+  RunSteps(110);
+  StragglerMemory of_others = *ReadStragglerMemory(Stored(), 2, 2);
+  ++of_others.generation;
+  sink_.analyses.clear();
+
+  for (const std::string& text :
+       {std::string("{"), StragglerMemoryText(of_others), std::string()}) {
+    Restart(text);
+    EXPECT_THAT(sink_.analyses, IsEmpty()) << text;
+    EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+  }
 }
 
 TEST_F(JobActorStragglersTest, GenerationBeginsWithoutFindings) {

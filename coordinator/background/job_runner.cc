@@ -58,7 +58,7 @@ void JobRunner::StartProfile(const v1::JobSpec& spec) {
 
 void JobRunner::Run(const StoredJob& job, bool goes_on) {
   if (goes_on) {
-    actor_.GoOn(job.plan, job.progress);
+    actor_.GoOn(job.plan, job.progress, job.stragglers);
   } else {
     actor_.Start(job.progress);
   }

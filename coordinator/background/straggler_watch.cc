@@ -183,6 +183,23 @@ absl::StatusOr<std::vector<StragglerChange>> StragglerWatch::EndSample() {
   return changes;
 }
 
+StragglerMemory StragglerWatch::Remember() const {
+  StragglerMemory memory;
+  if (!detector_.has_value()) return memory;
+  memory.last_step = last_step_;
+  memory.findings = detector_->findings();
+  memory.baselines = detector_->baselines();
+  memory.report = report_;
+  return memory;
+}
+
+void StragglerWatch::Restore(const StragglerMemory& memory) {
+  if (!detector_.has_value()) return;
+  detector_->Restore(memory.findings, memory.baselines);
+  last_step_ = memory.last_step;
+  report_ = memory.report;
+}
+
 std::vector<StragglerFinding> StragglerWatch::findings() const {
   if (!detector_.has_value()) return {};
   return detector_->findings();

@@ -27,6 +27,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/stragglers/op_timings.h"
 #include "coordinator/stragglers/straggler_detector.h"
+#include "coordinator/stragglers/straggler_memory.h"
 #include "coordinator/stragglers/what_if.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
@@ -67,6 +68,12 @@ class StragglerWatch {
   /// there is no step that all have traced; the next sample asks for more.
   /// INVALID_ARGUMENT: traces that do not fit the plan.
   absl::StatusOr<std::vector<StragglerChange>> EndSample();
+
+  /// What a successor needs; generation and times of finding are the owner's.
+  StragglerMemory Remember() const;
+  /// Goes on where a watch of the same plan was. After Begin, before any
+  /// sample.
+  void Restore(const StragglerMemory& memory);
 
   /// The most expensive first.
   std::vector<StragglerFinding> findings() const;

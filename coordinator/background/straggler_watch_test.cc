@@ -101,6 +101,19 @@ TEST_F(StragglerWatchTest, SlowComputeIsFoundOnceAndClearedOnce) {
   EXPECT_THAT(watch_.findings(), IsEmpty());
 }
 
+TEST_F(StragglerWatchTest, SlowInputIsNoSlowCompute) {
+  source_.SlowInput(0, 2, 0.4);
+  const auto found = SampleWindow(10);
+
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_EQ(found[0].finding.scope, (WorkerScope{0, 2}));
+  EXPECT_EQ(found[0].finding.cause, StragglerCause::kInput);
+  // 6 micro-batches of 40 % of 12 ms.
+  EXPECT_NEAR(found[0].finding.seconds_lost_per_step, 0.0288, 0.004);
+  EXPECT_THAT(StragglerChangeText(found[0], 3, ""),
+              HasSubstr("% of its compute: 0.029 s a step lost; cause: input"));
+}
+
 TEST_F(StragglerWatchTest, ReportScoresTheSlowWorkerHighest) {
   source_.SlowCompute(0, 1, 2);
   SampleWindow(10);
@@ -169,6 +182,24 @@ TEST_F(StragglerWatchTest, BeginForgets) {
   EXPECT_THAT(watch_.findings(), IsEmpty());
   EXPECT_FALSE(watch_.report().has_value());
   EXPECT_EQ(watch_.last_step(), -1);
+}
+
+TEST_F(StragglerWatchTest, ASuccessorGoesOnAndTellsOnlyWhatChanges) {
+  source_.SlowCompute(1, 2, 1.5);
+  SampleWindow(10);
+  const StragglerMemory memory = watch_.Remember();
+  ASSERT_TRUE(watch_.Begin(PlanOf(job_)).ok());
+
+  watch_.Restore(memory);
+  EXPECT_THAT(watch_.findings(), SizeIs(1));
+  EXPECT_EQ(watch_.last_step(), 80);
+  EXPECT_TRUE(watch_.report().has_value());
+  EXPECT_THAT(SampleWindow(110), IsEmpty());
+  source_.Heal();
+  const auto healed = SampleWindow(210);
+
+  ASSERT_THAT(healed, SizeIs(1));
+  EXPECT_TRUE(healed[0].is_cleared);
 }
 
 TEST_F(StragglerWatchTest, UnknownScheduleIsSaidAndSamplesAreIgnored) {

@@ -126,6 +126,8 @@ TEST(PredictOptimizerBytesTest, StateThatIsSharedOutIsAShare) {
   EXPECT_EQ(ParameterBytes(optimizer, 1000, 4), 8'000 + 2'000);
 
   optimizer.set_kind("lamb");
+  EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).sharded, 2'000);
+  optimizer.set_kind("onebit_lamb");
   EXPECT_EQ(PredictOptimizerBytes(optimizer, 1000, 4).sharded, 0);
 }
 

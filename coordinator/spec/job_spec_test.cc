@@ -11,10 +11,13 @@ namespace deltapipe {
 namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 constexpr char kGood[] = R"yaml(name: text
@@ -270,8 +273,9 @@ TEST(JobSpecTest, AListOfGroupsIsReadWithItsDefaults) {
 
 TEST(JobSpecTest, ListsSurviveYaml) {
   const v1::JobSpec spec = *ParseJobSpec(
-      kGood, "t.yaml",
-      {"train.optimizer.groups=[{match: \"*.bias\", weight_decay: 0}, "
+      "name: quoted\n", "t.yaml",
+      {"model.kind=synthetic",
+       "train.optimizer.groups=[{match: \"*.bias\", weight_decay: 0}, "
        "{match: 'a: b', learning_rate_scale: 2}]"});
 
   const auto again = ParseJobSpec(JobSpecYaml(spec), "again", {});
@@ -286,13 +290,13 @@ TEST(JobSpecTest, MistakesInListsHaveTheirPlace) {
       Errors(std::string(kGood) + R"yaml(train:
   optimizer:
     groups:
-      - {match: a, learning_rate_scale: -1}
+      - {match: head.*, learning_rate_scale: -1}
       - {mach: a}
       - b
       - {weight_decay: 0}
 )yaml"),
       ElementsAre(
-          "t.yaml:6:41: error: train.optimizer.groups[0].learning_rate_scale: "
+          "t.yaml:6:46: error: train.optimizer.groups[0].learning_rate_scale: "
           "expected 0..1000, got -1",
           StartsWith("t.yaml:7:9: error: train.optimizer.groups[1].match: "
                      "expected the names of parameters"),
@@ -308,19 +312,20 @@ TEST(JobSpecTest, MistakesInListsHaveTheirPlace) {
 
 TEST(JobSpecTest, ElementsOfListsAreSetAndAdded) {
   const std::string text =
-      std::string(kGood) + "train: {optimizer: {groups: [{match: a}]}}\n";
+      std::string(kGood) + "train: {optimizer: {groups: [{match: '*'}]}}\n";
 
   const auto spec =
       ParseJobSpec(text, "t.yaml",
                    {"train.optimizer.groups[0].match=*.bias",
-                    "train.optimizer.groups[1]={match: b, weight_decay: 0.5}",
+                    "train.optimizer.groups[1]={match: head.*, weight_decay: "
+                    "0.5}",
                     "train.optimizer.groups[1].learning_rate_scale=3"});
 
   ASSERT_TRUE(spec.ok()) << spec.status();
   const auto& groups = spec->train().optimizer().groups();
   ASSERT_EQ(groups.size(), 2);
   EXPECT_EQ(groups[0].match(), "*.bias");
-  EXPECT_EQ(groups[1].match(), "b");
+  EXPECT_EQ(groups[1].match(), "head.*");
   EXPECT_EQ(groups[1].weight_decay(), 0.5);
   EXPECT_EQ(groups[1].learning_rate_scale(), 3);
   EXPECT_EQ(ParseJobSpec(text, "t.yaml", {"train.optimizer.groups="})
@@ -328,6 +333,33 @@ TEST(JobSpecTest, ElementsOfListsAreSetAndAdded) {
                 .optimizer()
                 .groups_size(),
             0);
+}
+
+TEST(JobSpecTest, AGroupThatCountsForNoParameterIsNamed) {
+  const auto errors = [](const std::string& groups,
+                         const std::vector<std::string>& more = {}) {
+    std::vector<std::string> sets = {"train.optimizer.groups=" + groups};
+    sets.insert(sets.end(), more.begin(), more.end());
+    return Errors(kGood, sets);
+  };
+
+  EXPECT_THAT(
+      errors("[{match: '*.bias'}, {match: '*.gain'}]"),
+      ElementsAre(
+          AllOf(HasSubstr("train.optimizer.groups[1].match: '*.gain' matches "
+                          "no parameter of the model, which has parameters "
+                          "such as embedding.token.weight, "),
+                HasSubstr("blocks.0.norm1.weight"),
+                HasSubstr("head.output.weight"), Not(HasSubstr("blocks.1")))));
+  EXPECT_THAT(errors("[{match: 'blocks.4.*'}]"), SizeIs(1));
+  EXPECT_THAT(errors("[{match: 'blocks.4.*'}]", {"model.layers=5"}), IsEmpty());
+  EXPECT_THAT(errors("[{match: '*'}, {match: 'head.*'}]"),
+              ElementsAre(HasSubstr("groups[1].match: 'head.*' matches nothing "
+                                    "that an earlier group does not match")));
+  EXPECT_THAT(errors("[{match: head.output.*}]", {"model.tied=on"}), SizeIs(1));
+  // What cannot be known yet, or was said already.
+  EXPECT_THAT(errors("[{match: nothing}]", {"model.layers=0"}),
+              ElementsAre(HasSubstr("model.layers")));
 }
 
 TEST(JobSpecTest, PathsIntoListsThatLeadNowhereAreNamed) {
@@ -349,18 +381,16 @@ TEST(JobSpecTest, PathsIntoListsThatLeadNowhereAreNamed) {
               HasSubstr("expected fields, such as {match: ...}, got '3'"));
 }
 
-TEST(JobSpecTest, StateIsSharedOutWhereElementsAreUpdatedByThemselves) {
+TEST(JobSpecTest, StateIsSharedOutWhereNothingIsCompressed) {
   const auto errors = [](const std::string& kind, int nodes) {
     return Errors(
         std::string(kGood) + "train: {optimizer: {shard_state: on}}\n",
         {"train.optimizer.kind=" + kind, "parallel.replicas=4",
          "parallel.nodes=" + std::to_string(nodes)});
   };
-  for (const char* kind : {"sgd", "adam", "adamw"}) {
+  for (const char* kind : {"sgd", "adam", "adamw", "lamb"}) {
     EXPECT_THAT(errors(kind, 0), IsEmpty()) << kind;
   }
-  EXPECT_THAT(errors("lamb", 0),
-              ElementsAre(HasSubstr("the norm of each whole tensor")));
   EXPECT_THAT(errors("adamw", 2),
               ElementsAre(HasSubstr("expected off with parallel.nodes")));
   // 3/4 (4 + 1/8) and 3/4 2/8 bytes.
@@ -544,6 +574,12 @@ TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {
   EXPECT_THAT(errors("inject=\"slow:rank=0,x=1.5;lognormal:1\""), IsEmpty());
   EXPECT_THAT(errors("inject=\"slow:rank=7,x=1.5\""),
               ElementsAre(HasSubstr("stragglers.inject: ")));
+  EXPECT_THAT(errors("inject=\"input:rank=0,by=20ms\""), IsEmpty());
+  EXPECT_THAT(errors("inject=\"input:rank=7,by=20ms\""),
+              ElementsAre(HasSubstr("stragglers.inject: ")));
+  EXPECT_THAT(
+      errors("inject=\"input:rank=0,by=soon\""),
+      ElementsAre(HasSubstr("injected latency 'input:rank=0,by=soon'")));
   EXPECT_THAT(errors("inject=sometimes"), ElementsAre(HasSubstr("sometimes")));
 }
 

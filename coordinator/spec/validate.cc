@@ -19,6 +19,7 @@
 #include "compression/delta/boundary_spec.h"
 #include "coordinator/spec/field_rules.h"
 #include "coordinator/spec/synchronisation.h"
+#include "coordinator/spec/unused_groups.h"
 
 namespace deltapipe {
 namespace {
@@ -283,15 +284,24 @@ class MutualRules {
 
   void CheckGroups() {
     const v1::OptimizerSpec& optimizer = spec_.train().optimizer();
+    const auto match_of = [](int i) {
+      return JoinPath(ElementPath("train.optimizer.groups", i), "match");
+    };
+    bool are_usable = AreUsable({"train.optimizer.groups", "model.kind",
+                                 "model.layers", "model.tied", "model.norm"});
     for (int i = 0; i < optimizer.groups_size(); ++i) {
       const std::string group = ElementPath("train.optimizer.groups", i);
-      const std::string field = JoinPath(group, "match");
-      if (unusable_.count(group) > 0 || unusable_.count(field) > 0) continue;
-      if (!optimizer.groups(i).match().empty()) continue;
-      Add(field,
-          "expected the names of parameters, with * for any characters, such "
-          "as \"*.bias\", got nothing");
+      if (unusable_.count(group) > 0 || unusable_.count(match_of(i)) > 0) {
+        are_usable = false;
+      } else if (optimizer.groups(i).match().empty()) {
+        Add(match_of(i),
+            "expected the names of parameters, with * for any characters, such "
+            "as \"*.bias\", got nothing");
+        are_usable = false;
+      }
     }
+    if (!are_usable) return;
+    for (const auto& [i, why] : UnusedGroups(spec_)) Add(match_of(i), why);
   }
 
   void CheckShardState() {
@@ -313,11 +323,6 @@ class MutualRules {
               "replicas), since weights travel exactly, in place of %.3g; take "
               "adamw to save memory, or off to save bytes",
               kind, share * (4 + 1.0 / 8), replicas, share * 2 / 8));
-    } else if (!CanShardState(kind)) {
-      Add(field,
-          absl::StrCat("expected off with train.optimizer.kind ", kind,
-                       ", which needs the norm of each whole tensor, got on; "
-                       "sgd, adam and adamw can share their state out"));
     } else if (AreUsable({"parallel.nodes"}) && spec_.parallel().nodes() > 0) {
       Add(field,
           "expected off with parallel.nodes, which sums gradients node by "

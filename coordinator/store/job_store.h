@@ -52,6 +52,8 @@ struct StoredJob {
   int64_t number = 0;
   std::optional<v1::Plan> plan = std::nullopt;
   std::optional<v1::JobProgress> progress = std::nullopt;
+  /// StragglerMemoryText(); empty: nothing is known.
+  std::string stragglers = {};
 };
 
 /// What is stored in one transaction; absent parts stay as they are.
@@ -62,6 +64,7 @@ struct JobChange {
   /// Appended; its sequence is given by the store.
   std::optional<v1::JobEvent> event;
   std::optional<v1::JobProgress> progress = std::nullopt;
+  std::optional<std::string> stragglers = std::nullopt;
 };
 
 struct JobQuery {
@@ -105,7 +108,7 @@ class JobStore {
   virtual absl::StatusOr<int64_t> Commit(const JobChange& change) = 0;
   /// NOT_FOUND: no such job.
   virtual absl::StatusOr<StoredJob> GetJob(const std::string& id) = 0;
-  /// Newest first, without plans and progress.
+  /// Newest first, without plans, progress and stragglers.
   virtual absl::StatusOr<std::vector<StoredJob>> ListJobs(
       const JobQuery& query) = 0;
   /// In order of their sequence, at most `limit`.

@@ -364,6 +364,39 @@ TEST(SqliteJobStoreTest, WhoeverWasOvertakenMayNotWrite) {
               ElementsAre("submitted"));
 }
 
+TEST_P(JobStoreTest, StragglersAreKeptUntilTheyChange) {
+  const std::string id = Create("text");
+  JobChange change;
+  change.job_id = id;
+  change.stragglers = "{\"found\": 1}";
+
+  EXPECT_EQ(store_->GetJob(id)->stragglers, "");
+  ASSERT_TRUE(store_->Commit(change).ok());
+  Finish(id);
+  EXPECT_EQ(store_->GetJob(id)->stragglers, "{\"found\": 1}");
+  change.stragglers = "";
+  ASSERT_TRUE(store_->Commit(change).ok());
+  EXPECT_EQ(store_->GetJob(id)->stragglers, "");
+}
+
+TEST(SqliteJobStoreTest, StoreOfTheSecondSchemaIsBroughtUp) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  OpenSqlite(path)->CreateJob(JobNamed("text")).status().IgnoreError();
+  {
+    auto database =
+        *SqliteDatabase::Open(path, SqliteDatabase::Durability::kPowerLoss);
+    ASSERT_TRUE(database
+                    ->Execute("ALTER TABLE jobs DROP COLUMN stragglers;"
+                              "PRAGMA user_version=2")
+                    .ok());
+  }
+
+  const auto store = OpenSqlite(path);
+
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->GetJob("text-1")->stragglers, "");
+}
+
 TEST(SqliteJobStoreTest, StoreOfTheFirstSchemaIsBroughtUp) {
   const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
   OpenSqlite(path)->CreateJob(JobNamed("text")).status().IgnoreError();
@@ -372,6 +405,7 @@ TEST(SqliteJobStoreTest, StoreOfTheFirstSchemaIsBroughtUp) {
         *SqliteDatabase::Open(path, SqliteDatabase::Durability::kPowerLoss);
     ASSERT_TRUE(database
                     ->Execute("ALTER TABLE jobs DROP COLUMN progress;"
+                              "ALTER TABLE jobs DROP COLUMN stragglers;"
                               "DELETE FROM counters WHERE name = 'epoch';"
                               "PRAGMA user_version=1")
                     .ok());

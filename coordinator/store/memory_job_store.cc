@@ -42,6 +42,9 @@ absl::StatusOr<int64_t> MemoryJobStore::Commit(const JobChange& change) {
   if (change.job.has_value()) record.stored.job = *change.job;
   if (change.plan.has_value()) record.stored.plan = change.plan;
   if (change.progress.has_value()) record.stored.progress = change.progress;
+  if (change.stragglers.has_value()) {
+    record.stored.stragglers = *change.stragglers;
+  }
   if (!change.event.has_value()) return 0;
   record.events.push_back(*change.event);
   record.events.back().set_sequence(++last_event_);

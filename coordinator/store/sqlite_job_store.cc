@@ -47,6 +47,9 @@ constexpr const char* kMigrations[] = {
 ALTER TABLE jobs ADD COLUMN progress BLOB;
 INSERT INTO counters VALUES('epoch', 0);
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN stragglers BLOB;
+)sql",
 };
 
 constexpr int64_t kPruneEvery = 1000;
@@ -281,7 +284,8 @@ absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
                                                   const std::string& value) {
   DP_ASSIGN_OR_RETURN(SqliteStatement select,
                       database_->Prepare(absl::StrCat(
-                          "SELECT number, job, plan, progress FROM jobs WHERE ",
+                          "SELECT number, job, plan, progress, stragglers FROM "
+                          "jobs WHERE ",
                           column, " = ?")));
   select.Bind(1, value);
   DP_ASSIGN_OR_RETURN(const bool has_row, select.Step());
@@ -297,6 +301,7 @@ absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
     DP_RETURN_IF_ERROR(
         ParseRecord(select.Bytes(3), "progress", &*stored.progress));
   }
+  if (!select.IsNull(4)) stored.stragglers = select.Bytes(4);
   return stored;
 }
 
@@ -378,6 +383,14 @@ absl::StatusOr<int64_t> SqliteJobStore::Commit(const JobChange& change) {
         SqliteStatement update,
         database_->Prepare("UPDATE jobs SET progress = ? WHERE number = ?"));
     update.Bind(1, change.progress->SerializeAsString());
+    update.Bind(2, number);
+    DP_RETURN_IF_ERROR(update.Run());
+  }
+  if (change.stragglers.has_value()) {
+    DP_ASSIGN_OR_RETURN(
+        SqliteStatement update,
+        database_->Prepare("UPDATE jobs SET stragglers = ? WHERE number = ?"));
+    update.Bind(1, *change.stragglers);
     update.Bind(2, number);
     DP_RETURN_IF_ERROR(update.Run());
   }

@@ -19,7 +19,8 @@ struct WorkerTimings {
   /// Compute; as many as micro-batches were executed.
   std::vector<double> forward_seconds;
   std::vector<double> backward_seconds;
-  /// For which compute waited for inputs or targets.
+  /// For which it read inputs or targets: all of a step's before its first
+  /// forward.
   std::vector<double> load_seconds;
   /// For which a link was busy: activations to the next stage, gradients to the
   /// one before.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -181,6 +182,7 @@ absl::Status StragglerDetector::Add(StepTimings timings) {
   if (window_.size() > kWindow) window_.pop_front();
   if (window_.size() < kWindow) return absl::OkStatus();
   Judge(step);
+  DropUnmeasured();
   JudgeSequenceLength(step);
   findings_.clear();
   if (found_.empty()) return absl::OkStatus();
@@ -190,6 +192,43 @@ absl::Status StragglerDetector::Add(StepTimings timings) {
                      std::vector<StepTimings>(window_.begin(), window_.end())));
   Price(what_if);
   return absl::OkStatus();
+}
+
+StragglerDetector::Signal StragglerDetector::SignalOf(StragglerCause cause) {
+  switch (cause) {
+    case StragglerCause::kActivationLink:
+      return kActivationSend;
+    case StragglerCause::kGradientLink:
+      return kGradientSend;
+    case StragglerCause::kInput:
+      return kLoad;
+    default:
+      return kCompute;
+  }
+}
+
+std::vector<StragglerBaseline> StragglerDetector::baselines() const {
+  std::vector<StragglerBaseline> baselines;
+  for (const auto& [key, seconds] : own_first_) {
+    baselines.push_back(
+        {{key.stage, key.replica}, CauseOf(key.signal), seconds});
+  }
+  return baselines;
+}
+
+void StragglerDetector::Restore(
+    const std::vector<StragglerFinding>& findings,
+    const std::vector<StragglerBaseline>& baselines) {
+  Clear();
+  for (const StragglerBaseline& baseline : baselines) {
+    own_first_[{baseline.scope.stage, baseline.scope.replica,
+                SignalOf(baseline.cause)}] = baseline.seconds;
+  }
+  for (const StragglerFinding& finding : findings) {
+    found_[{finding.scope.stage, finding.scope.replica,
+            SignalOf(finding.cause)}] = finding;
+  }
+  findings_ = findings;
 }
 
 bool StragglerDetector::HasSignal(const WorkerTimings& worker, Signal signal) {
@@ -315,6 +354,14 @@ void StragglerDetector::Judge(int64_t step) {
                median >= kSigmas * deviation) {
       SetFinding(key, median, step);
     }
+  }
+}
+
+void StragglerDetector::DropUnmeasured() {
+  for (auto found = found_.begin(); found != found_.end();) {
+    const bool is_measured =
+        found->first.stage == kAll || shifts_.count(found->first) > 0;
+    found = is_measured ? std::next(found) : found_.erase(found);
   }
 }
 

@@ -76,6 +76,14 @@ struct StragglerFinding {
   std::string text() const;
 };
 
+/// What a worker took per micro-batch in its first samples, where no other
+/// replica is there to compare it with: of the work that `cause` names.
+struct StragglerBaseline {
+  WorkerScope scope;
+  StragglerCause cause = StragglerCause::kCompute;
+  std::vector<double> seconds;
+};
+
 class StragglerDetector {
  public:
   explicit StragglerDetector(Schedule schedule) : schedule_(schedule) {}
@@ -87,6 +95,14 @@ class StragglerDetector {
 
   /// Forgets everything: after a change of plan.
   void Clear();
+
+  /// Empty where a stage has several replicas.
+  std::vector<StragglerBaseline> baselines() const;
+  /// Goes on where another detector of the same plan was, without its samples:
+  /// the findings hold until there are enough new ones to judge by. Before the
+  /// first Add.
+  void Restore(const std::vector<StragglerFinding>& findings,
+               const std::vector<StragglerBaseline>& baselines);
 
   /// What holds now, the most expensive first.
   const std::vector<StragglerFinding>& findings() const { return findings_; }
@@ -116,6 +132,9 @@ class StragglerDetector {
   double Noise(Signal signal, bool is_stage) const;
   void Judge(int64_t step);
   void JudgeSequenceLength(int64_t step);
+  /// Takes back what was restored and is not measured any more.
+  void DropUnmeasured();
+  static Signal SignalOf(StragglerCause cause);
   void SetFinding(const Key& key, double shift, int64_t step);
   void Price(const WhatIf& what_if);
 

@@ -89,7 +89,7 @@ TEST(StragglerDetectorTest, NamesNinetyFiveOfAHundredWithinThirtySeconds) {
     if (round % 3 == 1 && stage < 3) {
       source.SlowLink(stage, replica, 1 + share);
       cause = StragglerCause::kActivationLink;
-    } else if (round % 3 == 2 && (stage == 0 || stage == 3)) {
+    } else if (round % 3 == 2) {
       source.SlowInput(stage, replica, share);
       cause = StragglerCause::kInput;
     } else {
@@ -122,6 +122,29 @@ TEST(StragglerDetectorTest, NamesNinetyFiveOfAHundredWithinThirtySeconds) {
   EXPECT_LE(longest, std::chrono::seconds(30));
 }
 
+// What is read while the stage would wait anyhow costs nothing: the last stage
+// waits for its first activation, the first stage for nothing.
+TEST(StragglerDetectorTest, SlowInputCostsWhatNoWaitingHides) {
+  double lost[2];
+  for (const int stage : {0, 3}) {
+    TimingsSource source({4, 4, 16, 0.02}, 15);
+    source.SlowInput(stage, 1, 0.2);
+    StragglerDetector detector = Detector();
+    int64_t step = 0;
+    AddSamples(8, &source, &detector, &step);
+
+    ASSERT_THAT(detector.findings(), SizeIs(1));
+    const StragglerFinding& finding = detector.findings()[0];
+    EXPECT_EQ(finding.scope, (WorkerScope{stage, 1}));
+    EXPECT_EQ(finding.cause, StragglerCause::kInput);
+    EXPECT_NEAR(finding.shift, 0.2, 0.02);
+    lost[stage == 0 ? 0 : 1] = finding.seconds_lost_per_step;
+  }
+  // 16 micro-batches of 20 % of 12 ms.
+  EXPECT_NEAR(lost[0], 0.0384, 0.004);
+  EXPECT_LT(lost[1], lost[0] / 1.5);
+}
+
 TEST(StragglerDetectorTest, SaysWhatItCosts) {
   TimingsSource source({4, 4, 16, 0.02}, 5);
   source.SlowCompute(1, 2, 2);
@@ -148,6 +171,69 @@ TEST(StragglerDetectorTest, ClearsWhatHasEnded) {
   ASSERT_THAT(detector.findings(), SizeIs(1));
 
   source.Heal();
+  AddSamples(8, &source, &detector, &step);
+
+  EXPECT_THAT(detector.findings(), IsEmpty());
+}
+
+TEST(StragglerDetectorTest, WhatIsRestoredHoldsUntilNewSamplesTell) {
+  TimingsSource source({4, 4, 16, 0.05}, 16);
+  source.SlowCompute(3, 0, 1.4);
+  StragglerDetector former = Detector();
+  int64_t step = 0;
+  AddSamples(10, &source, &former, &step);
+  ASSERT_THAT(former.findings(), SizeIs(1));
+  StragglerDetector still = Detector();
+  StragglerDetector healed = Detector();
+  for (StragglerDetector* detector : {&still, &healed}) {
+    detector->Restore(former.findings(), former.baselines());
+  }
+
+  AddSamples(7, &source, &still, &step);
+  ASSERT_THAT(still.findings(), SizeIs(1));
+  EXPECT_EQ(still.findings()[0].shift, former.findings()[0].shift);
+  AddSamples(1, &source, &still, &step);
+  source.Heal();
+  AddSamples(7, &source, &healed, &step);
+  EXPECT_THAT(healed.findings(), SizeIs(1));
+  AddSamples(1, &source, &healed, &step);
+
+  ASSERT_THAT(still.findings(), SizeIs(1));
+  EXPECT_NE(still.findings()[0].shift, former.findings()[0].shift);
+  EXPECT_EQ(still.findings()[0].since_step, former.findings()[0].since_step);
+  EXPECT_THAT(healed.findings(), IsEmpty());
+}
+
+// Its first samples would be taken for those of a worker that is well.
+TEST(StragglerDetectorTest, AloneAWorkerIsStillComparedWithItsFirstSteps) {
+  TimingsSource source({4, 1, 16, 0.05}, 17);
+  StragglerDetector former = Detector();
+  int64_t step = 0;
+  AddSamples(8, &source, &former, &step);
+  source.SlowInput(2, 0, 0.5);
+  AddSamples(8, &source, &former, &step);
+  ASSERT_THAT(former.findings(), SizeIs(1));
+  StragglerDetector detector = Detector();
+  detector.Restore(former.findings(), former.baselines());
+
+  AddSamples(8, &source, &detector, &step);
+  ASSERT_THAT(detector.findings(), SizeIs(1));
+  EXPECT_EQ(detector.findings()[0].cause, StragglerCause::kInput);
+  source.Heal();
+  AddSamples(8, &source, &detector, &step);
+
+  EXPECT_THAT(detector.findings(), IsEmpty());
+}
+
+TEST(StragglerDetectorTest, WhatIsMeasuredNoMoreIsTakenBack) {
+  TimingsSource source({4, 4, 16, 0.05}, 18);
+  StragglerFinding finding;
+  finding.scope = {3, 0};  // the last stage sends no activations
+  finding.cause = StragglerCause::kActivationLink;
+  StragglerDetector detector = Detector();
+  detector.Restore({finding}, {});
+  int64_t step = 0;
+
   AddSamples(8, &source, &detector, &step);
 
   EXPECT_THAT(detector.findings(), IsEmpty());

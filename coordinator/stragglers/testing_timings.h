@@ -107,10 +107,8 @@ class TimingsSource {
             worker.gradient_send_seconds.push_back(
                 job_.send_seconds * send_[rank] * Noise(job_.jitter));
           }
-          if (stage == 0 || stage + 1 == job_.num_stages) {
-            worker.load_seconds.push_back(
-                (job_.load_seconds + extra_load_[rank]) * Noise(job_.jitter));
-          }
+          worker.load_seconds.push_back(
+              (job_.load_seconds + extra_load_[rank]) * Noise(job_.jitter));
         }
       }
     }

@@ -26,8 +26,10 @@ inline v1::StepTrace TraceOf(const WorkerTimings& worker, int64_t step,
     at += static_cast<int64_t>(seconds * 1e9);
     span->set_end_nanos(at);
   };
+  for (size_t mb = 0; mb < worker.load_seconds.size(); ++mb) {
+    add("LOAD", mb, worker.load_seconds[mb]);
+  }
   for (size_t mb = 0; mb < worker.forward_seconds.size(); ++mb) {
-    if (!worker.load_seconds.empty()) add("LOAD", mb, worker.load_seconds[mb]);
     add("FORWARD", mb, worker.forward_seconds[mb]);
   }
   for (size_t mb = 0; mb < worker.backward_seconds.size(); ++mb) {

@@ -49,6 +49,20 @@ absl::Status ReadSpans(size_t rank, const v1::StepTrace& trace,
   return absl::OkStatus();
 }
 
+void FillLoads(const SpanSeconds& loads, int count, WorkerTimings* worker) {
+  if (loads.empty() || count == 0) return;
+  worker->load_seconds.assign(static_cast<size_t>(count), 0);
+  double left_out = 0;
+  for (const auto& [mb, seconds] : loads) {
+    if (mb >= 0 && mb < count) {
+      worker->load_seconds[static_cast<size_t>(mb)] = seconds;
+    } else {
+      left_out += seconds;
+    }
+  }
+  for (double& seconds : worker->load_seconds) seconds += left_out / count;
+}
+
 absl::Status FillWorker(size_t rank, const WorkerSample& sample,
                         WorkerTimings* worker) {
   WorkerSpans spans;
@@ -66,10 +80,8 @@ absl::Status FillWorker(size_t rank, const WorkerSample& sample,
     }
     worker->forward_seconds.push_back(forward->second);
     worker->backward_seconds.push_back(backward->second);
-    if (spans.load.empty()) continue;
-    const auto load = spans.load.find(mb);
-    worker->load_seconds.push_back(load == spans.load.end() ? 0 : load->second);
   }
+  FillLoads(spans.load, count, worker);
   worker->reduce_seconds = spans.reduce_seconds;
   const auto spread = [count](const std::optional<double>& seconds,
                               std::vector<double>* sends) {

@@ -1,11 +1,13 @@
 // From the traces of a step, one of each worker, to its StepTimings.
 //
 // Compute is what FORWARD and BACKWARD spans last: receives are instructions of
-// their own, so that no waiting is in them. LOAD spans are the waiting for
-// input, and the REDUCE span is the collective. Sends only queue what a
-// link then carries on another thread: how long that took is not in a trace and
-// comes from the workers' reports, as a mean over their steps. Clocks of
-// different machines are never compared. Pure, thread-safe.
+// their own, so that no waiting is in them. LOAD spans are the reading of
+// samples, which all stages do as a step begins: what was read of micro-batches
+// that were then left out is shared among the others. The REDUCE span is the
+// collective. Sends only queue what a link then carries on another thread: how
+// long that took is not in a trace and comes from the workers' reports, as a
+// mean over their steps. Clocks of different machines are never compared. Pure,
+// thread-safe.
 //
 //   std::vector<WorkerSample> workers = ...;  // by rank
 //   DP_ASSIGN_OR_RETURN(StepTimings timings,

@@ -87,6 +87,18 @@ TEST(TraceTimingsTest, MicrobatchesThatWereLeftOutDoNotCount) {
   EXPECT_THAT(timings->At(0, 1).forward_seconds, IsEmpty());
 }
 
+TEST(TraceTimingsTest, WhatWasReadForNothingIsSharedByTheRest) {
+  WorkerSample sample = Sample(0, 1000);  // two micro-batches, read in 7 us
+  AddSpan("LOAD", 2, 0, 10, &sample.trace);
+  AddSpan("LOAD", 3, 0, 20, &sample.trace);
+
+  const auto timings = TimingsOfTraces(1, 1, {sample});
+
+  ASSERT_TRUE(timings.ok()) << timings.status();
+  EXPECT_THAT(timings->At(0, 0).load_seconds,
+              Pointwise(DoubleNear(1e-9), {0.000022, 0.000022}));
+}
+
 void ExpectRefused(std::vector<WorkerSample> workers, const std::string& text) {
   const auto timings = TimingsOfTraces(2, 1, workers);
 

@@ -131,6 +131,17 @@ class WhatIf::Replay {
     return seconds;
   }
 
+  double LoadSeconds(int stage, int replica, int count) const {
+    if (IsFixed(stage, replica) && fix_.work.input) {
+      return what_if_.ideal_.load[stage] * count;
+    }
+    double seconds = 0;
+    for (const double load : step_.At(stage, replica).load_seconds) {
+      seconds += load;
+    }
+    return seconds;
+  }
+
   /// Raises entered[stage] to when the replica's stage enters the collective.
   void RunReplica(int replica, std::vector<double>* entered) {
     const int count =
@@ -139,7 +150,10 @@ class WhatIf::Replay {
     const std::vector<Program>& programs = what_if_.programs_.at(count);
     activations_.assign(programs.size(), {});
     gradients_.assign(programs.size(), {});
-    std::vector<double> clocks(programs.size(), 0);
+    std::vector<double> clocks(programs.size());
+    for (int stage = 0; stage < step_.num_stages; ++stage) {
+      clocks[stage] = LoadSeconds(stage, replica, count);
+    }
     std::vector<size_t> positions(programs.size(), 0);
     bool has_moved = true;
     while (has_moved) {
@@ -182,10 +196,6 @@ class WhatIf::Replay {
       return true;
     };
     switch (step.kind) {
-      case v1::Instruction::LOAD:
-        *clock += is_fixed && fix_.work.input ? ideal.load[stage]
-                                              : At(worker.load_seconds, m);
-        return true;
       case v1::Instruction::FORWARD:
         compute(worker.forward_seconds, ideal.forward);
         return true;

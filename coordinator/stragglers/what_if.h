@@ -11,10 +11,11 @@
 // spread, while one slow worker does not make the ideal slower; of loading, the
 // median over the replicas of the stage.
 //
-// A link carries one tensor at a time, in the order of the sends; a send does
-// not hold up its stage, a receive waits. The collective of a stage begins when
-// its last replica enters and takes what that one measured; a step ends with
-// the last stage's.
+// A stage loads all samples of a step before anything else, so that what it
+// then waits for hides some of it. A link carries one tensor at a time, in the
+// order of the sends; a send does not hold up its stage, a receive waits. The
+// collective of a stage begins when its last replica enters and takes what that
+// one measured; a step ends with the last stage's.
 //
 // Pure, deterministic, thread-safe; a replay takes time linear in the number of
 // instructions.

@@ -247,9 +247,9 @@ TEST(RunTest, AGroupOfNoParameterIsNamed) {
       bench.Run({"run", "job.yaml", "--set",
                  "train.optimizer.groups=[{match: '*.gain'}]"});
 
-  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.text,
-              HasSubstr("train.optimizer.groups[0]: '*.gain' matches no "
+              HasSubstr("train.optimizer.groups[0].match: '*.gain' matches no "
                         "parameter of the model"));
 }
 

@@ -112,6 +112,32 @@ INSTANTIATE_TEST_SUITE_P(
                           std::get<2>(info.param));
     });
 
+// A tensor that two shares cut has its squares added up in another order.
+TEST(ShardedLambJobTest, LearnsWhatReplicatedStateLearns) {
+  for (const auto& [stages, replicas] :
+       {std::pair<int, int>{1, 2}, {1, 3}, {2, 2}, {1, 8}, {2, 1}}) {
+    SCOPED_TRACE(absl::StrCat(stages, " x ", replicas));
+    const std::vector<std::string> overrides = {
+        "train.optimizer.kind=lamb", "train.batch=48", "train.microbatch=2",
+        "train.clip_norm=0.2"};
+
+    const RunResult whole = Job(stages, replicas, overrides).Run();
+    const RunResult sharded = Job(stages, replicas, Sharded(overrides)).Run();
+
+    ExpectSuccess(whole);
+    ExpectSuccess(sharded);
+    EXPECT_LT(whole.losses.back(), whole.losses.front());
+    for (size_t step = 0; step < 20; ++step) {
+      EXPECT_NEAR(sharded.losses[step], whole.losses[step],
+                  1e-6 * whole.losses[step])
+          << "step " << step;
+    }
+    for (const auto& [rank, weights] : sharded.weights) {
+      EXPECT_EQ(weights, sharded.weights.at(rank / replicas * replicas));
+    }
+  }
+}
+
 TEST(ShardedStateTest, GroupsHoldWhereSegmentsAreCut) {
   const std::vector<std::string> overrides = {
       "train.optimizer.kind=adamw", "train.clip_norm=0",
@@ -176,16 +202,15 @@ TEST(ShardedStateTest, ANonFiniteGradientSkipsTheStepEverywhere) {
 
 TEST(ShardedStateTest, AKindThatCannotIsRefusedByTheWorkerToo) {
   Job job(1, 2, {"train.optimizer.kind=lamb"});
-  job.assignment()
-      .mutable_spec()
-      ->mutable_train()
-      ->mutable_optimizer()
-      ->set_shard_state("on");
+  v1::OptimizerSpec* const optimizer =
+      job.assignment().mutable_spec()->mutable_train()->mutable_optimizer();
+  optimizer->set_kind("onebit_lamb");
+  optimizer->set_shard_state("on");
 
   const RunResult result = job.Run();
 
   EXPECT_THAT(result.done.at(0).error_message(),
-              HasSubstr("cannot share out the state of lamb"));
+              HasSubstr("cannot share out the state of onebit_lamb"));
 }
 
 /// Whether the job shares its state out before it breaks, and after.

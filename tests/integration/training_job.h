@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/image_model.h"
@@ -68,9 +69,17 @@ class Job {
         "train.steps=20",
         absl::StrCat("parallel.stages=", stages),
         absl::StrCat("parallel.replicas=", replicas)};
-    all.insert(all.end(), overrides.begin(), overrides.end());
+    std::vector<std::string> groups = {"name=groups", "model.kind=synthetic"};
+    for (const std::string& text : overrides) {
+      (IsOfGroups(text) ? groups : all).push_back(text);
+    }
     auto spec = ParseJobSpec("{}", "test", all);
     EXPECT_TRUE(spec.ok()) << spec.status();
+    // Parameters of an ElementwiseStage are none of the spec's model.
+    const auto grouped = ParseJobSpec("{}", "groups", groups);
+    EXPECT_TRUE(grouped.ok()) << grouped.status();
+    *spec->mutable_train()->mutable_optimizer()->mutable_groups() =
+        grouped->train().optimizer().groups();
     PlanInputs inputs;
     inputs.spec = *spec;
     const bool is_image = IsImageModel(spec->model().kind());
@@ -116,6 +125,8 @@ class Job {
   /// Every rank's messages to the coordinator, which is played here: it answers
   /// parts of checkpoints with their manifest.
   bool takes_checkpoints = false;
+  /// What a rank traces, if takes_checkpoints; from its thread, one at a time.
+  std::function<void(int rank, const v1::StepTrace&)> on_trace;
   /// Told of each complete one, from some rank's thread.
   std::function<void(const CompleteCheckpoint&)> on_checkpoint;
   v1::Assignment& assignment() { return assignment_; }
@@ -175,6 +186,10 @@ class Job {
   }
 
  private:
+  static bool IsOfGroups(const std::string& text) {
+    return absl::StartsWith(text, "train.optimizer.groups");
+  }
+
   void RunRank(int rank, Transport* transport, Mutex* mutex,
                RunResult* result) {
     Training* running = nullptr;
@@ -262,6 +277,8 @@ class Job {
     } else if (message.has_stored()) {
       const auto complete = book_->AddStored(rank, message.stored());
       if (complete.has_value() && on_checkpoint) on_checkpoint(*complete);
+    } else if (message.has_trace() && on_trace) {
+      on_trace(rank, message.trace());
     }
   }
 

@@ -139,7 +139,8 @@ absl::Status Training::Prepare() {
   DP_RETURN_IF_ERROR(MakeSyncMeasure());
   owned_ = sync_->owned_by(replica_);
   DP_ASSIGN_OR_RETURN(
-      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(grouped, owned_)));
+      optimizer_, Optimizer::Create(optimizer, LayoutOfRange(grouped, owned_),
+                                    MakeSharedNorms(grouped)));
   DP_RETURN_IF_ERROR(MakeTiedPart(optimizer, grouped));
   DP_RETURN_IF_ERROR(MakeCheckpointWriter());
   if (options_.assignment.resume()) DP_RETURN_IF_ERROR(Restore());
@@ -165,6 +166,28 @@ absl::Status Training::MakeTiedPart(const OptimizerOptions& optimizer,
       std::move(channels));
   DP_ASSIGN_OR_RETURN(tied_, TiedPart::Create(options, tied_group_.get()));
   return absl::OkStatus();
+}
+
+SharedNorms Training::MakeSharedNorms(const ParameterLayout& grouped) {
+  if (!shards_state_) return {};
+  std::vector<ElementRange> ranges;
+  for (int replica = 0; replica < num_replicas_; ++replica) {
+    ranges.push_back(sync_->owned_by(replica));
+  }
+  SharedNorms shared;
+  shared.cut = CutTensors::Of(grouped, ranges, replica_);
+  shared.sum = [this](int64_t step, absl::Span<double> values) -> absl::Status {
+    DP_ASSIGN_OR_RETURN(
+        const auto by_replica,
+        replicas_->AllGather(static_cast<uint32_t>(step), kShardSumsPhase,
+                             values, WaitDeadline()));
+    std::fill(values.begin(), values.end(), 0.0);
+    for (const std::vector<double>& parts : by_replica) {
+      for (size_t i = 0; i < parts.size(); ++i) values[i] += parts[i];
+    }
+    return absl::OkStatus();
+  };
+  return shared;
 }
 
 absl::Status Training::CheckGroups(std::vector<GroupUse> use) {

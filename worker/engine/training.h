@@ -44,6 +44,7 @@
 #include "worker/engine/tied_part.h"
 #include "worker/engine/weight_versions.h"
 #include "worker/optim/compression_switch.h"
+#include "worker/optim/cut_tensors.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/parameter_groups.h"
@@ -128,6 +129,9 @@ class Training {
   /// Whether every group of train.optimizer.groups counts for a parameter of
   /// some stage; `use` is this stage's.
   absl::Status CheckGroups(std::vector<GroupUse> use);
+  /// Of this replica's share of the stage's parameters, where state is shared
+  /// out.
+  SharedNorms MakeSharedNorms(const ParameterLayout& grouped);
   /// Where gradients are compressed between replicas.
   absl::Status MakeSyncMeasure();
   /// Where the stage has weights that other stages have, too.
@@ -145,7 +149,7 @@ class Training {
   absl::Status RunSteps();
   absl::Status AfterStep(int64_t done);
   absl::Status RunStep(int64_t step);
-  /// Draws the step's samples.
+  /// Draws the step's samples: a span LOAD for each micro-batch.
   std::unique_ptr<StepState> BeginStep(int64_t step);
   /// Announces what the instruction receives, if it receives something.
   void Expect(const v1::Instruction& instruction, const StepState& state);
@@ -222,6 +226,8 @@ class Training {
   /// Makes a part of a micro-batch take as long as the spec's `inject` says.
   void Delay(int microbatch, bool is_forward, double seconds,
              const StepState& state);
+  /// Likewise the reading of a micro-batch.
+  void DelayInput();
   /// Takes in what all replicas measured in the last step.
   absl::Status ObserveReplicas(
       const std::vector<std::vector<double>>& by_replica);

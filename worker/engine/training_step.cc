@@ -124,12 +124,17 @@ absl::Status Training::RunStep(int64_t step) {
 std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
   auto state = std::make_unique<StepState>();
   state->step = step;
+  state->is_traced = options_.send && num_traces_wanted_ > 0;
+  if (state->is_traced) --num_traces_wanted_;
   state->end = counts_->of(replica_);
   state->gradient_scale = loss_scale_.scale();
   for (int mb = 0; mb < state->end; ++mb) {
+    const int64_t begin = state->is_traced ? WallNanos() : 0;
     const int64_t slot = cursors_->Slot(step, replica_, mb);
     state->positions.push_back(cursors_->Position(step, slot));
     state->batch.push_back(source_->Train(state->positions.back(), slot));
+    DelayInput();
+    if (state->is_traced) AddSpan("LOAD", "compute", mb, begin, &state->trace);
   }
   std::vector<uint64_t> keys;
   for (const Microbatch& batch : state->batch) {
@@ -140,8 +145,6 @@ std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
   for (BoundaryEnd* end : {previous_.get(), next_.get()}) {
     if (end != nullptr) end->Announce(keys);
   }
-  state->is_traced = options_.send && num_traces_wanted_ > 0;
-  if (state->is_traced) --num_traces_wanted_;
   return state;
 }
 
@@ -189,7 +192,8 @@ absl::Status Training::Execute(const v1::Instruction& instruction,
                                StepState* state, StepState* program) {
   const int64_t begin = program->is_traced ? WallNanos() : 0;
   const absl::Status status = ExecuteUntraced(instruction, state, program);
-  if (program->is_traced) {
+  // What a step loads was traced as it began.
+  if (program->is_traced && instruction.kind() != v1::Instruction::LOAD) {
     AddSpan(v1::Instruction::Kind_Name(instruction.kind()), "compute",
             instruction.microbatch(), begin, &program->trace);
   }

@@ -62,6 +62,7 @@ inline constexpr uint32_t kGroupsPhase = 20;
 inline constexpr uint32_t kShardNormPhase = 21;
 inline constexpr uint32_t kLatencyPhase = 22;
 inline constexpr uint32_t kTiedPhase = 23;
+inline constexpr uint32_t kShardSumsPhase = 24;
 
 struct Training::StepState {
   int64_t step = 0;

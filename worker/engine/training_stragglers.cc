@@ -121,6 +121,13 @@ void Training::Delay(int microbatch, bool is_forward, double seconds,
   clock->SleepUntil(clock->Now() + FromSeconds(extra), &cancelled_);
 }
 
+void Training::DelayInput() {
+  const double extra = is_first() ? injected_.InputSeconds(replica_) : 0;
+  if (extra <= 0) return;
+  Clock* const clock = Clock::Real();
+  clock->SleepUntil(clock->Now() + FromSeconds(extra), &cancelled_);
+}
+
 absl::Status Training::ObserveReplicas(
     const std::vector<std::vector<double>>& by_replica) {
   DP_RETURN_IF_ERROR(stragglers_->Observe(by_replica));

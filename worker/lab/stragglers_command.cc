@@ -70,7 +70,8 @@ void DeclareStragglers(CLI::App& app, StragglerCommand* command) {
       "A safetensors file with a tensor [steps, replicas, micro-batches] of "
       "seconds");
   stragglers->add_option("--inject", experiment.inject,
-                         "Such as \"lognormal:1.0;slow:rank=3,x=1.5\"");
+                         "Such as \"lognormal:1.0;slow:rank=3,x=1.5\"; "
+                         "input:rank=0,by=20ms reads each micro-batch longer");
   const auto generated = [&](const char* name, auto& value, const char* help) {
     stragglers->add_option(name, value, help)
         ->capture_default_str()

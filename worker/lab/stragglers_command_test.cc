@@ -140,6 +140,18 @@ TEST(StragglersCommandTest, APipelineIsSimulatedStageByStage) {
               1e-9);
 }
 
+// Whatever the policy leaves out, it was read.
+TEST(StragglersCommandTest, ReadingTakesTimeBeforeTheFirstMicrobatch) {
+  for (const char* stages : {"1", "3"}) {
+    const std::map<std::string, Json> objects = ByPolicy(RunCommand(
+        {"--inject", "input:rank=1,by=50ms", "--stages", stages, "--replicas",
+         "2", "--microbatches", "16", "--steps", "10", "--json"}));
+
+    EXPECT_NEAR(objects.at("none")["step_seconds_p50"].get<double>(),
+                (16 + std::stoi(stages) - 1) * 0.18 + 16 * 0.05, 1e-9);
+  }
+}
+
 TEST(StragglersCommandTest, BadInputIsOneSentenceAndExitCodeTwo) {
   const std::string flat = Recorded("flat", {2, 3}, std::vector<float>(6, 1));
   const std::string empty = Recorded("empty", {0, 3, 2}, {});
@@ -158,6 +170,9 @@ TEST(StragglersCommandTest, BadInputIsOneSentenceAndExitCodeTwo) {
       {{"--inject", "slow:rank=8,x=2"},
        "injected latency names replica 8 of 8"},
       {{"--inject", "gamma:1"}, "unknown kind 'gamma'"},
+      {{"--inject", "input:rank=8,by=1ms"},
+       "injected latency names replica 8 of 8"},
+      {{"--inject", "input:rank=0,by=1"}, "input:rank=0,by=1"},
       {{"--inject", "lognormal:nan"}, "factor is not a number"},
       {{"--inject", "lognormal:1", "--forward", "45"}, "--forward: "},
       {{"--inject", "lognormal:1", "--forward", "0"}, "longer than 0"},

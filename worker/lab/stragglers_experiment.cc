@@ -179,6 +179,9 @@ absl::StatusOr<Prepared> Prepare(const StragglerExperiment& experiment) {
                       experiment.latencies_path.empty()
                           ? PrepareGenerated(experiment, model)
                           : PrepareRecorded(experiment, model));
+  prepared.job.read_seconds = [model](int r, int64_t /*step*/, int planned) {
+    return model.InputSeconds(r) * planned;
+  };
   DP_ASSIGN_OR_RETURN(prepared.job.rest_seconds,
                       Seconds("--rest", experiment.rest));
   DP_RETURN_IF_ERROR(CheckSize(prepared.job, prepared.num_steps));

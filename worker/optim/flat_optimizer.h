@@ -48,6 +48,9 @@ class FlatOptimizer {
   virtual double MeanGradientSquaredNorm();
   virtual void Apply(int64_t step, double learning_rate, double clip_factor,
                      absl::Span<Real> weights) = 0;
+  /// Of the last Apply: an error of the exchange that it needs (SharedNorms),
+  /// after which the weights are as before and the state is not.
+  const absl::Status& apply_status() const { return apply_status_; }
   virtual void Skip() {}
   virtual bool AreReplicasEqual() const { return true; }
   virtual void SetCompressing(bool on) {}
@@ -85,6 +88,7 @@ class FlatOptimizer {
 
   const OptimizerOptions options_;
   const ParameterLayout layout_;
+  absl::Status apply_status_;
   absl::Span<Real> gradient_;  // as Prepare got it; the mean after the sync
 
  private:

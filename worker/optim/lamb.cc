@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "worker/optim/lane_reduction.h"
 #include "worker/optim/moment_descent.h"
@@ -9,10 +10,11 @@
 namespace deltapipe {
 
 template <typename Real>
-double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
-                       double learning_rate, double clip_factor,
-                       absl::Span<const Real> gradient, absl::Span<Real> m,
-                       absl::Span<Real> v, absl::Span<Real> w) {
+LambSquares UpdateLambMoments(const OptimizerOptions& options,
+                              double weight_decay, double clip_factor,
+                              absl::Span<const Real> gradient,
+                              absl::Span<Real> m, absl::Span<Real> v,
+                              absl::Span<const Real> w) {
   const Real beta1 = static_cast<Real>(options.beta1);
   const Real beta2 = static_cast<Real>(options.beta2);
   const Real new1 = static_cast<Real>(1.0 - options.beta1);
@@ -41,21 +43,37 @@ double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
     weight_squares.Add(block_w, size);
   }
 
-  const double update_norm = std::sqrt(update_squares.Sum());
-  const double weight_norm = std::sqrt(weight_squares.Sum());
-  double coefficient = 1.0;
-  if (update_norm > 0 && weight_norm > 0) {
-    coefficient = std::clamp(weight_norm / update_norm, options.min_coefficient,
-                             options.max_coefficient);
-  }
+  return {update_squares.Sum(), weight_squares.Sum()};
+}
+
+double LambCoefficient(const OptimizerOptions& options,
+                       const LambSquares& squares) {
+  const double update_norm = std::sqrt(squares.update);
+  const double weight_norm = std::sqrt(squares.weight);
+  if (!(update_norm > 0 && weight_norm > 0)) return 1.0;
+  return std::clamp(weight_norm / update_norm, options.min_coefficient,
+                    options.max_coefficient);
+}
+
+template <typename Real>
+double LambSegmentStep(const OptimizerOptions& options, double weight_decay,
+                       double learning_rate, double clip_factor,
+                       absl::Span<const Real> gradient, absl::Span<Real> m,
+                       absl::Span<Real> v, absl::Span<Real> w) {
+  const double coefficient = LambCoefficient(
+      options, UpdateLambMoments<Real>(options, weight_decay, clip_factor,
+                                       gradient, m, v, w));
   DescendAlongMoments<Real>(options, learning_rate * coefficient, weight_decay,
-                            count, m.data(), v.data(), w.data());
+                            static_cast<int64_t>(w.size()), m.data(), v.data(),
+                            w.data());
   return coefficient;
 }
 
 template <typename Real>
-Lamb<Real>::Lamb(const OptimizerOptions& options, const ParameterLayout& layout)
+Lamb<Real>::Lamb(const OptimizerOptions& options, const ParameterLayout& layout,
+                 SharedNorms shared)
     : FlatOptimizer<Real>(options, layout),
+      shared_(std::move(shared)),
       momentum_(static_cast<size_t>(layout.num_elements)),
       variance_(static_cast<size_t>(layout.num_elements)) {
   this->AddState("momentum", &momentum_);
@@ -65,6 +83,10 @@ Lamb<Real>::Lamb(const OptimizerOptions& options, const ParameterLayout& layout)
 template <typename Real>
 void Lamb<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
                        absl::Span<Real> weights) {
+  if (shared_.cut.count > 0) {
+    ApplyCut(step, learning_rate, clip_factor, weights);
+    return;
+  }
   for (const ParameterSegment& segment : this->layout_.segments) {
     const size_t offset = static_cast<size_t>(segment.offset);
     const size_t size = static_cast<size_t>(segment.num_elements);
@@ -77,6 +99,56 @@ void Lamb<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
   }
 }
 
+template <typename Real>
+void Lamb<Real>::ApplyCut(int64_t step, double learning_rate,
+                          double clip_factor, absl::Span<Real> weights) {
+  const std::vector<ParameterSegment>& segments = this->layout_.segments;
+  std::vector<LambSquares> squares;
+  // Of each cut tensor, what this rank has of it: nothing, of most.
+  std::vector<double> sums(2 * static_cast<size_t>(shared_.cut.count));
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const size_t offset = static_cast<size_t>(segments[i].offset);
+    const size_t size = static_cast<size_t>(segments[i].num_elements);
+    squares.push_back(UpdateLambMoments<Real>(
+        this->options_, this->WeightDecay(segments[i]), clip_factor,
+        this->gradient_.subspan(offset, size),
+        absl::MakeSpan(momentum_).subspan(offset, size),
+        absl::MakeSpan(variance_).subspan(offset, size),
+        weights.subspan(offset, size)));
+    const int cut = shared_.cut.of_segments[i];
+    if (cut < 0) continue;
+    sums[2 * static_cast<size_t>(cut)] = squares[i].update;
+    sums[2 * static_cast<size_t>(cut) + 1] = squares[i].weight;
+  }
+  this->apply_status_ = shared_.sum(step, absl::MakeSpan(sums));
+  if (!this->apply_status_.ok()) return;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const int cut = shared_.cut.of_segments[i];
+    if (cut >= 0) {
+      squares[i] = {sums[2 * static_cast<size_t>(cut)],
+                    sums[2 * static_cast<size_t>(cut) + 1]};
+    }
+    DescendAlongMoments<Real>(this->options_,
+                              learning_rate * segments[i].learning_rate_scale *
+                                  LambCoefficient(this->options_, squares[i]),
+                              this->WeightDecay(segments[i]),
+                              segments[i].num_elements,
+                              momentum_.data() + segments[i].offset,
+                              variance_.data() + segments[i].offset,
+                              weights.data() + segments[i].offset);
+  }
+}
+
+template LambSquares UpdateLambMoments<float>(const OptimizerOptions&, double,
+                                              double, absl::Span<const float>,
+                                              absl::Span<float>,
+                                              absl::Span<float>,
+                                              absl::Span<const float>);
+template LambSquares UpdateLambMoments<double>(const OptimizerOptions&, double,
+                                               double, absl::Span<const double>,
+                                               absl::Span<double>,
+                                               absl::Span<double>,
+                                               absl::Span<const double>);
 template double LambSegmentStep<float>(const OptimizerOptions&, double, double,
                                        double, absl::Span<const float>,
                                        absl::Span<float>, absl::Span<float>,

@@ -18,13 +18,16 @@ absl::Span<const absl::string_view> OptimizerKinds() {
 
 template <typename Real>
 std::unique_ptr<FlatOptimizer<Real>> MakeFlatOptimizer(
-    const OptimizerOptions& options, const ParameterLayout& layout) {
+    const OptimizerOptions& options, const ParameterLayout& layout,
+    const SharedNorms& shared) {
   const std::string& kind = options.kind;
   if (kind == "sgd") return std::make_unique<Sgd<Real>>(options, layout);
   if (kind == "adam" || kind == "adamw") {
     return std::make_unique<Adam<Real>>(options, layout);
   }
-  if (kind == "lamb") return std::make_unique<Lamb<Real>>(options, layout);
+  if (kind == "lamb") {
+    return std::make_unique<Lamb<Real>>(options, layout, shared);
+  }
   if (kind == "onebit_adam") {
     return std::make_unique<OneBitAdam<Real>>(options, layout);
   }
@@ -38,8 +41,8 @@ std::unique_ptr<FlatOptimizer<Real>> MakeFlatOptimizer(
 }
 
 template std::unique_ptr<FlatOptimizer<float>> MakeFlatOptimizer(
-    const OptimizerOptions&, const ParameterLayout&);
+    const OptimizerOptions&, const ParameterLayout&, const SharedNorms&);
 template std::unique_ptr<FlatOptimizer<double>> MakeFlatOptimizer(
-    const OptimizerOptions&, const ParameterLayout&);
+    const OptimizerOptions&, const ParameterLayout&, const SharedNorms&);
 
 }  // namespace deltapipe

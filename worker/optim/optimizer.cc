@@ -215,7 +215,7 @@ class CheckedOptimizer : public Optimizer {
     }
     flat_->Apply(step, learning_rate, clip_factor, weights);
     EndStep();
-    return absl::OkStatus();
+    return flat_->apply_status();
   }
 
   void Skip() override {
@@ -273,11 +273,20 @@ class CheckedOptimizer : public Optimizer {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Optimizer>> Optimizer::Create(
-    const OptimizerOptions& options, const ParameterLayout& layout) {
+    const OptimizerOptions& options, const ParameterLayout& layout,
+    const SharedNorms& shared) {
   DP_RETURN_IF_ERROR(CheckOptions(options));
   DP_RETURN_IF_ERROR(CheckLayout(layout));
+  if (shared.cut.count > 0 &&
+      (shared.cut.of_segments.size() != layout.segments.size() ||
+       !shared.sum)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("optimizer: cut tensors are told of ",
+                     shared.cut.of_segments.size(), " segments, expected ",
+                     layout.segments.size(), " and a sum over the ranks"));
+  }
   return std::unique_ptr<Optimizer>(std::make_unique<CheckedOptimizer>(
-      MakeFlatOptimizer<float>(options, layout), options.kind));
+      MakeFlatOptimizer<float>(options, layout, shared), options.kind));
 }
 
 }  // namespace deltapipe

@@ -30,6 +30,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "worker/optim/compression_evidence.h"
+#include "worker/optim/cut_tensors.h"
 #include "worker/optim/parameter_layout.h"
 
 namespace deltapipe {
@@ -100,9 +101,11 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
-  /// INVALID_ARGUMENT names an option that is unknown or out of range.
+  /// INVALID_ARGUMENT names an option that is unknown or out of range. lamb of
+  /// a layout that has parts of tensors (LayoutOfRange) needs `shared`.
   static absl::StatusOr<std::unique_ptr<Optimizer>> Create(
-      const OptimizerOptions& options, const ParameterLayout& layout);
+      const OptimizerOptions& options, const ParameterLayout& layout,
+      const SharedNorms& shared = {});
 
   /// Takes this replica's gradient (of its mean loss, weighted by the work that
   /// it did), which must live until Apply or Skip, and names what to
@@ -130,7 +133,8 @@ class Optimizer {
   /// gradient's, and differs between replicas.
   virtual double MeanGradientSquaredNorm() = 0;
 
-  /// Updates the weights with the mean gradient times `clip_factor`.
+  /// Updates the weights with the mean gradient times `clip_factor`. Errors of
+  /// SharedNorms::sum: the optimizer cannot go on.
   virtual absl::Status Apply(int64_t step, double learning_rate,
                              double clip_factor, absl::Span<float> weights) = 0;
 

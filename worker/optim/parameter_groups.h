@@ -15,22 +15,17 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "worker/optim/parameter_layout.h"
 
 namespace deltapipe {
 
 struct ParameterGroup {
-  std::string match;  // a glob over parameter names
+  std::string match;  // a glob over parameter names (base/glob.h)
   double learning_rate_scale = 1;
   /// Empty: as without groups, matrices decay and vectors do not.
   std::optional<double> weight_decay;
 };
-
-/// Whether `glob` matches the whole of `name`. '*' stands for any characters,
-/// dots and none at all included; every other character for itself.
-bool MatchesGlob(absl::string_view glob, absl::string_view name);
 
 /// What became of one group.
 struct GroupUse {

@@ -4,7 +4,8 @@
 //   auto optimizer = Optimizer::Create(options, LayoutOfRange(layout, owned));
 //   ... on gradient.subspan(owned) and weights.subspan(owned) ...
 //
-// It holds for optimizers that update each element by itself (CanShardState).
+// It holds for optimizers that update each element by itself, and for LAMB,
+// whose ranks add up the squares of tensors that they share (cut_tensors.h).
 // Checkpoints have the whole state, so that any number of replicas, sharing or
 // not, goes on from them: StateOfRange cuts it, PutStateOfRange puts it
 // together.

@@ -19,6 +19,11 @@ using AdmitFunction = std::function<bool(int, double)>;
 
 constexpr double kNotYet = -1;
 
+double ReadSeconds(const SimulatedJob& job, int64_t step, int replica,
+                   int planned) {
+  return job.read_seconds ? job.read_seconds(replica, step, planned) : 0;
+}
+
 /// A replica's step through a pipeline of several stages.
 class PipelineStep {
  public:
@@ -32,6 +37,7 @@ class PipelineStep {
         clocks_(job.num_stages, 0),
         positions_(job.num_stages, 0) {
     observation_.planned = planned;
+    clocks_[0] = ReadSeconds(job, step, replica, planned);
   }
 
   ReplicaObservation Run(const AdmitFunction& admit) {
@@ -119,7 +125,7 @@ ReplicaObservation RunSingleStage(const SimulatedJob& job, int64_t step,
                                   const AdmitFunction& admit) {
   ReplicaObservation observation;
   observation.planned = planned;
-  double elapsed = 0;
+  double elapsed = ReadSeconds(job, step, replica, planned);
   for (int m = 0; m < planned; ++m) {
     observation.ready_seconds.push_back(elapsed);
     if (!admit(m, elapsed)) break;

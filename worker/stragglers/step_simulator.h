@@ -36,6 +36,10 @@ struct SimulatedJob {
   /// pass.
   std::function<double(int replica, int64_t step, int microbatch, int part)>
       seconds;
+  /// For which the first stage reads the samples of all planned micro-batches
+  /// as a step begins; null: it takes no time.
+  std::function<double(int replica, int64_t step, int planned)> read_seconds =
+      nullptr;
 };
 
 /// A step of the simulated job.

@@ -1,0 +1,62 @@
+#include "coordinator/spec/unused_groups.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/glob.h"
+#include "base/model_parameters.h"
+
+namespace deltapipe {
+namespace {
+
+/// Of one layer, and of what stands around all of them.
+std::string ExampleNames(const std::vector<ModelParameter>& parameters) {
+  std::vector<std::string> names;
+  for (const ModelParameter& parameter : parameters) {
+    if (parameter.layer <= 0) names.push_back(parameter.name);
+  }
+  return absl::StrJoin(names, ", ");
+}
+
+}  // namespace
+
+std::map<int, std::string> UnusedGroups(const v1::JobSpec& spec) {
+  const v1::ModelSpec& model = spec.model();
+  const auto& groups = spec.train().optimizer().groups();
+  std::map<int, std::string> unused;
+  if (groups.empty()) return unused;
+  ModelShape shape;
+  shape.kind = model.kind();
+  shape.layers = model.layers();
+  shape.width = model.width();
+  shape.context = model.context();
+  shape.is_tied = model.tied() == "on";
+  shape.norm = model.norm();
+  const std::vector<ModelParameter> parameters =
+      ModelParametersOf(shape, 0, shape.layers);
+  if (parameters.empty()) return unused;
+  std::vector<bool> matches(groups.size()), counts(groups.size());
+  for (const ModelParameter& parameter : parameters) {
+    bool is_taken = false;
+    for (int i = 0; i < groups.size(); ++i) {
+      if (!MatchesGlob(groups[i].match(), parameter.name)) continue;
+      matches[i] = true;
+      if (!is_taken) counts[i] = true;
+      is_taken = true;
+    }
+  }
+  for (int i = 0; i < groups.size(); ++i) {
+    if (counts[i]) continue;
+    unused[i] = absl::StrCat(
+        "'", groups[i].match(), "' ",
+        matches[i] ? "matches nothing that an earlier group does not match: "
+                     "put it before that one"
+                   : absl::StrCat("matches no parameter of the model, which "
+                                  "has parameters such as ",
+                                  ExampleNames(parameters)));
+  }
+  return unused;
+}
+
+}  // namespace deltapipe
