@@ -99,6 +99,8 @@ class ActivationStash : private HookSource {
 
   /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
   int64_t live_bytes() const;
+  /// Whether the tensor's storage is kept as it is at the moment.
+  bool KeepsStorageOf(const at::Tensor& tensor) const;
   /// Since the last call.
   SavedBytes TakeBytes();
 

@@ -104,13 +104,20 @@ void StashState::CountLive(int64_t bytes) {
   bytes_.live_peak = std::max(bytes_.live_peak, live_);
 }
 
+void StashState::CountHost(int64_t bytes, SavedEntry* entry) {
+  host_live_ += bytes - entry->host_bytes;
+  bytes_.offloaded_peak = std::max(bytes_.offloaded_peak, host_live_);
+  entry->host_bytes = bytes;
+  entry->report->host_bytes = bytes;
+}
+
 void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
   const Form form = packed.form;
   const int64_t bytes = packed.stored_bytes();
   const int64_t host_bytes = packed.host_bytes();
   has_offloaded_ |= packed.transfer != nullptr;
   bytes_.offloaded += host_bytes;
-  entry->report->host_bytes = host_bytes;
+  CountHost(host_bytes, entry);
   entry->packed = std::move(packed);
   int64_t& sum = form == Form::kExact || form == Form::kCopy ? bytes_.passed
                                                              : bytes_.packed;
@@ -123,6 +130,7 @@ void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
 void StashState::Forget(const SavedEntry& entry) {
   MutexLock lock(&mutex_);
   live_ -= entry.stored_bytes + entry.metadata_bytes;
+  host_live_ -= entry.host_bytes;
   const auto found = entries_.find(entry.storage._unsafe_get_target());
   if (found == entries_.end()) return;
   auto& list = found->second;
@@ -243,7 +251,7 @@ void StashState::Keep(const at::Tensor& tensor, std::string reason,
     CountLive(-other->stored_bytes);
     other->stored_bytes = 0;
     other->report->stored_bytes = 0;
-    other->report->host_bytes = 0;
+    CountHost(0, other.get());
     other->packed = entry->packed;
     other->unpacked.reset();
     other->report->reason = absl::StrCat("alias of ", entry->report->name,

@@ -51,6 +51,7 @@ struct SavedEntry {
   PackedTensor packed;
   std::shared_ptr<SavedTensorReport> report;
   int64_t stored_bytes = 0;
+  int64_t host_bytes = 0;
   int64_t metadata_bytes = 0;
   // The unpacked elements, as long as a node still uses them.
   std::optional<WeakStorage> unpacked;
@@ -112,6 +113,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
     MutexLock lock(&mutex_);
     SavedBytes bytes = std::exchange(bytes_, SavedBytes());
     bytes_.live_peak = live_;
+    bytes_.offloaded_peak = host_live_;
     bytes.scratch_peak = packer_->TakeScratchPeak();
     return bytes;
   }
@@ -158,6 +160,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
       DP_REQUIRES(mutex_);
   void SetPacked(PackedTensor packed, SavedEntry* entry) DP_REQUIRES(mutex_);
   void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
+  void CountHost(int64_t bytes, SavedEntry* entry) DP_REQUIRES(mutex_);
   std::string Where(const SavedEntry& entry) const;
   [[noreturn]] void Throw(absl::StatusCode code, const SavedEntry& entry,
                           absl::string_view what) const;
@@ -175,6 +178,8 @@ class StashState : public std::enable_shared_from_this<StashState> {
                      std::vector<std::weak_ptr<SavedEntry>>>
       entries_ DP_GUARDED_BY(mutex_);
   int64_t live_ DP_GUARDED_BY(mutex_) = 0;
+  // In host memory, and no part of live_.
+  int64_t host_live_ DP_GUARDED_BY(mutex_) = 0;
   SavedBytes bytes_ DP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<SavedTensorReport>> last_forward_
       DP_GUARDED_BY(mutex_);
