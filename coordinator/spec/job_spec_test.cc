@@ -11,6 +11,7 @@ namespace deltapipe {
 namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -581,6 +582,30 @@ TEST(JobSpecTest, NcclNeedsGpus) {
           "between GPUs: take tcp, or parallel.device cuda"));
   EXPECT_THAT(errors("cuda"), IsEmpty());
   EXPECT_THAT(errors("auto"), IsEmpty());
+}
+
+TEST(JobSpecTest, HostMemoryIsNoOtherThanTheDevicesOnACpu) {
+  const auto errors = [](const std::string& policy, const std::string& device) {
+    return Errors(std::string(kGood),
+                  {"compression.saved_activations=" + policy,
+                   "parallel.device=" + device});
+  };
+
+  for (const char* policy :
+       {"offload(int(4))", "auto(8,offload=2)", "lean(auto(8,offload=2))"}) {
+    EXPECT_THAT(
+        errors(policy, "cpu"),
+        ElementsAre(AllOf(
+            HasSubstr("compression.saved_activations: expected no offload with "
+                      "parallel.device cpu, whose memory is the host's, got "),
+            HasSubstr(std::string(policy) +
+                      ": take fixed(codec), or auto without offload, or "
+                      "parallel.device cuda"))));
+    EXPECT_THAT(errors(policy, "cuda"), IsEmpty());
+    // The workers' device is not known yet.
+    EXPECT_THAT(errors(policy, "auto"), IsEmpty());
+  }
+  EXPECT_THAT(errors("auto(8)", "cpu"), IsEmpty());
 }
 
 TEST(JobSpecTest, BoundaryTensorsFitOneMessage) {
