@@ -105,7 +105,7 @@ class ActivationStash : private HookSource {
   SavedBytes TakeBytes();
 
   /// The backward pass of a micro-batch begins: what was offloaded of it comes
-  /// back to the device.
+  /// back to the device, as memory is given back.
   void Prefetch(const SavedContext& context);
   /// At the end of a step: counts tensors that were found not to be finite on
   /// the device, for which it waits. DATA_LOSS if a payload was damaged there.

@@ -204,7 +204,10 @@ TEST_F(OffloadedGraphTest, AutoKeepsWithinBothBudgets) {
   first.Backward(at::ones({}));
   EXPECT_TRUE(at::equal(TakeGradients(), gradients));
   EXPECT_EQ(saving.live_bytes(), 0);
-  saving.TakeBytes();
+  // What came back for the backward pass is on the device, too.
+  const SavedBytes back = saving.TakeBytes();
+  EXPECT_LE(back.live_peak - bytes.metadata, kBudget * (1 << 20));
+  EXPECT_EQ(back.offloaded_peak, bytes.offloaded);
   MicrobatchGraph kept = Graph(saving.stash(), 0, on_device);
   kept.Forward(Tokens());
   kept.Backward(at::ones({}));
