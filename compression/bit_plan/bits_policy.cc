@@ -32,8 +32,10 @@ PlannedPolicy::Choice BitsPolicy::Choose(const SavedTensor& tensor,
     return choice;
   }
   if (bits < kExactBits) choice.codec = CodecFor(tensor, bits);
+  choice.is_offloaded =
+      planned != nullptr && planned->is_offloaded && bits < kExactBits;
   choice.reason = absl::StrCat(
-      BitsText(bits), ", ",
+      choice.is_offloaded ? "in host memory, " : "", BitsText(bits), ", ",
       planned == nullptr     ? default_reason_
       : planned->is_measured ? "as planned"
                              : "since nothing finite was measured",

@@ -38,6 +38,16 @@ bool ReadPlanned(absl::string_view rest, bool is_measured, PolicyState* state) {
   return state->planned.emplace(std::move(name), std::move(tensor)).second;
 }
 
+// A tensor that was read before.
+bool ReadOffloaded(absl::string_view rest, PolicyState* state) {
+  std::string name;
+  if (!absl::CUnescape(rest, &name)) return false;
+  const auto found = state->planned.find(name);
+  if (found == state->planned.end() || found->second.is_offloaded) return false;
+  found->second.is_offloaded = true;
+  return true;
+}
+
 bool ReadRaised(absl::string_view rest, PolicyState* state) {
   const std::vector<absl::string_view> fields = absl::StrSplit(rest, '\t');
   std::string op;
@@ -61,6 +71,10 @@ std::string PolicyStateText(absl::string_view policy,
     absl::StrAppend(&text, tensor.is_measured ? "planned=" : "unmeasured=",
                     absl::CEscape(name), "\t", absl::CEscape(tensor.op), "\t",
                     absl::StrFormat("%.17g", tensor.value), "\n");
+  }
+  for (const auto& [name, tensor] : state.planned) {
+    if (!tensor.is_offloaded) continue;
+    absl::StrAppend(&text, "offloaded=", absl::CEscape(name), "\n");
   }
   return text;
 }
@@ -87,6 +101,8 @@ absl::StatusOr<PolicyState> ParsePolicyState(absl::string_view policy,
       is_read = ReadPlanned(rest, true, &state);
     } else if (absl::ConsumePrefix(&rest, "unmeasured=")) {
       is_read = ReadPlanned(rest, false, &state);
+    } else if (absl::ConsumePrefix(&rest, "offloaded=")) {
+      is_read = ReadOffloaded(rest, &state);
     }
     if (!is_read) {
       return BadLine(i, lines[i],

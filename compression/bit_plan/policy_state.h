@@ -6,6 +6,7 @@
 //   raised=gelu<tab>1
 //   planned=blocks.3/gelu/0<tab>gelu<tab>4
 //   unmeasured=blocks.4/gelu/0<tab>gelu<tab>8
+//   offloaded=blocks.3/gelu/0
 //
 // One line each, in the order of names; tabs and line ends in names are escaped
 // as in C. Plain data and pure functions.
@@ -28,6 +29,8 @@ struct PlannedTensor {
   double value = 0;
   /// False: what was measured was no finite number.
   bool is_measured = true;
+  /// What is packed of it waits in host memory.
+  bool is_offloaded = false;
 };
 
 struct PolicyState {

@@ -16,6 +16,7 @@ PolicyState Example() {
   state.planned["blocks.3/gelu/0"] = {"gelu", 4, true};
   state.planned["odd\tname\nof a layer"] = {"", 0.1, true};
   state.planned["z"] = {"relu", 8, false};
+  state.planned["z"].is_offloaded = true;
   return state;
 }
 
@@ -32,7 +33,8 @@ TEST(PolicyStateTest, TextIsOneLineEach) {
             "raised=gelu\t2\n"
             "planned=blocks.3/gelu/0\tgelu\t4\n"
             "planned=odd\\tname\\nof a layer\t\t0.10000000000000001\n"
-            "unmeasured=z\trelu\t8\n");
+            "unmeasured=z\trelu\t8\n"
+            "offloaded=z\n");
 }
 
 TEST(PolicyStateTest, ReadsWhatItWrote) {
@@ -43,6 +45,7 @@ TEST(PolicyStateTest, ReadsWhatItWrote) {
   ASSERT_TRUE(state.ok()) << state.status();
   EXPECT_EQ(PolicyStateText("actnn", *state), text);
   EXPECT_EQ(state->planned.at("odd\tname\nof a layer").value, 0.1);
+  EXPECT_TRUE(state->planned.at("z").is_offloaded);
 }
 
 TEST(PolicyStateTest, OtherPoliciesAndVersionsAreRefused) {
@@ -62,7 +65,7 @@ TEST(PolicyStateTest, DamagedLinesAreNamed) {
        {"", "bits=4", "raised=gelu", "raised=gelu\t0", "raised=gelu\t-1",
         "planned=a\tgelu", "planned=a\tgelu\tx", "planned=a\tgelu\tnan",
         "planned=a\tgelu\tinf", "planned=a\\q\tgelu\t4",
-        "planned=a\tgelu\t4\t5"}) {
+        "planned=a\tgelu\t4\t5", "offloaded=a"}) {
     EXPECT_THAT(MessageOf(head + line + "\nraised=x\t1\n"),
                 HasSubstr("line 3: expected an operator"))
         << line;

@@ -8,7 +8,7 @@
 
 #include "base/status_macros.h"
 #include "compression/bit_plan/bit_ladder.h"
-#include "compression/bit_plan/bit_plan.h"
+#include "compression/bit_plan/offload_plan.h"
 
 namespace deltapipe {
 namespace {
@@ -40,14 +40,20 @@ class Recomputed {
     return false;
   }
 
-  /// What they take, less what they take no more.
+  /// What they take, less what they take no more, and a micro-batch's share of
+  /// the room that the largest of them needs while it is computed again.
   int64_t Bytes() const {
     int64_t bytes = 0;
+    int64_t largest = 0;
     for (size_t i = 0; i < chosen_.size(); ++i) {
       const SavedRoom::Layer& layer = question_.layers[i];
-      if (chosen_[i]) bytes += layer.input_bytes - layer.exempt_bytes;
+      if (!chosen_[i]) continue;
+      bytes += layer.input_bytes - layer.exempt_bytes;
+      largest =
+          std::max(largest, layer.recomputed_bytes - question_.head_bytes);
     }
-    return bytes;
+    const int64_t in_flight = std::max(question_.in_flight, 1);
+    return bytes + (largest + in_flight - 1) / in_flight;
   }
 
   std::vector<std::string> Names() const {
@@ -134,18 +140,17 @@ absl::StatusOr<RecomputePlan> PlanWithRecompute(
     if (count > 0) recomputed.Add(order[count - 1]);
     Rest rest;
     recomputed.FillRest(&rest);
-    auto planned = PlanBudgetBits(
-        rest.question, std::max<int64_t>(0, budget_bytes - recomputed.Bytes()));
+    const int64_t room = budget_bytes - recomputed.Bytes();
+    absl::StatusOr<std::map<std::string, PlannedTensor>> planned =
+        room < 0 ? absl::ResourceExhaustedError("no room for any tensor")
+                 : PlanWithOffload(rest.question, room, question.host_bytes);
     if (!planned.ok()) {
       if (!absl::IsResourceExhausted(planned.status())) {
         return planned.status();
       }
       if (error.ok()) error = planned.status();
     }
-    // More layers than fit beside nothing at all are no plan.
-    const bool is_plan =
-        planned.ok() && (count == 0 || recomputed.Bytes() <= budget_bytes);
-    if (is_plan) {
+    if (planned.ok()) {
       double cost = 0;
       for (size_t i = 0; i < rest.measurements.size(); ++i) {
         cost += CostOf(rest.question, i, *planned);
@@ -169,15 +174,16 @@ absl::StatusOr<RecomputePlan> PlanWithRecompute(
 int64_t LeastBudget(const RecomputeQuestion& question) {
   Recomputed recomputed(question);
   const std::vector<size_t> order = Costliest(question, std::nullopt);
-  int64_t least = LeastBudget(question.tensors);
+  int64_t least = LeastDeviceBytes(question.tensors, question.host_bytes);
   for (int count = 1; count <= std::min<int>(question.most_layers,
                                              static_cast<int>(order.size()));
        ++count) {
     recomputed.Add(order[static_cast<size_t>(count - 1)]);
     Rest rest;
     recomputed.FillRest(&rest);
-    const int64_t bytes = LeastBudget(rest.question) + recomputed.Bytes();
-    least = std::min(least, std::max<int64_t>(bytes, 0));
+    least =
+        std::min(least, LeastDeviceBytes(rest.question, question.host_bytes) +
+                            recomputed.Bytes());
   }
   return least;
 }

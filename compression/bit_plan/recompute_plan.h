@@ -3,8 +3,10 @@
 // time.
 //
 // A layer that is computed again keeps its input as it is, adds no variance and
-// costs its forward pass, a third of what it takes in a step. Pure functions,
-// for policies.
+// costs its forward pass, a third of what it takes in a step. In its backward
+// pass all it saves is alive for a moment, of one layer of one micro-batch at a
+// time: a worker needs room for the largest of them once, whatever is in
+// flight. Pure functions, for policies.
 #ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_RECOMPUTE_PLAN_H_
 #define DELTAPIPE_COMPRESSION_BIT_PLAN_RECOMPUTE_PLAN_H_
 
@@ -27,6 +29,11 @@ struct RecomputeQuestion {
   absl::Span<const SavedRoom::Layer> layers;
   /// At most so many of `layers` are computed again.
   int most_layers = 0;
+  /// As SavedRoom has them.
+  int in_flight = 1;
+  int64_t head_bytes = 0;
+  /// Of one micro-batch, what may wait in host memory (offload_plan.h).
+  int64_t host_bytes = 0;
 };
 
 struct RecomputePlan {
@@ -40,15 +47,18 @@ struct RecomputePlan {
 /// the time of a step without.
 int LayersForSlowdown(int num_layers, double slowdown);
 
-/// Within `budget_bytes` for what is packed and for inputs of layers; what
-/// recomputed layers would have kept as it is (Layer::exempt_bytes) is room
-/// won. Of plans that are within 5 % of the least cost the one with the fewest
-/// recomputed layers; those that cost most go first. RESOURCE_EXHAUSTED if even
-/// the lowest levels do not fit.
+/// Within `budget_bytes`, of one micro-batch, for what is packed, for inputs of
+/// layers and for its share of the largest layer that is computed again, less
+/// head_bytes; what recomputed layers would have kept as it is
+/// (Layer::exempt_bytes) is room won, and so is host_bytes. A budget below 0
+/// can be met by such room alone. Of plans that are within 5 % of the least
+/// cost the one with the fewest recomputed layers; those that cost most go
+/// first. RESOURCE_EXHAUSTED if even the lowest levels do not fit.
 absl::StatusOr<RecomputePlan> PlanWithRecompute(
     const RecomputeQuestion& question, int64_t budget_bytes);
 
-/// The smallest budget that PlanWithRecompute has an answer for.
+/// The smallest budget that PlanWithRecompute has an answer for; below 0 where
+/// recomputed layers win more room than the others need.
 int64_t LeastBudget(const RecomputeQuestion& question);
 
 }  // namespace deltapipe

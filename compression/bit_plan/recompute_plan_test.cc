@@ -1,10 +1,16 @@
 #include "compression/bit_plan/recompute_plan.h"
 
+#include <algorithm>
+#include <bitset>
+#include <cmath>
+#include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "compression/bit_plan/bit_ladder.h"
+#include "compression/bit_plan/bit_plan.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -116,6 +122,143 @@ TEST(RecomputePlanTest, ABudgetBelowTheLowestLevelsIsMetByComputingAgain) {
             absl::StatusCode::kResourceExhausted);
   layers.question.most_layers = 0;
   EXPECT_EQ(LeastBudget(layers.question), lowest);
+}
+
+// Layers of two tensors of any size, whose inputs, parts that are exempt and
+// peaks while they are computed again are anything.
+struct AnyLayers {
+  explicit AnyLayers(uint32_t seed) : random(seed) {
+    for (int layer = 0; layer < 3; ++layer) {
+      const std::string name = absl::StrCat("blocks.", layer);
+      int64_t raw = 0;
+      for (int i = 0; i < 2; ++i) {
+        SavedMeasurement measurement;
+        measurement.tensor.layer = name;
+        measurement.tensor.name = absl::StrCat(name, "/addmm/", i);
+        measurement.tensor.num_elements = Draw(1000, 60000);
+        raw += 4 * measurement.tensor.num_elements;
+        measurements.push_back(measurement);
+        question.tensors.coefficients.push_back(std::exp(Draw(-40, 40) / 10.0));
+      }
+      layers.push_back(
+          {name, Draw(0, raw / 3), Draw(0, raw / 10), Draw(raw / 4, 2 * raw)});
+    }
+    question.tensors.measurements = measurements;
+    question.tensors.levels = kLevels;
+    question.layers = layers;
+    question.most_layers = static_cast<int>(Draw(0, 3));
+    question.in_flight = static_cast<int>(Draw(1, 5));
+    question.head_bytes = Draw(0, 50000);
+  }
+
+  int64_t Draw(int64_t least, int64_t most) {
+    return std::uniform_int_distribution<int64_t>(least, most)(random);
+  }
+
+  /// At most at a time in a worker: all micro-batches, and for one of them the
+  /// head or a layer that is computed again. INT64_MAX of no plan.
+  int64_t Peak(const std::vector<int>& bits, unsigned recomputed) const {
+    int64_t kept = 0;
+    int64_t largest = 0;
+    for (size_t i = 0; i < measurements.size(); ++i) {
+      const bool is_kept = (recomputed >> i / 2 & 1) == 0;
+      if (is_kept) kept += PackedBytes(measurements[i], bits[i]);
+    }
+    for (size_t k = 0; k < layers.size(); ++k) {
+      if ((recomputed >> k & 1) == 0) continue;
+      kept += layers[k].input_bytes - layers[k].exempt_bytes;
+      largest =
+          std::max(largest, layers[k].recomputed_bytes - question.head_bytes);
+    }
+    return question.in_flight * kept + largest;
+  }
+  double Cost(const std::vector<int>& bits, unsigned recomputed) const {
+    double cost = 0;
+    for (size_t i = 0; i < measurements.size(); ++i) {
+      if ((recomputed >> i / 2 & 1) == 0) {
+        cost += QuantisationCost(question.tensors.coefficients[i], bits[i]);
+      }
+    }
+    return cost;
+  }
+
+  /// Of all plans with those layers whose peak is within `most`, the least
+  /// cost; infinite if there is none.
+  double LeastCost(unsigned recomputed, int64_t most) const {
+    double least = std::numeric_limits<double>::infinity();
+    std::vector<int> bits(measurements.size());
+    for (int plan = 0; plan < 1 << (2 * measurements.size()); ++plan) {
+      for (size_t i = 0; i < bits.size(); ++i) {
+        bits[i] = kLevels[plan >> (2 * i) & 3];
+      }
+      if (Peak(bits, recomputed) > most) continue;
+      least = std::min(least, Cost(bits, recomputed));
+    }
+    return least;
+  }
+
+  std::mt19937 random;
+  std::vector<SavedMeasurement> measurements;
+  std::vector<SavedRoom::Layer> layers;
+  RecomputeQuestion question;
+};
+
+TEST(RecomputePlanTest, PeaksStayWithinTheBudgetAndCostIsNearTheLeast) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  int num_planned = 0;
+  int num_recomputed = 0;
+  int num_near = 0;
+  for (uint32_t seed = 1; seed <= 120; ++seed) {
+    AnyLayers any(seed);
+    const RecomputeQuestion& question = any.question;
+    const int64_t least = LeastBudget(question);
+    const int64_t budget = least + any.Draw(-20000, 300000);
+    SCOPED_TRACE(absl::StrCat("seed ", seed, ", budget ", budget));
+
+    const auto plan = PlanWithRecompute(question, budget);
+
+    EXPECT_EQ(plan.ok(), budget >= least) << plan.status();
+    if (!plan.ok()) continue;
+    ++num_planned;
+    unsigned recomputed = 0;
+    std::vector<int> bits(any.measurements.size(), 0);
+    for (size_t k = 0; k < any.layers.size(); ++k) {
+      const auto& names = plan->recomputed;
+      const bool is_in = std::find(names.begin(), names.end(),
+                                   any.layers[k].name) != names.end();
+      if (is_in) recomputed |= 1u << k;
+    }
+    for (size_t i = 0; i < bits.size(); ++i) {
+      const auto found = plan->planned.find(any.measurements[i].tensor.name);
+      const bool is_planned = found != plan->planned.end();
+      EXPECT_EQ(is_planned, (recomputed >> i / 2 & 1) == 0);
+      if (is_planned) bits[i] = static_cast<int>(found->second.value);
+    }
+    const int64_t most = question.in_flight * budget;
+    EXPECT_LE(any.Peak(bits, recomputed), most);
+    EXPECT_LE(plan->recomputed.size(), question.most_layers);
+    num_recomputed += recomputed != 0 ? 1 : 0;
+    const double cost = any.Cost(bits, recomputed);
+    // A share of the largest layer is rounded up for each micro-batch.
+    EXPECT_LE(cost,
+              any.LeastCost(recomputed, most - question.in_flight) * 1.0001);
+    double best = kInfinity;
+    for (unsigned layers = 0; layers < 8; ++layers) {
+      const int count = static_cast<int>(std::bitset<3>(layers).count());
+      if (count > question.most_layers) continue;
+      const double found = any.LeastCost(layers, most);
+      EXPECT_TRUE(layers != 0 || cost <= found * 1.0501);
+      best = std::min(best, found);
+    }
+    EXPECT_GE(cost, best * 0.9999);
+    num_near += cost <= best * 1.3 ? 1 : 0;
+  }
+  RecordProperty("planned", num_planned);
+  RecordProperty("near", num_near);
+  EXPECT_GT(num_planned, 90);
+  EXPECT_GT(num_recomputed, 20);
+  // Which layers is a heuristic.
+  EXPECT_GT(num_near, num_planned * 7 / 10);
 }
 
 TEST(RecomputePlanTest, InputsThatDoNotFitAreNoPlan) {

@@ -134,14 +134,19 @@ struct SavedRoom {
   /// What one of them keeps as it is, whatever the policy says.
   int64_t exempt_bytes = 0;
   /// Layers whose forward can be done again in the backward pass: what one
-  /// micro-batch's input of the layer takes, and the layer's part of
-  /// exempt_bytes.
+  /// micro-batch's input of the layer takes, the layer's part of exempt_bytes,
+  /// and what is alive beside the input once it is computed again, of one
+  /// layer and one micro-batch in a worker at a time.
   struct Layer {
     std::string name;
     int64_t input_bytes = 0;
     int64_t exempt_bytes = 0;
+    int64_t recomputed_bytes = 0;
   };
   std::vector<Layer> layers;
+  /// Of exempt_bytes, what is saved behind all layers: given back before the
+  /// first one is computed again.
+  int64_t head_bytes = 0;
 };
 
 class SavedPolicy {
@@ -174,6 +179,9 @@ class SavedPolicy {
   /// Layers whose forward is done again, each by itself, by name. Constant
   /// between two calls of Plan.
   virtual std::vector<std::string> RecomputedLayers() const { return {}; }
+  /// Whether packed bytes may go to host memory, which is another one than the
+  /// tensors' only where these are on a device.
+  virtual bool MovesToHost() const { return false; }
 
   /// What Plan and Raise decided, so that a job that goes on from a checkpoint
   /// decides alike. INVALID_ARGUMENT if `state` is of another policy.

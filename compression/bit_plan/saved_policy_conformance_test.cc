@@ -49,6 +49,8 @@ const char* const kTexts[] = {
     "auto(64)",
     "auto(0.5)",
     "auto(0.5,slowdown=0.2)",
+    "auto(0.4,offload=0.12)",
+    "auto(0.4,slowdown=0.2,offload=0.12)",
     "lean(none)",
     "lean(fixed(int(4)))",
     "lean(actnn)",

@@ -152,25 +152,21 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
     std::vector<Level> levels;
     if (planned->is_measured) {
       for (const int bits : LevelsOf(measurement.tensor, question.levels)) {
-        levels.push_back(
-            {{PackedBytes(measurement, RaisedBits(bits, times_raised)),
-              LevelCost(question, i, bits, times_raised)},
-             bits});
+        levels.push_back({{LevelBytes(question, i, bits),
+                           LevelCost(question, i, bits, times_raised)},
+                          bits});
       }
       if (IsCost(DerivativeCoefficient(question, i))) {
         for (const int bits : question.levels) {
           if (RaisedBits(bits, times_raised) >= kExactBits) continue;
-          levels.push_back({{GroupCodecBytes(measurement.tensor.num_elements,
-                                             RaisedBits(bits, times_raised)),
+          levels.push_back({{LevelBytes(question, i, -bits),
                              LevelCost(question, i, -bits, times_raised)},
                             -bits});
         }
       }
     } else {
       levels.push_back(
-          {{PackedBytes(measurement, RaisedBits(kUnmeasuredBits, times_raised)),
-            0},
-           kUnmeasuredBits});
+          {{LevelBytes(question, i, kUnmeasuredBits), 0}, kUnmeasuredBits});
     }
     items.Choose(measurement.tensor.name, std::move(levels), planned);
   }
@@ -187,6 +183,17 @@ double LevelCost(const TensorBitsQuestion& question, size_t measurement,
                               ? DerivativeCoefficient(question, measurement)
                               : question.coefficients[measurement],
                           RaisedBits(bits, times_raised));
+}
+
+int64_t LevelBytes(const TensorBitsQuestion& question, size_t measurement,
+                   double level) {
+  const SavedMeasurement& measured = question.measurements[measurement];
+  const int bits = RaisedBits(static_cast<int>(std::fabs(level)),
+                              question.TimesRaised(measurement));
+  // A derivative that is raised above all bits is the tensor as it is.
+  return level < 0 && bits < kExactBits
+             ? GroupCodecBytes(measured.tensor.num_elements, bits)
+             : PackedBytes(measured, bits);
 }
 
 absl::StatusOr<Plan> PlanBudgetBits(const TensorBitsQuestion& question,

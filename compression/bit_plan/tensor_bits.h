@@ -49,6 +49,10 @@ absl::StatusOr<std::map<std::string, PlannedTensor>> PlanAverageBits(
 double LevelCost(const TensorBitsQuestion& question, size_t measurement,
                  double level, int times_raised);
 
+/// What it takes by PlanBudgetBits.
+int64_t LevelBytes(const TensorBitsQuestion& question, size_t measurement,
+                   double level);
+
 /// By tensor, the bits before they are raised. All tensors together take at
 /// most `budget_bytes`, metadata, raises and masks of zeros included.
 /// RESOURCE_EXHAUSTED as PlanBits.

@@ -41,7 +41,8 @@ absl::StatusOr<v1::StageProfile> LayerCosts(const v1::JobSpec& spec) {
 }
 
 /// [{"stage":0,"in_flight":2,"raw_bytes":...,"stored_bytes":...,
-/// "recomputed_bytes":...,"classes":[...]}], bytes per micro-batch.
+/// "recomputed_bytes":...,"host_bytes":...,"classes":[...]}], bytes per
+/// micro-batch.
 Json SavedJson(const std::vector<SavedMemory>& saved) {
   Json stages = Json::array();
   for (const SavedMemory& memory : saved) {
@@ -51,6 +52,7 @@ Json SavedJson(const std::vector<SavedMemory>& saved) {
     stage["raw_bytes"] = memory.raw_bytes;
     stage["stored_bytes"] = memory.stored_bytes;
     stage["recomputed_bytes"] = memory.recomputed_bytes;
+    stage["host_bytes"] = memory.host_bytes;
     stage["classes"] = Json::array();
     for (const v1::SavedClass& part : memory.classes) {
       Json object;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -40,6 +42,18 @@ std::string ErrorText(const v1::SavedReport& saved) {
   return absl::StrFormat("%.2g %s", worst.relative_error(), worst.operator_());
 }
 
+/// The worker with the most bytes in host memory; null if none has any.
+const v1::RankMetrics* MostOffloaded(const v1::JobMetrics& metrics) {
+  const v1::RankMetrics* most = nullptr;
+  int64_t bytes = 0;
+  for (const v1::RankMetrics& rank : metrics.ranks()) {
+    if (rank.saved().offloaded_peak_bytes() <= bytes) continue;
+    bytes = rank.saved().offloaded_peak_bytes();
+    most = &rank;
+  }
+  return most;
+}
+
 }  // namespace
 
 std::string SavedText(double raw_bytes, double stored_bytes) {
@@ -70,6 +84,12 @@ std::string SavedLine(const v1::JobMetrics& metrics) {
   std::string text = absl::StrCat("saved ", SavedText(raw, stored), ", peak ",
                                   BytesText(highest->saved().peak_bytes()),
                                   " on stage ", highest->stage());
+  const v1::RankMetrics* const most = MostOffloaded(metrics);
+  if (most != nullptr) {
+    absl::StrAppend(&text, " and ",
+                    BytesText(most->saved().offloaded_peak_bytes()),
+                    " in host memory on stage ", most->stage());
+  }
   if (worst != nullptr) {
     absl::StrAppend(&text, ", gradient error ", ErrorText(worst->saved()),
                     " on stage ", worst->stage());
@@ -78,10 +98,18 @@ std::string SavedLine(const v1::JobMetrics& metrics) {
 }
 
 std::string SavedTable(const v1::JobMetrics& metrics) {
-  Table table({"STAGE", "REPLICA", "SAVED", "KEPT", "RATIO", "PEAK", "SCRATCH",
-               "GRADIENT ERROR"},
-              {Align::kRight, Align::kRight, Align::kRight, Align::kRight,
-               Align::kRight, Align::kRight, Align::kRight, Align::kLeft});
+  std::vector<std::string> names = {"STAGE", "REPLICA", "SAVED",  "KEPT",
+                                    "RATIO", "PEAK",    "SCRATCH"};
+  std::vector<Align> aligns(names.size(), Align::kRight);
+  // GPUs alone have it.
+  const bool has_offloaded = MostOffloaded(metrics) != nullptr;
+  if (has_offloaded) {
+    names.push_back("IN HOST");
+    aligns.push_back(Align::kRight);
+  }
+  names.push_back("GRADIENT ERROR");
+  aligns.push_back(Align::kLeft);
+  Table table(std::move(names), std::move(aligns));
   bool is_empty = true;
   for (const v1::RankMetrics& rank : metrics.ranks()) {
     if (!rank.has_saved()) continue;
@@ -89,10 +117,16 @@ std::string SavedTable(const v1::JobMetrics& metrics) {
     const v1::SavedReport& saved = rank.saved();
     const auto raw = static_cast<double>(saved.unique_bytes());
     const double stored = StoredBytes(saved);
-    table.AddRow({absl::StrCat(rank.stage()), absl::StrCat(rank.replica()),
-                  FormatBytes(raw), FormatBytes(stored), RatioText(raw, stored),
-                  BytesText(saved.peak_bytes()),
-                  BytesText(saved.scratch_peak_bytes()), ErrorText(saved)});
+    std::vector<std::string> row = {absl::StrCat(rank.stage()),
+                                    absl::StrCat(rank.replica()),
+                                    FormatBytes(raw),
+                                    FormatBytes(stored),
+                                    RatioText(raw, stored),
+                                    BytesText(saved.peak_bytes()),
+                                    BytesText(saved.scratch_peak_bytes())};
+    if (has_offloaded) row.push_back(BytesText(saved.offloaded_peak_bytes()));
+    row.push_back(ErrorText(saved));
+    table.AddRow(std::move(row));
   }
   return is_empty ? "" : table.ToString();
 }

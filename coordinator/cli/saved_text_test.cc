@@ -59,6 +59,22 @@ TEST(SavedTextTest, TableHasARowForEachWorkerThatPacks) {
             "gelu\n");
 }
 
+TEST(SavedTextTest, WhatIsInHostMemoryIsShownWhereThereIsAny) {
+  v1::JobMetrics metrics = Metrics();
+  metrics.mutable_ranks(1)->mutable_saved()->set_offloaded_peak_bytes(
+      12'000'000);
+
+  EXPECT_THAT(SavedLine(metrics),
+              HasSubstr("peak 40 MB on stage 0 and 12 MB in host memory on "
+                        "stage 1, gradient error"));
+  EXPECT_EQ(SavedTable(metrics),
+            "STAGE  REPLICA   SAVED   KEPT  RATIO   PEAK  SCRATCH  IN HOST  "
+            "GRADIENT ERROR\n"
+            "    0        0  600 MB  80 MB   0.13  40 MB     1 MB      0 B  -\n"
+            "    1        0  600 MB  80 MB   0.13  20 MB     1 MB    12 MB  "
+            "0.034 gelu\n");
+}
+
 TEST(SavedTextTest, NothingIsSaidWhereNothingIsPacked) {
   v1::JobMetrics metrics;
   metrics.add_ranks();

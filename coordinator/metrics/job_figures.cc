@@ -99,6 +99,7 @@ void AddSaved(const v1::SavedReport& report, v1::SavedReport* total) {
   total->set_metadata_bytes(total->metadata_bytes() + report.metadata_bytes());
   total->set_peak_bytes(report.peak_bytes());
   total->set_scratch_peak_bytes(report.scratch_peak_bytes());
+  total->set_offloaded_peak_bytes(report.offloaded_peak_bytes());
   // Most reports have no probe in their steps.
   if (!report.errors().empty()) SetErrors(report, total);
 }

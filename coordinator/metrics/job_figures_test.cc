@@ -441,6 +441,7 @@ TEST_F(JobFiguresTest, SavedBytesAreSumsAndPeaksAreOfTheLastReport) {
   saved->set_metadata_bytes(5);
   saved->set_peak_bytes(300);
   saved->set_scratch_peak_bytes(30);
+  saved->set_offloaded_peak_bytes(70);
   saved->add_errors()->set_operator_("gelu");
   saved->mutable_errors(0)->set_relative_error(0.25);
   saved->add_changes("step 1: gelu: 4 bits, was 2 bits");
@@ -464,6 +465,7 @@ TEST_F(JobFiguresTest, SavedBytesAreSumsAndPeaksAreOfTheLastReport) {
   EXPECT_EQ(total.metadata_bytes(), 15);
   EXPECT_EQ(total.peak_bytes(), 200);
   EXPECT_EQ(total.scratch_peak_bytes(), 30);
+  EXPECT_EQ(total.offloaded_peak_bytes(), 70);
   ASSERT_EQ(total.errors_size(), 1);  // reports without a probe change nothing
   EXPECT_DOUBLE_EQ(total.errors(0).relative_error(), 0.25);
   EXPECT_EQ(total.changes_size(), 0);  // those are events

@@ -212,6 +212,10 @@ void AddSaved(const v1::SavedReport& saved, const Values& place,
   out->Add(k_saved_activation_peak_bytes, place, Number(saved.peak_bytes()));
   out->Add(k_saved_activation_scratch_peak_bytes, place,
            Number(saved.scratch_peak_bytes()));
+  if (saved.offloaded_peak_bytes() > 0) {
+    out->Add(k_saved_activation_offloaded_peak_bytes, place,
+             Number(saved.offloaded_peak_bytes()));
+  }
   for (const v1::SavedError& error : saved.errors()) {
     out->Add(k_saved_gradient_error, with(error.operator_()),
              error.relative_error());

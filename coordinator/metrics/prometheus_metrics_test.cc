@@ -236,6 +236,13 @@ TEST(PrometheusMetricsTest, SavedActivationsAreThereWhereTheyArePacked) {
   EXPECT_THAT(
       text, HasSubstr(absl::StrCat(
                 "deltapipe_saved_activation_scratch_peak_bytes", place, "} ")));
+  EXPECT_THAT(
+      text,
+      HasSubstr("deltapipe_saved_activation_offloaded_peak_bytes{job_id=\"text-"
+                "1\",stage=\"0\",replica=\"0\"} 3300000\n"));
+  EXPECT_THAT(text,
+              Not(HasSubstr(absl::StrCat(
+                  "deltapipe_saved_activation_offloaded_peak_bytes", place))));
   EXPECT_THAT(text,
               HasSubstr(absl::StrCat("deltapipe_saved_gradient_error", place,
                                      ",operator=\"gelu\"} 0.021\n")));

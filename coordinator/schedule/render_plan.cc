@@ -251,6 +251,12 @@ std::string RenderSavedMemory(const std::vector<SavedMemory>& saved,
     if (stage.classes.size() > 1) {
       add(stage, "all", stage.raw_bytes, stage.stored_bytes);
     }
+    if (stage.host_bytes > 0) {
+      const auto host = static_cast<double>(stage.host_bytes);
+      rows.push_back({absl::StrCat(stage.stage), "in host memory beside them",
+                      FormatBytes(host), absl::StrCat(stage.in_flight),
+                      FormatBytes(host * stage.in_flight)});
+    }
     if (stage.recomputed_bytes > 0) {
       const std::string bytes =
           FormatBytes(static_cast<double>(stage.recomputed_bytes));

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "absl/strings/str_split.h"
 #include "coordinator/schedule/build_plan.h"
 #include "coordinator/schedule/render_timeline.h"
@@ -153,6 +155,10 @@ TEST(RenderPlanTest, SavedActivationsAreToldByClassBeforeAndAfter) {
     EXPECT_LE(line.size(), 100u);
   }
   EXPECT_EQ(RenderSavedMemory({}, inputs.spec), "");
+  std::vector<SavedMemory> offloaded = job->saved;
+  offloaded[0].host_bytes = 3'000'000;
+  EXPECT_THAT(RenderSavedMemory(offloaded, inputs.spec),
+              HasSubstr("    0  in host memory beside them"));
 }
 
 }  // namespace

@@ -2,71 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
+#include <numeric>
 #include <string>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/string_view.h"
-#include "compression/codec_spec.h"
+#include "compression/bit_plan/recompute_plan.h"
+#include "coordinator/schedule/saved_budget.h"
 
 namespace deltapipe {
 namespace {
 
-constexpr double kBytesPerMiB = 1 << 20;
-
-/// The policy that decides how much is kept: in lean(policy) the inner one.
-const CodecSpec& InnerPolicy(const CodecSpec& policy) {
-  if (policy.name != "lean") return policy;
-  for (const CodecArgument& argument : policy.arguments) {
-    const bool is_first = argument.column == policy.arguments[0].column;
-    if (argument.name == "policy" || (argument.name.empty() && is_first)) {
-      return argument.value;
-    }
-  }
-  return policy;
-}
-
-/// The spec's policy, or the inner one, if it has that name.
-std::optional<CodecSpec> PolicyNamed(const v1::JobSpec& spec,
-                                     absl::string_view name) {
-  const absl::StatusOr<CodecSpec> parsed =
-      ParseCodecSpec(spec.compression().saved_activations());
-  if (!parsed.ok() || InnerPolicy(*parsed).name != name) return std::nullopt;
-  return InnerPolicy(*parsed);
-}
-
-/// The parameter `name` of the policy, which is its first one; `otherwise` if
-/// it has no such number.
-double FirstNumber(const CodecSpec& policy, absl::string_view name,
-                   double otherwise) {
-  for (const CodecArgument& argument : policy.arguments) {
-    const bool is_it = argument.name == name ||
-                       (argument.name.empty() &&
-                        argument.column == policy.arguments[0].column);
-    double number = 0;
-    if (is_it && absl::SimpleAtod(argument.value.name, &number)) return number;
-  }
-  return otherwise;
-}
-
-/// Of a stage and micro-batch; INT64_MAX: the policy has none.
-int64_t BudgetOf(const v1::JobSpec& spec) {
-  constexpr double kMost = 1e12;  // in MiB
-  const std::optional<CodecSpec> policy = PolicyNamed(spec, "auto");
-  if (!policy.has_value()) return INT64_MAX;
-  const double budget = FirstNumber(*policy, "budget", kMost);
-  return budget >= 0 && budget < kMost
-             ? static_cast<int64_t>(budget * kBytesPerMiB)
-             : INT64_MAX;
-}
-
-/// Layers whose forward is done again together; 0: none is.
-int GroupOf(const v1::JobSpec& spec) {
-  const std::optional<CodecSpec> policy = PolicyNamed(spec, "recompute");
-  if (!policy.has_value()) return 0;
-  return static_cast<int>(
-      std::clamp(FirstNumber(*policy, "every", 1), 1.0, 1e6));
-}
+// Of what is in host memory, at most: 8 bits and scales for 4 bytes.
+constexpr double kEightBits = (8.0 + 32.0 / 256) / 32;
 
 /// What the layer saves when it is computed again, beside what it keeps.
 int64_t NotKept(const v1::LayerProfile& layer) {
@@ -77,10 +23,66 @@ int64_t NotKept(const v1::LayerProfile& layer) {
   return bytes;
 }
 
+int64_t Kept(const v1::LayerProfile& layer) {
+  int64_t bytes = 0;
+  for (const v1::SavedClass& saved : layer.saved()) {
+    bytes += saved.stored_bytes();
+  }
+  return bytes;
+}
+
 /// The classes that policies decide on.
 bool IsPacked(const v1::SavedClass& saved) {
   return saved.name() == "activation" || saved.name() == "relu";
 }
+
+int64_t PackedKept(const v1::LayerProfile& layer) {
+  int64_t bytes = 0;
+  for (const v1::SavedClass& saved : layer.saved()) {
+    if (IsPacked(saved)) bytes += saved.stored_bytes();
+  }
+  return bytes;
+}
+
+/// What `layer`, the model's last one, was measured to keep for the head behind
+/// it: what it keeps more than the one before, which is all inputs are, of as
+/// much.
+int64_t KeptByHead(const v1::LayerProfile& before,
+                   const v1::LayerProfile& layer) {
+  return std::max<int64_t>(Kept(layer) - PackedKept(before), 0);
+}
+
+/// How much more than what is kept of all micro-batches is alive while a group
+/// of layers is computed again: its tensors, less what its micro-batch kept for
+/// the head and for later groups, which is gone by then.
+class Recomputation {
+ public:
+  /// Of the next layer, which begins a group or belongs to the last one.
+  void Add(bool begins_group, int64_t not_kept, int64_t kept) {
+    if (begins_group) {
+      groups_.push_back({});
+    }
+    groups_.back().not_kept += not_kept;
+    groups_.back().kept += kept;
+  }
+  int64_t MostOnTop(int64_t kept_by_head) const {
+    int64_t most = 0;
+    int64_t gone = kept_by_head;
+    for (size_t i = groups_.size(); i-- > 0;) {
+      most = std::max(most, groups_[i].not_kept - gone);
+      // The head's is part of the last group's.
+      gone = (i + 1 == groups_.size() ? 0 : gone) + groups_[i].kept;
+    }
+    return most;
+  }
+
+ private:
+  struct Group {
+    int64_t not_kept = 0;
+    int64_t kept = 0;
+  };
+  std::vector<Group> groups_;
+};
 
 void AddClass(const v1::SavedClass& added,
               std::vector<v1::SavedClass>* classes) {
@@ -154,6 +156,97 @@ void Fill(int64_t room, std::vector<v1::SavedClass>* classes) {
   }
 }
 
+/// What of it policies decide on takes if all is kept as it is. Operators that
+/// keep less have done so where the layer had the whole budget for itself and
+/// did not need it.
+int64_t PackedExactly(const v1::LayerProfile& layer, int64_t budget) {
+  int64_t bytes = 0;
+  for (const v1::SavedClass& saved : layer.saved()) {
+    if (IsPacked(saved)) bytes += saved.raw_bytes();
+  }
+  const int64_t kept = PackedKept(layer);
+  const bool is_exact = Kept(layer) < budget - budget / 10 && 2 * kept > bytes;
+  return is_exact ? kept : bytes;
+}
+
+/// Of one micro-batch, as a boundary has it.
+int64_t InputBytes(const v1::JobSpec& spec, const v1::StageProfile& profile,
+                   int layer) {
+  const std::string& precision = spec.train().precision();
+  const int64_t element_bytes =
+      precision == "bf16" || precision == "fp16" ? 2 : 4;
+  // The embedding's result is of the first layer's size.
+  return profile.layers(std::max(layer - 1, 0)).output_elements() *
+         spec.train().microbatch() * element_bytes;
+}
+
+/// Of a layer that policy auto may compute again, but for the head's tensors.
+struct AgainLayer {
+  int64_t exact = 0;  // of what policies decide on, as it is
+  int64_t exempt = 0;
+  int64_t input = 0;
+  int64_t not_kept = 0;  // beside the input, while it is computed again
+};
+
+/// See SavedMemory::exact. Which layers are worth it is known from their
+/// gradients alone: here it is the largest, and the first of those.
+std::vector<SavedMemory::Exact> ExactOf(const v1::JobSpec& spec,
+                                        const v1::StageProfile& profile,
+                                        int first_layer, int end_layer,
+                                        const SavedBudget& budget) {
+  std::vector<AgainLayer> layers;
+  int64_t packed = 0;
+  int64_t head = 0;  // never packed
+  int64_t kept_by_head = 0;
+  for (int i = first_layer; i < end_layer; ++i) {
+    const v1::LayerProfile& layer = profile.layers(i);
+    const bool is_last = i > 0 && i + 1 == profile.layers_size();
+    // The head's tensors are measured with the last layer.
+    const v1::LayerProfile& alone = profile.layers(is_last ? i - 1 : i);
+    AgainLayer found;
+    found.exact = PackedExactly(alone, budget.bytes);
+    found.exempt = Kept(alone) - PackedKept(alone);
+    found.input = InputBytes(spec, profile, i);
+    for (const v1::SavedClass& saved : alone.saved()) {
+      found.not_kept += saved.raw_bytes();
+    }
+    found.not_kept -= found.input;
+    layers.push_back(found);
+    const int64_t exact = PackedExactly(layer, budget.bytes);
+    packed += exact;
+    if (!is_last) continue;
+    head = std::max<int64_t>(0, Kept(layer) - PackedKept(layer) - found.exempt);
+    kept_by_head = head + std::max<int64_t>(0, exact - found.exact);
+  }
+  std::vector<size_t> order(layers.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return layers[a].exact - layers[a].input >
+           layers[b].exact - layers[b].input;
+  });
+  order.resize(static_cast<size_t>(
+      LayersForSlowdown(static_cast<int>(layers.size()), budget.slowdown)));
+  std::vector<SavedMemory::Exact> all = {{packed, 0, 0}};
+  std::vector<bool> is_again(layers.size(), false);
+  for (const size_t chosen : order) {
+    is_again[chosen] = true;
+    SavedMemory::Exact exact = all.back();
+    exact.packed_bytes += layers[chosen].input - layers[chosen].exact;
+    exact.reserve = std::max(exact.reserve, layers[chosen].not_kept - head);
+    exact.on_top = 0;
+    int64_t gone = kept_by_head;
+    for (size_t i = layers.size(); i-- > 0;) {
+      if (is_again[i]) {
+        exact.on_top = std::max(exact.on_top, layers[i].not_kept - gone);
+      }
+      gone +=
+          is_again[i] ? layers[i].input : layers[i].exact + layers[i].exempt;
+    }
+    all.push_back(exact);
+  }
+  return all;
+}
+
 }  // namespace
 
 bool PacksSavedActivations(const v1::JobSpec& spec) {
@@ -165,15 +258,19 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           const v1::StageProfile& profile, int first_layer,
                           int end_layer) {
   SavedMemory memory;
-  const int group = GroupOf(spec);
-  int64_t group_bytes = 0;
+  const int group = RecomputedGroupOf(spec);
+  Recomputation recomputation;
+  int64_t kept_by_head = 0;
   for (int i = first_layer; i < end_layer; ++i) {
     v1::LayerProfile layer = profile.layers(i);
     if (group > 0) {
       const int place = (i - first_layer) % group;
       if (place > 0) TakeOffInput(profile.layers(i - place), &layer);
-      group_bytes = NotKept(layer) + (place > 0 ? group_bytes : 0);
-      memory.recomputed_bytes = std::max(memory.recomputed_bytes, group_bytes);
+      recomputation.Add(place == 0, NotKept(layer), Kept(layer));
+      if (i > 0 && i + 1 == profile.layers_size()) {
+        kept_by_head =
+            place > 0 ? Kept(layer) : KeptByHead(profile.layers(i - 1), layer);
+      }
     }
     for (const v1::SavedClass& saved : layer.saved()) {
       AddClass(saved, &memory.classes);
@@ -185,7 +282,12 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
     estimated.set_stored_bytes(layer.saved_bytes());
     AddClass(estimated, &memory.classes);
   }
-  CutDown(BudgetOf(spec), &memory.classes);
+  memory.recomputed_bytes = recomputation.MostOnTop(kept_by_head);
+  const SavedBudget budget = SavedBudgetOf(spec);
+  if (budget.bytes != INT64_MAX) {
+    memory.exact = ExactOf(spec, profile, first_layer, end_layer, budget);
+  }
+  CutDown(budget.bytes, &memory.classes);
   std::stable_sort(memory.classes.begin(), memory.classes.end(),
                    [](const v1::SavedClass& a, const v1::SavedClass& b) {
                      return a.raw_bytes() > b.raw_bytes();
@@ -199,16 +301,34 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
 
 void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory) {
   memory->in_flight = in_flight;
-  const int64_t budget = BudgetOf(spec);
-  if (budget == INT64_MAX) return;
+  memory->host_bytes = 0;
+  const SavedBudget budget = SavedBudgetOf(spec);
+  if (budget.bytes == INT64_MAX) return;
+  const int64_t microbatches = std::max(in_flight, 1);
   int64_t exempt = 0;
+  int64_t raw = 0;
   for (const v1::SavedClass& saved : memory->classes) {
     // The policy counts tensors, and not what keeping track of them takes.
     const bool counts = !IsPacked(saved) && saved.name() != "metadata";
     if (counts) exempt += saved.stored_bytes();
+    if (IsPacked(saved)) raw += saved.raw_bytes();
   }
-  Fill(std::max<int64_t>(0, budget / std::max(in_flight, 1) - exempt),
-       &memory->classes);
+  int64_t room = std::max<int64_t>(0, budget.bytes / microbatches - exempt);
+  memory->host_bytes =
+      raw <= room
+          ? 0
+          : std::min<int64_t>(
+                budget.host_bytes / microbatches,
+                std::llround(kEightBits * static_cast<double>(raw - room)));
+  for (const SavedMemory::Exact& exact : memory->exact) {
+    const int64_t together =
+        microbatches * (exempt + exact.packed_bytes) + exact.reserve;
+    if (together > budget.bytes || memory->host_bytes > 0) continue;
+    room = exact.packed_bytes;
+    memory->recomputed_bytes = exact.on_top;
+    break;
+  }
+  Fill(room, &memory->classes);
   memory->stored_bytes = 0;
   for (const v1::SavedClass& saved : memory->classes) {
     memory->stored_bytes += saved.stored_bytes();

@@ -22,11 +22,26 @@ struct SavedMemory {
   /// of it.
   int64_t raw_bytes = 0;
   int64_t stored_bytes = 0;
-  /// Of one micro-batch, on top of what is kept of all: the largest group of
-  /// layers that policy recompute computes again before their backward pass.
+  /// On top of what is kept of all micro-batches, the most by which layers that
+  /// are computed again before their backward pass take more than what their
+  /// micro-batch has given back by then: what it kept for the head and for
+  /// later layers.
   int64_t recomputed_bytes = 0;
+  /// Per micro-batch, in host memory and no part of stored_bytes: of policy
+  /// auto(budget,offload). Set by SetInFlight.
+  int64_t host_bytes = 0;
   /// The same by class, those with the largest raw bytes first.
   std::vector<v1::SavedClass> classes;
+  /// Policy auto(budget,slowdown): with no layer computed again, one, two, and
+  /// so on, what the classes that are packed take were all else kept as it is,
+  /// the room in the budget for the layer that is just computed again, and
+  /// recomputed_bytes.
+  struct Exact {
+    int64_t packed_bytes = 0;
+    int64_t reserve = 0;
+    int64_t on_top = 0;
+  };
+  std::vector<Exact> exact;
 };
 
 /// Whether the spec has a policy other than none.
@@ -42,9 +57,11 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           const v1::StageProfile& profile, int first_layer,
                           int end_layer);
 
-/// Sets in_flight. The budget of policy auto is of all of them and of what is
-/// never packed: each keeps its share, packed less if that is more than it
-/// took when it was measured.
+/// Sets in_flight. The budget of policy auto is of all of them, of what is
+/// never packed and of the layer that is just computed again: each keeps its
+/// share, packed less if that is more than it took when it was measured. Where
+/// nothing need be packed once few enough layers are computed again, it is what
+/// these leave; else the whole budget.
 void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory);
 
 }  // namespace deltapipe

@@ -619,6 +619,30 @@ TEST(JobSpecTest, NcclNeedsGpus) {
   EXPECT_THAT(errors("auto"), IsEmpty());
 }
 
+TEST(JobSpecTest, HostMemoryIsNoOtherThanTheDevicesOnACpu) {
+  const auto errors = [](const std::string& policy, const std::string& device) {
+    return Errors(std::string(kGood),
+                  {"compression.saved_activations=" + policy,
+                   "parallel.device=" + device});
+  };
+
+  for (const char* policy :
+       {"offload(int(4))", "auto(8,offload=2)", "lean(auto(8,offload=2))"}) {
+    EXPECT_THAT(
+        errors(policy, "cpu"),
+        ElementsAre(AllOf(
+            HasSubstr("compression.saved_activations: expected no offload with "
+                      "parallel.device cpu, whose memory is the host's, got "),
+            HasSubstr(std::string(policy) +
+                      ": take fixed(codec), or auto without offload, or "
+                      "parallel.device cuda"))));
+    EXPECT_THAT(errors(policy, "cuda"), IsEmpty());
+    // The workers' device is not known yet.
+    EXPECT_THAT(errors(policy, "auto"), IsEmpty());
+  }
+  EXPECT_THAT(errors("auto(8)", "cpu"), IsEmpty());
+}
+
 TEST(JobSpecTest, BoundaryTensorsFitOneMessage) {
   // 250 x 1,024 x 1,024 x 4 bytes are 1,000 MiB.
   const std::string text = std::string(kGood) +

@@ -15,6 +15,7 @@
 #include "base/optimizer_kind.h"
 #include "base/straggler_policy.h"
 #include "base/units.h"
+#include "compression/bit_plan/saved_policy.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/boundary_spec.h"
 #include "coordinator/spec/field_rules.h"
@@ -72,6 +73,7 @@ class MutualRules {
     CheckNodes();
     CheckStragglers();
     CheckNetwork();
+    CheckSavedActivations();
     CheckSizes();
     CheckGradientCodec();
   }
@@ -460,6 +462,23 @@ class MutualRules {
     Add("network.transport",
         "expected tcp with parallel.device cpu, got nccl, which moves bytes "
         "between GPUs: take tcp, or parallel.device cuda");
+  }
+
+  void CheckSavedActivations() {
+    const char* field = "compression.saved_activations";
+    if (!AreUsable({field, "parallel.device"}) ||
+        spec_.parallel().device() != "cpu") {
+      return;
+    }
+    const std::string& policy = spec_.compression().saved_activations();
+    const auto made = MakeSavedPolicy(policy);
+    if (!made.ok() || !(*made)->MovesToHost()) return;
+    Add(field, absl::StrCat(
+                   "expected no offload with parallel.device cpu, whose memory "
+                   "is the host's, got ",
+                   policy,
+                   ": take fixed(codec), or auto without offload, or "
+                   "parallel.device cuda"));
   }
 
   void CheckSizes() {

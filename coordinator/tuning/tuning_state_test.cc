@@ -237,6 +237,17 @@ TEST_F(TuningStateTest, AllViolationsComeAtOnce) {
           HasSubstr("tuner.error_budget: expected a relative error")));
 }
 
+TEST_F(TuningStateTest, HostMemoryIsForWorkersWithADevice) {
+  request_.mutable_tuning()->set_saved_activations("auto(8,offload=2)");
+  spec_.mutable_parallel()->set_device("cpu");
+  EXPECT_THAT(Violations(),
+              ElementsAre(HasSubstr("saved_activations: expected no offload "
+                                    "with parallel.device cpu")));
+
+  spec_.mutable_parallel()->set_device("cuda");
+  EXPECT_TRUE(Apply().ok()) << Apply().status();
+}
+
 TEST_F(TuningStateTest, OnlySomeOptimizersCompressGradients) {
   spec_.mutable_train()->mutable_optimizer()->set_kind("adamw");
   plan_.set_gradient_codec("none");

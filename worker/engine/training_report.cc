@@ -148,6 +148,7 @@ void Training::ReportSaved(v1::StepReport* report) {
   saved.set_metadata_bytes(bytes.metadata);
   saved.set_peak_bytes(bytes.live_peak);
   saved.set_scratch_peak_bytes(bytes.scratch_peak);
+  saved.set_offloaded_peak_bytes(bytes.offloaded_peak);
   for (const SavedFindings::Error& error : findings.errors) {
     v1::SavedError* const found = saved.add_errors();
     found->set_operator_(error.op);

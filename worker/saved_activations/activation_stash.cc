@@ -114,6 +114,10 @@ void ActivationStash::Prefetch(const SavedContext& context) {
   state_->Prefetch(context);
 }
 absl::Status ActivationStash::ReadDevice() { return state_->ReadDevice(); }
+bool ActivationStash::KeepsStorageOf(const at::Tensor& tensor) const {
+  return state_->KeepsStorageOf(tensor);
+}
+
 SavedBytes ActivationStash::TakeBytes() { return state_->TakeBytes(); }
 std::vector<SavedTensorReport> ActivationStash::LastForward() const {
   return state_->LastForward();

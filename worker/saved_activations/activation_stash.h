@@ -99,11 +99,13 @@ class ActivationStash : private HookSource {
 
   /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
   int64_t live_bytes() const;
+  /// Whether the tensor's storage is kept as it is at the moment.
+  bool KeepsStorageOf(const at::Tensor& tensor) const;
   /// Since the last call.
   SavedBytes TakeBytes();
 
   /// The backward pass of a micro-batch begins: what was offloaded of it comes
-  /// back to the device.
+  /// back to the device, as memory is given back.
   void Prefetch(const SavedContext& context);
   /// At the end of a step: counts tensors that were found not to be finite on
   /// the device, for which it waits. DATA_LOSS if a payload was damaged there.

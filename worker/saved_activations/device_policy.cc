@@ -76,4 +76,12 @@ absl::Status CheckDevicePolicy(const SavedPolicy& policy,
                                   status.message()));
 }
 
+absl::Status CheckHostPolicy(const SavedPolicy& policy) {
+  if (!policy.MovesToHost()) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "compression.saved_activations: ", policy.text(),
+      " moves packed tensors to host memory, where those of a cpu worker are "
+      "already: use fixed(codec), or auto without offload, there"));
+}
+
 }  // namespace deltapipe

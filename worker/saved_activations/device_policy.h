@@ -1,4 +1,4 @@
-// Which codecs and policies work for tensors on a device.
+// Which codecs and policies work for tensors on a device, and which only there.
 //
 // Pure functions. Free of Torch.
 #ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_DEVICE_POLICY_H_
@@ -21,6 +21,11 @@ absl::Status CheckDeviceCodec(const Codec& codec);
 absl::Status CheckDevicePolicy(const SavedPolicy& policy,
                                const SavedTensor& example,
                                absl::string_view device);
+
+/// Whether the policy does without another memory than that of the tensors,
+/// which a worker on the host does not have. UNIMPLEMENTED, naming the policy
+/// and what works.
+absl::Status CheckHostPolicy(const SavedPolicy& policy);
 
 }  // namespace deltapipe
 

@@ -72,5 +72,21 @@ TEST(DevicePolicyTest, PoliciesThatComeToHostCodecsAreRefusedInWrappersToo) {
   EXPECT_TRUE(Check("wrapped(gact(bits=2),derivative=2)", "int(4)").ok());
 }
 
+TEST(DevicePolicyTest, HostMemoryIsOfWorkersWithADevice) {
+  for (const char* text : {"offload(int(8))", "auto(8,offload=4)",
+                           "lean(auto(8,slowdown=0.1,offload=4))"}) {
+    const absl::Status status = CheckHostPolicy(*MakeSavedPolicy(text).value());
+
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << text;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(std::string("compression.saved_activations: ") +
+                          MakeSavedPolicy(text).value()->text() +
+                          " moves packed tensors to host memory, where those "
+                          "of a cpu worker are already: use fixed(codec), or "
+                          "auto without offload, there"));
+  }
+  EXPECT_TRUE(CheckHostPolicy(*MakeSavedPolicy("auto(8)").value()).ok());
+}
+
 }  // namespace
 }  // namespace deltapipe

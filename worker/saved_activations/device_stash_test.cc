@@ -95,6 +95,7 @@ TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
   const SavedBytes bytes = stash_.TakeBytes();
   const auto reports = stash_.LastForward();
   const int64_t live = stash_.live_bytes();
+  EXPECT_EQ(stash_.TakeBytes().offloaded_peak, 4 * GroupCodecBytes(64 * 64, 4));
   // As a stage does before the backward pass, and without.
   stash_.Prefetch({4, 1, 1, 9});
 
@@ -103,6 +104,9 @@ TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
   // Two tensors in each of the two passes.
   const int64_t packed = GroupCodecBytes(64 * 64, 4);
   EXPECT_EQ(bytes.offloaded, 4 * packed);
+  EXPECT_EQ(bytes.offloaded_peak, 4 * packed);
+  stash_.TakeBytes();
+  EXPECT_EQ(stash_.TakeBytes().offloaded_peak, 0);
   EXPECT_EQ(bytes.packed, 0);
   EXPECT_EQ(live, bytes.metadata);
   ASSERT_EQ(reports.size(), 2u);
@@ -140,8 +144,8 @@ class DevicePolicyTest : public ::testing::Test {
 
 TEST_F(DevicePolicyTest, PoliciesWhoseCodecsHaveKernelsWork) {
   for (const std::string policy :
-       {"none", "fixed(int(4))", "gact(2)", "auto(100)", "recompute(2)",
-        "recompute(2,cast(bf16))", "offload(int(8))"}) {
+       {"none", "fixed(int(4))", "gact(2)", "auto(100)", "auto(10,offload=20)",
+        "recompute(2)", "recompute(2,cast(bf16))", "offload(int(8))"}) {
     EXPECT_TRUE(saving_->CheckPolicy(policy).ok())
         << policy << ": " << saving_->CheckPolicy(policy);
     EXPECT_TRUE(saving_->SetPolicy(policy).ok()) << policy;

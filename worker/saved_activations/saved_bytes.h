@@ -25,8 +25,9 @@ struct SavedBytes {
   int64_t packed = 0;
   int64_t passed = 0;
   /// What was packed to host memory, beside `packed`, which is where the
-  /// tensors are.
+  /// tensors are, and the most of it that was alive at a time.
   int64_t offloaded = 0;
+  int64_t offloaded_peak = 0;
   int64_t metadata = 0;
   /// The largest that was alive at a time (packed, passed and metadata, and
   /// what layers that are just computed again save), the most of these layers
@@ -45,10 +46,19 @@ struct SavedBytes {
     passed += other.passed;
     offloaded += other.offloaded;
     metadata += other.metadata;
+    offloaded_peak = std::max(offloaded_peak, other.offloaded_peak);
     live_peak = std::max(live_peak, other.live_peak);
     recomputed_peak = std::max(recomputed_peak, other.recomputed_peak);
     scratch_peak = std::max(scratch_peak, other.scratch_peak);
   }
+};
+
+/// A layer's input, in a pass that keeps everything as it is.
+struct LayerInput {
+  std::string layer;
+  int64_t bytes = 0;
+  /// By the layer itself, and by none before it.
+  bool is_saved = false;
 };
 
 /// What probes found.

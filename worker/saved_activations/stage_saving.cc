@@ -59,21 +59,13 @@ absl::Status StageSaving::CheckPolicy(const std::string& text) const {
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<SavedPolicy> policy,
                       MakeSavedPolicy(text));
   if (policy->text() == "none") return absl::OkStatus();
+  if (options_.device == "cpu") return CheckHostPolicy(*policy);
   SavedTensor example;
   example.name = "example";
   example.shape = {1, 1024};
   example.num_elements = 1024;
-  if (options_.device != "cpu") {
-    DP_RETURN_IF_ERROR(CheckDevicePolicy(*policy, example, options_.device));
-    return MakePacker().status();
-  }
-  if (policy->Treat(example).is_offloaded) {
-    return absl::UnimplementedError(absl::StrCat(
-        "compression.saved_activations: ", text,
-        " moves packed tensors to host memory, where those of a cpu worker "
-        "are already: use fixed(codec) there"));
-  }
-  return absl::OkStatus();
+  DP_RETURN_IF_ERROR(CheckDevicePolicy(*policy, example, options_.device));
+  return MakePacker().status();
 }
 
 absl::StatusOr<std::unique_ptr<TensorPacker>> StageSaving::MakePacker() const {
@@ -145,26 +137,20 @@ void StageSaving::Probe(const RunPass& run) {
   const SavedBytes passes = stash_->TakeBytes();
   counted_.live_peak = std::max(counted_.live_peak, passes.live_peak);
   counted_.scratch_peak = std::max(counted_.scratch_peak, passes.scratch_peak);
+  counted_.offloaded_peak =
+      std::max(counted_.offloaded_peak, passes.offloaded_peak);
 }
 
 void StageSaving::RunPasses(const RunPass& run) {
   const SavedMeasures measures = stash_->policy()->measures();
   GradientMeter meter;
-  room_.layers.clear();
-  const at::Tensor exact = run({KeepIt, &meter, 0, &room_.layers});
+  std::vector<LayerInput> inputs;
+  const at::Tensor exact = run({KeepIt, &meter, 0, &inputs});
   measurements_ = meter.Take();
-  room_.exempt_bytes = 0;
-  for (const SavedTensorReport& report : stash_->LastForward()) {
-    if (report.tensor_class == TensorClassName(TensorClass::kActivation) ||
-        report.tensor_class == TensorClassName(TensorClass::kRelu)) {
-      continue;
-    }
-    room_.exempt_bytes += report.stored_bytes;
-    for (SavedRoom::Layer& layer : room_.layers) {
-      if (layer.name == report.layer) layer.exempt_bytes += report.stored_bytes;
-    }
-  }
+  NoteRoom(inputs);
   for (SavedMeasurement& measurement : measurements_) {
+    // Packers of devices keep codes of zeros, too.
+    if (options_.device != "cpu") measurement.nonzero_share = 1;
     double sum = 0;
     int64_t count = 0;
     for (const PartRange& range : ranges_) {
@@ -195,6 +181,39 @@ void StageSaving::RunPasses(const RunPass& run) {
   }
   if (options_.probe_every > 0 && step_ % options_.probe_every == 0) {
     ProbeOperators(run, exact);
+  }
+}
+
+void StageSaving::NoteRoom(const std::vector<LayerInput>& inputs) {
+  room_.layers.clear();
+  room_.exempt_bytes = 0;
+  room_.head_bytes = 0;
+  for (const LayerInput& input : inputs) {
+    SavedRoom::Layer layer;
+    layer.name = input.layer;
+    layer.input_bytes = input.bytes;
+    // Kept by then, and so no part of what comes beside it.
+    layer.recomputed_bytes = input.is_saved ? -input.bytes : 0;
+    room_.layers.push_back(std::move(layer));
+  }
+  for (const SavedTensorReport& report : stash_->LastForward()) {
+    const bool is_weight =
+        report.tensor_class == TensorClassName(TensorClass::kWeight);
+    const bool is_packed =
+        report.tensor_class == TensorClassName(TensorClass::kActivation) ||
+        report.tensor_class == TensorClassName(TensorClass::kRelu);
+    const int64_t exempt = is_packed ? 0 : report.stored_bytes;
+    room_.exempt_bytes += exempt;
+    if (report.layer == "head" || report.layer == "loss") {
+      room_.head_bytes += exempt;
+    }
+    for (SavedRoom::Layer& layer : room_.layers) {
+      if (layer.name != report.layer) continue;
+      layer.exempt_bytes += exempt;
+      // Masks and integers are not narrowed then.
+      layer.recomputed_bytes +=
+          is_weight ? 0 : std::max(report.raw_bytes, report.stored_bytes);
+    }
   }
 }
 

@@ -77,9 +77,8 @@ class StageSaving : public SavedActivations {
     GradientMeter* meter = nullptr;
     /// In place of the micro-batch's, for other random bits.
     uint64_t key_salt = 0;
-    /// Not null: filled with what inputs of layers take that can be computed
-    /// again.
-    std::vector<SavedRoom::Layer>* layers = nullptr;
+    /// Not null: filled with the inputs of layers that can be computed again.
+    std::vector<LayerInput>* inputs = nullptr;
   };
   /// Runs forward and backward of the micro-batch and returns the gradient of
   /// the stage's parameters, flat, in fp32.
@@ -108,6 +107,7 @@ class StageSaving : public SavedActivations {
   explicit StageSaving(const StageSavingOptions& options) : options_(options) {}
   absl::StatusOr<std::unique_ptr<TensorPacker>> MakePacker() const;
   void RunPasses(const RunPass& run);
+  void NoteRoom(const std::vector<LayerInput>& inputs);
   void ProbeOperators(const RunPass& run, const at::Tensor& exact);
   void MeasureOperators(const RunPass& run, const at::Tensor& exact);
   void MeasureTensors(const RunPass& run, const at::Tensor& exact);

@@ -104,13 +104,20 @@ void StashState::CountLive(int64_t bytes) {
   bytes_.live_peak = std::max(bytes_.live_peak, live_);
 }
 
+void StashState::CountHost(int64_t bytes, SavedEntry* entry) {
+  host_live_ += bytes - entry->host_bytes;
+  bytes_.offloaded_peak = std::max(bytes_.offloaded_peak, host_live_);
+  entry->host_bytes = bytes;
+  entry->report->host_bytes = bytes;
+}
+
 void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
   const Form form = packed.form;
   const int64_t bytes = packed.stored_bytes();
   const int64_t host_bytes = packed.host_bytes();
   has_offloaded_ |= packed.transfer != nullptr;
   bytes_.offloaded += host_bytes;
-  entry->report->host_bytes = host_bytes;
+  CountHost(host_bytes, entry);
   entry->packed = std::move(packed);
   int64_t& sum = form == Form::kExact || form == Form::kCopy ? bytes_.passed
                                                              : bytes_.packed;
@@ -122,7 +129,9 @@ void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
 
 void StashState::Forget(const SavedEntry& entry) {
   MutexLock lock(&mutex_);
-  live_ -= entry.stored_bytes + entry.metadata_bytes;
+  live_ -= entry.stored_bytes + entry.metadata_bytes + entry.fetched_bytes;
+  host_live_ -= entry.host_bytes;
+  if (entry.fetched_bytes > 0) --fetch_.num_fetched;
   const auto found = entries_.find(entry.storage._unsafe_get_target());
   if (found == entries_.end()) return;
   auto& list = found->second;
@@ -130,23 +139,6 @@ void StashState::Forget(const SavedEntry& entry) {
                             [](const auto& weak) { return weak.expired(); }),
              list.end());
   if (list.empty()) entries_.erase(found);
-}
-
-void StashState::Prefetch(const SavedContext& of) {
-  Aliases seen;
-  MutexLock lock(&mutex_);
-  if (!has_offloaded_) return;
-  for (const auto& list : entries_) {
-    for (const auto& weak : list.second) {
-      std::shared_ptr<SavedEntry> entry = weak.lock();
-      if (entry == nullptr) continue;
-      if (entry->context.step == of.step &&
-          entry->context.microbatch == of.microbatch) {
-        packer_->Prefetch(entry->packed);
-      }
-      seen.push_back(std::move(entry));
-    }
-  }
 }
 
 absl::Status StashState::ReadDevice() {
@@ -183,6 +175,7 @@ std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
       shared_from_this(), WeakStorage(tensor.storage().getWeakStorageImpl()));
   entry->version = tensor._version();
   entry->context = context;
+  entry->number = num_entries_++;
   entry->region = region;
   entry->packed.type = tensor.scalar_type();
   entry->report = std::make_shared<SavedTensorReport>();
@@ -243,7 +236,8 @@ void StashState::Keep(const at::Tensor& tensor, std::string reason,
     CountLive(-other->stored_bytes);
     other->stored_bytes = 0;
     other->report->stored_bytes = 0;
-    other->report->host_bytes = 0;
+    CountHost(0, other.get());
+    ForgetFetched(other.get());
     other->packed = entry->packed;
     other->unpacked.reset();
     other->report->reason = absl::StrCat("alias of ", entry->report->name,
@@ -418,7 +412,12 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
       return shared;
     }
   }
+  if (packed.transfer != nullptr) {
+    if (entry->fetched_bytes == 0) Fetch(entry);
+    fetch_.has_begun = true;
+  }
   absl::StatusOr<at::Tensor> flat = packer_->Unpack(packed);
+  ForgetFetched(entry);
   if (!flat.ok()) {
     Throw(absl::StatusCode::kDataLoss, *entry,
           absl::StrCat("its packed bytes cannot be read: ",
@@ -432,7 +431,9 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
 
 at::Tensor StashState::Unpack(const Saved& saved) {
   SavedEntry* const entry = saved.entry.get();
+  Aliases seen;
   MutexLock lock(&mutex_);
+  FetchAhead(&seen);
   if (meter != nullptr) meter->NoteRead(entry->report->name);
   if (entry->packed.form == Form::kExact) {
     const at::Tensor& kept = entry->packed.kept;

@@ -46,11 +46,16 @@ struct SavedEntry {
   // Pins the address, not the memory.
   const WeakStorage storage;
   uint32_t version = 0;
+  // In the order of saves.
+  int64_t number = 0;
   SavedContext context;
   MemoryRegion region;
   PackedTensor packed;
   std::shared_ptr<SavedTensorReport> report;
   int64_t stored_bytes = 0;
+  int64_t host_bytes = 0;
+  // Of them, on the device again.
+  int64_t fetched_bytes = 0;
   int64_t metadata_bytes = 0;
   // The unpacked elements, as long as a node still uses them.
   std::optional<WeakStorage> unpacked;
@@ -78,7 +83,8 @@ class StashState : public std::enable_shared_from_this<StashState> {
   /// Flat.
   at::Tensor UnpackDerivative(SavedEntry* entry) DP_EXCLUDES(mutex_);
   void Forget(const SavedEntry& entry) DP_EXCLUDES(mutex_);
-  /// Begins to bring back what was offloaded of a micro-batch.
+  /// Brings back what was offloaded of a micro-batch, from the last one saved
+  /// on, as its backward pass gives back memory; a few at a time in any case.
   void Prefetch(const SavedContext& of) DP_EXCLUDES(mutex_);
   /// Counts what the device noted; its errors.
   absl::Status ReadDevice() DP_EXCLUDES(mutex_);
@@ -112,6 +118,7 @@ class StashState : public std::enable_shared_from_this<StashState> {
     MutexLock lock(&mutex_);
     SavedBytes bytes = std::exchange(bytes_, SavedBytes());
     bytes_.live_peak = live_;
+    bytes_.offloaded_peak = host_live_;
     bytes.scratch_peak = packer_->TakeScratchPeak();
     return bytes;
   }
@@ -158,6 +165,11 @@ class StashState : public std::enable_shared_from_this<StashState> {
       DP_REQUIRES(mutex_);
   void SetPacked(PackedTensor packed, SavedEntry* entry) DP_REQUIRES(mutex_);
   void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
+  /// As far as there is room; what it looked at goes to `seen`.
+  void FetchAhead(Aliases* seen) DP_REQUIRES(mutex_);
+  void Fetch(SavedEntry* entry) DP_REQUIRES(mutex_);
+  void ForgetFetched(SavedEntry* entry) DP_REQUIRES(mutex_);
+  void CountHost(int64_t bytes, SavedEntry* entry) DP_REQUIRES(mutex_);
   std::string Where(const SavedEntry& entry) const;
   [[noreturn]] void Throw(absl::StatusCode code, const SavedEntry& entry,
                           absl::string_view what) const;
@@ -175,11 +187,24 @@ class StashState : public std::enable_shared_from_this<StashState> {
                      std::vector<std::weak_ptr<SavedEntry>>>
       entries_ DP_GUARDED_BY(mutex_);
   int64_t live_ DP_GUARDED_BY(mutex_) = 0;
+  // In host memory, and no part of live_.
+  int64_t host_live_ DP_GUARDED_BY(mutex_) = 0;
   SavedBytes bytes_ DP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<SavedTensorReport>> last_forward_
       DP_GUARDED_BY(mutex_);
   const std::unique_ptr<TensorPacker> packer_ DP_GUARDED_BY(mutex_);
   bool has_offloaded_ DP_GUARDED_BY(mutex_) = false;
+  int64_t num_entries_ DP_GUARDED_BY(mutex_) = 0;
+
+  struct Fetching {
+    // Those of the micro-batch that are still to come, the next one last.
+    std::vector<std::weak_ptr<SavedEntry>> next;
+    // What was alive when its backward pass began.
+    int64_t level = 0;
+    bool has_begun = false;  // one was read
+    int num_fetched = 0;     // and not read yet
+  };
+  Fetching fetch_ DP_GUARDED_BY(mutex_);
 };
 
 }  // namespace deltapipe

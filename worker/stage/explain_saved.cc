@@ -55,7 +55,7 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
   // The layers around it are not of interest.
   v1::JobSpec plain = spec;
   plain.mutable_compression()->set_saved_activations("none");
-  spec.mutable_compression()->set_saved_probe_every(1);
+  spec.mutable_compression()->set_saved_probe_every(2);
   std::unique_ptr<Stage> before;
   std::unique_ptr<Stage> after;
   if (first_layer > 0) {
@@ -81,12 +81,14 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
     input.activation = std::move(output.activation);
   }
   SavedExplanation explanation;
-  // Policies that plan do so after the first step.
-  for (int64_t step = 0; step < 2; ++step) {
+  // Policies that plan do so after the first step. The second one is as planned
+  // and without a probe, whose passes keep everything as it is; the third one's
+  // errors are those of the plan.
+  for (int64_t step = 0; step < 3; ++step) {
     input.step = step;
+    saved->TakeBytes();
     DP_RETURN_IF_ERROR(stage->Forward(input, &output));
-    explanation.tensors = saved->LastForward();
-    explanation.bytes = saved->TakeBytes();
+    if (step == 1) explanation.tensors = saved->LastForward();
     TensorRef gradient;
     if (after != nullptr) {
       StageInput next = sample.input();
@@ -95,6 +97,7 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
       DP_ASSIGN_OR_RETURN(gradient, after->Backward(0, TensorRef()));
     }
     DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
+    if (step == 1) explanation.bytes = saved->TakeBytes();
     DP_RETURN_IF_ERROR(stage->WeightsChanged());
   }
   explanation.first_layer = first_layer;
@@ -153,6 +156,18 @@ std::string ExplanationText(const SavedExplanation& explanation, int num_rows) {
                         "memory at most\n",
                         FormatBytes(explanation.bytes.metadata),
                         FormatBytes(explanation.bytes.scratch_peak));
+  absl::StrAppendFormat(&text, "at most %s at a time",
+                        FormatBytes(explanation.bytes.live_peak));
+  if (explanation.bytes.recomputed_peak > 0) {
+    absl::StrAppendFormat(&text,
+                          ", with %s of layers while they are computed again",
+                          FormatBytes(explanation.bytes.recomputed_peak));
+  }
+  if (explanation.bytes.offloaded_peak > 0) {
+    absl::StrAppendFormat(&text, ", and %s in host memory",
+                          FormatBytes(explanation.bytes.offloaded_peak));
+  }
+  absl::StrAppend(&text, "\n");
   if (explanation.errors.empty()) return text;
   absl::StrAppend(&text,
                   "\nHow far the stage's gradient moves if the tensors of one "
@@ -194,6 +209,9 @@ std::string ExplanationJson(const SavedExplanation& explanation) {
   sums["passed_bytes"] = explanation.bytes.passed;
   sums["offloaded_bytes"] = explanation.bytes.offloaded;
   sums["metadata_bytes"] = explanation.bytes.metadata;
+  sums["peak_bytes"] = explanation.bytes.live_peak;
+  sums["offloaded_peak_bytes"] = explanation.bytes.offloaded_peak;
+  sums["recomputed_peak_bytes"] = explanation.bytes.recomputed_peak;
   sums["scratch_peak_bytes"] = explanation.bytes.scratch_peak;
   sums["errors"] = Json::object();
   for (const SavedFindings::Error& error : explanation.errors) {

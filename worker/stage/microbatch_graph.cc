@@ -71,6 +71,11 @@ bool MicrobatchGraph::HasGradient(const Segment& segment) const {
   return segment.first_part > 0 || options_.needs_input_gradient;
 }
 
+bool MicrobatchGraph::IsSaved(const at::Tensor& tensor) const {
+  return options_.inputs != nullptr && options_.stash != nullptr &&
+         options_.stash->KeepsStorageOf(tensor);
+}
+
 at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
                                      const at::Tensor& input) {
   DropoutScope dropout(options_.dropout);
@@ -82,11 +87,14 @@ at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
   for (int part = segment.first_part; part < segment.end_part; ++part) {
     const std::string& name = (*options_.part_names)[static_cast<size_t>(part)];
     SavedPart scope(name);
-    if (options_.layers != nullptr && name != "embedding" && name != "head") {
-      options_.layers->push_back(
-          {name, static_cast<int64_t>(value.nbytes()), 0});
-    }
+    const at::Tensor part_input = value;
+    const bool was_saved = IsSaved(part_input);
     value = options_.model->ForwardPart(part, value);
+    if (options_.inputs != nullptr && name != "embedding" && name != "head") {
+      options_.inputs->push_back({name,
+                                  static_cast<int64_t>(part_input.nbytes()),
+                                  !was_saved && IsSaved(part_input)});
+    }
   }
   const bool is_last =
       segment.end_part == static_cast<int>(options_.part_names->size());

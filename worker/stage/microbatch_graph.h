@@ -57,7 +57,7 @@ struct MicrobatchGraphOptions {
   const std::vector<std::string>* input_operators = nullptr;
   /// Not null: filled in by Forward with the parts that may be computed anew,
   /// and what each one's input takes.
-  std::vector<SavedRoom::Layer>* layers = nullptr;
+  std::vector<LayerInput>* inputs = nullptr;
   /// What layers compute in: the input is cast to it.
   at::ScalarType type = at::kFloat;
   bool needs_input_gradient = false;
@@ -108,6 +108,8 @@ class MicrobatchGraph {
   /// Runs a segment with a graph, and leaves its root and node.
   at::Tensor Run(Segment* segment, const at::Tensor& input);
   at::Tensor RunParts(const Segment& segment, const at::Tensor& input);
+  /// Whether the stash keeps it as it is; asked only for `inputs`.
+  bool IsSaved(const at::Tensor& tensor) const;
 
   MicrobatchGraphOptions options_;
   std::vector<Segment> segments_;

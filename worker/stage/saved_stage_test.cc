@@ -480,6 +480,8 @@ TEST(SavedStage, PolicyChangesBetweenStepsAndBadOnesAreRefused) {
   const absl::Status offload = saved->CheckPolicy("offload(int(4))");
   EXPECT_EQ(offload.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(offload.message()), HasSubstr("a cpu worker"));
+  EXPECT_EQ(saved->CheckPolicy("auto(4,offload=1)").code(),
+            absl::StatusCode::kUnimplemented);
   ASSERT_TRUE(saved->SetPolicy("none").ok());
   pipeline.Run(7);
   EXPECT_EQ(saved->TakeBytes().num_tensors, 0);

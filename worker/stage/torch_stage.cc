@@ -396,7 +396,7 @@ class TorchStage : public Stage {
       MicrobatchGraphOptions options = probed.options;
       options.treatment = pass.treatment;
       options.meter = pass.meter;
-      options.layers = pass.layers;
+      options.inputs = pass.inputs;
       options.context.key ^= pass.key_salt << 32 | pass.key_salt;
       MicrobatchGraph graph(std::move(options));
       graph.Forward(probed.value);

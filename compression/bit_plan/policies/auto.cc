@@ -1,5 +1,5 @@
-// auto(budget,slowdown=off): the least gradient variance within a budget of
-// memory.
+// auto(budget,slowdown=off,offload=0): the least gradient variance within a
+// budget of memory.
 //
 // `budget` is what saved tensors may take in one worker, in MiB: of all
 // micro-batches that are in flight at a time, those that are never compressed
@@ -15,7 +15,11 @@
 // Where `slowdown` allows it, layers are computed again in the backward pass in
 // place of keeping their tensors in few bits: as many as that share of a step's
 // time pays for, those first whose tensors cost most, and only while that
-// spares variance. Such a layer's input is kept as it is.
+// spares variance. Such a layer's input is kept as it is, and the budget has
+// room for the largest of them while it is computed again.
+//
+// `offload`, in MiB and shared out as the budget is, is what packed tensors may
+// take in pinned host memory, as further room (offload_plan.h).
 //
 // A budget that does not suffice for the lowest levels is an error of Plan,
 // which names the smallest one that does.
@@ -47,12 +51,19 @@ constexpr double kBytesPerMiB = 1 << 20;
 // layer's name.
 constexpr char kRecomputed[] = "(computed again)";
 
+int64_t InBytes(double mib) {
+  return static_cast<int64_t>(std::floor(mib * kBytesPerMiB));
+}
+
 class AutoPolicy final : public BitsPolicy {
  public:
-  AutoPolicy(std::string text, int64_t budget_bytes, double slowdown)
+  AutoPolicy(std::string text, int64_t budget_bytes, double slowdown,
+             double offload)
       : BitsPolicy(std::move(text), kBitsBeforePlan, "until the first plan"),
         budget_bytes_(budget_bytes),
-        slowdown_(slowdown) {}
+        slowdown_(slowdown),
+        offload_(offload),
+        host_bytes_(InBytes(offload)) {}
 
   SavedMeasures measures() const override {
     return {kMeasureEverySteps, SavedMeasures::Sensitivities::kByOperator,
@@ -81,8 +92,11 @@ class AutoPolicy final : public BitsPolicy {
     question.layers = room_.layers;
     question.most_layers =
         LayersForSlowdown(static_cast<int>(room_.layers.size()), slowdown_);
-    const int64_t share = budget_bytes_ / room_.in_flight - room_.exempt_bytes;
-    auto plan = PlanWithRecompute(question, std::max<int64_t>(share, 0));
+    question.in_flight = room_.in_flight;
+    question.head_bytes = room_.head_bytes;
+    question.host_bytes = host_bytes_ / room_.in_flight;
+    auto plan = PlanWithRecompute(
+        question, budget_bytes_ / room_.in_flight - room_.exempt_bytes);
     if (absl::IsResourceExhausted(plan.status())) {
       return TooSmall(LeastBudget(question));
     }
@@ -108,6 +122,8 @@ class AutoPolicy final : public BitsPolicy {
     return layers;
   }
 
+  bool MovesToHost() const override { return host_bytes_ > 0; }
+
   void SetRoom(const SavedRoom& room) override { room_ = room; }
 
  protected:
@@ -118,22 +134,27 @@ class AutoPolicy final : public BitsPolicy {
   absl::Status TooSmall(int64_t least) const {
     const auto in_mib = [](double bytes) { return bytes / kBytesPerMiB; };
     // Rounded up, so that it does work.
+    const int64_t bytes = (least + room_.exempt_bytes) * room_.in_flight;
     const double works =
-        std::ceil(in_mib(static_cast<double>((least + room_.exempt_bytes) *
-                                             room_.in_flight)) *
-                  100) /
+        std::max(std::ceil(in_mib(static_cast<double>(bytes)) * 100), 1.0) /
         100;
     return absl::ResourceExhaustedError(absl::StrFormat(
         "%s is too small: each of %d micro-batches in flight keeps %.2f MiB as "
-        "they are (loss head, statistics) and %.2f MiB in the fewest bits; "
-        "auto(%g) is the smallest budget that works",
+        "they are (loss head, statistics) and %.2f MiB in the fewest bits%s%s; "
+        "auto(%.10g%s%s) is the smallest budget that works",
         text(), room_.in_flight,
         in_mib(static_cast<double>(room_.exempt_bytes)),
-        in_mib(static_cast<double>(least)), works));
+        in_mib(static_cast<double>(least)),
+        slowdown_ > 0 ? " or for layers that are computed again" : "",
+        host_bytes_ > 0 ? ", beside what waits in host memory" : "", works,
+        slowdown_ > 0 ? absl::StrFormat(",slowdown=%g", slowdown_) : "",
+        host_bytes_ > 0 ? absl::StrFormat(",offload=%.10g", offload_) : ""));
   }
 
   const int64_t budget_bytes_;
   const double slowdown_;
+  const double offload_;  // MiB
+  const int64_t host_bytes_;
   SavedRoom room_;
 };
 
@@ -145,10 +166,19 @@ constexpr CodecParameter SlowdownParameter() {
   return parameter;
 }
 
+constexpr CodecParameter OffloadParameter() {
+  CodecParameter parameter = NumberParameter(
+      "offload", "0", 0, 1 << 24,
+      "MiB per worker of host memory for packed tensors, GPUs only");
+  parameter.choices = "0";
+  return parameter;
+}
+
 constexpr CodecParameter kParameters[] = {
     NumberParameter("budget", "", 0, 1 << 24,
                     "MiB per worker, for all its micro-batches in flight"),
     SlowdownParameter(),
+    OffloadParameter(),
 };
 
 }  // namespace
@@ -159,9 +189,11 @@ absl::StatusOr<std::unique_ptr<SavedPolicy>> MakeAutoPolicy(
     const CodecArguments& arguments) {
   const double slowdown =
       arguments.IsWord("slowdown") ? 0 : arguments.Number("slowdown");
-  const double bytes = std::floor(arguments.Number("budget") * kBytesPerMiB);
-  return std::unique_ptr<SavedPolicy>(new AutoPolicy(
-      arguments.CanonicalText(), static_cast<int64_t>(bytes), slowdown));
+  const double offload =
+      arguments.IsWord("offload") ? 0 : arguments.Number("offload");
+  return std::unique_ptr<SavedPolicy>(
+      new AutoPolicy(arguments.CanonicalText(),
+                     InBytes(arguments.Number("budget")), slowdown, offload));
 }
 
 }  // namespace deltapipe

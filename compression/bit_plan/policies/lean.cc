@@ -107,6 +107,7 @@ class LeanPolicy final : public SavedPolicy {
   std::vector<std::string> RecomputedLayers() const override {
     return inner_->RecomputedLayers();
   }
+  bool MovesToHost() const override { return inner_->MovesToHost(); }
 
   std::string Save() const override {
     PolicyState own;

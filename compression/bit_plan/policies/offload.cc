@@ -22,6 +22,8 @@ class OffloadPolicy final : public PlannedPolicy {
   OffloadPolicy(std::string text, CodecLadder ladder)
       : PlannedPolicy(std::move(text)), ladder_(std::move(ladder)) {}
 
+  bool MovesToHost() const override { return true; }
+
  protected:
   Choice Choose(const SavedTensor& /*tensor*/, const PlannedTensor* /*planned*/,
                 int times_raised) const override {
