@@ -41,8 +41,8 @@
 // Around the fp32 ring and in bf16, between ranks that are alike and with an
 // order given, the vector travels in buckets (sync_buckets.h), each as soon as
 // it is ready here and on the ranks before. The result does not depend on when
-// that was, to the bit; in bf16 not on the cut either. In all other forms values
-// travel once all of them are ready.
+// that was, to the bit; in bf16 not on the cut either. In all other forms
+// values travel once all of them are ready.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; one thread at a time calls it, but for counters() and Ready. A value
