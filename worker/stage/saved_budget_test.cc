@@ -88,7 +88,8 @@ TEST(SavedBudgetTest, HasRoomForTheLayerThatIsComputedAgain) {
       }
     }
     // A layer of the image MLP saves little beside its input.
-    if (kind != std::string("image_mlp")) EXPECT_GT(num_recomputed, 3) << kind;
+    EXPECT_GT(num_recomputed, kind == std::string("image_mlp") ? -1 : 3)
+        << kind;
   }
 }
 
