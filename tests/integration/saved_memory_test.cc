@@ -77,7 +77,9 @@ double Reported(const v1::JobSpec& spec, int first, int end, int in_flight) {
           is_last ? TensorRef() : noise(kSamples * stage->output_elements()));
       EXPECT_TRUE(result.ok()) << result.status();
     }
-    if (step == 0) EXPECT_TRUE(stage->WeightsChanged().ok());
+    if (step == 0) {
+      EXPECT_TRUE(stage->WeightsChanged().ok());
+    }
   }
   return static_cast<double>(saved->TakeBytes().live_peak);
 }
