@@ -17,30 +17,6 @@ constexpr int kTries = 10;
 
 using Plan = std::map<std::string, PlannedTensor>;
 
-/// The measurements of a question for which `is_part` holds.
-struct Part {
-  std::vector<SavedMeasurement> measurements;
-  TensorBitsQuestion question;
-
-  template <typename IsPart>
-  Part(const TensorBitsQuestion& all, IsPart is_part) {
-    question.levels = all.levels;
-    question.raised = all.raised;
-    for (size_t i = 0; i < all.measurements.size(); ++i) {
-      if (!is_part(i)) continue;
-      measurements.push_back(all.measurements[i]);
-      question.coefficients.push_back(all.coefficients[i]);
-      if (i < all.derivative_coefficients.size()) {
-        question.derivative_coefficients.push_back(
-            all.derivative_coefficients[i]);
-      }
-    }
-    question.measurements = measurements;
-  }
-  Part(const Part&) = delete;
-  Part& operator=(const Part&) = delete;
-};
-
 TensorBitsQuestion WithoutDerivatives(TensorBitsQuestion question) {
   question.derivative_coefficients.clear();
   return question;
@@ -69,17 +45,20 @@ class OffloadPlanner {
     double cost = 0;
   };
 
+  /// Replaces *best by what costs less.
+  static void TakeBetter(std::optional<Answer> found,
+                         std::optional<Answer>* best) {
+    const bool is_better = found.has_value() &&
+                           (!best->has_value() || found->cost < (*best)->cost);
+    if (is_better) *best = std::move(found);
+  }
+
   /// None: there is none for which the lowest levels could be placed.
   absl::StatusOr<std::optional<Answer>> Solve() const {
     int64_t works = LeastBudget(placed_);
     int64_t fails = device_bytes_ + host_bytes_;
     if (fails < works) return std::nullopt;
     std::optional<Answer> best;
-    const auto take = [&best](std::optional<Answer> found) {
-      const bool is_better =
-          found.has_value() && (!best.has_value() || found->cost < best->cost);
-      if (is_better) best = std::move(found);
-    };
     DP_ASSIGN_OR_RETURN(best, Try(fails));
     if (!best.has_value()) {
       DP_ASSIGN_OR_RETURN(best, Try(works));
@@ -87,12 +66,12 @@ class OffloadPlanner {
       // With all on the device.
       works = std::max(works, device_bytes_);
       DP_ASSIGN_OR_RETURN(std::optional<Answer> found, Try(works));
-      take(std::move(found));
+      TakeBetter(std::move(found), &best);
       for (int i = 0; i < kTries && works + 1 < fails; ++i) {
         const int64_t middle = works + (fails - works) / 2;
         DP_ASSIGN_OR_RETURN(found, Try(middle));
         (found.has_value() ? works : fails) = middle;
-        take(std::move(found));
+        TakeBetter(std::move(found), &best);
       }
     }
     DP_RETURN_IF_ERROR(FillUp(&*best));
@@ -165,7 +144,7 @@ class OffloadPlanner {
       const auto is_there = [&](size_t i) {
         return PlannedOf(i, best->plan).is_offloaded == is_host;
       };
-      Part part(question_, is_there);
+      TensorBitsPart part(question_, is_there);
       std::vector<int> packed_levels;
       if (is_host) {
         for (const int level : question_.levels) {
@@ -213,9 +192,7 @@ absl::StatusOr<Plan> PlanWithOffload(const TensorBitsQuestion& question,
     DP_ASSIGN_OR_RETURN(auto found, OffloadPlanner(question, with_derivatives,
                                                    device_bytes, host_bytes)
                                         .Solve());
-    const bool is_better =
-        found.has_value() && (!best.has_value() || found->cost < best->cost);
-    if (is_better) best = std::move(found);
+    OffloadPlanner::TakeBetter(std::move(found), &best);
     if (question.derivative_coefficients.empty()) break;
   }
   if (!best.has_value()) {

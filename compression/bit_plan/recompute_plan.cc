@@ -18,14 +18,6 @@ constexpr double kWorthIt = 1.05;
 // A forward pass takes half as long as a backward pass.
 constexpr double kForwardsOfAStep = 3;
 
-// The tensors that are packed if these layers are not computed again, and the
-// room that they have.
-struct Rest {
-  std::vector<SavedMeasurement> measurements;
-  TensorBitsQuestion question;
-  int64_t budget_bytes = 0;
-};
-
 class Recomputed {
  public:
   explicit Recomputed(const RecomputeQuestion& question)
@@ -64,21 +56,11 @@ class Recomputed {
     return names;
   }
 
-  void FillRest(Rest* rest) const {
+  /// Of the tensors that are packed beside these layers.
+  TensorBitsPart Rest() const {
     const TensorBitsQuestion& all = question_.tensors;
-    rest->question = {};
-    rest->question.levels = all.levels;
-    rest->question.raised = all.raised;
-    for (size_t i = 0; i < all.measurements.size(); ++i) {
-      if (Has(all.measurements[i].tensor.layer)) continue;
-      rest->measurements.push_back(all.measurements[i]);
-      rest->question.coefficients.push_back(all.coefficients[i]);
-      if (i < all.derivative_coefficients.size()) {
-        rest->question.derivative_coefficients.push_back(
-            all.derivative_coefficients[i]);
-      }
-    }
-    rest->question.measurements = rest->measurements;
+    return TensorBitsPart(
+        all, [&](size_t i) { return !Has(all.measurements[i].tensor.layer); });
   }
 
  private:
@@ -138,8 +120,7 @@ absl::StatusOr<RecomputePlan> PlanWithRecompute(
                            static_cast<int>(question.layers.size()))));
   for (size_t count = 0; count <= most; ++count) {
     if (count > 0) recomputed.Add(order[count - 1]);
-    Rest rest;
-    recomputed.FillRest(&rest);
+    const TensorBitsPart rest = recomputed.Rest();
     const int64_t room = budget_bytes - recomputed.Bytes();
     absl::StatusOr<std::map<std::string, PlannedTensor>> planned =
         room < 0 ? absl::ResourceExhaustedError("no room for any tensor")
@@ -152,7 +133,7 @@ absl::StatusOr<RecomputePlan> PlanWithRecompute(
     }
     if (planned.ok()) {
       double cost = 0;
-      for (size_t i = 0; i < rest.measurements.size(); ++i) {
+      for (size_t i = 0; i < rest.question.measurements.size(); ++i) {
         cost += CostOf(rest.question, i, *planned);
       }
       plans.emplace_back(RecomputePlan{*planned, recomputed.Names()}, cost);
@@ -179,8 +160,7 @@ int64_t LeastBudget(const RecomputeQuestion& question) {
                                              static_cast<int>(order.size()));
        ++count) {
     recomputed.Add(order[static_cast<size_t>(count - 1)]);
-    Rest rest;
-    recomputed.FillRest(&rest);
+    const TensorBitsPart rest = recomputed.Rest();
     least =
         std::min(least, LeastDeviceBytes(rest.question, question.host_bytes) +
                             recomputed.Bytes());

@@ -108,6 +108,22 @@ int TensorBitsQuestion::TimesRaised(size_t measurement) const {
   return found == raised->end() ? 0 : found->second;
 }
 
+TensorBitsPart::TensorBitsPart(const TensorBitsQuestion& all,
+                               const std::function<bool(size_t)>& is_part) {
+  question.levels = all.levels;
+  question.raised = all.raised;
+  for (size_t i = 0; i < all.measurements.size(); ++i) {
+    if (!is_part(i)) continue;
+    measurements_.push_back(all.measurements[i]);
+    question.coefficients.push_back(all.coefficients[i]);
+    if (i < all.derivative_coefficients.size()) {
+      question.derivative_coefficients.push_back(
+          all.derivative_coefficients[i]);
+    }
+  }
+  question.measurements = measurements_;
+}
+
 absl::StatusOr<Plan> PlanAverageBits(const TensorBitsQuestion& question,
                                      double bits) {
   Items items;

@@ -6,6 +6,7 @@
 #define DELTAPIPE_COMPRESSION_BIT_PLAN_TENSOR_BITS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,6 +38,21 @@ struct TensorBitsQuestion {
   // Of one of the measurements.
   bool IsMeasured(size_t measurement) const;
   int TimesRaised(size_t measurement) const;
+};
+
+/// A question about some of the measurements of another one.
+class TensorBitsPart {
+ public:
+  /// Of those whose index `is_part` holds for.
+  TensorBitsPart(const TensorBitsQuestion& all,
+                 const std::function<bool(size_t)>& is_part);
+  TensorBitsPart(const TensorBitsPart&) = delete;
+  TensorBitsPart& operator=(const TensorBitsPart&) = delete;
+
+  TensorBitsQuestion question;
+
+ private:
+  std::vector<SavedMeasurement> measurements_;
 };
 
 /// By tensor. On average over elements at most `bits`, metadata aside; raises
