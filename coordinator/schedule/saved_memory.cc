@@ -5,6 +5,7 @@
 #include <numeric>
 #include <string>
 
+#include "absl/types/span.h"
 #include "compression/bit_plan/recompute_plan.h"
 #include "coordinator/schedule/saved_budget.h"
 
@@ -52,37 +53,25 @@ int64_t KeptByHead(const v1::LayerProfile& before,
   return std::max<int64_t>(Kept(layer) - PackedKept(before), 0);
 }
 
-/// How much more than what is kept of all micro-batches is alive while a group
-/// of layers is computed again: its tensors, less what its micro-batch kept for
-/// the head and for later groups, which is gone by then.
-class Recomputation {
- public:
-  /// Of the next layer, which begins a group or belongs to the last one.
-  void Add(bool begins_group, int64_t not_kept, int64_t kept) {
-    if (begins_group) {
-      groups_.push_back({});
-    }
-    groups_.back().not_kept += not_kept;
-    groups_.back().kept += kept;
-  }
-  int64_t MostOnTop(int64_t kept_by_head) const {
-    int64_t most = 0;
-    int64_t gone = kept_by_head;
-    for (size_t i = groups_.size(); i-- > 0;) {
-      most = std::max(most, groups_[i].not_kept - gone);
-      // The head's is part of the last group's.
-      gone = (i + 1 == groups_.size() ? 0 : gone) + groups_[i].kept;
-    }
-    return most;
-  }
-
- private:
-  struct Group {
-    int64_t not_kept = 0;
-    int64_t kept = 0;
-  };
-  std::vector<Group> groups_;
+/// Layers that follow each other and are computed again together, or are not.
+struct Group {
+  /// What they save beside what they keep, once they are computed again.
+  int64_t not_kept = 0;
+  int64_t kept = 0;
 };
+
+/// How much more than what is kept of all micro-batches is alive while a group
+/// of a stage is computed again: its tensors, less what its micro-batch kept
+/// for the head and for later groups, which is gone by then.
+int64_t MostOnTop(absl::Span<const Group> groups, int64_t kept_by_head) {
+  int64_t most = 0;
+  int64_t gone = kept_by_head;
+  for (size_t i = groups.size(); i-- > 0;) {
+    most = std::max(most, groups[i].not_kept - gone);
+    gone += groups[i].kept;
+  }
+  return most;
+}
 
 void AddClass(const v1::SavedClass& added,
               std::vector<v1::SavedClass>* classes) {
@@ -227,21 +216,16 @@ std::vector<SavedMemory::Exact> ExactOf(const v1::JobSpec& spec,
   order.resize(static_cast<size_t>(
       LayersForSlowdown(static_cast<int>(layers.size()), budget.slowdown)));
   std::vector<SavedMemory::Exact> all = {{packed, 0, 0}};
-  std::vector<bool> is_again(layers.size(), false);
+  std::vector<Group> groups;
+  for (const AgainLayer& layer : layers) {
+    groups.push_back({0, layer.exact + layer.exempt});
+  }
   for (const size_t chosen : order) {
-    is_again[chosen] = true;
     SavedMemory::Exact exact = all.back();
     exact.packed_bytes += layers[chosen].input - layers[chosen].exact;
     exact.reserve = std::max(exact.reserve, layers[chosen].not_kept - head);
-    exact.on_top = 0;
-    int64_t gone = kept_by_head;
-    for (size_t i = layers.size(); i-- > 0;) {
-      if (is_again[i]) {
-        exact.on_top = std::max(exact.on_top, layers[i].not_kept - gone);
-      }
-      gone +=
-          is_again[i] ? layers[i].input : layers[i].exact + layers[i].exempt;
-    }
+    groups[chosen] = {layers[chosen].not_kept, layers[chosen].input};
+    exact.on_top = MostOnTop(groups, kept_by_head);
     all.push_back(exact);
   }
   return all;
@@ -259,14 +243,16 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
                           int end_layer) {
   SavedMemory memory;
   const int group = RecomputedGroupOf(spec);
-  Recomputation recomputation;
+  std::vector<Group> groups;
   int64_t kept_by_head = 0;
   for (int i = first_layer; i < end_layer; ++i) {
     v1::LayerProfile layer = profile.layers(i);
     if (group > 0) {
       const int place = (i - first_layer) % group;
       if (place > 0) TakeOffInput(profile.layers(i - place), &layer);
-      recomputation.Add(place == 0, NotKept(layer), Kept(layer));
+      if (place == 0) groups.push_back({});
+      groups.back().not_kept += NotKept(layer);
+      groups.back().kept += Kept(layer);
       if (i > 0 && i + 1 == profile.layers_size()) {
         kept_by_head =
             place > 0 ? Kept(layer) : KeptByHead(profile.layers(i - 1), layer);
@@ -282,7 +268,9 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
     estimated.set_stored_bytes(layer.saved_bytes());
     AddClass(estimated, &memory.classes);
   }
-  memory.recomputed_bytes = recomputation.MostOnTop(kept_by_head);
+  // The head's is part of the last group's.
+  if (!groups.empty()) groups.back().kept -= kept_by_head;
+  memory.recomputed_bytes = MostOnTop(groups, kept_by_head);
   const SavedBudget budget = SavedBudgetOf(spec);
   if (budget.bytes != INT64_MAX) {
     memory.exact = ExactOf(spec, profile, first_layer, end_layer, budget);
