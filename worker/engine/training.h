@@ -228,6 +228,7 @@ class Training {
              const StepState& state);
   /// Likewise the reading of a micro-batch.
   void DelayInput();
+  void DelayBy(double seconds);
   /// Takes in what all replicas measured in the last step.
   absl::Status ObserveReplicas(
       const std::vector<std::vector<double>>& by_replica);

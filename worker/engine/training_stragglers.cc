@@ -114,18 +114,21 @@ absl::Status Training::WeightByWork(absl::Span<float> gradients,
 void Training::Delay(int microbatch, bool is_forward, double seconds,
                      const StepState& state) {
   if (injected_.is_none()) return;
-  const double extra =
+  DelayBy(
       injected_.ExtraSeconds(replica_, state.step, microbatch, seconds,
-                             /*part=*/2 * stage_index_ + (is_forward ? 0 : 1));
-  Clock* const clock = Clock::Real();
-  clock->SleepUntil(clock->Now() + FromSeconds(extra), &cancelled_);
+                             /*part=*/2 * stage_index_ + (is_forward ? 0 : 1)));
 }
 
 void Training::DelayInput() {
-  const double extra = is_first() ? injected_.InputSeconds(replica_) : 0;
-  if (extra <= 0) return;
+  if (!injected_.is_none() && is_first()) {
+    DelayBy(injected_.InputSeconds(replica_));
+  }
+}
+
+void Training::DelayBy(double seconds) {
+  if (seconds <= 0) return;
   Clock* const clock = Clock::Real();
-  clock->SleepUntil(clock->Now() + FromSeconds(extra), &cancelled_);
+  clock->SleepUntil(clock->Now() + FromSeconds(seconds), &cancelled_);
 }
 
 absl::Status Training::ObserveReplicas(
