@@ -118,35 +118,6 @@ GradientSyncOptions FiveBuckets() {
   return options;
 }
 
-// In bf16 there are two, of 500 elements.
-TEST(EarlySyncTest, ABucketInBf16TravelsBeforeTheNextIsReady) {
-  GradientSyncOptions options = FiveBuckets();
-  options.plain_codec = "cast(bf16)";
-  SyncedRanks ranks(2, 1000, options);
-  Vectors values = RandomVectors(2, 1000, 1);
-  const std::vector<double> expected = Mean(values);
-
-  ranks.ranks().Run([&](int rank) {
-    GradientSync& sync = ranks.sync(rank);
-    const size_t i = static_cast<size_t>(rank);
-    ASSERT_TRUE(sync.BeginEarly(0, {absl::MakeSpan(values[i])}).ok());
-    sync.Ready(500);
-    // Both phases of the first bucket.
-    const FrameChannel* peer = ranks.ranks().group(rank)->channel(1 - rank);
-    const Deadline deadline = Soon();
-    while (peer->counters().frames_received < 2 && !deadline.has_passed()) {
-      std::this_thread::yield();
-    }
-    EXPECT_GE(peer->counters().frames_received, 2);
-    sync.Ready(1000);
-    ASSERT_TRUE(sync.Wait(Soon()).ok());
-    EXPECT_EQ(peer->counters().frames_received, 4);
-  });
-
-  ExpectNear(values[0], expected, 0.03);
-  EXPECT_TRUE(SameBits(values[0], values[1]));
-}
-
 TEST(EarlySyncTest, InBf16BucketsHaveTheBitsOfTheWholeVector) {
   GradientSyncOptions options = FiveBuckets();
   options.plain_codec = "cast(bf16)";
@@ -165,8 +136,20 @@ TEST(EarlySyncTest, InBf16BucketsHaveTheBitsOfTheWholeVector) {
   EXPECT_EQ(cut.ranks().group(0)->channel(1)->counters().frames_sent, 16);
 }
 
-TEST(EarlySyncTest, ABucketTravelsBeforeTheNextIsReady) {
-  SyncedRanks ranks(2, 1000, FiveBuckets());
+struct BucketCase {
+  const char* codec;
+  int64_t num_ready;  // elements of the first bucket, or some more
+  int num_buckets;    // each of two frames
+  double tolerance;
+};
+
+class BucketTest : public ::testing::TestWithParam<BucketCase> {};
+
+TEST_P(BucketTest, TravelsBeforeTheNextIsReady) {
+  const BucketCase& test = GetParam();
+  GradientSyncOptions options = FiveBuckets();
+  options.plain_codec = test.codec;
+  SyncedRanks ranks(2, 1000, options);
   Vectors values = RandomVectors(2, 1000, 1);
   const std::vector<double> expected = Mean(values);
 
@@ -174,8 +157,8 @@ TEST(EarlySyncTest, ABucketTravelsBeforeTheNextIsReady) {
     GradientSync& sync = ranks.sync(rank);
     const size_t i = static_cast<size_t>(rank);
     ASSERT_TRUE(sync.BeginEarly(0, {absl::MakeSpan(values[i])}).ok());
-    sync.Ready(399);
-    // Both hops of the first bucket.
+    sync.Ready(test.num_ready);
+    // Both hops or phases of the first bucket.
     const FrameChannel* peer = ranks.ranks().group(rank)->channel(1 - rank);
     const Deadline deadline = Soon();
     while (peer->counters().frames_received < 2 && !deadline.has_passed()) {
@@ -184,12 +167,18 @@ TEST(EarlySyncTest, ABucketTravelsBeforeTheNextIsReady) {
     EXPECT_GE(peer->counters().frames_received, 2);
     sync.Ready(1000);
     ASSERT_TRUE(sync.Wait(Soon()).ok());
-    EXPECT_EQ(peer->counters().frames_received, 10);
+    EXPECT_EQ(peer->counters().frames_received, 2 * test.num_buckets);
   });
 
-  ExpectNear(values[0], expected, 1e-6);
+  ExpectNear(values[0], expected, test.tolerance);
   EXPECT_TRUE(SameBits(values[0], values[1]));
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Codecs, BucketTest,
+    ::testing::Values(BucketCase{"none", 399, 5, 1e-6},
+                      BucketCase{"cast(bf16)", 500, 2, 0.03}),
+    [](const auto& info) { return info.index == 0 ? "Fp32" : "Bf16"; });
 
 TEST(EarlySyncTest, VectorsOfLessThanTwoBucketsHaveTheBitsOfOneWithoutOrder) {
   GradientSyncOptions options;

@@ -9,7 +9,6 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
-#include "worker/collective/bucketed_reduce.h"
 #include "worker/collective/codec_reduce_scatter.h"
 #include "worker/collective/excluded_ranges.h"
 #include "worker/collective/group_exchange.h"
@@ -68,7 +67,7 @@ class ThreadedGradientSync : public GradientSync {
         buckets_(CutIntoBuckets(
             options.order, num_elements,
             options.bucket_elements_per_rank * int64_t{group->size()})),
-        coded_buckets_(CutIntoBuckets(
+        bf16_buckets_(CutIntoBuckets(
             options.may_begin_early ? options.order
                                     : std::vector<ElementRange>(),
             num_elements,
@@ -331,15 +330,7 @@ class ThreadedGradientSync : public GradientSync {
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
     plain_.reset();
-    bucketed_.reset();
     scatter_.reset();
-    if (plain != nullptr && coded_buckets_.size() > 1 && !keeps_shard_ &&
-        hierarchy_ == nullptr && group_->size() > 1) {
-      // Null for a codec whose elements have a scale in common.
-      bucketed_ =
-          BucketedReduce::Create(plain->text(), coded_buckets_, exchange_)
-              .value_or(nullptr);
-    }
     if (keeps_shard_ && plain != nullptr) {
       scatter_ = std::make_unique<CodecReduceScatter>(std::move(plain), seed_,
                                                       exchange_);
@@ -392,20 +383,30 @@ class ThreadedGradientSync : public GradientSync {
     return absl::CancelledError("destroyed before its values were ready");
   }
 
-  /// Whether the vector travels in buckets in this transaction, if there is
-  /// more than one.
-  bool MayUseBuckets() const {
-    return task_ == Task::kMean && !keeps_shard_ && hierarchy_ == nullptr &&
-           request_.format == SyncFormat::kPlain;
+  /// In which the vector travels in this transaction; one: it does not.
+  absl::Span<const SyncBucket> Buckets() const {
+    const bool may_be_cut = task_ == Task::kMean && !keeps_shard_ &&
+                            hierarchy_ == nullptr &&
+                            request_.format == SyncFormat::kPlain;
+    if (may_be_cut && plain_ == nullptr) return buckets_;
+    // Of other codecs elements have a scale in common.
+    if (may_be_cut && plain_->codec_text() == "cast(bf16)" &&
+        group_->size() > 1) {
+      return bf16_buckets_;
+    }
+    return {};
   }
 
   absl::Status Synchronize() {
     woken_.clear();
-    if (MayUseBuckets() && plain_ == nullptr && buckets_.size() > 1) {
-      return ReduceInBuckets();
-    }
-    if (MayUseBuckets() && bucketed_ != nullptr) {
-      return ReduceInCodedBuckets();
+    const absl::Span<const SyncBucket> buckets = Buckets();
+    if (buckets.size() > 1) {
+      // Ranks that cut otherwise must not take each other's frames.
+      BeginExchange(
+          absl::StrCat(plain_ == nullptr ? "none" : plain_->codec_text(),
+                       " in ", buckets.size(), " buckets"));
+      return plain_ == nullptr ? AddInBuckets(buckets)
+                               : ReduceInBuckets(buckets);
     }
     DP_RETURN_IF_ERROR(AwaitReady(num_elements_, /*may_wait=*/true).status());
     if (task_ == Task::kFlush) return SumWhatIsOwed();
@@ -438,36 +439,41 @@ class ThreadedGradientSync : public GradientSync {
     return scatter_->Run(step_, request_.values);
   }
 
-  absl::Status ReduceInBuckets() {
-    // Ranks that cut otherwise must not take each other's frames.
-    BeginExchange(absl::StrCat("none in ", buckets_.size(), " buckets"));
-    std::vector<std::vector<float>> copies(buckets_.size());
-    std::vector<absl::Span<float>> values(buckets_.size());
+  /// Around the ring, one behind the other.
+  absl::Status AddInBuckets(absl::Span<const SyncBucket> buckets) {
+    std::vector<std::vector<float>> copies(buckets.size());
+    std::vector<absl::Span<float>> values(buckets.size());
     RingParts parts;
-    parts.num_parts = buckets_.size();
-    parts.num_elements = [&](size_t i) { return buckets_[i].num_elements; };
+    parts.num_parts = buckets.size();
+    parts.num_elements = [&](size_t i) { return buckets[i].num_elements; };
     parts.values =
         [&](size_t i,
             bool may_wait) -> absl::StatusOr<std::optional<absl::Span<float>>> {
       DP_ASSIGN_OR_RETURN(const bool is_ready,
-                          AwaitReady(buckets_[i].ready_at, may_wait));
+                          AwaitReady(buckets[i].ready_at, may_wait));
       if (!is_ready) return std::optional<absl::Span<float>>();
-      values[i] = Gathered(buckets_[i], request_.values, &copies[i]);
+      values[i] = Gathered(buckets[i], request_.values, &copies[i]);
       return std::make_optional(values[i]);
     };
     parts.done = [&](size_t i) {
-      Scatter(buckets_[i], values[i], request_.values);
+      Scatter(buckets[i], values[i], request_.values);
       copies[i] = {};
     };
     return RingAllReduceInParts(&flat_, group_->size(), parts);
   }
 
-  absl::Status ReduceInCodedBuckets() {
-    BeginExchange(absl::StrCat(plain_->codec_text(), " in ",
-                               coded_buckets_.size(), " buckets"));
-    return bucketed_->Run(step_, request_.values, [&](int64_t num_elements) {
-      return AwaitReady(num_elements, /*may_wait=*/true).status();
-    });
+  /// Through the plain codec, one after the other.
+  absl::Status ReduceInBuckets(absl::Span<const SyncBucket> buckets) {
+    std::vector<float> copy;
+    for (const SyncBucket& bucket : buckets) {
+      DP_RETURN_IF_ERROR(
+          AwaitReady(bucket.ready_at, /*may_wait=*/true).status());
+      const absl::Span<float> values = Gathered(bucket, request_.values, &copy);
+      DP_RETURN_IF_ERROR(
+          plain_->Run(step_, values, {}, /*drops_residuals=*/false));
+      Scatter(bucket, values, request_.values);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status ReducePlain() {
@@ -550,7 +556,7 @@ class ThreadedGradientSync : public GradientSync {
   const uint64_t seed_;
   const bool keeps_shard_;
   const std::vector<SyncBucket> buckets_;
-  const std::vector<SyncBucket> coded_buckets_;  // of elements of two bytes
+  const std::vector<SyncBucket> bf16_buckets_;
   const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;
@@ -558,7 +564,6 @@ class ThreadedGradientSync : public GradientSync {
   GroupExchange* const exchange_;  // flat, or between the nodes
   TwoPhaseAllReduce compressed_;
   std::unique_ptr<TwoPhaseAllReduce> plain_;     // null: the fp32 ring
-  std::unique_ptr<BucketedReduce> bucketed_;     // of plain_, or null
   std::unique_ptr<CodecReduceScatter> scatter_;  // likewise, with keeps_shard
   uint32_t step_ = 0;
   SyncRequest request_;

@@ -308,7 +308,10 @@ absl::Status TwoPhaseAllReduce::ReadResult(ByteSpan packed,
 absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values,
                                     absl::Span<const ElementRange> excluded,
                                     bool drops_residuals) {
-  if (worker_.pending.empty()) Allocate();
+  if (!options_.has_feedback) {
+    shards_.num_elements = static_cast<int64_t>(values.size());
+  }
+  if (worker_.pending.size() != values.size()) Allocate();
   excluded_ = excluded;
   drops_residuals_ = drops_residuals;
   DP_RETURN_IF_ERROR(SendToServers(step, values));

@@ -37,6 +37,7 @@ class TwoPhaseAllReduce {
  public:
   struct Options {
     bool has_feedback = true;
+    /// Without feedback a Run may have any number of them.
     int64_t num_elements = 0;
     /// Of stochastic codecs: of the job, and a number that no other rank of the
     /// stage has.
@@ -127,7 +128,7 @@ class TwoPhaseAllReduce {
 
   std::unique_ptr<ShardCompressor> compressor_;
   const Options options_;
-  const Shards shards_;
+  Shards shards_;
   const int rank_;
   GroupExchange* const exchange_;
   Residual worker_;
