@@ -278,5 +278,30 @@ TEST(AutoPolicyTest, CountsRaisesAgainstItsBudget) {
   EXPECT_GE(BitsOf(*policy, measurements[0].tensor), 4);
 }
 
+// The next plan could have lower bits, raised by as many levels.
+TEST(AutoPolicyTest, APlanDoesNotGoBelowWhatARaiseReached) {
+  const std::vector<SavedMeasurement> measurements = {
+      Measured(Tensor("a", {512, 128}, "gelu"), 1),
+      Measured(Tensor("b", {512, 128}, "add"), 1)};
+  const auto policy = Make("auto(0.085)");
+  ASSERT_TRUE(policy->Plan(1, measurements).ok());
+  const SavedTensor& gelu = measurements[0].tensor;
+  const int planned = BitsOf(*policy, gelu);
+  policy->Raise("gelu");
+  const int raised = BitsOf(*policy, gelu);
+  ASSERT_GT(raised, planned);
+  // It would take bits from what matters less.
+  std::vector<SavedMeasurement> later = measurements;
+  later[0].sensitivity = 1e-9;
+
+  ASSERT_TRUE(policy->Plan(2, later).ok());
+
+  EXPECT_GE(BitsOf(*policy, gelu), raised);
+  const auto successor = Make(policy->text());
+  ASSERT_TRUE(successor->Restore(policy->Save()).ok());
+  ASSERT_TRUE(successor->Plan(3, later).ok());
+  EXPECT_GE(BitsOf(*successor, gelu), raised);
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -21,7 +21,7 @@ PlannedPolicy::Choice BitsPolicy::Choose(const SavedTensor& tensor,
     choice.takes_substitute = true;
     return choice;
   }
-  const int bits = BitsOf(planned, times_raised);
+  const int bits = BitsOf(tensor.op, planned, times_raised);
   const bool is_derivative = planned != nullptr && planned->value < 0;
   if (is_derivative && bits < kExactBits &&
       tensor.substitute == SavedSubstitute::kDerivative) {
@@ -45,20 +45,28 @@ PlannedPolicy::Choice BitsPolicy::Choose(const SavedTensor& tensor,
 
 std::string BitsPolicy::Level(const PlannedTensor* planned,
                               int times_raised) const {
-  const int bits = BitsOf(planned, times_raised);
+  const int bits =
+      BitsOf(planned == nullptr ? "" : planned->op, planned, times_raised);
   const bool is_derivative = planned != nullptr && planned->value < 0;
   return is_derivative && bits < kExactBits
              ? absl::StrCat(BitsText(bits), " of the derivative")
              : BitsText(bits);
 }
 
-int BitsPolicy::BitsOf(const PlannedTensor* planned, int times_raised) const {
+int BitsPolicy::BitsAt(const PlannedTensor& planned, int times_raised) const {
+  return BitsOf(planned.op, &planned, times_raised);
+}
+
+int BitsPolicy::BitsOf(const std::string& op, const PlannedTensor* planned,
+                       int times_raised) const {
   const int bits =
       planned == nullptr
           ? default_bits_
           : static_cast<int>(std::min(std::max(std::fabs(planned->value), 1.0),
                                       kExactBits * 1.0));
-  return RaisedBits(bits, times_raised);
+  const auto least = state().least_bits.find(op);
+  return std::max(RaisedBits(bits, times_raised),
+                  least == state().least_bits.end() ? 0 : least->second);
 }
 
 }  // namespace deltapipe

@@ -31,7 +31,11 @@ class BitsPolicy : public PlannedPolicy {
   Choice Choose(const SavedTensor& tensor, const PlannedTensor* planned,
                 int times_raised) const final;
   std::string Level(const PlannedTensor* planned, int times_raised) const final;
-  int BitsOf(const PlannedTensor* planned, int times_raised) const;
+  int BitsAt(const PlannedTensor& planned, int times_raised) const final;
+  /// Of a tensor of the operator `op`; `planned` is null where no plan knows
+  /// it.
+  int BitsOf(const std::string& op, const PlannedTensor* planned,
+             int times_raised) const;
 
   const int default_bits_;
   const std::string default_reason_;

@@ -123,8 +123,7 @@ class OffloadPlanner {
     double cost = 0;
     for (const size_t i : places_) {
       if (!question_.IsMeasured(i)) continue;
-      cost += LevelCost(question_, i, PlannedOf(i, plan).value,
-                        question_.TimesRaised(i));
+      cost += LevelCost(question_, i, PlannedOf(i, plan).value);
     }
     return cost;
   }

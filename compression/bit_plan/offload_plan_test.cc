@@ -61,7 +61,7 @@ Sums SumsOf(const Tensors& tensors, const Plan& plan) {
     const PlannedTensor& planned = plan.at(absl::StrCat(i));
     (planned.is_offloaded ? sums.host : sums.device) +=
         LevelBytes(tensors.question, i, planned.value);
-    sums.cost += LevelCost(tensors.question, i, planned.value, 0);
+    sums.cost += LevelCost(tensors.question, i, planned.value);
     // Kept as they are, or by their derivative: on the device.
     if (planned.is_offloaded) {
       EXPECT_GT(planned.value, 0);
@@ -169,7 +169,7 @@ double LeastCost(const Tensors& tensors, size_t i, int64_t device,
   const auto take = [&](double value, int64_t on_device, int64_t on_host) {
     const double rest =
         LeastCost(tensors, i + 1, device - on_device, host - on_host);
-    least = std::min(least, rest + LevelCost(tensors.question, i, value, 0));
+    least = std::min(least, rest + LevelCost(tensors.question, i, value));
   };
   for (const int bits : kLevels) {
     const int64_t bytes = LevelBytes(tensors.question, i, bits);

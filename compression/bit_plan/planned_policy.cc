@@ -1,5 +1,6 @@
 #include "compression/bit_plan/planned_policy.h"
 
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -92,22 +93,31 @@ std::string PlannedPolicy::Raise(absl::string_view op) {
   const std::string name(op);
   const int times = TimesRaised(name);
   std::set<std::string> before, after;
-  int num_tensors = 0;
+  std::vector<const PlannedTensor*> packed;
   const auto add = [&](const PlannedTensor* planned) {
     std::string level = Level(planned, times);
     if (level == BitsText(kExactBits)) return;
-    ++num_tensors;
+    packed.push_back(planned);
     before.insert(std::move(level));
-    after.insert(Level(planned, times + 1));
   };
+  int least_bits = kExactBits;
   for (const auto& entry : state_.planned) {
-    if (entry.second.op == op) add(&entry.second);
+    if (entry.second.op != op) continue;
+    add(&entry.second);
+    least_bits =
+        std::min(least_bits, RaisedBits(BitsAt(entry.second, times), 1));
   }
-  const int num_planned = num_tensors;
+  const int num_planned = static_cast<int>(packed.size());
   // Those that no plan knows.
   if (num_planned == 0) add(nullptr);
-  if (num_tensors == 0) return "";
+  if (packed.empty()) return "";
   state_.raised[name] = times + 1;
+  if (num_planned > 0 && BitsAt(*packed[0], times) > 0) {
+    state_.least_bits[name] = least_bits;
+  }
+  for (const PlannedTensor* planned : packed) {
+    after.insert(Level(planned, times + 1));
+  }
   ForgetTreatments();
   return absl::StrCat(name, ": from ", absl::StrJoin(before, ", "), " to ",
                       absl::StrJoin(after, ", "),

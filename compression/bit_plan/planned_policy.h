@@ -57,9 +57,17 @@ class PlannedPolicy : public SavedPolicy {
   virtual std::string Level(const PlannedTensor* planned,
                             int times_raised) const = 0;
 
+  /// Bits of a tensor that is packed; 0 where levels are no bits.
+  virtual int BitsAt(const PlannedTensor& /*planned*/,
+                     int /*times_raised*/) const {
+    return 0;
+  }
+
   const PolicyState& state() const { return state_; }
   int TimesRaised(const std::string& op) const;
   void SetPlan(std::map<std::string, PlannedTensor> planned);
+  /// Plans may go below what a raise reached; raises still count.
+  void ForgetLeastBits() { state_.least_bits.clear(); }
 
  private:
   // A tensor, but for its name and layer, and what it gets.

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "compression/bit_plan/bit_ladder.h"
 
 namespace deltapipe {
 namespace {
@@ -48,15 +49,17 @@ bool ReadOffloaded(absl::string_view rest, PolicyState* state) {
   return true;
 }
 
-bool ReadRaised(absl::string_view rest, PolicyState* state) {
+// An operator and a number from 1 to `most`.
+bool ReadCount(absl::string_view rest, int most,
+               std::map<std::string, int>* counts) {
   const std::vector<absl::string_view> fields = absl::StrSplit(rest, '\t');
   std::string op;
-  int times = 0;
+  int count = 0;
   if (fields.size() != 2 || !absl::CUnescape(fields[0], &op) ||
-      !absl::SimpleAtoi(fields[1], &times) || times < 1 || times > 100) {
+      !absl::SimpleAtoi(fields[1], &count) || count < 1 || count > most) {
     return false;
   }
-  return state->raised.emplace(std::move(op), times).second;
+  return counts->emplace(std::move(op), count).second;
 }
 
 }  // namespace
@@ -66,6 +69,9 @@ std::string PolicyStateText(absl::string_view policy,
   std::string text = absl::StrCat(kFirstLine, "\npolicy=", policy, "\n");
   for (const auto& [op, times] : state.raised) {
     absl::StrAppend(&text, "raised=", absl::CEscape(op), "\t", times, "\n");
+  }
+  for (const auto& [op, bits] : state.least_bits) {
+    absl::StrAppend(&text, "least=", absl::CEscape(op), "\t", bits, "\n");
   }
   for (const auto& [name, tensor] : state.planned) {
     absl::StrAppend(&text, tensor.is_measured ? "planned=" : "unmeasured=",
@@ -96,7 +102,9 @@ absl::StatusOr<PolicyState> ParsePolicyState(absl::string_view policy,
     absl::string_view rest = lines[i];
     bool is_read = false;
     if (absl::ConsumePrefix(&rest, "raised=")) {
-      is_read = ReadRaised(rest, &state);
+      is_read = ReadCount(rest, 100, &state.raised);
+    } else if (absl::ConsumePrefix(&rest, "least=")) {
+      is_read = ReadCount(rest, kExactBits, &state.least_bits);
     } else if (absl::ConsumePrefix(&rest, "planned=")) {
       is_read = ReadPlanned(rest, true, &state);
     } else if (absl::ConsumePrefix(&rest, "unmeasured=")) {
@@ -106,7 +114,8 @@ absl::StatusOr<PolicyState> ParsePolicyState(absl::string_view policy,
     }
     if (!is_read) {
       return BadLine(i, lines[i],
-                     "an operator and how often it was raised, or a tensor, "
+                     "an operator and how often it was raised or its least "
+                     "bits, or a tensor, "
                      "its operator and a finite number, each once");
     }
   }

@@ -4,6 +4,7 @@
 //   deltapipe saved policy 1
 //   policy=actnn(bits=2)
 //   raised=gelu<tab>1
+//   least=gelu<tab>8
 //   planned=blocks.3/gelu/0<tab>gelu<tab>4
 //   unmeasured=blocks.4/gelu/0<tab>gelu<tab>8
 //   offloaded=blocks.3/gelu/0
@@ -38,6 +39,9 @@ struct PolicyState {
   std::map<std::string, PlannedTensor> planned;
   /// By operator, how often it was raised.
   std::map<std::string, int> raised;
+  /// By operator, the bits that the last raise made of its lowest tensor:
+  /// later plans do not go below them. Of policies that plan bits.
+  std::map<std::string, int> least_bits;
 };
 
 /// `policy` is the text that makes the policy.

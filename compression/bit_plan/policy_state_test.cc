@@ -13,6 +13,7 @@ using ::testing::HasSubstr;
 PolicyState Example() {
   PolicyState state;
   state.raised["gelu"] = 2;
+  state.least_bits["gelu"] = 8;
   state.planned["blocks.3/gelu/0"] = {"gelu", 4, true};
   state.planned["odd\tname\nof a layer"] = {"", 0.1, true};
   state.planned["z"] = {"relu", 8, false};
@@ -31,6 +32,7 @@ TEST(PolicyStateTest, TextIsOneLineEach) {
             "deltapipe saved policy 1\n"
             "policy=actnn\n"
             "raised=gelu\t2\n"
+            "least=gelu\t8\n"
             "planned=blocks.3/gelu/0\tgelu\t4\n"
             "planned=odd\\tname\\nof a layer\t\t0.10000000000000001\n"
             "unmeasured=z\trelu\t8\n"
@@ -63,9 +65,9 @@ TEST(PolicyStateTest, DamagedLinesAreNamed) {
   const std::string head = "deltapipe saved policy 1\npolicy=actnn\n";
   for (const char* line :
        {"", "bits=4", "raised=gelu", "raised=gelu\t0", "raised=gelu\t-1",
-        "planned=a\tgelu", "planned=a\tgelu\tx", "planned=a\tgelu\tnan",
-        "planned=a\tgelu\tinf", "planned=a\\q\tgelu\t4",
-        "planned=a\tgelu\t4\t5", "offloaded=a"}) {
+        "least=gelu\t0", "least=gelu\t33", "planned=a\tgelu",
+        "planned=a\tgelu\tx", "planned=a\tgelu\tnan", "planned=a\tgelu\tinf",
+        "planned=a\\q\tgelu\t4", "planned=a\tgelu\t4\t5", "offloaded=a"}) {
     EXPECT_THAT(MessageOf(head + line + "\nraised=x\t1\n"),
                 HasSubstr("line 3: expected an operator"))
         << line;

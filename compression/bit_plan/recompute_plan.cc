@@ -73,7 +73,7 @@ double CostOf(const TensorBitsQuestion& question, size_t i,
               const std::map<std::string, PlannedTensor>& planned) {
   const auto found = planned.find(question.measurements[i].tensor.name);
   if (found == planned.end() || !question.IsMeasured(i)) return 0;
-  return LevelCost(question, i, found->second.value, question.TimesRaised(i));
+  return LevelCost(question, i, found->second.value);
 }
 
 // Layers from the one that costs most to the one that costs least: with this

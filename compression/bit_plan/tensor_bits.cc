@@ -102,16 +102,21 @@ bool TensorBitsQuestion::IsMeasured(size_t measurement) const {
   return IsCost(coefficients[measurement]);
 }
 
-int TensorBitsQuestion::TimesRaised(size_t measurement) const {
-  if (raised == nullptr) return 0;
-  const auto found = raised->find(measurements[measurement].tensor.op);
-  return found == raised->end() ? 0 : found->second;
+int TensorBitsQuestion::BitsAt(size_t measurement, double level) const {
+  const auto of_op = [&](const std::map<std::string, int>* map) {
+    if (map == nullptr) return 0;
+    const auto found = map->find(measurements[measurement].tensor.op);
+    return found == map->end() ? 0 : found->second;
+  };
+  return std::max(RaisedBits(static_cast<int>(std::fabs(level)), of_op(raised)),
+                  of_op(least_bits));
 }
 
 TensorBitsPart::TensorBitsPart(const TensorBitsQuestion& all,
                                const std::function<bool(size_t)>& is_part) {
   question.levels = all.levels;
   question.raised = all.raised;
+  question.least_bits = all.least_bits;
   for (size_t i = 0; i < all.measurements.size(); ++i) {
     if (!is_part(i)) continue;
     measurements_.push_back(all.measurements[i]);
@@ -163,21 +168,20 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
     const SavedMeasurement& measurement = question.measurements[i];
     PlannedTensor* const planned = items.Add(measurement.tensor);
     if (planned == nullptr) continue;
-    const int times_raised = question.TimesRaised(i);
     planned->is_measured = question.IsMeasured(i);
     std::vector<Level> levels;
     if (planned->is_measured) {
       for (const int bits : LevelsOf(measurement.tensor, question.levels)) {
-        levels.push_back({{LevelBytes(question, i, bits),
-                           LevelCost(question, i, bits, times_raised)},
-                          bits});
+        levels.push_back(
+            {{LevelBytes(question, i, bits), LevelCost(question, i, bits)},
+             bits});
       }
       if (IsCost(DerivativeCoefficient(question, i))) {
         for (const int bits : question.levels) {
-          if (RaisedBits(bits, times_raised) >= kExactBits) continue;
-          levels.push_back({{LevelBytes(question, i, -bits),
-                             LevelCost(question, i, -bits, times_raised)},
-                            -bits});
+          if (question.BitsAt(i, -bits) >= kExactBits) continue;
+          levels.push_back(
+              {{LevelBytes(question, i, -bits), LevelCost(question, i, -bits)},
+               -bits});
         }
       }
     } else {
@@ -192,20 +196,18 @@ Items ItemsOfBudget(const TensorBitsQuestion& question) {
 }  // namespace
 
 double LevelCost(const TensorBitsQuestion& question, size_t measurement,
-                 double level, int times_raised) {
-  const int bits = static_cast<int>(std::fabs(level));
+                 double level) {
   // A derivative that is raised above all bits is the tensor as it is.
   return QuantisationCost(level < 0
                               ? DerivativeCoefficient(question, measurement)
                               : question.coefficients[measurement],
-                          RaisedBits(bits, times_raised));
+                          question.BitsAt(measurement, level));
 }
 
 int64_t LevelBytes(const TensorBitsQuestion& question, size_t measurement,
                    double level) {
   const SavedMeasurement& measured = question.measurements[measurement];
-  const int bits = RaisedBits(static_cast<int>(std::fabs(level)),
-                              question.TimesRaised(measurement));
+  const int bits = question.BitsAt(measurement, level);
   // A derivative that is raised above all bits is the tensor as it is.
   return level < 0 && bits < kExactBits
              ? GroupCodecBytes(measured.tensor.num_elements, bits)

@@ -34,10 +34,13 @@ struct TensorBitsQuestion {
   absl::Span<const int> levels;
   /// How often the tensors of an operator were raised, by operator.
   const std::map<std::string, int>* raised = nullptr;
+  /// PolicyState::least_bits.
+  const std::map<std::string, int>* least_bits = nullptr;
 
   // Of one of the measurements.
   bool IsMeasured(size_t measurement) const;
-  int TimesRaised(size_t measurement) const;
+  /// What becomes of a level, in PlannedTensor's terms, by what was raised.
+  int BitsAt(size_t measurement, double level) const;
 };
 
 /// A question about some of the measurements of another one.
@@ -61,9 +64,9 @@ class TensorBitsPart {
 absl::StatusOr<std::map<std::string, PlannedTensor>> PlanAverageBits(
     const TensorBitsQuestion& question, double bits);
 
-/// What a level, in PlannedTensor's terms, costs after `times_raised` raises.
+/// What a level, in PlannedTensor's terms, costs with what was raised.
 double LevelCost(const TensorBitsQuestion& question, size_t measurement,
-                 double level, int times_raised);
+                 double level);
 
 /// What it takes by PlanBudgetBits.
 int64_t LevelBytes(const TensorBitsQuestion& question, size_t measurement,

@@ -21,8 +21,9 @@
 // `offload`, in MiB and shared out as the budget is, is what packed tensors may
 // take in pinned host memory, as further room (offload_plan.h).
 //
-// A budget that does not suffice for the lowest levels is an error of Plan,
-// which names the smallest one that does.
+// What was raised stays above where it was raised to, as far as the budget
+// goes. A budget that does not suffice for the lowest levels is an error of
+// Plan, which names the smallest one that does.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -89,14 +90,21 @@ class AutoPolicy final : public BitsPolicy {
     question.tensors.measurements = saved;
     question.tensors.levels = kLevels;
     question.tensors.raised = &state().raised;
+    question.tensors.least_bits = &state().least_bits;
     question.layers = room_.layers;
     question.most_layers =
         LayersForSlowdown(static_cast<int>(room_.layers.size()), slowdown_);
     question.in_flight = room_.in_flight;
     question.head_bytes = room_.head_bytes;
     question.host_bytes = host_bytes_ / room_.in_flight;
-    auto plan = PlanWithRecompute(
-        question, budget_bytes_ / room_.in_flight - room_.exempt_bytes);
+    const int64_t budget = budget_bytes_ / room_.in_flight - room_.exempt_bytes;
+    auto plan = PlanWithRecompute(question, budget);
+    if (absl::IsResourceExhausted(plan.status()) &&
+        !state().least_bits.empty()) {
+      // Memory that is not there cannot be had by what was raised, either.
+      ForgetLeastBits();
+      plan = PlanWithRecompute(question, budget);
+    }
     if (absl::IsResourceExhausted(plan.status())) {
       return TooSmall(LeastBudget(question));
     }
