@@ -20,6 +20,7 @@ constexpr char kFormerWeights[] = "former_weights/";
 constexpr char kOptimizer[] = "optimizer/";
 constexpr char kResiduals[] = "residuals/";
 constexpr char kTiedResiduals[] = "tied_residuals/";
+constexpr char kServerRanges[] = "server_ranges";
 constexpr char kNormRatio[] = "engine/norm_ratio";
 constexpr char kLossScale[] = "engine/loss_scale";
 constexpr char kCursors[] = "engine/cursors";
@@ -295,6 +296,13 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
                                  const SyncResiduals& owed) {
     contents.AddVector<float>(prefix + "worker", DType::kFloat32, owed.worker);
     contents.AddVector<float>(prefix + "server", DType::kFloat32, owed.server);
+    if (owed.server_ranges.empty()) return;
+    const std::vector<ElementRange>& ranges = owed.server_ranges;
+    static_assert(sizeof(ElementRange) == 2 * sizeof(int64_t), "begin, end");
+    contents.AddShaped<int64_t>(
+        prefix + kServerRanges, DType::kInt64,
+        {static_cast<int64_t>(ranges.size()), 2},
+        {reinterpret_cast<const int64_t*>(ranges.data()), 2 * ranges.size()});
   };
   add_residuals(kResiduals, state.residuals);
   if (!state.saved_activations.empty()) {
@@ -418,6 +426,18 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
     DP_ASSIGN_OR_RETURN(
         owed->server,
         ReadValues<float>(reader, path, prefix + "server", DType::kFloat32));
+    const std::string name = prefix + kServerRanges;
+    if (!reader.Find(name).ok()) return absl::OkStatus();
+    DP_ASSIGN_OR_RETURN(const std::vector<int64_t> ends,
+                        ReadValues<int64_t>(reader, path, name, DType::kInt64));
+    if (ends.size() % 2 != 0) {
+      return Unexpected(
+          path, name,
+          absl::StrCat("has ", ends.size(), " values, expected pairs"));
+    }
+    for (size_t i = 0; i < ends.size(); i += 2) {
+      owed->server_ranges.push_back({ends[i], ends[i + 1]});
+    }
     return absl::OkStatus();
   };
   DP_RETURN_IF_ERROR(read_residuals(kResiduals, &state.residuals));

@@ -5,14 +5,14 @@
 //                        optimizer/STATE (another number), engine/norm_ratio,
 //                        and what the job has of engine/{loss_scale,cursors,
 //                        compression}
-//   rank-R.safetensors   residuals/{worker,server}, where weights are tied
-//                        tied_residuals/{worker,server}, and per boundary and
-//                        direction boundary-B/{sent,received}/{keys,versions,
-//                        records,last_version}
+//   rank-R.safetensors   residuals/{worker,server,server_ranges}, where weights
+//                        are tied tied_residuals/{the same}, and per boundary
+//                        and direction boundary-B/{sent,received}/{keys,
+//                        versions,records,last_version}
 //
 // Records are bf16 or fp32 as their codec keeps them; all else is fp32, keys
-// int64. What is read is checked against the stage it is for: INVALID_ARGUMENT
-// names file and tensor.
+// and ranges int64. What is read is checked against the stage it is for:
+// INVALID_ARGUMENT names file and tensor.
 #ifndef DELTAPIPE_WORKER_CHECKPOINT_SHARD_FILES_H_
 #define DELTAPIPE_WORKER_CHECKPOINT_SHARD_FILES_H_
 

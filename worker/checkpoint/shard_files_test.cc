@@ -97,8 +97,8 @@ TEST_F(StageFileTest, TheStateOfTiedTensorsIsUnderTheirNames) {
 
 TEST_F(StageFileTest, ARanksResidualsOfTiedTensorsComeBack) {
   OwnState state;
-  state.residuals = {{1, 2}, {3}};
-  state.tied_residuals = {{4, 5, 6}, {7}};
+  state.residuals = {{1, 2, 8, 9}, {3, 10}, {{3, 4}, {0, 1}}};
+  state.tied_residuals = {{4, 5, 6}, {7}, {}};
   const OwnPlace place;
   ASSERT_TRUE(WriteRankFile(folder_, 2, place, state).ok());
   state.tied_residuals = {};
@@ -113,6 +113,8 @@ TEST_F(StageFileTest, ARanksResidualsOfTiedTensorsComeBack) {
   EXPECT_EQ(tied->tied_residuals.worker, (std::vector<float>{4, 5, 6}));
   EXPECT_EQ(tied->tied_residuals.server, (std::vector<float>{7}));
   EXPECT_EQ(untied->residuals.server, state.residuals.server);
+  EXPECT_EQ(untied->residuals.server_ranges, state.residuals.server_ranges);
+  EXPECT_TRUE(tied->tied_residuals.server_ranges.empty());
   EXPECT_TRUE(untied->tied_residuals.worker.empty());
 }
 

@@ -136,7 +136,165 @@ TEST(EarlySyncTest, InBf16BucketsHaveTheBitsOfTheWholeVector) {
   EXPECT_EQ(cut.ranks().group(0)->channel(1)->counters().frames_sent, 16);
 }
 
+// ---- compressed ----
+
+/// Sorted and disjoint, of up to 40 elements.
+std::vector<ElementRange> RandomRows(int64_t num_elements,
+                                     std::mt19937_64* random) {
+  std::vector<ElementRange> rows;
+  int64_t at = 0;
+  while (true) {
+    at += static_cast<int64_t>((*random)() % 200);
+    const int64_t end = at + 1 + static_cast<int64_t>((*random)() % 40);
+    if (end > num_elements) return rows;
+    rows.push_back({at, end});
+    at = end;
+  }
+}
+
+/// Each bucket is a vector of its own: one of the order's values, shards and
+/// residuals of their own, and nothing else.
+Vectors Picked(const SyncBucket& bucket, const Vectors& vectors) {
+  Vectors picked;
+  for (const std::vector<float>& vector : vectors) {
+    std::vector<float>& values = picked.emplace_back();
+    for (const size_t i : Indices(bucket.ranges)) values.push_back(vector[i]);
+  }
+  return picked;
+}
+
+class CompressedBucketsTest
+    : public ::testing::TestWithParam<std::tuple<int, const char*>> {
+ protected:
+  const int num_ranks_ = std::get<0>(GetParam());
+};
+
+// Portions come at each rank's own pace, as above; a vector of the same buckets
+// that begins whole has the same bits, and so have the buckets one by one.
+TEST_P(CompressedBucketsTest, AreVectorsOfTheirOwnWheneverTheyAreReady) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937_64 random(seed);
+  const int64_t size = 2000 + static_cast<int64_t>(random() % 4000);
+  GradientSyncOptions options;
+  options.compressed_codec = std::get<1>(GetParam());
+  options.order = RandomOrder(size, &random);
+  options.bucket_elements_per_rank = 50 + static_cast<int64_t>(random() % 100);
+  const auto buckets = CutIntoBuckets(
+      options.order, size, 2 * options.bucket_elements_per_rank * num_ranks_);
+  ASSERT_GT(buckets.size(), 1);
+  SyncedRanks early(num_ranks_, size, options);
+  SyncedRanks whole(num_ranks_, size, options);
+  std::vector<std::unique_ptr<SyncedRanks>> parts;
+  GradientSyncOptions plain_options = options;
+  plain_options.order.clear();
+  for (const SyncBucket& bucket : buckets) {
+    parts.push_back(std::make_unique<SyncedRanks>(
+        num_ranks_, bucket.num_elements, plain_options));
+  }
+  const std::vector<size_t> indices = Indices(options.order);
+
+  for (uint32_t step = 0; step < 6; ++step) {
+    const Vectors values = RandomVectors(num_ranks_, size, seed + step);
+    const uint64_t paces = random();
+    Vectors result(values.size());
+    early.ranks().Run([&](int rank) {
+      std::mt19937_64 pace(paces + static_cast<uint64_t>(rank));
+      const size_t i = static_cast<size_t>(rank);
+      result[i].assign(values[i].size(),
+                       std::numeric_limits<float>::quiet_NaN());
+      GradientSync& sync = early.sync(rank);
+      ASSERT_TRUE(sync.BeginEarly(step, {absl::MakeSpan(result[i]),
+                                         SyncFormat::kCompressed})
+                      .ok());
+      const size_t portion = 1 + pace() % indices.size();
+      for (size_t n = 0; n < indices.size(); ++n) {
+        result[i][indices[n]] = values[i][indices[n]];
+        if (pace() % portion == 0) sync.Ready(static_cast<int64_t>(n) + 1);
+      }
+      sync.Ready(size);
+      const absl::Status status = sync.Wait(Soon());
+      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_TRUE(sync.Finish(SyncVerdict::kCommit).ok());
+    });
+
+    Vectors expected = values;
+    whole.Synchronize(step, SyncFormat::kCompressed, &expected);
+    for (const std::vector<float>& vector : result) {
+      ASSERT_TRUE(SameBits(vector, expected[0])) << "step " << step;
+    }
+    const bool is_random =
+        std::string(std::get<1>(GetParam())).find("stochastic") !=
+        std::string::npos;
+    for (size_t b = 0; b < buckets.size(); ++b) {
+      Vectors part = Picked(buckets[b], values);
+      parts[b]->Synchronize(step, SyncFormat::kCompressed, &part);
+      // Only the first has the random numbers of a vector of its own.
+      if (is_random && b > 0) continue;
+      EXPECT_TRUE(SameBits(part[0], Picked(buckets[b], expected)[0]))
+          << "bucket " << b << ", step " << step;
+    }
+  }
+}
+
+TEST_P(CompressedBucketsTest, ExcludedRowsThatBucketsCutAreWokenAsOne) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937_64 random(seed);
+  const int64_t size = 3000;
+  GradientSyncOptions options;
+  options.compressed_codec = std::get<1>(GetParam());
+  options.order = RandomOrder(size, &random);
+  options.bucket_elements_per_rank = 50;
+  SyncedRanks ranks(num_ranks_, size, options);
+  const std::vector<ElementRange> rows = RandomRows(size, &random);
+  Vectors values = RandomVectors(num_ranks_, size, seed);
+  std::vector<uint8_t> expected(rows.size());
+  for (size_t row = 0; row < rows.size(); ++row) {
+    for (std::vector<float>& vector : values) {
+      std::fill(vector.begin() + rows[row].begin,
+                vector.begin() + rows[row].end, 0.0f);
+    }
+    if (random() % 2 == 0) continue;
+    expected[row] = 1;
+    const int64_t length = rows[row].end - rows[row].begin;
+    const uint64_t at = static_cast<uint64_t>(rows[row].begin) +
+                        random() % static_cast<uint64_t>(length);
+    values[random() % values.size()][at] = 3;
+  }
+  const std::vector<double> mean = Mean(values);
+  SyncRequest request;
+  request.format = SyncFormat::kCompressed;
+  request.excluded = rows;
+
+  ranks.Synchronize(0, request, &values);
+
+  std::vector<SyncResiduals> residuals;
+  for (int rank = 0; rank < num_ranks_; ++rank) {
+    const auto woken = ranks.sync(rank).woken();
+    EXPECT_EQ(std::vector<uint8_t>(woken.begin(), woken.end()), expected);
+    residuals.push_back(*ranks.sync(rank).TakeResiduals());
+  }
+  const auto owed = FoldResiduals(size, {}, residuals);
+  ASSERT_TRUE(owed.ok()) << owed.status();
+  for (size_t i = 0; i < owed->size(); ++i) {
+    ASSERT_NEAR(values[0][i] + (*owed)[i], mean[i], 1e-5) << "element " << i;
+  }
+  for (const ElementRange& row : rows) {
+    for (int64_t i = row.begin; i < row.end; ++i) {
+      EXPECT_EQ(values[0][static_cast<size_t>(i)], 0) << "element " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, CompressedBucketsTest,
+    ::testing::Combine(::testing::Values(1, 2, 3, 4),
+                       ::testing::Values("sign(block=0)", "sign(block=64)",
+                                         "int(4,round=stochastic)")));
+
 struct BucketCase {
+  SyncFormat format;
   const char* codec;
   int64_t num_ready;  // elements of the first bucket, or some more
   int num_buckets;    // each of two frames
@@ -148,7 +306,8 @@ class BucketTest : public ::testing::TestWithParam<BucketCase> {};
 TEST_P(BucketTest, TravelsBeforeTheNextIsReady) {
   const BucketCase& test = GetParam();
   GradientSyncOptions options = FiveBuckets();
-  options.plain_codec = test.codec;
+  (test.format == SyncFormat::kPlain ? options.plain_codec
+                                     : options.compressed_codec) = test.codec;
   SyncedRanks ranks(2, 1000, options);
   Vectors values = RandomVectors(2, 1000, 1);
   const std::vector<double> expected = Mean(values);
@@ -156,7 +315,8 @@ TEST_P(BucketTest, TravelsBeforeTheNextIsReady) {
   ranks.ranks().Run([&](int rank) {
     GradientSync& sync = ranks.sync(rank);
     const size_t i = static_cast<size_t>(rank);
-    ASSERT_TRUE(sync.BeginEarly(0, {absl::MakeSpan(values[i])}).ok());
+    ASSERT_TRUE(
+        sync.BeginEarly(0, {absl::MakeSpan(values[i]), test.format}).ok());
     sync.Ready(test.num_ready);
     // Both hops or phases of the first bucket.
     const FrameChannel* peer = ranks.ranks().group(rank)->channel(1 - rank);
@@ -176,9 +336,10 @@ TEST_P(BucketTest, TravelsBeforeTheNextIsReady) {
 
 INSTANTIATE_TEST_SUITE_P(
     Codecs, BucketTest,
-    ::testing::Values(BucketCase{"none", 399, 5, 1e-6},
-                      BucketCase{"cast(bf16)", 500, 2, 0.03}),
-    [](const auto& info) { return info.index == 0 ? "Fp32" : "Bf16"; });
+    ::testing::Values(
+        BucketCase{SyncFormat::kPlain, "none", 399, 5, 1e-6},
+        BucketCase{SyncFormat::kPlain, "cast(bf16)", 500, 2, 0.03},
+        BucketCase{SyncFormat::kCompressed, "identity", 500, 2, 1e-6}));
 
 TEST(EarlySyncTest, VectorsOfLessThanTwoBucketsHaveTheBitsOfOneWithoutOrder) {
   GradientSyncOptions options;

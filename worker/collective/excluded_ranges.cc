@@ -31,6 +31,22 @@ ExcludedPart PartOf(absl::Span<const ElementRange> ranges, int64_t begin,
   return part;
 }
 
+ExcludedInBucket ExcludedIn(const SyncBucket& bucket,
+                            absl::Span<const ElementRange> ranges) {
+  ExcludedInBucket excluded;
+  int64_t at = 0;
+  for (const ElementRange& piece : bucket.ranges) {
+    const ExcludedPart part = PartOf(ranges, piece.begin, piece.end);
+    for (size_t i = 0; i < part.size(); ++i) {
+      const ElementRange range = part.range(i);
+      excluded.ranges.push_back({at + range.begin, at + range.end});
+      excluded.origins.push_back(part.first + i);
+    }
+    at += piece.end - piece.begin;
+  }
+  return excluded;
+}
+
 void WriteWakeBits(const ExcludedPart& part, absl::Span<const uint8_t> flags,
                    absl::Span<uint8_t> out) {
   std::fill(out.begin(), out.end(), uint8_t{0});

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "worker/collective/sync_buckets.h"
 #include "worker/optim/optimizer.h"
 
 namespace deltapipe {
@@ -37,6 +38,16 @@ struct ExcludedPart {
 /// `ranges` are sorted and disjoint.
 ExcludedPart PartOf(absl::Span<const ElementRange> ranges, int64_t begin,
                     int64_t end);
+
+/// The parts of excluded ranges that lie in a bucket.
+struct ExcludedInBucket {
+  std::vector<ElementRange> ranges;  // of the bucket, sorted and disjoint
+  std::vector<size_t> origins;       // of each, its place in the request
+};
+
+/// `ranges` are sorted and disjoint.
+ExcludedInBucket ExcludedIn(const SyncBucket& bucket,
+                            absl::Span<const ElementRange> ranges);
 
 /// Writes the flags of a part; `flags` are those of all ranges, `out` has
 /// num_wake_bytes().

@@ -11,8 +11,10 @@
 #include "base/thread.h"
 #include "worker/collective/codec_reduce_scatter.h"
 #include "worker/collective/excluded_ranges.h"
+#include "worker/collective/feedback_reduce.h"
 #include "worker/collective/group_exchange.h"
 #include "worker/collective/node_hierarchy.h"
+#include "worker/collective/residual_layout.h"
 #include "worker/collective/ring_all_reduce.h"
 #include "worker/collective/shard_compressor.h"
 #include "worker/collective/shards.h"
@@ -67,17 +69,12 @@ class ThreadedGradientSync : public GradientSync {
         buckets_(CutIntoBuckets(
             options.order, num_elements,
             options.bucket_elements_per_rank * int64_t{group->size()})),
-        bf16_buckets_(CutIntoBuckets(
-            options.may_begin_early ? options.order
-                                    : std::vector<ElementRange>(),
-            num_elements,
-            2 * options.bucket_elements_per_rank * int64_t{group->size()})),
         layout_(LayoutText(options, hierarchy.get())),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
         exchange_(hierarchy_ == nullptr ? &flat_ : hierarchy_->across()),
         compressed_(std::move(compressed), ReduceOptions(/*has_feedback=*/true),
-                    exchange_) {
+                    CodedBuckets(options), exchange_) {
     SetPlain(std::move(plain));
     thread_ = Thread("gradient-sync", [this] { Work(); });
   }
@@ -206,8 +203,12 @@ class ThreadedGradientSync : public GradientSync {
 
   absl::StatusOr<SyncResiduals> TakeResiduals() const override {
     DP_RETURN_IF_ERROR(CheckIdle());
-    return SyncResiduals{compressed_.worker_residual(),
-                         compressed_.server_residual()};
+    SyncResiduals residuals{
+        compressed_.WorkerResidual(), compressed_.ServerResidual(), {}};
+    if (!residuals.worker.empty()) {
+      residuals.server_ranges = residual_place().server;
+    }
+    return residuals;
   }
 
   absl::Status PutResiduals(const SyncResiduals& residuals) override {
@@ -215,9 +216,28 @@ class ThreadedGradientSync : public GradientSync {
     if (residuals.worker.empty() && residuals.server.empty()) {
       return absl::OkStatus();
     }
-    return Annotate(
-        compressed_.PutResiduals(residuals.worker, residuals.server),
-        "gradient sync");
+    const auto fitted = FitResiduals(residuals, num_elements_, group_->rank(),
+                                     residual_place());
+    const absl::Status status =
+        fitted.ok() ? compressed_.PutResiduals(fitted->worker, fitted->server)
+                    : fitted.status();
+    return Annotate(status, absl::StrCat("gradient sync (rank ", group_->rank(),
+                                         " of ", group_->size(), ")"));
+  }
+
+  ResidualPlace residual_place() const override {
+    ResidualPlace place;
+    place.worker = {0, num_elements_};
+    place.num_averaged = exchange_->group()->size();
+    place.server = compressed_.server_ranges();
+    if (hierarchy_ != nullptr) {
+      place.worker = hierarchy_->slice_range();
+      for (ElementRange& range : place.server) {
+        range.begin += place.worker.begin;
+        range.end += place.worker.begin;
+      }
+    }
+    return place;
   }
 
   absl::Status SetCodecs(const std::string& compressed_codec,
@@ -327,6 +347,17 @@ class ThreadedGradientSync : public GradientSync {
     options.keeps_messages = hierarchy_ != nullptr;
     return options;
   }
+  /// But around the ring. Of what is compressed, which may not change: its
+  /// residuals lie by it.
+  std::vector<SyncBucket> CodedBuckets(
+      const GradientSyncOptions& options) const {
+    const bool may_be_cut =
+        options.may_begin_early && !keeps_shard_ && hierarchy_ == nullptr;
+    return CutIntoBuckets(
+        may_be_cut ? options.order : std::vector<ElementRange>(),
+        ReduceOptions(/*has_feedback=*/true).num_elements,
+        2 * options.bucket_elements_per_rank * int64_t{group_->size()});
+  }
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
     plain_.reset();
@@ -383,18 +414,26 @@ class ThreadedGradientSync : public GradientSync {
     return absl::CancelledError("destroyed before its values were ready");
   }
 
+  bool IsCompressed() const {
+    return request_.format == SyncFormat::kCompressed;
+  }
   /// In which the vector travels in this transaction; one: it does not.
   absl::Span<const SyncBucket> Buckets() const {
-    const bool may_be_cut = task_ == Task::kMean && !keeps_shard_ &&
-                            hierarchy_ == nullptr &&
-                            request_.format == SyncFormat::kPlain;
-    if (may_be_cut && plain_ == nullptr) return buckets_;
-    // Of other codecs elements have a scale in common.
-    if (may_be_cut && plain_->codec_text() == "cast(bf16)" &&
-        group_->size() > 1) {
-      return bf16_buckets_;
+    if (task_ != Task::kMean || keeps_shard_ || hierarchy_ != nullptr) {
+      return {};
+    }
+    if (IsCompressed()) return compressed_.buckets();
+    if (plain_ == nullptr) return buckets_;
+    // Of other codecs elements have a scale in common, and nothing makes up for
+    // what another cut changes.
+    if (plain_->codec_text() == "cast(bf16)" && group_->size() > 1) {
+      return compressed_.buckets();
     }
     return {};
+  }
+  std::string CodecText() const {
+    if (IsCompressed()) return compressed_.codec_text();
+    return plain_ == nullptr ? "none" : plain_->codec_text();
   }
 
   absl::Status Synchronize() {
@@ -403,10 +442,9 @@ class ThreadedGradientSync : public GradientSync {
     if (buckets.size() > 1) {
       // Ranks that cut otherwise must not take each other's frames.
       BeginExchange(
-          absl::StrCat(plain_ == nullptr ? "none" : plain_->codec_text(),
-                       " in ", buckets.size(), " buckets"));
-      return plain_ == nullptr ? AddInBuckets(buckets)
-                               : ReduceInBuckets(buckets);
+          absl::StrCat(CodecText(), " in ", buckets.size(), " buckets"));
+      return IsCompressed() || plain_ != nullptr ? ReduceInBuckets(buckets)
+                                                 : AddInBuckets(buckets);
     }
     DP_RETURN_IF_ERROR(AwaitReady(num_elements_, /*may_wait=*/true).status());
     if (task_ == Task::kFlush) return SumWhatIsOwed();
@@ -415,15 +453,12 @@ class ThreadedGradientSync : public GradientSync {
       return RingAllGather(exchange_, request_.values);
     }
     if (keeps_shard_) return ReduceToShards();
-    if (request_.format == SyncFormat::kCompressed) {
-      BeginExchange(compressed_.codec_text());
-      return Reduce(&compressed_, request_.excluded, request_.resets_residuals);
+    BeginExchange(CodecText());
+    if (IsCompressed()) {
+      return Reduce(compressed_.of(0), request_.excluded,
+                    request_.resets_residuals);
     }
-    if (plain_ == nullptr) {
-      BeginExchange("none");
-      return ReducePlain();
-    }
-    BeginExchange(plain_->codec_text());
+    if (plain_ == nullptr) return ReducePlain();
     // A single rank has nobody to send to, and keeps what it has.
     if (group_->size() == 1) return absl::OkStatus();
     return Reduce(plain_.get(), {}, false);
@@ -462,16 +497,25 @@ class ThreadedGradientSync : public GradientSync {
     return RingAllReduceInParts(&flat_, group_->size(), parts);
   }
 
-  /// Through the plain codec, one after the other.
+  /// In two phases, one after the other.
   absl::Status ReduceInBuckets(absl::Span<const SyncBucket> buckets) {
+    woken_.assign(request_.excluded.size(), 0);
     std::vector<float> copy;
-    for (const SyncBucket& bucket : buckets) {
+    for (size_t i = 0; i < buckets.size(); ++i) {
       DP_RETURN_IF_ERROR(
-          AwaitReady(bucket.ready_at, /*may_wait=*/true).status());
-      const absl::Span<float> values = Gathered(bucket, request_.values, &copy);
-      DP_RETURN_IF_ERROR(
-          plain_->Run(step_, values, {}, /*drops_residuals=*/false));
-      Scatter(bucket, values, request_.values);
+          AwaitReady(buckets[i].ready_at, /*may_wait=*/true).status());
+      const absl::Span<float> values =
+          Gathered(buckets[i], request_.values, &copy);
+      const ExcludedInBucket excluded =
+          ExcludedIn(buckets[i], request_.excluded);
+      TwoPhaseAllReduce* const reduce =
+          IsCompressed() ? compressed_.of(i) : plain_.get();
+      DP_RETURN_IF_ERROR(reduce->Run(step_, values, excluded.ranges,
+                                     request_.resets_residuals));
+      Scatter(buckets[i], values, request_.values);
+      for (size_t j = 0; j < excluded.origins.size(); ++j) {
+        if (reduce->woken()[j] != 0) woken_[excluded.origins[j]] = 1;
+      }
     }
     return absl::OkStatus();
   }
@@ -515,7 +559,7 @@ class ThreadedGradientSync : public GradientSync {
   /// The mean of the workers' residuals, over the ranks that average together.
   absl::Status SumWhatIsOwed() {
     BeginExchange("flush");
-    owed_ = compressed_.worker_residual();
+    owed_ = compressed_.WorkerResidual();
     // A rank that has never compressed owes nothing, like all others.
     if (owed_.empty()) return absl::OkStatus();
     return RingAllReduce(exchange_, exchange_->group()->size(),
@@ -555,14 +599,13 @@ class ThreadedGradientSync : public GradientSync {
   const int64_t num_elements_;
   const uint64_t seed_;
   const bool keeps_shard_;
-  const std::vector<SyncBucket> buckets_;
-  const std::vector<SyncBucket> bf16_buckets_;
+  const std::vector<SyncBucket> buckets_;  // around the ring
   const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;
   const std::unique_ptr<NodeHierarchy> hierarchy_;
   GroupExchange* const exchange_;  // flat, or between the nodes
-  TwoPhaseAllReduce compressed_;
+  FeedbackReduce compressed_;
   std::unique_ptr<TwoPhaseAllReduce> plain_;     // null: the fp32 ring
   std::unique_ptr<CodecReduceScatter> scatter_;  // likewise, with keeps_shard
   uint32_t step_ = 0;

@@ -38,11 +38,12 @@
 //   sync->Ready(num_elements);    // or Abandon(reason)
 //   ... Wait, Finish as above ...
 //
-// Around the fp32 ring and in bf16, between ranks that are alike and with an
-// order given, the vector travels in buckets (sync_buckets.h), each as soon as
-// it is ready here and on the ranks before. The result does not depend on when
-// that was, to the bit; in bf16 not on the cut either. In all other forms
-// values travel once all of them are ready.
+// Around the fp32 ring, in bf16 and compressed, between ranks that are alike
+// and with an order given, the vector travels in buckets (sync_buckets.h), each
+// as soon as it is ready here and on the ranks before. The result does not
+// depend on when that was, to the bit; in bf16 not on the cut either. In the
+// compressed form each bucket is a vector of its own, with its scale, shards
+// and residuals. In all other forms values travel once all of them are ready.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; one thread at a time calls it, but for counters() and Ready. A value
@@ -61,6 +62,7 @@
 #include "absl/types/span.h"
 #include "base/deadline.h"
 #include "worker/collective/rank_group.h"
+#include "worker/collective/residual_layout.h"
 #include "worker/optim/optimizer.h"
 
 namespace deltapipe {
@@ -89,11 +91,11 @@ struct GradientSyncOptions {
   /// disjoint and together all of it, equal on all ranks. Empty: no buckets.
   std::vector<ElementRange> order;
   /// Whether transactions may begin before their values are there, equal on all
-  /// ranks. In bf16, where every bucket waits for the one before, the vector
-  /// travels whole if they may not.
+  /// ranks. But around the ring, every bucket waits for the one before, and the
+  /// vector travels whole if they may not.
   bool may_begin_early = true;
-  /// A bucket has at least so many elements for each rank, twice as many in
-  /// bf16: a hop of the ring then takes longer than a message on its way.
+  /// A bucket has at least so many elements for each rank, twice as many but
+  /// around the ring: a hop of it then takes longer than a message on its way.
   int64_t bucket_elements_per_rank = int64_t{512} << 10;
   uint64_t seed = 0;
   uint64_t generation = 1;
@@ -109,14 +111,6 @@ struct GradientSyncCounters {
   int64_t aborted = 0;
   double worker_residual_norm = 0;  // ||e|| after the last commit
   double server_residual_norm = 0;
-};
-
-/// What error feedback owes: of what this rank compresses as a worker (the
-/// whole vector, or its slice), and of the shard that it averages. Empty before
-/// the first compressed transaction. residual_layout.h says where they lie.
-struct SyncResiduals {
-  std::vector<float> worker;
-  std::vector<float> server;
 };
 
 class GradientSync {
@@ -177,6 +171,8 @@ class GradientSync {
   /// The elements whose mean `rank` gets: all, but with keeps_shard.
   virtual ElementRange owned_by(int rank) const = 0;
 
+  virtual ResidualPlace residual_place() const = 0;
+
   // Between two transactions only (FAILED_PRECONDITION otherwise):
 
   /// With keeps_shard: replaces `values` (num_elements of them) by what each
@@ -191,8 +187,10 @@ class GradientSync {
   /// the residuals as they were, and the group cancelled.
   virtual absl::Status Flush(uint32_t step, Deadline deadline) = 0;
   virtual absl::StatusOr<SyncResiduals> TakeResiduals() const = 0;
-  /// Goes on as after a commit that had left these. INVALID_ARGUMENT for
-  /// residuals of another vector, rank or number of ranks.
+  /// Goes on as after a commit that had left these. Of a vector that was cut
+  /// into other buckets, the server's share is added to the worker's, as many
+  /// times as ranks average it: as much is owed. INVALID_ARGUMENT for residuals
+  /// of another vector, rank or number of ranks.
   virtual absl::Status PutResiduals(const SyncResiduals& residuals) = 0;
   /// From the next transaction on; the residuals carry over. INVALID_ARGUMENT
   /// leaves both as they were.

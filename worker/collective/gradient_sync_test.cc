@@ -453,10 +453,11 @@ TEST(GradientSyncTest, ResidualsThatWerePutBackGiveTheSameBits) {
 TEST(GradientSyncTest, ResidualsOfAnotherShapeAreRefused) {
   SyncedRanks ranks(2, 10);
 
-  EXPECT_THAT(ranks.sync(0)
-                  .PutResiduals({std::vector<float>(9), std::vector<float>(5)})
-                  .ToString(),
-              HasSubstr("residuals of 9 and 5 values, expected 10 and 8"));
+  EXPECT_THAT(
+      ranks.sync(0)
+          .PutResiduals({std::vector<float>(9), std::vector<float>(5), {}})
+          .ToString(),
+      HasSubstr("residuals: 9 and 5 values, expected 10 and 8"));
 }
 
 TEST(GradientSyncTest, ResidualsCarryOverToAnotherCodec) {

@@ -10,6 +10,40 @@ namespace {
 
 int64_t SizeOf(const ElementRange& range) { return range.end - range.begin; }
 
+int64_t SizeOf(absl::Span<const ElementRange> ranges) {
+  int64_t size = 0;
+  for (const ElementRange& range : ranges) size += SizeOf(range);
+  return size;
+}
+
+ElementRange ShardOf(const ElementRange& vector, int num_ranks, int rank) {
+  const Shards shards{SizeOf(vector), num_ranks};
+  return {vector.begin + shards.offset(rank),
+          vector.begin + shards.offset(rank + 1)};
+}
+
+/// That `residuals` lie in `place`.
+absl::Status CheckPlace(const SyncResiduals& residuals,
+                        const ResidualPlace& place) {
+  for (const ElementRange& range : place.server) {
+    if (range.begin < place.worker.begin || range.end < range.begin ||
+        range.end > place.worker.end) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the server's elements ", range.begin, " to ", range.end,
+          " are not among ", place.worker.begin, " to ", place.worker.end));
+    }
+  }
+  const int64_t num_worker = SizeOf(place.worker);
+  const int64_t num_server = SizeOf(place.server);
+  if (static_cast<int64_t>(residuals.worker.size()) == num_worker &&
+      static_cast<int64_t>(residuals.server.size()) == num_server) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(residuals.worker.size(), " and ", residuals.server.size(),
+                   " values, expected ", num_worker, " and ", num_server));
+}
+
 }  // namespace
 
 absl::StatusOr<ResidualPlace> PlaceOfResiduals(int64_t num_elements,
@@ -23,16 +57,14 @@ absl::StatusOr<ResidualPlace> PlaceOfResiduals(int64_t num_elements,
     DP_ASSIGN_OR_RETURN(const NodePlace node,
                         PlaceAmongNodes(nodes, num_ranks, rank));
     if (node.is_nested()) {
-      const Shards slices{num_elements, static_cast<int>(node.in_node.size())};
-      place.worker = {slices.offset(node.index_in_node),
-                      slices.offset(node.index_in_node + 1)};
+      place.worker =
+          ShardOf(place.worker, static_cast<int>(node.in_node.size()),
+                  node.index_in_node);
       place.num_averaged = static_cast<int>(node.across.size());
       server = node.index_across;
     }
   }
-  const Shards shards{SizeOf(place.worker), place.num_averaged};
-  place.server = {place.worker.begin + shards.offset(server),
-                  place.worker.begin + shards.offset(server + 1)};
+  place.server = {ShardOf(place.worker, place.num_averaged, server)};
   return place;
 }
 
@@ -46,41 +78,65 @@ absl::StatusOr<std::vector<float>> FoldResiduals(
     if (mine.worker.empty() && mine.server.empty()) continue;
     is_any = true;
     DP_ASSIGN_OR_RETURN(
-        const ResidualPlace place,
+        ResidualPlace place,
         PlaceOfResiduals(num_elements, nodes, static_cast<int>(by_rank.size()),
                          static_cast<int>(rank)));
-    if (static_cast<int64_t>(mine.worker.size()) != SizeOf(place.worker) ||
-        static_cast<int64_t>(mine.server.size()) != SizeOf(place.server)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "residuals of rank ", rank, " of ", by_rank.size(), ": ",
-          mine.worker.size(), " and ", mine.server.size(), " values, expected ",
-          SizeOf(place.worker), " and ", SizeOf(place.server)));
+    if (!mine.server_ranges.empty()) place.server = mine.server_ranges;
+    const absl::Status fits = CheckPlace(mine, place);
+    if (!fits.ok()) {
+      return Annotate(fits, absl::StrCat("residuals of rank ", rank, " of ",
+                                         by_rank.size()));
     }
     double* const worker = owed.data() + place.worker.begin;
     for (size_t i = 0; i < mine.worker.size(); ++i) {
       worker[i] += double{mine.worker[i]} / place.num_averaged;
     }
-    double* const server = owed.data() + place.server.begin;
-    for (size_t i = 0; i < mine.server.size(); ++i) {
-      server[i] += double{mine.server[i]};
+    const float* server = mine.server.data();
+    for (const ElementRange& range : place.server) {
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        owed[static_cast<size_t>(i)] += double{*server++};
+      }
     }
   }
   if (!is_any) return std::vector<float>();
   return std::vector<float>(owed.begin(), owed.end());
 }
 
-absl::StatusOr<SyncResiduals> SpreadResiduals(absl::Span<const float> owed,
-                                              absl::Span<const int> nodes,
-                                              int num_ranks, int rank) {
+SyncResiduals SpreadResiduals(absl::Span<const float> owed,
+                              const ResidualPlace& place) {
   if (owed.empty()) return SyncResiduals();
-  DP_ASSIGN_OR_RETURN(const ResidualPlace place,
-                      PlaceOfResiduals(static_cast<int64_t>(owed.size()), nodes,
-                                       num_ranks, rank));
   SyncResiduals mine;
   mine.worker.resize(static_cast<size_t>(SizeOf(place.worker)));
-  mine.server.assign(owed.begin() + place.server.begin,
-                     owed.begin() + place.server.end);
+  for (const ElementRange& range : place.server) {
+    mine.server.insert(mine.server.end(), owed.begin() + range.begin,
+                       owed.begin() + range.end);
+  }
+  mine.server_ranges = place.server;
   return mine;
+}
+
+absl::StatusOr<SyncResiduals> FitResiduals(const SyncResiduals& residuals,
+                                           int64_t num_elements, int rank,
+                                           const ResidualPlace& place) {
+  ResidualPlace from = place;
+  if (!residuals.server_ranges.empty()) {
+    from.server = residuals.server_ranges;
+  } else if (place.server.size() > 1) {
+    from.server = {ShardOf({0, num_elements}, place.num_averaged, rank)};
+  }
+  DP_RETURN_IF_ERROR(Annotate(CheckPlace(residuals, from), "residuals"));
+  SyncResiduals fitted = residuals;
+  fitted.server_ranges = place.server;
+  if (from.server == place.server) return fitted;
+  const float* server = residuals.server.data();
+  for (const ElementRange& range : from.server) {
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      fitted.worker[static_cast<size_t>(i - place.worker.begin)] +=
+          static_cast<float>(place.num_averaged) * *server++;
+    }
+  }
+  fitted.server.assign(static_cast<size_t>(SizeOf(place.server)), 0.0f);
+  return fitted;
 }
 
 }  // namespace deltapipe

@@ -1,5 +1,5 @@
-// Where the residuals of each rank lie in the vector, and how what they owe
-// passes to another number of ranks.
+// What error feedback owes: where it lies, and how it passes to another number
+// of ranks, or to a vector that is cut otherwise.
 //
 // What is owed to each element is R = mean of the workers' residuals over the
 // ranks that average it + the residual of the server that owns it. Whatever
@@ -13,18 +13,31 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "worker/collective/gradient_sync.h"
+#include "worker/optim/parameter_layout.h"
 
 namespace deltapipe {
 
+/// Where a rank's residuals lie in the vector.
 struct ResidualPlace {
-  ElementRange worker;  // of the vector
-  ElementRange server;
+  ElementRange worker;
+  /// One behind the other: a shard, or one of each bucket.
+  std::vector<ElementRange> server;
   int num_averaged = 1;  // ranks whose workers cover the same range
 };
 
-/// Of a GradientSync with these nodes (GradientSyncOptions::nodes).
-/// INVALID_ARGUMENT as GradientSync::Create.
+/// Of what a rank compresses as a worker (the whole vector, or its slice), and
+/// of the shards that it averages. Empty before the first compressed
+/// transaction.
+struct SyncResiduals {
+  std::vector<float> worker;
+  std::vector<float> server;
+  /// ResidualPlace::server of these; empty: of a vector that is not cut into
+  /// buckets.
+  std::vector<ElementRange> server_ranges;
+};
+
+/// Of a GradientSync with these nodes (GradientSyncOptions::nodes) whose vector
+/// is not cut into buckets. INVALID_ARGUMENT as GradientSync::Create.
 absl::StatusOr<ResidualPlace> PlaceOfResiduals(int64_t num_elements,
                                                absl::Span<const int> nodes,
                                                int num_ranks, int rank);
@@ -36,11 +49,17 @@ absl::StatusOr<std::vector<float>> FoldResiduals(
     int64_t num_elements, absl::Span<const int> nodes,
     absl::Span<const SyncResiduals> by_rank);
 
-/// What `rank` of a GradientSync with these nodes is given, so that R is
-/// `owed`; empty for an empty one.
-absl::StatusOr<SyncResiduals> SpreadResiduals(absl::Span<const float> owed,
-                                              absl::Span<const int> nodes,
-                                              int num_ranks, int rank);
+/// What the rank whose residuals lie in `place` is given, so that R is `owed`;
+/// empty for an empty one.
+SyncResiduals SpreadResiduals(absl::Span<const float> owed,
+                              const ResidualPlace& place);
+
+/// `residuals` as residuals that lie in `place`. Of servers of other ranges
+/// they are added to the worker's, num_averaged times, which keeps R.
+/// INVALID_ARGUMENT if that cannot be.
+absl::StatusOr<SyncResiduals> FitResiduals(const SyncResiduals& residuals,
+                                           int64_t num_elements, int rank,
+                                           const ResidualPlace& place);
 
 }  // namespace deltapipe
 

@@ -74,9 +74,9 @@ TEST_P(ResidualResizeTest, WhatIsOwedPassesFromWorldToWorld) {
     options.nodes = nodes;
     SyncedRanks ranks(n, kSize, options);
     for (int rank = 0; rank < n; ++rank) {
-      const auto mine = SpreadResiduals(owed, nodes, n, rank);
-      ASSERT_TRUE(mine.ok()) << mine.status();
-      ASSERT_TRUE(ranks.sync(rank).PutResiduals(*mine).ok());
+      GradientSync& sync = ranks.sync(rank);
+      ASSERT_TRUE(
+          sync.PutResiduals(SpreadResiduals(owed, sync.residual_place())).ok());
     }
     ledger.Train(&ranks, n, step, 5);
     step += 5;
@@ -94,11 +94,102 @@ INSTANTIATE_TEST_SUITE_P(
         std::vector<std::vector<int>>{
             {0, 0, 1, 1}, {0, 1, 2}, {0, 0, 0, 1, 1, 1}}));
 
+GradientSyncOptions InBuckets(int64_t bucket_elements_per_rank) {
+  GradientSyncOptions options;
+  options.order = {{1500, kSize}, {0, 700}, {700, 1500}};
+  options.bucket_elements_per_rank = bucket_elements_per_rank;
+  return options;
+}
+
+// Also to more ranks and fewer, with no file of another rank at hand where
+// their number stays.
+TEST(ResidualBucketsTest, WhatIsOwedPassesFromCutToCut) {
+  struct World {
+    int num_ranks;
+    int64_t bucket_elements_per_rank;
+  };
+  Ledger ledger;
+  std::vector<SyncResiduals> former;
+  uint32_t step = 0;
+  for (const World& world :
+       {World{3, 50}, World{3, 100}, World{3, 1 << 20}, World{3, 20},
+        World{2, 20}, World{4, 100}, World{4, 100}}) {
+    const int n = world.num_ranks;
+    SyncedRanks ranks(n, kSize, InBuckets(world.bucket_elements_per_rank));
+    for (int rank = 0; rank < n; ++rank) {
+      GradientSync& sync = ranks.sync(rank);
+      const size_t i = static_cast<size_t>(rank);
+      if (former.size() == static_cast<size_t>(n)) {
+        ASSERT_TRUE(sync.PutResiduals(former[i]).ok());
+      } else {
+        ASSERT_TRUE(
+            sync.PutResiduals(SpreadResiduals(*FoldResiduals(kSize, {}, former),
+                                              sync.residual_place()))
+                .ok());
+      }
+    }
+    ledger.Train(&ranks, n, step, 5);
+    step += 5;
+    former.clear();
+    for (int rank = 0; rank < n; ++rank) {
+      former.push_back(*ranks.sync(rank).TakeResiduals());
+    }
+
+    EXPECT_LE(ledger.Missing(Owed(&ranks, n, {})), 1e-6)
+        << "after the world of " << n << " in buckets of "
+        << world.bucket_elements_per_rank;
+  }
+}
+
+// Residuals that do not say where they lie are those of a whole vector.
+TEST(ResidualBucketsTest, WithoutRangesTheyAreOfAnUncutVector) {
+  SyncedRanks whole(3, kSize);
+  Ledger ledger;
+  ledger.Train(&whole, 3, 0, 5);
+  SyncedRanks cut(3, kSize, InBuckets(50));
+  for (int rank = 0; rank < 3; ++rank) {
+    SyncResiduals residuals = *whole.sync(rank).TakeResiduals();
+    residuals.server_ranges.clear();
+    ASSERT_TRUE(cut.sync(rank).PutResiduals(residuals).ok());
+  }
+  EXPECT_LE(ledger.Missing(Owed(&cut, 3, {})), 1e-6);
+}
+
+TEST(ResidualBucketsTest, WhatWasPutIsTakenToTheBit) {
+  SyncedRanks first(3, kSize, InBuckets(50));
+  SyncedRanks second(3, kSize, InBuckets(50));
+  Ledger ledger;
+  ledger.Train(&first, 3, 0, 3);
+  for (int rank = 0; rank < 3; ++rank) {
+    ASSERT_TRUE(
+        second.sync(rank).PutResiduals(*first.sync(rank).TakeResiduals()).ok());
+  }
+  Vectors values = RandomVectors(3, kSize, 9);
+  Vectors expected = values;
+  first.Synchronize(3, SyncFormat::kCompressed, &expected);
+  second.Synchronize(3, SyncFormat::kCompressed, &values);
+  EXPECT_TRUE(SameBits(values[0], expected[0]));
+}
+
+TEST(ResidualBucketsTest, RangesOutsideOfTheVectorAreRefused) {
+  SyncedRanks ranks(1, 100);
+  for (const ElementRange& range :
+       {ElementRange{1, 101}, ElementRange{-1, 99}, ElementRange{50, 40}}) {
+    SyncResiduals residuals;
+    residuals.worker.resize(100);
+    residuals.server.resize(100);
+    residuals.server_ranges = {range};
+    const absl::Status status = ranks.sync(0).PutResiduals(residuals);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_FALSE(FoldResiduals(100, {}, {&residuals, 1}).ok());
+  }
+}
+
 class FlushTest : public ::testing::TestWithParam<std::vector<int>> {};
 
 TEST_P(FlushTest, MovesAllThatIsOwedToTheServers) {
   const int n = static_cast<int>(GetParam().size());
-  GradientSyncOptions options;
+  GradientSyncOptions options = InBuckets(100);  // but between nodes
   options.nodes = GetParam();
   SyncedRanks ranks(n, kSize, options);
   Ledger ledger;
@@ -133,8 +224,8 @@ TEST(FlushTest, WithoutResidualsItIsNothing) {
 
 TEST(ResidualLayoutTest, ResidualsOfAnotherRankAreNamed) {
   std::vector<SyncResiduals> residuals(2);
-  residuals[0] = {std::vector<float>(100), std::vector<float>(56)};
-  residuals[1] = {std::vector<float>(100), std::vector<float>(56)};
+  residuals[0] = {std::vector<float>(100), std::vector<float>(56), {}};
+  residuals[1] = {std::vector<float>(100), std::vector<float>(56), {}};
 
   const absl::Status status = FoldResiduals(100, {}, residuals).status();
 

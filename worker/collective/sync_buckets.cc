@@ -6,6 +6,19 @@
 
 namespace deltapipe {
 
+std::vector<ElementRange> RangesAt(absl::Span<const ElementRange> ranges,
+                                   int64_t begin, int64_t end) {
+  std::vector<ElementRange> found;
+  int64_t at = 0;
+  for (const ElementRange& range : ranges) {
+    const int64_t from = std::max(range.begin, range.begin + begin - at);
+    const int64_t to = std::min(range.end, range.begin + end - at);
+    if (from < to) found.push_back({from, to});
+    at += range.end - range.begin;
+  }
+  return found;
+}
+
 std::vector<SyncBucket> CutIntoBuckets(absl::Span<const ElementRange> order,
                                        int64_t num_elements,
                                        int64_t min_elements) {
@@ -14,8 +27,6 @@ std::vector<SyncBucket> CutIntoBuckets(absl::Span<const ElementRange> order,
     return {{{{0, num_elements}}, num_elements, num_elements}};
   }
   std::vector<SyncBucket> buckets;
-  size_t index = 0;   // in the order
-  int64_t taken = 0;  // of that range
   int64_t done = 0;
   // Sizes differ by one element at most; the division of the rest avoids an
   // overflow of the product.
@@ -24,18 +35,7 @@ std::vector<SyncBucket> CutIntoBuckets(absl::Span<const ElementRange> order,
   for (int64_t i = 0; i < num_buckets; ++i) {
     SyncBucket bucket;
     bucket.num_elements = base + (i < rest ? 1 : 0);
-    for (int64_t left = bucket.num_elements; left > 0;) {
-      const ElementRange range = order[index];
-      const int64_t begin = range.begin + taken;
-      const int64_t size = std::min(left, range.end - begin);
-      if (size > 0) bucket.ranges.push_back({begin, begin + size});
-      left -= size;
-      taken += size;
-      if (range.begin + taken == range.end) {
-        ++index;
-        taken = 0;
-      }
-    }
+    bucket.ranges = RangesAt(order, done, done + bucket.num_elements);
     done += bucket.num_elements;
     bucket.ready_at = done;
     buckets.push_back(std::move(bucket));

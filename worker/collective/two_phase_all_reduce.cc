@@ -39,7 +39,7 @@ void ZeroOut(const ExcludedPart& part, absl::Span<float> values) {
 }  // namespace
 
 TwoPhaseAllReduce::TwoPhaseAllReduce(
-    std::unique_ptr<ShardCompressor> compressor, const Options& options,
+    std::shared_ptr<ShardCompressor> compressor, const Options& options,
     GroupExchange* exchange)
     : compressor_(std::move(compressor)),
       options_(options),
@@ -96,7 +96,7 @@ absl::StatusOr<ByteSpan> TwoPhaseAllReduce::Encode(
     std::vector<uint8_t>* message) {
   RandomKey key;
   key.seed = options_.seed;
-  key.tensor_id = tensor_id;
+  key.tensor_id = options_.first_tensor_id + tensor_id;
   key.step = step;
   key.slot = options_.slot;
   key.direction = kGradientDirection;
@@ -323,17 +323,20 @@ absl::Status TwoPhaseAllReduce::Run(uint32_t step, absl::Span<float> values,
   return absl::OkStatus();
 }
 
-absl::Status TwoPhaseAllReduce::Commit() {
-  if (!options_.has_feedback) return absl::OkStatus();
+absl::Status TwoPhaseAllReduce::CheckCommit() const {
   if (!std::isfinite(worker_.pending_norm) ||
       !std::isfinite(server_.pending_norm)) {
     return absl::FailedPreconditionError(
         "commit refused: the synchronised values are not finite, and neither "
         "would the residuals be; abort such a step");
   }
+  return absl::OkStatus();
+}
+
+void TwoPhaseAllReduce::Commit() {
+  if (!options_.has_feedback) return;
   worker_.Commit();
   server_.Commit();
-  return absl::OkStatus();
 }
 
 }  // namespace deltapipe

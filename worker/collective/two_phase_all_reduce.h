@@ -43,12 +43,18 @@ class TwoPhaseAllReduce {
     /// stage has.
     uint64_t seed = 0;
     uint32_t slot = 0;
+    /// Likewise: how many of them the vector's earlier parts took, each
+    /// kNumTensorIds a rank.
+    uint32_t first_tensor_id = 0;
     /// Whether WriteResult is called.
     bool keeps_messages = false;
   };
 
-  /// `exchange` is borrowed.
-  TwoPhaseAllReduce(std::unique_ptr<ShardCompressor> compressor,
+  static constexpr uint32_t kNumTensorIds = 2;
+
+  /// `exchange` is borrowed. The compressor may be that of other objects that
+  /// the same thread uses.
+  TwoPhaseAllReduce(std::shared_ptr<ShardCompressor> compressor,
                     const Options& options, GroupExchange* exchange);
 
   std::string codec_text() const { return compressor_->text(); }
@@ -74,9 +80,10 @@ class TwoPhaseAllReduce {
   /// `num_excluded` ranges.
   int64_t MaxResultBytes(int64_t num_elements, size_t num_excluded) const;
 
-  /// Keeps the residuals of the last Run. FAILED_PRECONDITION, with the
-  /// residuals of before, if they are not finite.
-  absl::Status Commit();
+  /// FAILED_PRECONDITION if the residuals of the last Run are not finite.
+  absl::Status CheckCommit() const;
+  /// Keeps them, if CheckCommit has nothing against it.
+  void Commit();
 
   /// What the next Run adds; empty before the first.
   const std::vector<float>& worker_residual() const {
@@ -92,10 +99,14 @@ class TwoPhaseAllReduce {
   /// mean of the ranks' worker residuals. Those are zero then.
   void MoveToServers(absl::Span<const float> mean_worker);
   /// Between two Runs; the residuals carry over.
-  void SetCompressor(std::unique_ptr<ShardCompressor> compressor) {
+  void SetCompressor(std::shared_ptr<ShardCompressor> compressor) {
     compressor_ = std::move(compressor);
   }
 
+  /// Of the vector.
+  ElementRange own_shard() const {
+    return {shards_.offset(rank_), shards_.offset(rank_ + 1)};
+  }
   double worker_residual_norm() const { return worker_.norm; }
   double server_residual_norm() const { return server_.norm; }
 
@@ -126,7 +137,7 @@ class TwoPhaseAllReduce {
   /// Takes the values of excluded ranges out of x, where they are not zero.
   void SetAside(absl::Span<float> x);
 
-  std::unique_ptr<ShardCompressor> compressor_;
+  std::shared_ptr<ShardCompressor> compressor_;
   const Options options_;
   Shards shards_;
   const int rank_;

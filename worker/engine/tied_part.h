@@ -100,6 +100,7 @@ class TiedPart {
   absl::StatusOr<SyncResiduals> TakeResiduals() const {
     return sync_->TakeResiduals();
   }
+  ResidualPlace residual_place() const { return sync_->residual_place(); }
   absl::Status PutResiduals(const SyncResiduals& residuals) {
     return sync_->PutResiduals(residuals);
   }

@@ -505,9 +505,7 @@ absl::Status Training::LoadResiduals(const Candidate& candidate) {
       FoldResiduals(layout().tied_begin(),
                     NodesOf(candidate.num_replicas, candidate.num_nodes),
                     former));
-  DP_ASSIGN_OR_RETURN(const SyncResiduals mine,
-                      SpreadResiduals(owed, nodes_, num_replicas_, replica_));
-  return sync_->PutResiduals(mine);
+  return sync_->PutResiduals(SpreadResiduals(owed, sync_->residual_place()));
 }
 
 absl::Status Training::LoadTiedResiduals(const Candidate& candidate) {
@@ -529,10 +527,7 @@ absl::Status Training::LoadTiedResiduals(const Candidate& candidate) {
   DP_ASSIGN_OR_RETURN(
       const std::vector<float> owed,
       FoldResiduals(tied_->num_elements(), /*nodes=*/{}, former));
-  DP_ASSIGN_OR_RETURN(
-      const SyncResiduals mine,
-      SpreadResiduals(owed, /*nodes=*/{}, tied_->num_ranks(), tied_->rank()));
-  return tied_->PutResiduals(mine);
+  return tied_->PutResiduals(SpreadResiduals(owed, tied_->residual_place()));
 }
 
 }  // namespace deltapipe

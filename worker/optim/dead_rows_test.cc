@@ -14,9 +14,6 @@
 
 namespace deltapipe {
 
-bool operator==(const ElementRange& a, const ElementRange& b) {
-  return a.begin == b.begin && a.end == b.end;
-}
 void PrintTo(const ElementRange& range, std::ostream* out) {
   *out << "[" << range.begin << ", " << range.end << ")";
 }

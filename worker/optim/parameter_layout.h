@@ -8,6 +8,7 @@
 #ifndef DELTAPIPE_WORKER_OPTIM_PARAMETER_LAYOUT_H_
 #define DELTAPIPE_WORKER_OPTIM_PARAMETER_LAYOUT_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,6 +24,15 @@ struct ElementRange {
   int64_t end = 0;
 };
 
+inline bool operator==(const ElementRange& a, const ElementRange& b) {
+  return a.begin == b.begin && a.end == b.end;
+}
+
+/// What is in both: nothing where it does not end after its begin.
+inline ElementRange Overlap(const ElementRange& a, const ElementRange& b) {
+  return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
+}
+
 struct ParameterSegment {
   std::string name;
   Shape shape;
@@ -34,6 +44,10 @@ struct ParameterSegment {
   double learning_rate_scale = 1;
   std::optional<double> weight_decay;  // in place of has_weight_decay
 };
+
+inline ElementRange RangeOf(const ParameterSegment& segment) {
+  return {segment.offset, segment.offset + segment.num_elements};
+}
 
 struct ParameterLayout {
   std::vector<ParameterSegment> segments;  // sorted by (is tied, name)
