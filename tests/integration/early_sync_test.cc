@@ -39,7 +39,7 @@ std::vector<std::string> Large(int replicas,
 
 /// Makes layers of 800,000 parameters, more than a spec may ask for: the
 /// vector of a stage with two of them travels in buckets in fp32, of six in
-/// bf16.
+/// bf16 and in one bit.
 void Widen(int, v1::Assignment* assignment) {
   assignment->mutable_spec()->mutable_model()->set_width(400000);
 }
@@ -105,6 +105,12 @@ struct Case {
   std::vector<std::string> overrides;
 };
 
+std::vector<std::string> InOneBit(const std::string& kind) {
+  return {"train.optimizer.kind=" + kind, "train.optimizer.learning_rate=0.01",
+          "train.optimizer.compress_after_step=2",
+          "compression.gradients=sign(block=0)", "model.layers=6"};
+}
+
 class EarlySyncJobTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(EarlySyncJobTest, HasTheBitsOfOneThatWaitsForItsLastBackward) {
@@ -140,7 +146,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{2, 2, {"train.optimizer.kind=lamb"}},
         Case{1, 2, {"train.optimizer.kind=adam", "parallel.schedule=gpipe"}},
         Case{1, 2, {"compression.gradients=cast(bf16)"}},
-        Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}}),
+        Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}},
+        Case{1, 2, InOneBit("onebit_adam")},
+        Case{1, 2, InOneBit("onebit_lamb")},
+        Case{1, 2, InOneBit("zero_one_adam")}),
     [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 // Of two replicas one cannot tell, such as one on another device.
@@ -210,8 +219,11 @@ TEST(EarlySyncTest, LateLayersTravelBeforeTheFirstIsDone) {
   EXPECT_EQ(num_late, 0);
 }
 
-TEST(EarlySyncTest, ANonFiniteGradientOnOneReplicaSkipsTheStepOnAll) {
-  Job job(1, 2, Large(2));
+class EarlyNonFiniteTest
+    : public ::testing::TestWithParam<std::vector<std::string>> {};
+
+TEST_P(EarlyNonFiniteTest, GradientOnOneReplicaSkipsTheStepOnAll) {
+  Job job(1, 2, Large(2, GetParam()));
   job.adjust = Widen;
   job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
                           int) {
@@ -236,6 +248,13 @@ TEST(EarlySyncTest, ANonFiniteGradientOnOneReplicaSkipsTheStepOnAll) {
   EXPECT_TRUE(std::isfinite(result.losses.back()));
   EXPECT_TRUE(result.weights.at(0) == result.weights.at(1));
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, EarlyNonFiniteTest,
+    ::testing::Values(std::vector<std::string>{},
+                      std::vector<std::string>{
+                          "compression.gradients=cast(bf16)", "model.layers=6"},
+                      InOneBit("onebit_adam"), InOneBit("onebit_lamb")));
 
 // Some of its gradients are on their way by then.
 TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
@@ -294,17 +313,24 @@ TEST(EarlySyncTest, ReplicasThatMayMoveWorkStartEarly) {
   EXPECT_EQ(early.result.losses, late.result.losses);
 }
 
-TEST(EarlySyncTest, WhatIsCompressedWaits) {
+// Replicas go on by themselves in steps that synchronise nothing.
+TEST(EarlySyncTest, WhatIsNotSynchronisedIsNotWatched) {
   EarlyJob job;
-  job.overrides = {"train.steps=6", "train.optimizer.kind=onebit_lamb",
+  job.overrides = {"train.steps=6",
+                   "train.optimizer.kind=zero_one_adam",
                    "train.optimizer.learning_rate=0.01",
                    "train.optimizer.compress_after_step=2",
+                   "train.optimizer.local_step_scaler=1",
+                   "train.optimizer.local_step_clipper=2",
                    "compression.gradients=sign(block=0)"};
 
   const EarlyRun early = RunJob(job, true);
+  const EarlyRun late = RunJob(job, false);
 
   ExpectSuccess(early.result);
-  EXPECT_EQ(early.num_watched, 2 * 2);  // in the warm-up it does not
+  EXPECT_LT(early.num_watched, 2 * 6);
+  EXPECT_GT(early.num_watched, 2 * 2);
+  EXPECT_EQ(early.result.losses, late.result.losses);
 }
 
 TEST(EarlySyncTest, SharedOutStateAndTiedWeightsWait) {

@@ -3,7 +3,8 @@
 //
 // The last Backward of a step tells which elements are final; each report first
 // goes into the norm of this replica's own gradient, since the mean will
-// overwrite it, and then to GradientSync, whose thread does the rest. Only
+// overwrite it, then through the optimizer, which makes of it what is
+// synchronised, and then to GradientSync, whose thread does the rest. Only
 // where nothing else comes between a gradient and its synchronisation: see
 // MayStartEarly.
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "worker/collective/sync_buckets.h"
 #include "worker/engine/own_norm.h"
 #include "worker/engine/training_step.h"
 
@@ -35,7 +37,7 @@ bool Training::MayStartEarly(int microbatch, const StepState& state) const {
   // A replica that leaves out work knows which backward was its last, and the
   // weight of its gradients, only when the others have told theirs.
   if (!IsForEarlyStarts() || MayLeaveOut() ||
-      !optimizer_->HandsGradientOn(state.step)) {
+      !optimizer_->Synchronizes(state.step)) {
     return false;
   }
   int last = -1;
@@ -53,19 +55,31 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
                                                  const TensorRef& gradient,
                                                  StepState* state) {
   Stage* const stage = versions_->Of(state->step);
+  const std::vector<ElementRange> order = SyncOrder();
   std::optional<OwnNorm> norm;
-  const bool can_tell = stage->WatchNextBackward([this, &norm](int64_t n) {
-    norm->Add(n);
-    sync_->Ready(n);
+  int64_t num_taken = 0;  // of the order
+  const auto take = [&](int64_t num_final) {
+    if (num_final <= num_taken) return;
+    for (const ElementRange& range : RangesAt(order, num_taken, num_final)) {
+      optimizer_->TakeGradient(range);
+    }
+    num_taken = num_final;
+    sync_->Ready(num_final);
+  };
+  const bool can_tell = stage->WatchNextBackward([&](int64_t num_final) {
+    norm->Add(num_final);
+    take(num_final);
   });
   if (!can_tell) return stage->Backward(microbatch, gradient);
 
   const absl::Span<float> gradients = stage->gradients();
-  norm.emplace(stage->parameters(), gradients, SyncOrder());
+  norm.emplace(stage->parameters(), gradients, order);
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));  // by nothing
   const SyncRequest request =
-      optimizer_->Prepare(state->step, LearningRateAt(state->step),
-                          versions_->newest()->weights(), gradients);
+      optimizer_->PrepareEarly(state->step, LearningRateAt(state->step),
+                               versions_->newest()->weights(), gradients);
+  state->format = request.format;
+  state->excludes_rows = !request.excluded.empty();
   DP_RETURN_IF_ERROR(
       sync_->BeginEarly(static_cast<uint32_t>(state->step), request));
   state->began_early = true;
@@ -76,7 +90,7 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
     return result;
   }
   state->replica_squared_norm = norm->Sum();
-  sync_->Ready(layout().tied_begin());
+  take(layout().tied_begin());
   return result;
 }
 

@@ -11,6 +11,15 @@ template <typename Real>
 typename FlatOptimizer<Real>::Request FlatOptimizer<Real>::Prepare(
     int64_t step, double learning_rate, absl::Span<const Real> weights,
     absl::Span<Real> gradient) {
+  Request request = PrepareEarly(step, learning_rate, weights, gradient);
+  TakeGradient({0, layout_.num_elements});
+  return request;
+}
+
+template <typename Real>
+typename FlatOptimizer<Real>::Request FlatOptimizer<Real>::PrepareEarly(
+    int64_t step, double learning_rate, absl::Span<const Real> weights,
+    absl::Span<Real> gradient) {
   gradient_ = gradient;
   Request request;
   request.values = gradient;

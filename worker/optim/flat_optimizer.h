@@ -39,11 +39,15 @@ class FlatOptimizer {
 
   virtual ~FlatOptimizer() = default;
 
-  virtual Request Prepare(int64_t step, double learning_rate,
-                          absl::Span<const Real> weights,
-                          absl::Span<Real> gradient);
-  /// True of the Prepare of this class; who overrides it overrides both.
-  virtual bool HandsGradientOn(int64_t step) const { return true; }
+  Request Prepare(int64_t step, double learning_rate,
+                  absl::Span<const Real> weights, absl::Span<Real> gradient);
+  /// Here the gradient itself is what is synchronised; who overrides one of
+  /// these overrides both.
+  virtual Request PrepareEarly(int64_t step, double learning_rate,
+                               absl::Span<const Real> weights,
+                               absl::Span<Real> gradient);
+  virtual void TakeGradient(const ElementRange& range) {}
+  virtual bool Synchronizes(int64_t step) const { return true; }
   virtual void Wake(absl::Span<const uint8_t> is_woken) {}
   virtual double MeanGradientSquaredNorm();
   virtual void Apply(int64_t step, double learning_rate, double clip_factor,

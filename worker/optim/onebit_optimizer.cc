@@ -25,11 +25,11 @@ OneBitOptimizer<Real>::OneBitOptimizer(const OptimizerOptions& options,
 }
 
 template <typename Real>
-typename OneBitOptimizer<Real>::Request OneBitOptimizer<Real>::Prepare(
+typename OneBitOptimizer<Real>::Request OneBitOptimizer<Real>::PrepareEarly(
     int64_t step, double learning_rate, absl::Span<const Real> weights,
     absl::Span<Real> gradient) {
   Request request =
-      FlatOptimizer<Real>::Prepare(step, learning_rate, weights, gradient);
+      FlatOptimizer<Real>::PrepareEarly(step, learning_rate, weights, gradient);
   froze_in_this_step_ = false;
   if (!is_frozen()) {
     if (!start_.IsDue(step)) return request;
@@ -38,19 +38,6 @@ typename OneBitOptimizer<Real>::Request OneBitOptimizer<Real>::Prepare(
     frozen_[0] = 1;
     froze_in_this_step_ = true;
   }
-  const Real beta1 = static_cast<Real>(this->options_.beta1);
-  const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
-  for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
-    const ParameterSegment& segment = this->layout_.segments[l];
-    const Real sigma = sigma_[l];
-    const Real* __restrict g = gradient.data() + segment.offset;
-    const Real* __restrict m = momentum_.data() + segment.offset;
-    Real* __restrict x = scaled_momentum_.data() + segment.offset;
-    for (int64_t i = 0; i < segment.num_elements; ++i) {
-      x[i] = sigma * (beta1 * m[i] + new1 * g[i]);
-    }
-  }
-  if (froze_in_this_step_) ForgetMomentumOfDeadRows();
   request.values = absl::MakeSpan(scaled_momentum_);
   request.format = SyncFormat::kCompressed;
   request.resets_residuals = froze_in_this_step_;
@@ -59,13 +46,33 @@ typename OneBitOptimizer<Real>::Request OneBitOptimizer<Real>::Prepare(
 }
 
 template <typename Real>
-void OneBitOptimizer<Real>::ForgetMomentumOfDeadRows() {
+void OneBitOptimizer<Real>::TakeGradient(const ElementRange& range) {
+  if (!is_frozen()) return;
+  const Real beta1 = static_cast<Real>(this->options_.beta1);
+  const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
+  const Real* __restrict g = this->gradient_.data();
+  const Real* __restrict m = momentum_.data();
+  Real* __restrict x = scaled_momentum_.data();
+  for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
+    const ElementRange part =
+        Overlap(range, RangeOf(this->layout_.segments[l]));
+    const Real sigma = sigma_[l];
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      x[i] = sigma * (beta1 * m[i] + new1 * g[i]);
+    }
+  }
+  if (froze_in_this_step_) ForgetMomentumOfDeadRows(range);
+}
+
+template <typename Real>
+void OneBitOptimizer<Real>::ForgetMomentumOfDeadRows(
+    const ElementRange& range) {
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
   size_t l = 0;
   for (const ElementRange& row : rows_.excluded()) {
-    const auto& segments = this->layout_.segments;
-    while (row.begin >= segments[l].offset + segments[l].num_elements) ++l;
-    for (int64_t i = row.begin; i < row.end; ++i) {
+    while (row.begin >= RangeOf(this->layout_.segments[l]).end) ++l;
+    const ElementRange part = Overlap(range, row);
+    for (int64_t i = part.begin; i < part.end; ++i) {
       const size_t at = static_cast<size_t>(i);
       scaled_momentum_[at] = sigma_[l] * (new1 * this->gradient_[at]);
     }

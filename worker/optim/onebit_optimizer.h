@@ -31,12 +31,10 @@ class OneBitOptimizer : public FlatOptimizer<Real> {
  public:
   using Request = typename FlatOptimizer<Real>::Request;
 
-  Request Prepare(int64_t step, double learning_rate,
-                  absl::Span<const Real> weights,
-                  absl::Span<Real> gradient) final;
-  bool HandsGradientOn(int64_t step) const final {
-    return !is_frozen() && !start_.IsDue(step);
-  }
+  Request PrepareEarly(int64_t step, double learning_rate,
+                       absl::Span<const Real> weights,
+                       absl::Span<Real> gradient) final;
+  void TakeGradient(const ElementRange& range) final;
   void Wake(absl::Span<const uint8_t> is_woken) final;
   double MeanGradientSquaredNorm() final;
   void Apply(int64_t step, double learning_rate, double clip_factor,
@@ -86,7 +84,7 @@ class OneBitOptimizer : public FlatOptimizer<Real> {
                            Real* gradient) const;
   /// In the step of the freeze: what rounds to a variance of zero is no
   /// momentum.
-  void ForgetMomentumOfDeadRows();
+  void ForgetMomentumOfDeadRows(const ElementRange& range);
   void StateImported() override { rows_.Rebuild(); }
 
   CompressionStart<Real> start_;

@@ -155,6 +155,15 @@ class CheckedOptimizer : public Optimizer {
   SyncRequest Prepare(int64_t step, double learning_rate,
                       absl::Span<const float> weights,
                       absl::Span<float> gradient) override {
+    const SyncRequest request =
+        PrepareEarly(step, learning_rate, weights, gradient);
+    TakeGradient({0, flat_->layout().num_elements});
+    return request;
+  }
+
+  SyncRequest PrepareEarly(int64_t step, double learning_rate,
+                           absl::Span<const float> weights,
+                           absl::Span<float> gradient) override {
     const size_t expected = static_cast<size_t>(flat_->layout().num_elements);
     if (gradient.size() != expected || weights.size() != expected) {
       prepared_ = absl::InvalidArgumentError(
@@ -171,14 +180,19 @@ class CheckedOptimizer : public Optimizer {
     }
     prepared_ = absl::OkStatus();
     prepared_rate_ = learning_rate;
-    const auto request = flat_->Prepare(step, learning_rate, weights, gradient);
+    const auto request =
+        flat_->PrepareEarly(step, learning_rate, weights, gradient);
     num_excluded_ = request.excluded.size();
     return {request.values, request.format, request.resets_residuals,
             request.excluded};
   }
 
-  bool HandsGradientOn(int64_t step) const override {
-    return flat_->HandsGradientOn(step);
+  void TakeGradient(const ElementRange& range) override {
+    if (prepared_.ok()) flat_->TakeGradient(range);
+  }
+
+  bool Synchronizes(int64_t step) const override {
+    return flat_->Synchronizes(step);
   }
 
   void Wake(absl::Span<const uint8_t> is_woken) override {

@@ -17,6 +17,9 @@
 // therefore clip by the same factor. Every operation is deterministic, with a
 // fixed order of summation, so that replicas stay bitwise equal. Only 0/1 Adam
 // lets them part for a few steps (AreReplicasEqual).
+//
+// What is final of a gradient may be synchronised before the rest of it is
+// (PrepareEarly, TakeGradient), with the same result, to the bit.
 #ifndef DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 #define DELTAPIPE_WORKER_OPTIM_OPTIMIZER_H_
 
@@ -116,10 +119,17 @@ class Optimizer {
                               absl::Span<const float> weights,
                               absl::Span<float> gradient) = 0;
 
-  /// Whether Prepare of `step`, the next one, only hands its gradient on
-  /// (kPlain, nothing excluded) and does not read it: it may be called before
-  /// the gradient is final.
-  virtual bool HandsGradientOn(int64_t step) const = 0;
+  /// Prepare of a gradient that is not final yet: the request's values are
+  /// there range by range, as TakeGradient is told.
+  virtual SyncRequest PrepareEarly(int64_t step, double learning_rate,
+                                   absl::Span<const float> weights,
+                                   absl::Span<float> gradient) = 0;
+  /// After PrepareEarly, once for each element of the layout: the gradient of
+  /// `range` is final, and the request's values are there when this returns.
+  virtual void TakeGradient(const ElementRange& range) = 0;
+
+  /// Whether the request of `step`, the next one, will not be kNone.
+  virtual bool Synchronizes(int64_t step) const = 0;
 
   /// Between the synchronisation and Apply: one flag for each of
   /// request.excluded, whether some rank had a value other than zero there.

@@ -6,10 +6,12 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/optimizer_kind.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/optim/adam.h"
@@ -428,36 +430,39 @@ TEST_P(EveryOptimizerTest, RunsAreBitwiseEqual) {
   EXPECT_EQ(weights[0], weights[1]);
 }
 
-// Whose values come after Prepare then: it must have read nothing.
-TEST_P(EveryOptimizerTest, AGradientThatIsHandedOnMayComeLate) {
+// What is not final yet is not a number.
+TEST_P(EveryOptimizerTest, AGradientMayComePieceByPiece) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937_64 random(seed);
   std::vector<float> expected = weights_;
   auto usual = Make();
   auto late = Make();
-  int num_handed_on = 0;
+  int num_compressed = 0;
 
   for (int64_t step = 0; step < 8; ++step) {
-    std::vector<float> gradient = problem_.Gradient(0, step, weights_);
-    const std::vector<float> values = gradient;
-    const bool is_handed_on = late->HandsGradientOn(step);
-    if (is_handed_on) {
-      ++num_handed_on;
-      std::fill(gradient.begin(), gradient.end(),
-                std::numeric_limits<float>::quiet_NaN());
-    }
+    const std::vector<float> values = problem_.Gradient(0, step, weights_);
+    std::vector<float> gradient(values.size(),
+                                std::numeric_limits<float>::quiet_NaN());
+    const bool synchronizes = late->Synchronizes(step);
     const SyncRequest request =
-        late->Prepare(step, 1e-3, weights_, absl::MakeSpan(gradient));
-    EXPECT_EQ(is_handed_on, request.format == SyncFormat::kPlain);
-    if (is_handed_on) {
-      EXPECT_EQ(request.values.data(), gradient.data());
-      EXPECT_TRUE(request.excluded.empty());
-      gradient = values;
+        late->PrepareEarly(step, 1e-3, weights_, absl::MakeSpan(gradient));
+    EXPECT_EQ(synchronizes, request.format != SyncFormat::kNone);
+    num_compressed += request.format == SyncFormat::kCompressed ? 1 : 0;
+    for (int64_t end = layout_.num_elements; end > 0;) {
+      const int64_t begin =
+          end - 1 - static_cast<int64_t>(random() % static_cast<uint64_t>(end));
+      std::copy(values.begin() + begin, values.begin() + end,
+                gradient.begin() + begin);
+      late->TakeGradient({begin, end});
+      end = begin;
     }
     for (float& value : request.values) value *= 0.75f;
     ASSERT_TRUE(late->Apply(step, 1e-3, 0.5, absl::MakeSpan(weights_)).ok());
     Step(usual.get(), step, &expected);
   }
 
-  EXPECT_GT(num_handed_on, 0);
+  EXPECT_EQ(num_compressed > 0, IsCompressingKind(GetParam()));
   EXPECT_EQ(weights_, expected);
 }
 

@@ -57,13 +57,14 @@ typename ZeroOneAdam<Real>::StepKind ZeroOneAdam<Real>::KindOf(
 }
 
 template <typename Real>
-typename ZeroOneAdam<Real>::Request ZeroOneAdam<Real>::Prepare(
+typename ZeroOneAdam<Real>::Request ZeroOneAdam<Real>::PrepareEarly(
     int64_t step, double learning_rate, absl::Span<const Real> weights,
     absl::Span<Real> gradient) {
   Request request =
-      FlatOptimizer<Real>::Prepare(step, learning_rate, weights, gradient);
+      FlatOptimizer<Real>::PrepareEarly(step, learning_rate, weights, gradient);
   kind_ = KindOf(step);
   prepared_rate_ = learning_rate;
+  prepared_weights_ = weights;
   found_dead_rows_ = false;
   if (kind_ == StepKind::kVariance) return request;
   if (schedule_[kKnowsDeadRows] == 0) {
@@ -75,39 +76,44 @@ typename ZeroOneAdam<Real>::Request ZeroOneAdam<Real>::Prepare(
     request.format = SyncFormat::kNone;
     return request;
   }
-  if (kind_ == StepKind::kSynchronisation) {
-    AccumulateUpdate(learning_rate, weights);
-    request.values = absl::MakeSpan(synchronized_);
-    request.resets_residuals = schedule_[kIsStageB] == 0;
-  } else {
-    // The local gradient's buffer stays as it is.
-    std::copy(gradient.begin(), gradient.end(), synchronized_.begin());
-    request.values = absl::MakeSpan(synchronized_);
-    request.resets_residuals = schedule_[kOwesOtherQuantity] != 0;
-  }
+  request.values = absl::MakeSpan(synchronized_);
+  request.resets_residuals = kind_ == StepKind::kSynchronisation
+                                 ? schedule_[kIsStageB] == 0
+                                 : schedule_[kOwesOtherQuantity] != 0;
   request.format = SyncFormat::kCompressed;
   request.excluded = rows_.excluded();
   return request;
 }
 
 template <typename Real>
-void ZeroOneAdam<Real>::AccumulateUpdate(double learning_rate,
-                                         absl::Span<const Real> weights) {
+void ZeroOneAdam<Real>::TakeGradient(const ElementRange& range) {
+  if (kind_ == StepKind::kSynchronisation) AccumulateUpdate(range);
+  if (kind_ == StepKind::kGradient) {
+    // The local gradient's buffer stays as it is.
+    std::copy(this->gradient_.begin() + range.begin,
+              this->gradient_.begin() + range.end,
+              synchronized_.begin() + range.begin);
+  }
+}
+
+template <typename Real>
+void ZeroOneAdam<Real>::AccumulateUpdate(const ElementRange& range) {
   const Real beta1 = static_cast<Real>(this->options_.beta1);
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
   const Real epsilon = static_cast<Real>(this->options_.epsilon);
-  const Real rate = static_cast<Real>(learning_rate);
+  const Real rate = static_cast<Real>(prepared_rate_);
   const Real* __restrict g = this->gradient_.data();
   const Real* __restrict m = momentum_.data();
   const Real* __restrict v = variance_.data();
-  const Real* __restrict w = weights.data();
+  const Real* __restrict w = prepared_weights_.data();
   const Real* __restrict s = accumulated_update_.data();
   Real* __restrict x = synchronized_.data();
   for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
     const Real decay =
         static_cast<Real>(this->WeightDecay(this->layout_.segments[l]));
-    for (const ElementRange& range : rows_.live(l)) {
-      for (int64_t i = range.begin; i < range.end; ++i) {
+    for (const ElementRange& live : rows_.live(l)) {
+      const ElementRange part = Overlap(range, live);
+      for (int64_t i = part.begin; i < part.end; ++i) {
         const Real next = beta1 * m[i] + new1 * g[i];
         const Real denominator = std::sqrt(v[i]) + epsilon;
         x[i] = s[i] + rate * (next + decay * w[i] * denominator);
@@ -117,7 +123,8 @@ void ZeroOneAdam<Real>::AccumulateUpdate(double learning_rate,
   // What rounds to a variance of zero is no momentum.
   const Real dead_beta1 = found_dead_rows_ ? Real{0} : beta1;
   for (const ElementRange& row : rows_.excluded()) {
-    for (int64_t i = row.begin; i < row.end; ++i) {
+    const ElementRange part = Overlap(range, row);
+    for (int64_t i = part.begin; i < part.end; ++i) {
       x[i] = s[i] + rate * (dead_beta1 * m[i] + new1 * g[i]);
     }
   }

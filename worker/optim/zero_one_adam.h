@@ -59,11 +59,12 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
   using Request = typename FlatOptimizer<Real>::Request;
 
   ZeroOneAdam(const OptimizerOptions& options, const ParameterLayout& layout);
-  Request Prepare(int64_t step, double learning_rate,
-                  absl::Span<const Real> weights,
-                  absl::Span<Real> gradient) override;
-  bool HandsGradientOn(int64_t step) const override {
-    return KindOf(step) == StepKind::kVariance;
+  Request PrepareEarly(int64_t step, double learning_rate,
+                       absl::Span<const Real> weights,
+                       absl::Span<Real> gradient) override;
+  void TakeGradient(const ElementRange& range) override;
+  bool Synchronizes(int64_t step) const override {
+    return KindOf(step) != StepKind::kLocal;
   }
   void Wake(absl::Span<const uint8_t> is_woken) override;
   double MeanGradientSquaredNorm() override;
@@ -106,8 +107,8 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
   void Count(Schedule counter) {
     schedule_[counter] = std::min<Real>(schedule_[counter] + 1, 1 << 24);
   }
-  /// x = S + this step's part.
-  void AccumulateUpdate(double learning_rate, absl::Span<const Real> weights);
+  /// x = S + this step's part, in `range`.
+  void AccumulateUpdate(const ElementRange& range);
   void ApplyVarianceStep(double rate, double clip, absl::Span<Real> weights);
   void ApplyGradientStep(double rate, double clip, absl::Span<Real> weights);
   void ApplyLocalStep(double rate, double clip, absl::Span<Real> weights);
@@ -136,6 +137,7 @@ class ZeroOneAdam : public FlatOptimizer<Real> {
   StepKind kind_ = StepKind::kVariance;
   bool found_dead_rows_ = false;
   double prepared_rate_ = 0;
+  absl::Span<const Real> prepared_weights_;
   std::vector<Real> synchronized_;  // x, its mean after the sync
 };
 
