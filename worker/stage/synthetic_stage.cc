@@ -4,6 +4,9 @@
 // A sample's activation in epoch v is a cos(v d) + b sin(v d), where a and b
 // are windows of one pool of normal numbers chosen by (stage, sample): its norm
 // stays and it changes by `drift` relative to itself from epoch to epoch.
+//
+// Parameters and time are shared out evenly over the stage's layers; gradients
+// are final from the last layer to the first.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -40,14 +44,21 @@ class SyntheticStage : public Stage {
     FillInitialWeights(spec.seed(), absl::StrCat("synthetic.", stage), 0, 1,
                        absl::MakeSpan(*pool_));
     const int64_t parameters = spec.model().synthetic().parameters_per_stage();
-    if (parameters > 0) {
+    const int64_t layers =
+        std::max<int64_t>(spec.model().layers() / num_stages, 1);
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      const ElementRange range = {
+          parameters / layers * layer,
+          layer + 1 == layers ? parameters : parameters / layers * (layer + 1)};
+      if (range.begin == range.end) continue;
       ParameterSegment weight;
-      weight.name = absl::StrCat("synthetic.", stage, ".weight");
-      weight.shape = {parameters};
-      weight.num_elements = parameters;
+      weight.name = absl::StrFormat("synthetic.%d.%04d.weight", stage, layer);
+      weight.offset = range.begin;
+      weight.num_elements = range.end - range.begin;
+      weight.shape = {weight.num_elements};
       layout_.segments.push_back(std::move(weight));
-      layout_.num_elements = parameters;
     }
+    layout_.num_elements = parameters;
     weights_.resize(static_cast<size_t>(parameters));
     gradients_.resize(static_cast<size_t>(parameters), 1e-3f);
     FillInitialWeights(spec.seed(), "synthetic.weight", 0, 0.02,
@@ -89,7 +100,7 @@ class SyntheticStage : public Stage {
 
   absl::StatusOr<TensorRef> Backward(int microbatch,
                                      const TensorRef& gradient) override {
-    const Nanos end = Clock::Real()->Now() + backward_time_;
+    const Nanos begin = Clock::Real()->Now();
     const auto found = gradient_ids_.find(microbatch);
     if (found == gradient_ids_.end()) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -106,14 +117,21 @@ class SyntheticStage : public Stage {
                    : Make(ids, std::vector<double>(ids.size(), 0.0));
     }
     gradient_ids_.erase(found);
-    Clock::Real()->SleepUntil(end, nullptr);
+    if (on_final_) TellOfLayers(begin);
+    Clock::Real()->SleepUntil(begin + backward_time_, nullptr);
     return result;
   }
 
-  // All of them are there from the beginning, and of no layer.
-  std::vector<ElementRange> gradient_order() const override { return {}; }
+  std::vector<ElementRange> gradient_order() const override {
+    std::vector<ElementRange> order;
+    for (const ParameterSegment& segment : layout_.segments) {
+      order.insert(order.begin(), RangeOf(segment));
+    }
+    return order;
+  }
   bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
-    return false;
+    on_final_ = std::move(on_final);
+    return true;
   }
 
   SavedActivations* saved_activations() override { return nullptr; }
@@ -121,6 +139,21 @@ class SyntheticStage : public Stage {
  private:
   static constexpr int64_t kOffsets = 1 << 16;
   static constexpr uint64_t kMix = 0x9E3779B97F4A7C15ull;
+
+  /// Of all but the first one, each when its share of the time is over.
+  void TellOfLayers(Nanos begin) {
+    const std::vector<ElementRange> order = gradient_order();
+    const int64_t layers = static_cast<int64_t>(order.size());
+    int64_t num_final = 0;
+    for (int64_t i = 0; i + 1 < layers; ++i) {
+      Clock::Real()->SleepUntil(begin + backward_time_ * (i + 1) / layers,
+                                nullptr);
+      num_final += order[static_cast<size_t>(i)].end -
+                   order[static_cast<size_t>(i)].begin;
+      on_final_(num_final);
+    }
+    on_final_ = nullptr;
+  }
 
   TensorRef Make(const std::vector<uint64_t>& ids,
                  const std::vector<double>& angles) {
@@ -157,6 +190,7 @@ class SyntheticStage : public Stage {
   std::vector<float> weights_;
   std::vector<float> gradients_;
   std::map<int, std::vector<uint64_t>> gradient_ids_;  // by micro-batch
+  std::function<void(int64_t)> on_final_;  // of the next Backward, or null
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -106,6 +107,31 @@ TEST_F(SyntheticStageTest, TakesItsTimeAndGivesGradientsOfTheBoundarysShape) {
   EXPECT_GE(end - middle, std::chrono::milliseconds(30));
   EXPECT_EQ(stage->Backward(0, {}).status().code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SyntheticStageTest, TellsOfItsLayersWhileItsBackwardRuns) {
+  spec_.mutable_model()->set_layers(13);
+  auto stage = Make(1);  // four of them
+  std::vector<std::pair<int64_t, Nanos>> told;
+  Visit(stage.get(), 3);
+
+  ASSERT_TRUE(stage->WatchNextBackward([&](int64_t num_final) {
+    told.emplace_back(num_final, Clock::Real()->Now());
+  }));
+  const Nanos begin = Clock::Real()->Now();
+  ASSERT_TRUE(stage->Backward(0, {}).ok());
+  const Nanos end = Clock::Real()->Now();
+
+  EXPECT_EQ(
+      stage->gradient_order(),
+      (std::vector<ElementRange>{{75, 100}, {50, 75}, {25, 50}, {0, 25}}));
+  ASSERT_EQ(told.size(), 3u);
+  for (int64_t i = 0; i < 3; ++i) {
+    const auto& [num_final, when] = told[static_cast<size_t>(i)];
+    EXPECT_EQ(num_final, 25 * (i + 1));
+    EXPECT_GE(when - begin, std::chrono::milliseconds(30) * (i + 1) / 4);
+  }
+  EXPECT_GE(end - begin, std::chrono::milliseconds(30));
 }
 
 TEST_F(SyntheticStageTest, EndsOfThePipelineSendNothingBeyondThem) {
