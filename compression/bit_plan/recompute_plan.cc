@@ -20,6 +20,8 @@ constexpr double kWorthIt = 1.05;
 constexpr double kForwardsOfAStep = 3;
 // Rooms that are tried between one that works and one that does not.
 constexpr int kTries = 6;
+// Each of these plans is a dozen.
+constexpr int kTriesWithHost = 2;
 
 using Plan = std::map<std::string, PlannedTensor>;
 
@@ -223,7 +225,8 @@ absl::StatusOr<Answer> PlanWith(const RecomputeQuestion& question,
   DP_ASSIGN_OR_RETURN(
       Answer best, PlanInRoom(question, recomputed, rest, budget_bytes, works));
   int64_t fails = LeastOnTop(recomputed, rest) - 1;
-  for (int i = 0; i < kTries && best.cost > 0 && fails + 1 < works; ++i) {
+  const int tries = question.host_bytes > 0 ? kTriesWithHost : kTries;
+  for (int i = 0; i < tries && best.cost > 0 && fails + 1 < works; ++i) {
     const int64_t middle = i == 0 ? fails + 1 : fails + (works - fails) / 2;
     DP_ASSIGN_OR_RETURN(Answer found, PlanInRoom(question, recomputed, rest,
                                                  budget_bytes, middle));
