@@ -17,6 +17,11 @@ bool IsProduct(const std::string& reader) {
          absl::StrContains(reader, "conv");
 }
 
+int64_t Positions(const SavedMeasurement& measurement) {
+  return measurement.positions > 0 ? measurement.positions
+                                   : NumPositions(measurement.tensor);
+}
+
 }  // namespace
 
 int64_t NumPositions(const SavedTensor& tensor) {
@@ -30,12 +35,13 @@ int64_t NumPositions(const SavedTensor& tensor) {
 double GradientVariance(const SavedMeasurement& measurement) {
   const bool is_product = IsProduct(measurement.reader);
   const auto terms = static_cast<double>(
-      is_product ? NumPositions(measurement.tensor)
+      is_product ? Positions(measurement)
                  : std::max<int64_t>(measurement.gradient_elements, 1));
   const auto group = static_cast<double>(
       std::min<int64_t>(measurement.tensor.num_elements, kBitGroup));
   const double variance = group / 6 * measurement.range_squares *
                           (is_product ? measurement.reuse : 1.0) *
+                          measurement.alignment *
                           (measurement.gradient_squares / terms);
   const bool is_measured = measurement.range_squares >= 0 &&
                            measurement.gradient_squares >= 0 &&

@@ -6,16 +6,21 @@
 // levels (at most R^2 / (4 B^2)). An error in x reaches the gradient through
 // what the backward pass multiplies x with:
 //
-//   a product or convolution, dW = sum over positions p of x_p^T g_p: an
-//   element of x meets `reuse` times all channels of g at one position, whose
-//   squares sum up to |g|^2 / P on average over the P positions of x. So
-//     Var dW = c / B^2,  c = (256 / 6) sum R^2 * reuse * |g|^2 / P
-//   with the sum over groups of 256 elements. ActNN, equation 6 and section
-//   4.2, has C = (K / 4) (G / P) sum R^2 |g|^2, the same but for the bound in
-//   the place of the mean.
+//   a product or convolution, dW = sum over positions p of x_p^T g_p: each of
+//   the P' positions of g is multiplied with K of the P positions of x, one for
+//   each tap of the kernel, so that an element of x meets K P' / P of them on
+//   average, and of each the channels of its group: |g|^2 / P' on average over
+//   positions, over `groups`. P' falls out, and so does the stride:
+//     Var dW = c / B^2,  c = (256 / 6) sum R^2 * (K / groups) * |g|^2 / P
+//   with the sum over groups of 256 elements. ActNN (section 4.2, and the
+//   authors' program) has C = (K / (4 groups)) (G / P) sum R^2 |g|^2 for each
+//   sample, the same but for the bound in the place of the mean. R^2 and |g|^2
+//   of samples belong together: their products' sum is `alignment` times that
+//   of the means.
 //
 //   anything else, element by element, dx = f'(x) g: with f'' taken for 1
 //     c = (256 / 6) sum R^2 * |g|^2 / (elements of g)
+//   and `alignment` as above.
 //
 // Chen et al., ActNN, ICML 2021, arXiv 2104.14129. Pure functions.
 #ifndef DELTAPIPE_COMPRESSION_BIT_PLAN_GRADIENT_VARIANCE_H_

@@ -126,6 +126,12 @@ TEST(GradientVarianceTest, GrowsWithReuseInConvolutionsAlone) {
   EXPECT_DOUBLE_EQ(GradientVariance(measurement), 9 * once);
   EXPECT_DOUBLE_EQ(once, 256.0 / 6 * 3 * 5 / 512);
 
+  measurement.positions = 128;
+  EXPECT_DOUBLE_EQ(GradientVariance(measurement), 4 * 9 * once);
+  measurement.alignment = 1.5;
+  EXPECT_DOUBLE_EQ(GradientVariance(measurement), 1.5 * 4 * 9 * once);
+
+  measurement.alignment = 1;
   measurement.reader = "gelu";
 
   EXPECT_DOUBLE_EQ(GradientVariance(measurement), 256.0 / 6 * 3 * 5 / 1000);

@@ -111,9 +111,16 @@ struct SavedMeasurement {
   int64_t gradient_elements = 0;
   /// The operator that reads it: "addmm", "convolution".
   std::string reader;
-  /// How often an element goes into one output element: the taps of a
-  /// convolution's kernel over its stride; 1 for a matrix product.
+  /// The taps of a convolution's kernel over its groups, whatever its stride; 1
+  /// for a matrix product.
   double reuse = 1;
+  /// Elements per channel; 0: as the shape says (NumPositions).
+  int64_t positions = 0;
+  /// By how much more than on average samples of large ranges are those of
+  /// large gradients: N sum r_n g_n / (sum r_n sum g_n), r_n and g_n being
+  /// their parts of range_squares and gradient_squares; 1 where it was not
+  /// measured.
+  double alignment = 1;
   /// Share of elements that are not zero.
   double nonzero_share = 1;
   /// Mean of magnitudes of the layer's parameter gradients.

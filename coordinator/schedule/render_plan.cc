@@ -185,6 +185,28 @@ std::string StepLines(const v1::Plan& plan, const v1::JobSpec& spec) {
   return text;
 }
 
+/// Of pinned host memory; empty where there is none.
+std::string HostMemoryLine(const std::vector<SavedMemory>& saved,
+                           int num_replicas) {
+  double all = 0;
+  double most = 0;
+  for (const SavedMemory& stage : saved) {
+    const double bytes = static_cast<double>(stage.host_bytes) *
+                         static_cast<double>(stage.in_flight);
+    all += bytes * num_replicas;
+    most = std::max(most, bytes);
+  }
+  const size_t num_workers = saved.size() * static_cast<size_t>(num_replicas);
+  if (all == 0) return "";
+  std::string text = absl::StrCat(
+      "host memory beside a device: ", FormatBytes(most), " of a worker");
+  if (num_workers > 1) {
+    absl::StrAppend(&text, " at most, ", FormatBytes(all), " of all ",
+                    num_workers, " workers");
+  }
+  return text + "\n";
+}
+
 std::string GradientLine(const v1::Plan& plan) {
   std::string text = absl::StrCat(
       "parameter gradients: ", FormatBytes(plan.gradient_plain_bytes()),
@@ -264,9 +286,10 @@ std::string RenderSavedMemory(const std::vector<SavedMemory>& saved,
                       bytes, "1", bytes});
     }
   }
-  return absl::StrCat("saved activations, packed by ",
-                      spec.compression().saved_activations(), "\n",
-                      Table(rows, {1, 2, 4}));
+  return absl::StrCat(
+      "saved activations, packed by ", spec.compression().saved_activations(),
+      "\n", Table(rows, {1, 2, 4}),
+      HostMemoryLine(saved, std::max(spec.parallel().replicas(), 1)));
 }
 
 }  // namespace deltapipe

@@ -157,8 +157,13 @@ TEST(RenderPlanTest, SavedActivationsAreToldByClassBeforeAndAfter) {
   EXPECT_EQ(RenderSavedMemory({}, inputs.spec), "");
   std::vector<SavedMemory> offloaded = job->saved;
   offloaded[0].host_bytes = 3'000'000;
-  EXPECT_THAT(RenderSavedMemory(offloaded, inputs.spec),
-              HasSubstr("    0  in host memory beside them"));
+  offloaded[1].host_bytes = 500'000;
+  const std::string with_host = RenderSavedMemory(offloaded, inputs.spec);
+  EXPECT_THAT(with_host,
+              HasSubstr("    0  in host memory beside them  3 MB  "));
+  EXPECT_THAT(with_host, HasSubstr("\nhost memory beside a device: 6 MB of a "
+                                   "worker at most, "));
+  EXPECT_THAT(text, Not(HasSubstr("host memory")));
 }
 
 }  // namespace

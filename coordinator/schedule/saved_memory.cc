@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "absl/types/span.h"
 #include "compression/bit_plan/recompute_plan.h"
@@ -14,6 +15,20 @@ namespace {
 
 // Of what is in host memory, at most: 8 bits and scales for 4 bytes.
 constexpr double kEightBits = (8.0 + 32.0 / 256) / 32;
+
+// What keeping track of one tensor takes, at most.
+constexpr int64_t kInputMetadata = 1024;
+
+// The class of what a policy moves there (worker/stage/profile.cc).
+constexpr char kHostClass[] = "in host memory";
+
+bool IsMetadata(const v1::SavedClass& saved) {
+  return saved.name() == "metadata";
+}
+
+bool IsOnHost(const v1::SavedClass& saved) {
+  return saved.name() == kHostClass;
+}
 
 /// What the layer saves when it is computed again, beside what it keeps.
 int64_t NotKept(const v1::LayerProfile& layer) {
@@ -27,7 +42,7 @@ int64_t NotKept(const v1::LayerProfile& layer) {
 int64_t Kept(const v1::LayerProfile& layer) {
   int64_t bytes = 0;
   for (const v1::SavedClass& saved : layer.saved()) {
-    bytes += saved.stored_bytes();
+    if (!IsOnHost(saved)) bytes += saved.stored_bytes();
   }
   return bytes;
 }
@@ -43,6 +58,14 @@ int64_t PackedKept(const v1::LayerProfile& layer) {
     if (IsPacked(saved)) bytes += saved.stored_bytes();
   }
   return bytes;
+}
+
+/// What keeping track of its tensors takes.
+int64_t MetadataOf(const v1::LayerProfile& layer) {
+  for (const v1::SavedClass& saved : layer.saved()) {
+    if (IsMetadata(saved)) return saved.stored_bytes();
+  }
+  return 0;
 }
 
 /// What `layer`, the model's last one, was measured to keep for the head behind
@@ -173,6 +196,7 @@ int64_t InputBytes(const v1::JobSpec& spec, const v1::StageProfile& profile,
 struct AgainLayer {
   int64_t exact = 0;  // of what policies decide on, as it is
   int64_t exempt = 0;
+  int64_t metadata = 0;
   int64_t input = 0;
   int64_t not_kept = 0;  // beside the input, while it is computed again
 };
@@ -194,7 +218,8 @@ std::vector<SavedMemory::Exact> ExactOf(const v1::JobSpec& spec,
     const v1::LayerProfile& alone = profile.layers(is_last ? i - 1 : i);
     AgainLayer found;
     found.exact = PackedExactly(alone, budget.bytes);
-    found.exempt = Kept(alone) - PackedKept(alone);
+    found.metadata = MetadataOf(alone);
+    found.exempt = Kept(alone) - PackedKept(alone) - found.metadata;
     found.input = InputBytes(spec, profile, i);
     for (const v1::SavedClass& saved : alone.saved()) {
       found.not_kept += saved.raw_bytes();
@@ -204,26 +229,31 @@ std::vector<SavedMemory::Exact> ExactOf(const v1::JobSpec& spec,
     const int64_t exact = PackedExactly(layer, budget.bytes);
     packed += exact;
     if (!is_last) continue;
-    head = std::max<int64_t>(0, Kept(layer) - PackedKept(layer) - found.exempt);
+    head = std::max<int64_t>(
+        0, Kept(layer) - PackedKept(layer) - found.exempt - found.metadata);
     kept_by_head = head + std::max<int64_t>(0, exact - found.exact);
   }
   std::vector<size_t> order(layers.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return layers[a].exact - layers[a].input >
-           layers[b].exact - layers[b].input;
+    const auto won = [&](size_t i) {
+      return layers[i].exact + layers[i].exempt - layers[i].input;
+    };
+    return won(a) > won(b);
   });
   order.resize(static_cast<size_t>(
       LayersForSlowdown(static_cast<int>(layers.size()), budget.slowdown)));
   std::vector<SavedMemory::Exact> all = {{packed, 0, 0}};
   std::vector<Group> groups;
   for (const AgainLayer& layer : layers) {
-    groups.push_back({0, layer.exact + layer.exempt});
+    groups.push_back({0, layer.exact + layer.exempt + layer.metadata});
   }
   for (const size_t chosen : order) {
     SavedMemory::Exact exact = all.back();
-    exact.packed_bytes += layers[chosen].input - layers[chosen].exact;
-    exact.reserve = std::max(exact.reserve, layers[chosen].not_kept - head);
+    exact.packed_bytes +=
+        layers[chosen].input - layers[chosen].exact - layers[chosen].exempt;
+    exact.metadata +=
+        std::max<int64_t>(0, layers[chosen].metadata - kInputMetadata);
     groups[chosen] = {layers[chosen].not_kept, layers[chosen].input};
     exact.on_top = MostOnTop(groups, kept_by_head);
     all.push_back(exact);
@@ -259,7 +289,11 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
       }
     }
     for (const v1::SavedClass& saved : layer.saved()) {
-      AddClass(saved, &memory.classes);
+      if (IsOnHost(saved)) {
+        memory.host_bytes += saved.stored_bytes();
+      } else {
+        AddClass(saved, &memory.classes);
+      }
     }
     if (!layer.saved().empty()) continue;
     v1::SavedClass estimated;
@@ -273,6 +307,11 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
   memory.recomputed_bytes = MostOnTop(groups, kept_by_head);
   const SavedBudget budget = SavedBudgetOf(spec);
   if (budget.bytes != INT64_MAX) {
+    // What a layer alone has there says nothing of the stage (SetInFlight).
+    v1::SavedClass moved;
+    moved.set_name("activation");
+    moved.set_stored_bytes(std::exchange(memory.host_bytes, 0));
+    if (moved.stored_bytes() > 0) AddClass(moved, &memory.classes);
     memory.exact = ExactOf(spec, profile, first_layer, end_layer, budget);
   }
   CutDown(budget.bytes, &memory.classes);
@@ -289,7 +328,6 @@ SavedMemory SavedMemoryOf(const v1::JobSpec& spec,
 
 void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory) {
   memory->in_flight = in_flight;
-  memory->host_bytes = 0;
   const SavedBudget budget = SavedBudgetOf(spec);
   if (budget.bytes == INT64_MAX) return;
   const int64_t microbatches = std::max(in_flight, 1);
@@ -297,24 +335,37 @@ void SetInFlight(const v1::JobSpec& spec, int in_flight, SavedMemory* memory) {
   int64_t raw = 0;
   for (const v1::SavedClass& saved : memory->classes) {
     // The policy counts tensors, and not what keeping track of them takes.
-    const bool counts = !IsPacked(saved) && saved.name() != "metadata";
+    const bool counts = !IsPacked(saved) && !IsMetadata(saved);
     if (counts) exempt += saved.stored_bytes();
     if (IsPacked(saved)) raw += saved.raw_bytes();
   }
   int64_t room = std::max<int64_t>(0, budget.bytes / microbatches - exempt);
-  memory->host_bytes =
-      raw <= room
-          ? 0
-          : std::min<int64_t>(
-                budget.host_bytes / microbatches,
-                std::llround(kEightBits * static_cast<double>(raw - room)));
+  bool is_exact = false;
   for (const SavedMemory::Exact& exact : memory->exact) {
     const int64_t together =
-        microbatches * (exempt + exact.packed_bytes) + exact.reserve;
-    if (together > budget.bytes || memory->host_bytes > 0) continue;
-    room = exact.packed_bytes;
+        microbatches * (exempt + exact.packed_bytes) + exact.on_top;
+    if (together > budget.bytes) continue;
+    room = std::max<int64_t>(0, exact.packed_bytes);
     memory->recomputed_bytes = exact.on_top;
+    for (v1::SavedClass& saved : memory->classes) {
+      if (!IsMetadata(saved)) continue;
+      saved.set_stored_bytes(
+          std::max<int64_t>(0, saved.stored_bytes() - exact.metadata));
+    }
+    is_exact = true;
     break;
+  }
+  memory->host_bytes = 0;
+  if (!is_exact) {
+    // What the device lacks, and no more; with as many layers computed again as
+    // may be.
+    const SavedMemory::Exact last =
+        memory->exact.empty() ? SavedMemory::Exact{raw} : memory->exact.back();
+    const int64_t lacks = last.packed_bytes + last.on_top / microbatches - room;
+    memory->host_bytes = std::min<int64_t>(
+        budget.host_bytes / microbatches,
+        std::llround(kEightBits *
+                     static_cast<double>(std::max<int64_t>(0, lacks))));
   }
   Fill(room, &memory->classes);
   memory->stored_bytes = 0;

@@ -27,19 +27,19 @@ struct SavedMemory {
   /// micro-batch has given back by then: what it kept for the head and for
   /// later layers.
   int64_t recomputed_bytes = 0;
-  /// Per micro-batch, in host memory and no part of stored_bytes: of policy
-  /// auto(budget,offload). Set by SetInFlight.
+  /// Per micro-batch, in host memory and no part of stored_bytes: as measured,
+  /// or, with policy auto(budget,offload), what SetInFlight finds.
   int64_t host_bytes = 0;
   /// The same by class, those with the largest raw bytes first.
   std::vector<v1::SavedClass> classes;
   /// Policy auto(budget,slowdown): with no layer computed again, one, two, and
   /// so on, what the classes that are packed take were all else kept as it is,
-  /// the room in the budget for the layer that is just computed again, and
-  /// recomputed_bytes.
+  /// less the other classes of these layers; recomputed_bytes, which are part
+  /// of the budget; and the class metadata that these layers do without.
   struct Exact {
     int64_t packed_bytes = 0;
-    int64_t reserve = 0;
     int64_t on_top = 0;
+    int64_t metadata = 0;
   };
   std::vector<Exact> exact;
 };

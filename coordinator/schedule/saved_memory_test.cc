@@ -191,20 +191,21 @@ TEST(SavedMemoryTest, LayersThatAreComputedAgainArePartOfABudget) {
     SetInFlight(spec, in_flight, &memory);
     return memory;
   };
-  constexpr int64_t kExempt = 4 * 51'000;
+  constexpr int64_t kMask = 50'000;
+  constexpr int64_t kMetadata = 1'000;
 
-  // Enough for two blocks as they are beside the one that is computed again.
-  const SavedMemory exact = planned("auto(13,slowdown=0.2)", 1);
-  EXPECT_EQ(exact.stored_bytes, 2 * 3'800'000 + kExempt);
-  // The first two are computed again, when the others are gone.
+  // The first one is computed again when the others, which are kept as they
+  // are, are gone: it needs no room.
+  const SavedMemory exact = planned("auto(12,slowdown=0.2)", 1);
+  EXPECT_EQ(exact.stored_bytes, 3 * (3'800'000 + kMask) + 4 * kMetadata);
   EXPECT_EQ(exact.recomputed_bytes, 0);
   // Not here: the budget is used, whatever for.
-  const SavedMemory packed = planned("auto(8,slowdown=0.2)", 1);
-  EXPECT_EQ(packed.stored_bytes, (8 << 20) + 4'000);
+  const SavedMemory packed = planned("auto(7,slowdown=0.2)", 1);
+  EXPECT_EQ(packed.stored_bytes, (7 << 20) + 4'000);
   EXPECT_EQ(packed.recomputed_bytes, 0);
-  // And for two micro-batches one block at a time.
+  // For two micro-batches both, one block at a time.
   const SavedMemory two = planned("auto(20,slowdown=0.2)", 2);
-  EXPECT_EQ(two.stored_bytes, 2 * 3'800'000 + kExempt);
+  EXPECT_EQ(two.stored_bytes, 2 * (3'800'000 + kMask) + 4 * kMetadata);
   EXPECT_EQ(two.recomputed_bytes, 0);
   EXPECT_EQ(planned("auto(64,slowdown=0.2)", 1).recomputed_bytes, 0);
 }
@@ -225,6 +226,27 @@ TEST(SavedMemoryTest, HostMemoryIsBesideTheBudget) {
   const v1::JobSpec roomy = SpecOf("auto(64,offload=2)");
   SetInFlight(roomy, 2, &memory);
   EXPECT_EQ(memory.host_bytes, 0);
+}
+
+TEST(SavedMemoryTest, WhatWasMeasuredInHostMemoryIsNoClass) {
+  const v1::JobSpec spec = SpecOf("offload(int(8))");
+  v1::StageProfile profile = TestingPackedProfile();
+  for (int i = 0; i < 3; ++i) {
+    v1::SavedClass* const saved = profile.mutable_layers(i)->add_saved();
+    saved->set_name("in host memory");
+    saved->set_stored_bytes(1'000'000);
+  }
+  const SavedMemory without = SavedMemoryOf(spec, TestingPackedProfile(), 0, 3);
+
+  SavedMemory memory = SavedMemoryOf(spec, profile, 0, 3);
+  SetInFlight(spec, 2, &memory);
+
+  EXPECT_EQ(memory.host_bytes, 3'000'000);
+  EXPECT_EQ(memory.stored_bytes, without.stored_bytes);
+  EXPECT_EQ(memory.classes.size(), without.classes.size());
+  // Layers that were measured alone say nothing of a plan for the stage.
+  EXPECT_EQ(
+      SavedMemoryOf(SpecOf("auto(64,offload=2)"), profile, 0, 3).host_bytes, 0);
 }
 
 TEST(SavedMemoryTest, GroupsThatAreComputedAgainKeepOneInput) {

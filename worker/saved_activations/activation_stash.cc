@@ -147,7 +147,7 @@ ActivationStash::Derivative ActivationStash::KeepDerivative(
       [state = state_, entry = std::move(entry), sizes = input.sizes().vec()] {
         at::NoGradGuard no_grad;
         HookSourceScope no_hooks(nullptr);
-        return state->UnpackDerivative(entry.get()).view(sizes);
+        return state->UnpackDerivative(entry).view(sizes);
       };
 }
 

@@ -193,6 +193,14 @@ void DevicePacker::Prefetch(const PackedTensor& packed) {
   });
 }
 
+void DevicePacker::DropFetched(const PackedTensor& packed) {
+  PackedTransfer* const transfer = packed.transfer.get();
+  if (transfer == nullptr) return;
+  // The memory is of the stream that the copy is on.
+  transfer->kept = at::Tensor();
+  transfer->mask = at::Tensor();
+}
+
 absl::StatusOr<at::Tensor> DevicePacker::UnpackFloats(
     const PackedTensor& packed) {
   at::Tensor kept = packed.kept;

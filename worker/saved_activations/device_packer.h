@@ -40,6 +40,7 @@ class DevicePacker final : public TensorPacker {
                                         const CodecUse& use,
                                         PackedTensor* packed) override;
   void Prefetch(const PackedTensor& packed) override;
+  void DropFetched(const PackedTensor& packed) override;
   absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) override;
   void Share(const at::Tensor& unpacked) override;
   int64_t TakeScratchPeak() override;

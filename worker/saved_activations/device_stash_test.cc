@@ -1,11 +1,16 @@
 // ActivationStash and StageSaving on a device, whose kernels the host runs.
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "compression/bit_plan/bit_ladder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,6 +23,7 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::unique_ptr<TensorPacker> OnKernels() {
@@ -112,6 +118,174 @@ TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
   ASSERT_EQ(reports.size(), 2u);
   EXPECT_EQ(reports[0].host_bytes, packed);
   EXPECT_EQ(reports[0].stored_bytes, 0);
+}
+
+/// Counts what is fetched and read.
+class WatchedPacker final : public TensorPacker {
+ public:
+  struct Reads {
+    int num_fetched = 0;  // copies from the host
+    int num_read = 0;
+  };
+  explicit WatchedPacker(Reads* reads) : reads_(reads) {}
+
+  at::Device device() const override { return packer_.device(); }
+  absl::StatusOr<std::optional<PackedTensor>> PackExactly(
+      const at::Tensor& flat) override {
+    return packer_.PackExactly(flat);
+  }
+  absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
+                                        const CodecUse& use,
+                                        PackedTensor* packed) override {
+    return packer_.PackWithCodec(flat, use, packed);
+  }
+  void Prefetch(const PackedTensor& packed) override {
+    ++reads_->num_fetched;
+    packer_.Prefetch(packed);
+  }
+  void DropFetched(const PackedTensor& packed) override {
+    packer_.DropFetched(packed);
+  }
+  absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) override {
+    ++reads_->num_read;
+    return packer_.Unpack(packed);
+  }
+  void Share(const at::Tensor& unpacked) override { packer_.Share(unpacked); }
+  int64_t TakeScratchPeak() override { return packer_.TakeScratchPeak(); }
+  absl::StatusOr<int64_t> TakeNotFinite() override {
+    return packer_.TakeNotFinite();
+  }
+
+ private:
+  Reads* const reads_;
+  DevicePacker packer_{MakeHostPackDevice()};
+};
+
+/// Of the tensors of a stash, some in host memory.
+int64_t LargestOnHost(const ActivationStash& stash) {
+  int64_t largest = 0;
+  for (const SavedTensorReport& report : stash.LastForward()) {
+    largest = std::max(largest, report.host_bytes);
+  }
+  return largest;
+}
+
+// What waits on the device again counts against what the pass has given back.
+TEST_F(DeviceStashTest, FetchesExceedTheLevelOfTheStartByOneTensorAtMost) {
+  int num_offloaded = 0;
+  for (uint32_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    ActivationStash stash(nullptr, 17, OnKernels());
+    // From all on the host to nearly nothing there.
+    const size_t share = seed % 4 + 1;
+    const auto with = [&](const SavedTensor& tensor) {
+      const size_t draw =
+          std::hash<std::string>()(absl::StrCat(tensor.name, " of ", seed));
+      SavedTreatment treatment;
+      if (draw / 64 % 5 > 0 || draw / 7 % 4 < share) {
+        treatment.codec = MakeCodec(GroupCodecText(1 << draw % 4)).value();
+      }
+      treatment.is_offloaded = draw / 7 % 4 < share;
+      return treatment;
+    };
+    const auto forward = [&](int64_t step, int microbatch) {
+      std::mt19937 random(seed);
+      ActivationStash::Scope scope(&stash, {step, 1, microbatch, 9}, with);
+      std::vector<at::Tensor> values = {x_.sin()};
+      const auto any = [&] { return values[random() % values.size()]; };
+      for (int i = 0; i < 12; ++i) {
+        switch (random() % 4) {
+          case 0:
+            values.push_back(values.back().sin());
+            break;
+          case 1:
+            values.push_back(at::gelu(any()));
+            break;
+          case 2:
+            values.push_back(at::mul(any(), values.back()));
+            break;
+          default:
+            values.push_back(at::addcmul(any(), any(), any()));
+        }
+      }
+      return at::cat(values).sum();
+    };
+    for (int64_t step = 0; step < 3; ++step) {
+      const std::vector<at::Tensor> outputs = {forward(step, 0),
+                                               forward(step, 1)};
+      const int64_t largest = LargestOnHost(stash);
+      num_offloaded += largest > 0 ? 1 : 0;
+      for (int microbatch = 0; microbatch < 2; ++microbatch) {
+        stash.TakeBytes();
+        const int64_t level = stash.live_bytes();
+        stash.Prefetch({step, 1, microbatch, 9});
+
+        Gradient(outputs[static_cast<size_t>(microbatch)]);
+
+        EXPECT_LE(stash.TakeBytes().live_peak, level + largest)
+            << "step " << step << ", micro-batch " << microbatch << ", level "
+            << level << ", largest " << largest;
+      }
+    }
+    EXPECT_EQ(stash.live_bytes(), 0);
+  }
+  EXPECT_GT(num_offloaded, 60);
+}
+
+TEST_F(DeviceStashTest, FetchesStayBelowTheLevelWhereThePassGivesBackEnough) {
+  WatchedPacker::Reads reads;
+  ActivationStash stash(nullptr, 17, std::make_unique<WatchedPacker>(&reads));
+  const std::shared_ptr<const Codec> codec =
+      MakeCodec(GroupCodecText(4)).value();
+  // As plans have it: the first saved are on the host, the last as they are.
+  const auto with = [&](const SavedTensor& tensor) {
+    const bool is_first = tensor.name < "model/sin/4";
+    return SavedTreatment{is_first ? codec : nullptr, is_first, "tried"};
+  };
+  at::Tensor value = x_;
+  stash.SetInput(x_);
+  {
+    ActivationStash::Scope scope(&stash, {4, 1, 0, 9}, with);
+    for (int i = 0; i < 8; ++i) value = value.sin();
+  }
+  ASSERT_GT(LargestOnHost(stash), 0);
+  stash.TakeBytes();
+  const int64_t level = stash.live_bytes();
+  stash.Prefetch({4, 1, 0, 9});
+
+  Gradient(value.sum());
+
+  EXPECT_EQ(stash.TakeBytes().live_peak, level);
+}
+
+// A policy that keeps all on the host overlaps its copies, too, once a pass has
+// shown in which order tensors are read.
+TEST_F(DeviceStashTest, OneTensorIsFetchedAheadOfItsRead) {
+  WatchedPacker::Reads reads;
+  ActivationStash stash(nullptr, 17, std::make_unique<WatchedPacker>(&reads));
+  stash.SetInput(x_);
+  std::vector<std::vector<int>> ahead(2);
+  for (int64_t step = 0; step < 2; ++step) {
+    at::Tensor value = x_;
+    {
+      ActivationStash::Scope scope(&stash, {step, 1, 0, 9},
+                                   With(GroupCodecText(8), true));
+      for (int i = 0; i < 6; ++i) {
+        value = value.sin();
+        value.register_hook([&, step](const at::Tensor&) {
+          ahead[static_cast<size_t>(step)].push_back(reads.num_fetched -
+                                                     reads.num_read);
+        });
+      }
+    }
+    stash.Prefetch({step, 1, 0, 9});
+    Gradient(value.sum());
+  }
+
+  // Before each of the reads; nothing is fetched before the first one.
+  EXPECT_THAT(ahead[0], ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(ahead[1], ElementsAre(0, 1, 1, 1, 1, 1));
+  EXPECT_EQ(reads.num_fetched, 12);
 }
 
 TEST_F(DeviceStashTest, ACodecWithoutKernelsNamesTheTensor) {

@@ -40,15 +40,27 @@ class GradientMeter {
 
  private:
   friend class GradientWatch;
+  /// What a convolution's node knows; else 0.
+  struct NodeFacts {
+    double taps = 0;  // of the kernel, over groups
+    int64_t channels = 0;
+  };
+  static NodeFacts FactsOf(const torch::autograd::Node& node);
   struct Incoming {
     std::string node;
     double squares = 0;
     double mean_abs = 0;
     int64_t elements = 0;
+    // Of the first extent, which is that of samples or rows; empty where there
+    // is more than one gradient.
+    std::vector<double> row_squares;
+    NodeFacts facts;
   };
 
   Incoming current_;
   std::vector<SavedMeasurement> measurements_;
+  // Of each, their parts of range_squares by the first extent.
+  std::vector<std::vector<double>> row_ranges_;
   std::map<std::string, size_t> by_name_;
 };
 

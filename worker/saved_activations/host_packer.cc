@@ -194,6 +194,8 @@ int64_t HostPacker::TakeScratchPeak() {
 
 void HostPacker::Prefetch(const PackedTensor& /*packed*/) {}
 
+void HostPacker::DropFetched(const PackedTensor& /*packed*/) {}
+
 void HostPacker::Share(const at::Tensor& /*unpacked*/) {}
 
 // PackWithCodec says at once what is not finite.

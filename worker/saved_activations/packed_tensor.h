@@ -102,6 +102,9 @@ class TensorPacker {
 
   /// Begins to bring back what was offloaded.
   virtual void Prefetch(const PackedTensor& packed) = 0;
+  /// Gives back what Prefetch brought and nobody has read: it is in host memory
+  /// still.
+  virtual void DropFetched(const PackedTensor& packed) = 0;
 
   /// The elements, one-dimensional, of their type; of kCopy `kept` itself. Not
   /// for kExact. Errors of the codec, or of `read`.

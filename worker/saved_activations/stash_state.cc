@@ -403,7 +403,8 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
   return saved;
 }
 
-at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
+at::Tensor StashState::UnpackFlat(const std::shared_ptr<SavedEntry>& entry,
+                                  Aliases* seen) {
   const PackedTensor& packed = entry->packed;
   if (entry->unpacked.has_value()) {
     if (auto storage = entry->unpacked->lock()) {
@@ -413,11 +414,12 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
     }
   }
   if (packed.transfer != nullptr) {
-    if (entry->fetched_bytes == 0) Fetch(entry);
+    if (entry->fetched_bytes == 0) FetchNow(entry, seen);
     fetch_.has_begun = true;
+    fetch_.reads.push_back(entry->report->name);
   }
   absl::StatusOr<at::Tensor> flat = packer_->Unpack(packed);
-  ForgetFetched(entry);
+  ForgetFetched(entry.get());
   if (!flat.ok()) {
     Throw(absl::StatusCode::kDataLoss, *entry,
           absl::StrCat("its packed bytes cannot be read: ",
@@ -430,7 +432,7 @@ at::Tensor StashState::UnpackFlat(SavedEntry* entry) {
 }
 
 at::Tensor StashState::Unpack(const Saved& saved) {
-  SavedEntry* const entry = saved.entry.get();
+  const std::shared_ptr<SavedEntry>& entry = saved.entry;
   Aliases seen;
   MutexLock lock(&mutex_);
   FetchAhead(&seen);
@@ -448,8 +450,10 @@ at::Tensor StashState::Unpack(const Saved& saved) {
                           saved.view.offset);
   }
   const StridedView view = ViewInFlat(saved.view, entry->region);
-  return at::as_strided(UnpackFlat(entry), view.sizes, view.strides,
-                        view.offset);
+  const at::Tensor flat = UnpackFlat(entry, &seen);
+  // While it is used, the next one is on its way.
+  FetchAhead(&seen);
+  return at::as_strided(flat, view.sizes, view.strides, view.offset);
 }
 
 }  // namespace deltapipe

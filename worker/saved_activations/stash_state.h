@@ -81,10 +81,12 @@ class StashState : public std::enable_shared_from_this<StashState> {
       const at::Tensor& input, const std::function<at::Tensor()>& compute)
       DP_EXCLUDES(mutex_);
   /// Flat.
-  at::Tensor UnpackDerivative(SavedEntry* entry) DP_EXCLUDES(mutex_);
+  at::Tensor UnpackDerivative(const std::shared_ptr<SavedEntry>& entry)
+      DP_EXCLUDES(mutex_);
   void Forget(const SavedEntry& entry) DP_EXCLUDES(mutex_);
   /// Brings back what was offloaded of a micro-batch, from the last one saved
-  /// on, as its backward pass gives back memory; a few at a time in any case.
+  /// on or as the pass before read it, as its backward pass gives back memory;
+  /// one at a time in any case.
   void Prefetch(const SavedContext& of) DP_EXCLUDES(mutex_);
   /// Counts what the device noted; its errors.
   absl::Status ReadDevice() DP_EXCLUDES(mutex_);
@@ -167,13 +169,18 @@ class StashState : public std::enable_shared_from_this<StashState> {
   void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
   /// As far as there is room; what it looked at goes to `seen`.
   void FetchAhead(Aliases* seen) DP_REQUIRES(mutex_);
-  void Fetch(SavedEntry* entry) DP_REQUIRES(mutex_);
+  /// For a read of it; gives back others that were fetched ahead, where there
+  /// is no room for both.
+  void FetchNow(const std::shared_ptr<SavedEntry>& entry, Aliases* seen)
+      DP_REQUIRES(mutex_);
+  void Fetch(const std::shared_ptr<SavedEntry>& entry) DP_REQUIRES(mutex_);
   void ForgetFetched(SavedEntry* entry) DP_REQUIRES(mutex_);
   void CountHost(int64_t bytes, SavedEntry* entry) DP_REQUIRES(mutex_);
   std::string Where(const SavedEntry& entry) const;
   [[noreturn]] void Throw(absl::StatusCode code, const SavedEntry& entry,
                           absl::string_view what) const;
-  at::Tensor UnpackFlat(SavedEntry* entry) DP_REQUIRES(mutex_);
+  at::Tensor UnpackFlat(const std::shared_ptr<SavedEntry>& entry, Aliases* seen)
+      DP_REQUIRES(mutex_);
   RandomKey KeyOf(const std::string& name) const;
   /// In place of one that is too coarse for the tensor.
   const std::shared_ptr<const Codec>& FineCodec(int bits);
@@ -199,10 +206,15 @@ class StashState : public std::enable_shared_from_this<StashState> {
   struct Fetching {
     // Those of the micro-batch that are still to come, the next one last.
     std::vector<std::weak_ptr<SavedEntry>> next;
+    // In the order of fetches; of those that were read meanwhile, too.
+    std::vector<std::weak_ptr<SavedEntry>> fetched;
     // What was alive when its backward pass began.
     int64_t level = 0;
     bool has_begun = false;  // one was read
     int num_fetched = 0;     // and not read yet
+    // Names, as this pass has read them, and the order of the one before.
+    std::vector<std::string> reads;
+    std::map<std::string, size_t> places;
   };
   Fetching fetch_ DP_GUARDED_BY(mutex_);
 };

@@ -93,9 +93,11 @@ std::shared_ptr<SavedEntry> StashState::KeepDerivative(
   return entry;
 }
 
-at::Tensor StashState::UnpackDerivative(SavedEntry* entry) {
+at::Tensor StashState::UnpackDerivative(
+    const std::shared_ptr<SavedEntry>& entry) {
+  Aliases seen;
   MutexLock lock(&mutex_);
-  return UnpackFlat(entry);
+  return UnpackFlat(entry, &seen);
 }
 
 }  // namespace deltapipe

@@ -41,6 +41,9 @@ class WatchedPacker final : public TensorPacker {
     if (packed.transfer != nullptr) fetched_->insert(packed.transfer.get());
     packer_.Prefetch(packed);
   }
+  void DropFetched(const PackedTensor& packed) override {
+    packer_.DropFetched(packed);
+  }
   absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) override {
     return packer_.Unpack(packed);
   }

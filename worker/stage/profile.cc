@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kRepeats = 7;
 constexpr int kWarmUps = 2;
+// As the coordinator knows it (saved_memory.cc).
+constexpr char kHostClass[] = "in host memory";
 
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + values.size() / 2,
@@ -88,7 +90,10 @@ absl::StatusOr<SavedSums> MeasureSaved(Stage* stage, const StageInput& input,
     sums.raw[tensor.tensor_class] += tensor.raw_bytes;
     sums.stored[tensor.tensor_class] += tensor.stored_bytes;
   }
-  sums.stored["metadata"] = saved->TakeBytes().metadata;
+  const SavedBytes bytes = saved->TakeBytes();
+  sums.stored["metadata"] = bytes.metadata;
+  // At the most: what a later save kept as it is had been moved already.
+  if (bytes.offloaded > 0) sums.stored[kHostClass] = bytes.offloaded_peak;
   DP_RETURN_IF_ERROR(stage->Backward(0, gradient).status());
   return sums;
 }
@@ -125,12 +130,11 @@ absl::Status ProfileSaved(const v1::JobSpec& spec, Stage* stage,
 }
 
 absl::StatusOr<v1::LayerProfile> ProfileLayer(v1::JobSpec spec, int layer,
-                                              const std::string& device) {
+                                              const OneLayerMaker& make) {
   const int64_t samples = spec.train().microbatch();
   // Errors of single operators are of no interest here, and take long.
   spec.mutable_compression()->set_saved_probe_every(0);
-  DP_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage,
-                      MakeTorchStage(spec, layer, layer + 1, device));
+  DP_ASSIGN_OR_RETURN(const std::unique_ptr<Stage> stage, make(spec, layer));
   const bool is_last = layer + 1 == spec.model().layers();
   const v1::ModelSpec& model = spec.model();
   const bool is_image = IsImageModel(model.kind());
@@ -189,6 +193,15 @@ absl::StatusOr<v1::LayerProfile> ProfileLayer(v1::JobSpec spec, int layer,
 
 absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
                                               const std::string& device) {
+  return ProfileLayers(spec, device,
+                       [&device](const v1::JobSpec& of, int layer) {
+                         return MakeTorchStage(of, layer, layer + 1, device);
+                       });
+}
+
+absl::StatusOr<v1::StageProfile> ProfileLayers(const v1::JobSpec& spec,
+                                               const std::string& device,
+                                               const OneLayerMaker& make) {
   v1::StageProfile profile;
   profile.set_device(device);
   const int num_layers = spec.model().layers();
@@ -199,8 +212,7 @@ absl::StatusOr<v1::StageProfile> ProfileModel(const v1::JobSpec& spec,
       *profile.add_layers() = copy;
       continue;
     }
-    DP_ASSIGN_OR_RETURN(*profile.add_layers(),
-                        ProfileLayer(spec, layer, device));
+    DP_ASSIGN_OR_RETURN(*profile.add_layers(), ProfileLayer(spec, layer, make));
   }
   return profile;
 }

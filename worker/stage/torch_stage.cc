@@ -1,3 +1,5 @@
+#include "worker/stage/torch_stage.h"
+
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -60,8 +62,8 @@ class TorchStage : public Stage {
  public:
   static absl::StatusOr<std::unique_ptr<Stage>> Create(
       const v1::JobSpec& spec, int first_layer, int end_layer,
-      const std::string& device) {
-    std::unique_ptr<TorchStage> stage(new TorchStage(spec, device));
+      const TorchStageOptions& options) {
+    std::unique_ptr<TorchStage> stage(new TorchStage(spec, options));
     DP_RETURN_IF_ERROR(CatchTorch("build the model", [&] {
       return stage->Build(first_layer, end_layer);
     }));
@@ -146,9 +148,10 @@ class TorchStage : public Stage {
     std::unique_ptr<Probed> probed;
   };
 
-  TorchStage(const v1::JobSpec& spec, const std::string& device)
+  TorchStage(const v1::JobSpec& spec, const TorchStageOptions& options)
       : spec_(spec),
-        device_(device),
+        make_packer_(options.make_packer),
+        device_(options.device),
         dtype_(TypeOf(spec.train().precision())) {}
 
   static at::ScalarType TypeOf(const std::string& precision) {
@@ -236,7 +239,10 @@ class TorchStage : public Stage {
   absl::Status MakeSaving() {
     StageSavingOptions options;
     options.seed = spec_.seed();
-    options.device = device_.is_cpu() ? "cpu" : device_.str();
+    options.device = !device_.is_cpu()         ? device_.str()
+                     : make_packer_ != nullptr ? "cuda:0"
+                                               : "cpu";
+    options.make_packer = make_packer_;
     options.probe_every = spec_.compression().saved_probe_every();
     options.error_limit = spec_.compression().saved_error_limit();
     const std::string& policy = spec_.compression().saved_activations();
@@ -509,6 +515,8 @@ class TorchStage : public Stage {
   }
 
   const v1::JobSpec spec_;
+  const std::function<absl::StatusOr<std::unique_ptr<TensorPacker>>()>
+      make_packer_;
   const at::Device device_;
   const at::ScalarType dtype_;  // that layers compute in
   bool is_first_ = false;
@@ -537,7 +545,15 @@ class TorchStage : public Stage {
 absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStage(
     const v1::JobSpec& spec, int first_layer, int end_layer,
     const std::string& device) {
-  return TorchStage::Create(spec, first_layer, end_layer, device);
+  TorchStageOptions options;
+  options.device = device;
+  return MakeTorchStageWith(spec, first_layer, end_layer, options);
+}
+
+absl::StatusOr<std::unique_ptr<Stage>> MakeTorchStageWith(
+    const v1::JobSpec& spec, int first_layer, int end_layer,
+    const TorchStageOptions& options) {
+  return TorchStage::Create(spec, first_layer, end_layer, options);
 }
 
 absl::StatusOr<std::pair<std::string, std::string>> ResolveDevice(

@@ -3,13 +3,13 @@
 //
 // Bits over tensors: least variance (gradient_variance.h) within the average,
 // from 2, 3, 4 and 8 bits, planned anew after each measurement. ActNN's
-// formula is that of matrix products; what tensors of other operators (GELU,
-// norms, the attention) do to the gradients further up is measured operator by
-// operator. Until the first one all tensors have `bits`. Bits over the samples
-// of a tensor: by the `mixed` codec, where there are samples enough; a sample
-// that has fewer values than a group shares its bits with its neighbours.
-// Groups of 256, rounded stochastically, metadata in bf16 rounded outward:
-// unbiased.
+// formula is that of matrix products and convolutions; what tensors of other
+// operators (GELU, norms, the attention) do to the gradients further up is
+// measured operator by operator. Until the first one all tensors have `bits`.
+// Bits over the samples of a tensor: by the `mixed` codec, where there are
+// samples enough; a sample that has fewer values than a group shares its bits
+// with its neighbours. Groups of 256, rounded stochastically, metadata in bf16
+// rounded outward: unbiased.
 //
 // In the place of bits a level of the authors' program: L1 4 bits, what
 // normalisations read as it is (known from the first measurement on); L2 4
