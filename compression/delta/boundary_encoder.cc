@@ -64,7 +64,7 @@ class Encoder : public BoundaryEncoder {
     if (spec.kind == BoundarySpec::Kind::kDelta && form.codec == nullptr &&
         tile_format != nullptr) {
       tiles_ = std::make_unique<DeltaTiles>(*tile_format, form.is_float32,
-                                            channel_.num_elements());
+                                            channel_.num_elements(), PaysDelta);
     }
     if (spec.kind == BoundarySpec::Kind::kErrorFeedback) {
       feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
@@ -327,48 +327,31 @@ class Encoder : public BoundaryEncoder {
     return absl::OkStatus();
   }
 
-  /// The norms of value - base and of value. Where the row can go in tiles, it
-  /// is on its way into the draft; elsewhere difference_ is value - base.
-  absl::StatusOr<SquaredNorms> Measure(absl::Span<const float> value,
-                                       const Record& base,
-                                       const RandomKey& random, Draft* draft) {
-    if (tiles_ == nullptr) {
-      return math_.Subtract(value.data(), base, Floats(&difference_));
-    }
-    return tiles_->Measure(value.data(), base, random, draft->room().data());
-  }
-
-  /// The rest of AddDeltaRow after a Measure in tiles.
-  absl::Status AddTiledRow(uint64_t key, uint32_t version,
-                           absl::Span<const float> value, const RecordPtr& base,
-                           bool is_probed, PendingRecords* pending,
-                           Draft* draft) {
-    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
-                        store_->NewRecord(version, channel_.record_bytes()));
-    if (is_probed) sent_norms_.emplace();
-    tiles_->Encode(value.data(), *base, next.get(),
-                   is_probed ? &*sent_norms_ : nullptr);
-    draft->AddRow(key, base->version, RowMode::kDelta, 0,
-                  channel_.spec.codec->MaxPayloadBytes(value.size()));
-    pending->Put(key, next);
-    return absl::OkStatus();
-  }
-
   /// AQ-SGD, section 3: m <- store(m + deq(Q(a - m))), by what was measured.
   absl::Status AddDeltaRow(uint32_t step, uint64_t key, const RandomKey& random,
                            uint32_t version, absl::Span<const float> value,
                            PendingRecords* pending, Draft* draft) {
     const RecordPtr base = pending->Read(key);
+    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
+                        store_->NewRecord(version, channel_.record_bytes()));
     sent_norms_.reset();
     bool sends_delta = false;
-    if (base != nullptr) {
-      DP_ASSIGN_OR_RETURN(const SquaredNorms norms,
-                          Measure(value, *base, random, draft));
+    if (base != nullptr && tiles_ != nullptr) {
+      SquaredNorms sent;
+      if (tiles_->Encode(value.data(), *base, random,
+                         {draft->room().data(), next.get(),
+                          IsFirstOf(step) ? &sent : nullptr})) {
+        if (IsFirstOf(step)) sent_norms_ = sent;
+        draft->AddRow(key, base->version, RowMode::kDelta, 0,
+                      channel_.spec.codec->MaxPayloadBytes(value.size()));
+        pending->Put(key, next);
+        return absl::OkStatus();
+      }
+    } else if (base != nullptr) {
+      DP_ASSIGN_OR_RETURN(
+          const SquaredNorms norms,
+          math_.Subtract(value.data(), *base, Floats(&difference_)));
       sends_delta = PaysDelta(norms);
-    }
-    if (sends_delta && tiles_ != nullptr) {
-      return AddTiledRow(key, version, value, base, IsFirstOf(step), pending,
-                         draft);
     }
     const Codec& codec =
         sends_delta ? *channel_.spec.codec : *channel_.spec.first;
@@ -383,8 +366,6 @@ class Encoder : public BoundaryEncoder {
     DP_RETURN_IF_ERROR(
         codec.Decode(draft->room().first(static_cast<size_t>(size)),
                      absl::MakeSpan(Floats(&restored_), value.size())));
-    DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
-                        store_->NewRecord(version, channel_.record_bytes()));
     if (sends_delta) {
       DP_RETURN_IF_ERROR(math_.Add(*base, Floats(&restored_), next.get()));
     } else {

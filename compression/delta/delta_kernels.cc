@@ -117,6 +117,54 @@ struct SubtractKernel {
   }
 };
 
+// Squares of 32 values at a time, in as many sums that none waits for the one
+// before.
+struct SquareSums {
+  static constexpr int64_t kValues = 32;
+  EightFloats sums0{}, sums1{}, sums2{}, sums3{};
+
+  DP_KERNEL void Add(const float* values) {
+    AddEight(values, &sums0);
+    AddEight(values + 8, &sums1);
+    AddEight(values + 16, &sums2);
+    AddEight(values + 24, &sums3);
+  }
+  DP_KERNEL float Total() const {
+    const EightFloats sums = (sums0 + sums1) + (sums2 + sums3);
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) +
+           ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  }
+
+ private:
+  static DP_KERNEL void AddEight(const float* values, EightFloats* sums) {
+    EightFloats floats;
+    std::memcpy(&floats, values, sizeof(floats));
+    *sums += floats * floats;
+  }
+};
+
+template <typename Store>
+struct SubtractAndEstimateKernel {
+  static DP_KERNEL void Run(const float* __restrict value,
+                            const Store* __restrict record,
+                            float* __restrict difference, int64_t count,
+                            SquaredNorms* __restrict norms) {
+    SubtractOnlyKernel<Store>::Run(value, record, difference, count);
+    SquareSums differences, values;
+    int64_t i = 0;
+    for (; i + SquareSums::kValues <= count; i += SquareSums::kValues) {
+      differences.Add(difference + i);
+      values.Add(value + i);
+    }
+    norms->difference += differences.Total();
+    norms->value += values.Total();
+    for (; i < count; ++i) {
+      norms->difference += double{difference[i]} * difference[i];
+      norms->value += double{value[i]} * value[i];
+    }
+  }
+};
+
 template <typename Store>
 struct AddKernel {
   static DP_KERNEL void Run(const Store* __restrict record,
@@ -233,6 +281,19 @@ void SubtractRecordOnly(const float* value, const uint16_t* record,
 void SubtractRecordOnly(const float* value, const float* record,
                         float* difference, int64_t count) {
   Run<SubtractOnlyKernel<float>>(value, record, difference, count);
+}
+
+void SubtractRecordAndEstimate(const float* value, const uint16_t* record,
+                               float* difference, int64_t count,
+                               SquaredNorms* norms) {
+  Run<SubtractAndEstimateKernel<uint16_t>>(value, record, difference, count,
+                                           norms);
+}
+void SubtractRecordAndEstimate(const float* value, const float* record,
+                               float* difference, int64_t count,
+                               SquaredNorms* norms) {
+  Run<SubtractAndEstimateKernel<float>>(value, record, difference, count,
+                                        norms);
 }
 
 SquaredNorms SubtractRecord(const float* value, const uint16_t* record,

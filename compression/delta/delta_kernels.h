@@ -53,6 +53,21 @@ void SubtractRecordOnly(const float* value, const uint16_t* record,
 void SubtractRecordOnly(const float* value, const float* record,
                         float* difference, int64_t count);
 
+/// SubtractRecord for a part of a sample, of at most 4096 values, with norms
+/// that are cheaper: sums of fp32, added to `norms`. Where the sums so far are
+/// finite and those of `value` at least 2^-100 for each value, each norm is
+/// within kNormEstimateError times the sum of both; elsewhere it may be
+/// anything.
+void SubtractRecordAndEstimate(const float* value, const uint16_t* record,
+                               float* difference, int64_t count,
+                               SquaredNorms* norms);
+void SubtractRecordAndEstimate(const float* value, const float* record,
+                               float* difference, int64_t count,
+                               SquaredNorms* norms);
+/// A product, 4096 / 32 additions and a few more, 2^-24 each, and what
+/// underflows.
+constexpr double kNormEstimateError = 0x1p-16;
+
 /// next[i] = store(record[i] + restored[i]).
 void AddToRecord(const uint16_t* record, const float* restored, uint16_t* next,
                  int64_t count);

@@ -227,6 +227,37 @@ TEST_P(DeltaKernelsTest, NormsAreExactWhereFloatSquaresWouldNotBe) {
       16e60, 1e55);
 }
 
+TEST_P(DeltaKernelsTest, EstimatedNormsAreWithinTheirError) {
+  for (uint32_t seed = 1; seed <= 10; ++seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (const int64_t count : {0, 1, 31, 32, 1000, 4096}) {
+      for (const float size : {1e-14f, 1.0f, 1e15f}) {
+        SCOPED_TRACE(::testing::Message() << "seed " << seed << ", " << count
+                                          << " values of size " << size);
+        std::vector<float> value(count), record(count), expected(count);
+        for (int64_t i = 0; i < count; ++i) {
+          value[i] = size * normal(random);
+          record[i] = value[i] + (i % 3 == 0 ? 0.01f * size : 0);
+        }
+        const SquaredNorms norms =
+            SubtractRecord(value.data(), record.data(), expected.data(), count);
+        std::vector<float> difference(count);
+        SquaredNorms estimate;
+
+        SubtractRecordAndEstimate(value.data(), record.data(),
+                                  difference.data(), count, &estimate);
+
+        EXPECT_EQ(difference, expected);
+        const double error =
+            kNormEstimateError * (norms.difference + norms.value);
+        EXPECT_NEAR(estimate.difference, norms.difference, error);
+        EXPECT_NEAR(estimate.value, norms.value, error);
+      }
+    }
+  }
+}
+
 TEST_P(DeltaKernelsTest, ResidualIsWhatWasLostOrZero) {
   const std::vector<float> sent = {1.0f, kInfinity, 3.0f, std::nanf(""),
                                    kLargest};

@@ -1,26 +1,27 @@
-// One row of a delta in two passes over memory, where an unfused one takes
-// four with whole tensors between them: what costs is memory, not arithmetic.
+// One row of a delta in one pass over memory, where an unfused one takes four
+// with whole tensors between them: what costs is memory, not arithmetic.
 //
-// The first pass subtracts the record for the norms that decide whether a delta
-// pays and for what `int` must know of all blocks before it encodes one. The
-// second one subtracts again and takes each tile, while it is in the
-// first-level cache, through quantising, restoring and the next record. Between
-// the passes nothing is kept but what lies in the payload.
+// Each tile is subtracted from its record and, while it is in the first-level
+// cache, taken through the norms that decide whether a delta pays, quantising,
+// restoring and the next record. What is known at the end only, whether it pays
+// and what `int` must know of all blocks, is guessed from the tiles so far;
+// where that was wrong, a second pass is taken.
 //
 // Called by the boundary encoder for `int` codecs that IntTileFormat knows and
 // records in bf16 or fp32. Payload, norms and records are bit for bit those of
 // SubtractRecord, IntQuantize, IntDequantize and AddToRecord. One object per
 // end, used by one thread at a time; allocates nothing after its construction.
 //
-//   const SquaredNorms norms = tiles.Measure(value, *base, key, payload);
-//   if (pays) tiles.Encode(value, *base, next.get(), nullptr);
+//   if (!tiles.Encode(value, *base, key, {payload, next.get(), nullptr})) {
+//     // A delta does not pay.
+//   }
 //
 // AQ-SGD, arXiv 2206.01299, section 3: m <- store(m + deq(Q(a - m))).
 #ifndef DELTAPIPE_COMPRESSION_DELTA_DELTA_TILES_H_
 #define DELTAPIPE_COMPRESSION_DELTA_DELTA_TILES_H_
 
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <vector>
 
 #include "base/philox.h"
@@ -32,33 +33,42 @@ namespace deltapipe {
 
 class DeltaTiles {
  public:
-  /// For rows of `num_elements` and records in fp32, or else in bf16.
-  DeltaTiles(const IntFormat& format, bool is_float32, int64_t num_elements);
+  /// Whether a delta of these norms, of value - base and of value, pays; if so,
+  /// also one of a smaller difference or a larger value.
+  using Pays = std::function<bool(const SquaredNorms&)>;
 
-  /// The norms of value - base and of value. Overwrites the
-  /// IntPayloadBytes(format, num_elements) bytes of `payload`, which Encode
-  /// completes; without Encode they are free again.
-  SquaredNorms Measure(const float* value, const Record& base,
-                       const RandomKey& key, uint8_t* payload);
+  /// Where a row goes.
+  struct Row {
+    /// IntPayloadBytes(format, num_elements) bytes.
+    uint8_t* payload;
+    Record* next;
+    /// May be null; the norms of value - next and of value.
+    SquaredNorms* sent;
+  };
 
-  /// After Measure of the same value and base: the payload, and next =
-  /// store(base + what the payload decodes to). `sent` (may be null) becomes
-  /// the norms of value - next and of value.
-  void Encode(const float* value, const Record& base, Record* next,
-              SquaredNorms* sent);
+  /// For rows of `num_elements` and records in fp32, or else in bf16. What
+  /// `pays` says of a row's SubtractRecord holds; it is asked about others too.
+  DeltaTiles(const IntFormat& format, bool is_float32, int64_t num_elements,
+             Pays pays);
+
+  /// The payload of value - base, and next = store(base + what it decodes to).
+  /// False: a delta does not pay; what is in `row` means nothing.
+  bool Encode(const float* value, const Record& base, const RandomKey& key,
+              const Row& row);
 
  private:
   template <typename Store>
-  SquaredNorms MeasureAs(const float* value, const Store* base);
+  bool PaysAsAWhole(const SquaredNorms& estimate, const float* value,
+                    const Store* base);
   template <typename Store>
-  void EncodeAs(const float* value, const Store* base, Store* next,
-                SquaredNorms* sent);
+  bool EncodeAs(const float* value, const Store* base, const RandomKey& key,
+                const Row& row);
 
   const IntFormat format_;
   const bool is_float32_;
   const int64_t num_elements_;
+  const Pays pays_;
   std::vector<float> tile_;
-  std::optional<IntTileEncoder> encoder_;
 };
 
 }  // namespace deltapipe

@@ -39,8 +39,19 @@ std::string Name(const IntFormat& format) {
                                              : ", minmax");
 }
 
-// A sample's values, runs of all sizes, and now and then one that is not
-// finite.
+// A sample's values of nearly one size, but for a run of `count` / 4 that is
+// 2^octaves larger: two passes where octaves are many.
+std::vector<float> EvenValues(std::mt19937* random, size_t count, int octaves) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    const bool is_in_run = i >= count / 2 && i < count / 2 + count / 4;
+    values[i] = std::ldexp(normal(*random), is_in_run ? octaves : 0);
+  }
+  return values;
+}
+
+// Runs of all sizes, and now and then a value that is not finite.
 std::vector<float> Values(std::mt19937* random, size_t count) {
   std::normal_distribution<float> normal;
   const float sizes[] = {1, 1e-3f, 0, 1e-42f, 1e30f, 3e38f, 1, 1};
@@ -90,22 +101,33 @@ Row Unfused(const IntFormat& format, const std::vector<float>& value,
   return row;
 }
 
+// `pays`: for rows of which that is asked.
 template <typename Store>
 Row Fused(const IntFormat& format, const std::vector<float>& value,
-          const Record& base) {
+          const Record& base, DeltaTiles::Pays pays) {
   const int64_t count = static_cast<int64_t>(value.size());
   Row row;
   row.payload.assign(IntPayloadBytes(format, count), 0x55);
-  DeltaTiles tiles(format, sizeof(Store) == sizeof(float), count);
-  // Rows that a first pass refused leave nothing behind.
-  tiles.Measure(value.data(), *RecordOf<Store>(value), RandomKey(),
-                row.payload.data());
   const auto next = NewRecord(2, count * sizeof(Store));
-  row.norms = tiles.Measure(value.data(), base, kKey, row.payload.data());
-  tiles.Encode(value.data(), base, next.get(), &row.sent);
+  bool is_refused = true;
+  DeltaTiles tiles(
+      format, sizeof(Store) == sizeof(float), count,
+      [&](const SquaredNorms& norms) { return !is_refused && pays(norms); });
+  // Rows that do not pay leave nothing behind.
+  EXPECT_FALSE(tiles.Encode(value.data(), *RecordOf<Store>(value), RandomKey(),
+                            {row.payload.data(), next.get(), &row.sent}));
+  is_refused = false;
+  EXPECT_TRUE(tiles.Encode(value.data(), base, kKey,
+                           {row.payload.data(), next.get(), &row.sent}));
   row.next.assign(next->values.data(),
                   next->values.data() + next->values.size());
   return row;
+}
+
+bool PaysAlways(const SquaredNorms&) { return true; }
+
+bool PaysIfSmaller(const SquaredNorms& norms) {
+  return norms.difference < norms.value;
 }
 
 bool SameBits(double a, double b) {
@@ -113,27 +135,38 @@ bool SameBits(double a, double b) {
          (std::isnan(a) && std::isnan(b));
 }
 
+void ExpectEqual(const Row& row, const Row& expected) {
+  ASSERT_EQ(row.payload, expected.payload);
+  ASSERT_EQ(row.next, expected.next);
+  ASSERT_TRUE(SameBits(row.sent.value, expected.sent.value));
+  ASSERT_TRUE(SameBits(row.sent.difference, expected.sent.difference));
+}
+
+template <typename Store>
+void CheckFormats(const std::vector<float>& value, const Record& base) {
+  for (const IntFormat& format : Formats()) {
+    SCOPED_TRACE(absl::StrCat(Name(format), ", ", value.size(), " elements"));
+    const Row expected = Unfused<Store>(format, value, base);
+    ForEachVectorTarget([&] {
+      ExpectEqual(Fused<Store>(format, value, base, PaysAlways), expected);
+    });
+  }
+}
+
 template <typename Store>
 void CheckAllFormats(uint32_t seed) {
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937 random(seed);
   for (const size_t count : {1, 63, 64, 1000, 1024, 4097, 9999}) {
     const std::vector<float> value = Values(&random, count);
-    const auto base = RecordOf<Store>(Values(&random, count));
-    for (const IntFormat& format : Formats()) {
-      SCOPED_TRACE(
-          absl::StrCat(Name(format), ", ", count, " elements, seed ", seed));
-      const Row expected = Unfused<Store>(format, value, *base);
-      ForEachVectorTarget([&] {
-        const Row row = Fused<Store>(format, value, *base);
-
-        ASSERT_EQ(row.payload, expected.payload);
-        ASSERT_EQ(row.next, expected.next);
-        ASSERT_TRUE(SameBits(row.norms.value, expected.norms.value));
-        ASSERT_TRUE(SameBits(row.norms.difference, expected.norms.difference));
-        ASSERT_TRUE(SameBits(row.sent.value, expected.sent.value));
-        ASSERT_TRUE(SameBits(row.sent.difference, expected.sent.difference));
-      });
-    }
+    CheckFormats<Store>(value, *RecordOf<Store>(Values(&random, count)));
+  }
+  for (const int octaves : {0, 3, -3, 12, -12, 40, -40}) {
+    SCOPED_TRACE(absl::StrCat(octaves, " octaves"));
+    const std::vector<float> value = EvenValues(&random, 9999, octaves);
+    std::vector<float> base = EvenValues(&random, 9999, octaves);
+    for (float& x : base) x *= 0.125f;
+    CheckFormats<Store>(value, *RecordOf<Store>(base));
   }
 }
 
@@ -153,13 +186,86 @@ TEST(DeltaTilesTest, NormsThatNobodyAsksForChangeNothing) {
   const Row expected = Unfused<uint16_t>(format, value, *base);
   std::vector<uint8_t> payload(expected.payload.size());
   const auto next = NewRecord(2, 6000);
-  DeltaTiles tiles(format, false, 3000);
+  DeltaTiles tiles(format, false, 3000, PaysAlways);
 
-  tiles.Measure(value.data(), *base, kKey, payload.data());
-  tiles.Encode(value.data(), *base, next.get(), nullptr);
+  EXPECT_TRUE(tiles.Encode(value.data(), *base, kKey,
+                           {payload.data(), next.get(), nullptr}));
 
   EXPECT_EQ(payload, expected.payload);
   EXPECT_EQ(std::memcmp(next->values.data(), expected.next.data(), 6000), 0);
+}
+
+// A row that pays as a whole only, from its middle on.
+TEST(DeltaTilesTest, BeginningsThatDoNotPayChangeNothing) {
+  std::mt19937 random(6);
+  const IntFormat format{4, 64, true, false};
+  const std::vector<float> value = EvenValues(&random, 9999, 0);
+  std::vector<float> base = value;
+  for (size_t i = 0; i < 2500; ++i) base[i] *= -1;
+  const auto record = RecordOf<uint16_t>(base);
+  const Row expected = Unfused<uint16_t>(format, value, *record);
+
+  ForEachVectorTarget([&] {
+    ExpectEqual(Fused<uint16_t>(format, value, *record,
+                                [](const SquaredNorms& norms) {
+                                  return norms.difference <= 1.5 * norms.value;
+                                }),
+                expected);
+  });
+}
+
+// Limits that an estimate of the norms cannot tell from the norms.
+template <typename Store>
+void CheckDecisions(uint32_t seed, float size) {
+  std::mt19937 random(seed);
+  const IntFormat format{4, 64, false, true};
+  const size_t count = 1 + random() % 9999;
+  std::vector<float> value = EvenValues(&random, count, 0);
+  std::vector<float> base = EvenValues(&random, count, 0);
+  for (size_t i = 0; i < count; ++i) {
+    value[i] *= size;
+    base[i] *= size;
+  }
+  const auto record = RecordOf<Store>(base);
+  const SquaredNorms norms = Unfused<Store>(format, value, *record).norms;
+  std::vector<uint8_t> payload(IntPayloadBytes(format, count));
+  const auto next = NewRecord(2, count * sizeof(Store));
+  for (const double part : {0.5, 1 - 1e-5, 1 - 1e-12, 1.0, 1 + 1e-12, 2.0}) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed, ", size ", size, ", part ", part));
+    const double limit = part * norms.difference / norms.value;
+    const auto pays = [limit](const SquaredNorms& norms) {
+      return std::isfinite(norms.value) &&
+             norms.difference <= limit * norms.value;
+    };
+    DeltaTiles tiles(format, sizeof(Store) == sizeof(float), count, pays);
+
+    ASSERT_EQ(tiles.Encode(value.data(), *record, kKey,
+                           {payload.data(), next.get(), nullptr}),
+              pays(norms));
+  }
+}
+
+TEST(DeltaTilesTest, WhetherARowPaysIsDecidedByItsExactNorms) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    for (const float size : {1.0f, 1e-15f, 1e-30f, 1e15f, 1e25f}) {
+      CheckDecisions<uint16_t>(seed, size);
+      CheckDecisions<float>(seed, size);
+    }
+  }
+}
+
+TEST(DeltaTilesTest, RowsOfWhichOnlyTheBeginningPaysAreRefused) {
+  std::mt19937 random(7);
+  const std::vector<float> value = EvenValues(&random, 9999, 0);
+  std::vector<float> base = value;
+  for (size_t i = 5000; i < 9999; ++i) base[i] *= -1;
+  const IntFormat format{4, 64, false, true};
+  std::vector<uint8_t> payload(IntPayloadBytes(format, 9999));
+  const auto next = NewRecord(2, 2 * 9999);
+  DeltaTiles tiles(format, false, 9999, PaysIfSmaller);
+
+  EXPECT_FALSE(tiles.Encode(value.data(), *RecordOf<uint16_t>(base), kKey,
+                            {payload.data(), next.get(), nullptr}));
 }
 
 }  // namespace

@@ -75,23 +75,29 @@ HWY_INLINE void UnpackBlock(const uint8_t* HWY_RESTRICT in, const uint8_t* end,
   if (i < count) UnpackCodes<kBits>(in + i / 2, end, count - i, codes + i);
 }
 
-// Writes the 4n codes of four vectors of n as 2n bytes of nibbles: vector
-// after vector, lane after lane.
+// Writes the 4n codes of four vectors of n, which are floats, as 2n bytes of
+// nibbles: vector after vector, lane after lane.
 template <class D>
-HWY_INLINE void PackNibblesOf(D du, hwy::HWY_NAMESPACE::Vec<D> codes0,
+HWY_INLINE void PackNibblesOf(D d, hwy::HWY_NAMESPACE::Vec<D> codes0,
                               hwy::HWY_NAMESPACE::Vec<D> codes1,
                               hwy::HWY_NAMESPACE::Vec<D> codes2,
                               hwy::HWY_NAMESPACE::Vec<D> codes3,
                               uint8_t* HWY_RESTRICT out) {
   namespace hn = hwy::HWY_NAMESPACE;
+  const hn::RebindToUnsigned<D> du;
   const hn::Repartition<uint8_t, D> d8;
   const hn::Repartition<uint16_t, D> d16;
   constexpr size_t kLanes = hn::MaxLanes(D());
   constexpr size_t kParts = kLanes / 4;
-  // Byte j of lane l is code l of vector j.
+  // Byte j of lane l is code l of vector j: the lowest bits of exact sums, of
+  // which there are fewer than of masks and shifts.
+  const auto bias = hn::Set(d, 0x1p23f);
+  const auto three =
+      hn::MulAdd(codes2, hn::Set(d, 65536.0f),
+                 hn::MulAdd(codes1, hn::Set(d, 256.0f), hn::Add(codes0, bias)));
   const auto bytes =
-      hn::Or(hn::Or(codes0, hn::ShiftLeft<8>(codes1)),
-             hn::Or(hn::ShiftLeft<16>(codes2), hn::ShiftLeft<24>(codes3)));
+      hn::Or(hn::And(hn::BitCast(du, three), hn::Set(du, 0xFFFFFFu)),
+             hn::ShiftLeft<24>(hn::BitCast(du, hn::Add(codes3, bias))));
   // In each 128 bits, the bytes j together; then the 128 bits of each j.
   alignas(16) static constexpr uint8_t kTranspose[16] = {
       0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};

@@ -45,17 +45,17 @@ struct BlockRange {
 };
 
 // The largest magnitude's bits twice, plus 1 if a negative value has it.
-uint32_t LargestOf(const float* HWY_RESTRICT values, size_t count) {
+HWY_INLINE uint32_t LargestOf(const float* HWY_RESTRICT values, size_t count) {
   const FloatTag d;
   const UnsignedTag du;
   const size_t n = hn::Lanes(d);
   auto largest = hn::Zero(du);
+  HWY_UNROLL(4)
   for (size_t i = 0; i < count; i += n) {
     const auto bits = hn::BitCast(du, hn::LoadU(d, values + i));
-    const auto sign = hn::ShiftRight<31>(bits);
-    largest = hn::Max(largest, hn::Or(hn::Add(bits, bits), sign));
+    largest = hn::Max(largest, hn::RotateRight<31>(bits));
   }
-  // `sign` is 1 for negative values: of equal magnitudes a negative one wins.
+  // The sign, now the lowest bit, lets a negative value win of equal ones.
   return hn::GetLane(hn::MaxOfLanes(du, largest));
 }
 
@@ -218,13 +218,20 @@ float Spread(const IntFormat& format, float block_max, const float* values,
 }
 
 // The scale of a block of `count` values, filled up with zeros to the format's.
+// kBlock: the length of blocks where it is known, 0 elsewhere.
+template <int kBits, int kBlock>
 HWY_INLINE IntScale ChooseScale(const IntFormat& format, const IntUnits& units,
                                 const BlockRange& range, const float* values,
                                 size_t count) {
+  // What is known, as constants: compilers forget them in a format that a
+  // function is called with.
+  IntFormat known;
+  known.bits = kBits;
+  known.block = kBlock == 0 ? format.block : kBlock;
   const float block_max = BitsToFloat(range.largest_bits);
-  if (!format.searches_clip) return IntCoveringScale(format, units, block_max);
-  if (format.bits >= 4 && format.model == IntClipModel::kNone) {
-    return BetterOfTwoScales(format, units, range, values);
+  if (!format.searches_clip) return IntCoveringScale(known, units, block_max);
+  if (kBits >= 4 && format.model == IntClipModel::kNone) {
+    return BetterOfTwoScales(known, units, range, values);
   }
   IntScale scales[kIntMaxCandidates];
   const int num_scales =

@@ -1,7 +1,6 @@
 #include "compression/kernels/int_quantize.h"
 
 #include <algorithm>
-#include <array>
 #include <cfloat>
 #include <cstring>
 #include <limits>
@@ -13,12 +12,13 @@
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compression/kernels/int_quantize.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 // Highway's own order: after highway.h.
 #include "compression/kernels/code_packing-inl.h"
 #include "compression/kernels/int_clip_search-inl.h"
-#include "compression/kernels/philox_vector-inl.h"
+#include "compression/kernels/int_levels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace deltapipe {
@@ -29,11 +29,14 @@ using State = IntTileEncoder::State;
 #if HWY_TARGET == HWY_SCALAR
 
 void Measure(State& state, absl::Span<const float> tile) {
-  reference::CountBlockMaxima(state.format, tile, &state.maxima);
-  state.num_measured += tile.size();
+  for (size_t begin = 0; begin < tile.size(); begin += state.format.block) {
+    state.maxima.Add(reference::LargestMagnitudeBits(
+        tile.subspan(begin, state.format.block)));
+  }
 }
 
 void Encode(State& state, absl::Span<const float> tile, float* restored) {
+  Measure(state, tile);
   const size_t begin = state.num_encoded;
   uint8_t* const scales = state.scales + begin / state.format.block;
   uint8_t* const codes = state.packed + begin * state.format.bits / 8;
@@ -53,197 +56,6 @@ void Dequantize(const IntFormat& format, const uint8_t* payload,
 
 #else
 namespace {
-
-constexpr size_t kMaxBlock = 4096;
-
-// The random words of the current 64 elements.
-class RandomWords {
- public:
-  explicit RandomWords(const RandomKey& key) : key_(key) {}
-
-  // Those of the elements from `element` on, up to a multiple of 16.
-  HWY_INLINE const uint32_t* From(size_t element) {
-    const uint32_t group = static_cast<uint32_t>(element / 64);
-    if (group != group_ || is_empty_) {
-      PhiloxWords(key_, 16 * group, words_);
-      group_ = group;
-      is_empty_ = false;
-    }
-    return words_ + element % 64;
-  }
-
- private:
-  const RandomKey key_;
-  bool is_empty_ = true;
-  uint32_t group_ = 0;
-  alignas(64) uint32_t words_[64];
-};
-
-// A float of 0 to 255 plus this has it, rounded to nearest with ties to even,
-// as its lowest bits: cheaper than a conversion, which heeds overflow.
-constexpr float kBias = 0x1p23f;
-
-// Values to codes, as floats plus kBias: to nearest.
-class NearestLevels {
- public:
-  HWY_INLINE explicit NearestLevels(const IntScale& scale)
-      : inverse_(hn::Set(FloatTag(), scale.inverse)),
-        center_(hn::Set(FloatTag(), scale.center)),
-        low_(hn::Set(FloatTag(), scale.low)),
-        high_(hn::Set(FloatTag(), scale.high)) {}
-
-  HWY_INLINE hn::Vec<FloatTag> Of(hn::Vec<FloatTag> x, size_t /*i*/) const {
-    const auto t = hn::Add(hn::Mul(x, inverse_), center_);
-    return hn::Add(hn::Min(hn::Max(t, low_), high_),
-                   hn::Set(FloatTag(), kBias));
-  }
-
- private:
-  const hn::Vec<FloatTag> inverse_, center_, low_, high_;
-};
-
-// Likewise, up with a probability equal to the fraction; element i of a block
-// that begins at `begin` of the tensor.
-class StochasticLevels {
- public:
-  HWY_INLINE StochasticLevels(int bits, const IntScale& scale, size_t begin,
-                              RandomWords& random)
-      : random_(random),
-        begin_(begin),
-        inverse_(hn::Set(FloatTag(), scale.inverse)),
-        shift_(hn::Set(FloatTag(),
-                       static_cast<float>(1 << (bits - 1)) - scale.center)),
-        middle_(hn::Set(FloatTag(), static_cast<float>(1 << (bits - 1)))),
-        low_(hn::Set(FloatTag(), scale.low)),
-        high_(hn::Set(FloatTag(), scale.high)) {}
-
-  HWY_INLINE hn::Vec<FloatTag> Of(hn::Vec<FloatTag> x, size_t i) const {
-    const FloatTag d;
-    const UnsignedTag du;
-    const auto word = hn::ShiftRight<8>(hn::Load(du, random_.From(begin_ + i)));
-    const auto uniform = hn::Mul(hn::ConvertTo(d, hn::BitCast(IntTag(), word)),
-                                 hn::Set(d, 0x1.0p-24f));
-    const auto y = hn::Sub(hn::Mul(x, inverse_), shift_);
-    const auto floor = hn::Floor(y);
-    const auto up = hn::IfThenElseZero(hn::Lt(uniform, hn::Sub(y, floor)),
-                                       hn::Set(d, 1.0f));
-    const auto level = hn::Add(hn::Add(floor, middle_), up);
-    return hn::Add(hn::Min(hn::Max(level, low_), high_), hn::Set(d, kBias));
-  }
-
- private:
-  RandomWords& random_;
-  const size_t begin_;
-  const hn::Vec<FloatTag> inverse_, shift_, middle_, low_, high_;
-};
-
-// Codes, as floats, to values.
-class ValuesOfLevels {
- public:
-  HWY_INLINE explicit ValuesOfLevels(const IntScale& scale)
-      : multiplier_(hn::Set(FloatTag(), scale.multiplier)),
-        offset_(hn::Set(FloatTag(), scale.offset)),
-        unit_(hn::Set(FloatTag(), scale.unit)) {}
-
-  HWY_INLINE hn::Vec<FloatTag> Of(hn::Vec<FloatTag> code) const {
-    const FloatTag d;
-    const auto level = hn::Sub(hn::Mul(code, multiplier_), offset_);
-    return hn::Min(hn::Max(hn::Mul(level, unit_), hn::Set(d, -FLT_MAX)),
-                   hn::Set(d, FLT_MAX));
-  }
-
- private:
-  const hn::Vec<FloatTag> multiplier_, offset_, unit_;
-};
-
-// A block's values (up to the next multiple of 16), the first one's element,
-// where its codes go and what they decode to.
-struct BlockPlace {
-  const float* values;
-  size_t begin;
-  uint8_t* out;
-  uint8_t* end;
-  float* restored;
-};
-
-// The codes of `count` values and, if kRestores, what they decode to.
-template <int kBits, bool kRestores, class Levels>
-HWY_INLINE void EncodeLevels(const Levels& levels, const IntScale& scale,
-                             const BlockPlace& place, size_t count) {
-  const FloatTag d;
-  const hn::Rebind<uint8_t, FloatTag> d8;
-  const ValuesOfLevels decoded(scale);
-  // `values` and `restored` may be the same: each is read before it is written.
-  const auto code = [&](size_t i) HWY_ATTR {
-    const auto biased = levels.Of(hn::LoadU(d, place.values + i), i);
-    if (kRestores) {
-      const auto level = hn::Sub(biased, hn::Set(d, kBias));
-      StoreFirst(d, decoded.Of(level), count - i, place.restored + i);
-    }
-    return hn::And(hn::BitCast(UnsignedTag(), biased),
-                   hn::Set(UnsignedTag(), 0xFFu));
-  };
-  constexpr size_t kAtOnce = 4 * kVector;
-  if (kBits == 4 && count % kAtOnce == 0) {
-    for (size_t i = 0; i < count; i += kAtOnce) {
-      const auto codes0 = code(i);
-      const auto codes1 = code(i + kVector);
-      const auto codes2 = code(i + 2 * kVector);
-      const auto codes3 = code(i + 3 * kVector);
-      PackNibblesOf(UnsignedTag(), codes0, codes1, codes2, codes3,
-                    place.out + i / 2);
-    }
-    return;
-  }
-  alignas(64) uint8_t codes[kMaxBlock];
-  for (size_t i = 0; i < count; i += kVector) {
-    hn::StoreU(hn::DemoteTo(d8, hn::BitCast(IntTag(), code(i))), d8, codes + i);
-  }
-  PackBlock<kBits>(codes, count, place.out, place.end);
-}
-
-template <int kBits, bool kRestores>
-HWY_INLINE void EncodeBlock(const IntFormat& format, const IntScale& scale,
-                            const BlockPlace& place, size_t count,
-                            RandomWords& random) {
-  if (format.is_stochastic) {
-    EncodeLevels<kBits, kRestores>(
-        StochasticLevels(kBits, scale, place.begin, random), scale, place,
-        count);
-  } else {
-    EncodeLevels<kBits, kRestores>(NearestLevels(scale), scale, place, count);
-  }
-}
-
-// Where LargestOf each whole block is kept, if there is room: where its codes
-// will be, until those of the block before it are written.
-class KeptMaxima {
- public:
-  explicit KeptMaxima(const State& state)
-      : block_(state.format.block),
-        block_bytes_(block_ * state.format.bits / 8),
-        num_elements_(state.num_elements),
-        packed_(state.packed) {}
-
-  bool Has(size_t index) const {
-    // PackCodes overwrites up to 7 bytes of what comes next.
-    return block_bytes_ >= 8 && (index + 1) * block_ <= num_elements_;
-  }
-  void Keep(size_t index, uint32_t largest) const {
-    std::memcpy(packed_ + index * block_bytes_, &largest, sizeof(largest));
-  }
-  uint32_t Get(size_t index) const {
-    uint32_t largest;
-    std::memcpy(&largest, packed_ + index * block_bytes_, sizeof(largest));
-    return largest;
-  }
-
- private:
-  const size_t block_;
-  const size_t block_bytes_;
-  const size_t num_elements_;
-  uint8_t* const packed_;
-};
 
 // The values of a block that has no scale.
 void FillUnscaled(int magnitude, size_t count, float* out) {
@@ -278,10 +90,11 @@ class Blocks {
   alignas(64) float padded_[kMaxBlock];
 };
 
-// A few blocks of a tile, no more than the first-level cache holds. All their
-// scales are chosen before any is encoded: one scale hangs on sums of its block
-// and the codes on the scale, so that a processor gets ahead only where the
-// next block's work does not stand behind them.
+// A few blocks of a tile, no more than the first-level cache holds. Each step
+// is taken for all of them before the next one: a scale hangs on sums of its
+// block, those on the largest value and the codes on the scale, so that a
+// processor gets ahead only where the next block's work does not stand behind
+// them.
 //
 // kBlock: the length of blocks where it is known, 0 elsewhere.
 template <int kBits, int kBlock, bool kRestores>
@@ -289,48 +102,55 @@ class BlockGroup {
  public:
   static constexpr size_t kValues = 2048;
 
-  HWY_INLINE BlockGroup(const State& state, absl::Span<const float> values)
+  // `next`: where the group after this one begins, or null.
+  HWY_INLINE BlockGroup(State& state, absl::Span<const float> values,
+                        const float* next)
       : format_(state.format),
         units_(state.units),
-        kept_(state),
+        maxima_(state.maxima),
         blocks_(state.format, values),
-        first_(state.num_encoded / state.format.block),
         begin_(state.num_encoded),
-        scales_(state.scales + first_),
+        num_values_(values.size()),
+        next_(next),
+        scales_(state.scales + begin_ / state.format.block),
         out_(state.packed + begin_ * kBits / 8),
         end_(state.end) {}
 
-  // `largest`: LargestOf the first block, if has_largest.
-  HWY_INLINE void ChooseScales(bool has_largest, uint32_t largest) {
+  HWY_INLINE void ChooseScales() {
     const IntFormat format = Format();
+    uint32_t largest[kValues / 16];
     for (size_t index = 0; index < blocks_.size(); ++index) {
-      const float* const values = blocks_.Values(index);
-      if (index > 0) {
-        has_largest = kept_.Has(first_ + index);
-        if (has_largest) largest = kept_.Get(first_ + index);
-      }
-      if (!has_largest) largest = LargestOf(values, format.block);
-      const BlockRange range = RangeOf(largest);
+      largest[index] = LargestOf(blocks_.Values(index), format.block);
+      maxima_.Add(RangeOf(largest[index]).largest_bits);
+    }
+    for (size_t index = 0; index < blocks_.size(); ++index) {
+      const BlockRange range = RangeOf(largest[index]);
       if (range.largest_bits == 0) {
         scales_[index] = kIntScaleZero;
       } else if (range.largest_bits >= 0x7F800000u) {
         scales_[index] = kIntScaleNonFinite;
       } else {
-        scales_[index] =
-            ChooseScale(format, units_, range, values, blocks_.Count(index))
-                .code;
+        scales_[index] = ChooseScale<kBits, kBlock>(format, units_, range,
+                                                    blocks_.Values(index),
+                                                    blocks_.Count(index))
+                             .code;
       }
     }
   }
 
   HWY_INLINE void Encode(RandomWords& random, float* restored) {
     const IntFormat format = Format();
+    if (format.is_stochastic) random.Fill(begin_, num_values_);
     for (size_t index = 0; index < blocks_.size(); ++index) {
       const size_t begin = blocks_.Begin(index);
+      const size_t count = blocks_.Count(index);
+      // Hardware that follows a stream stops while nothing is read from it.
+      for (size_t i = 0; next_ != nullptr && i < count; i += 16) {
+        hwy::Prefetch(next_ + begin + i);
+      }
       const BlockPlace place = {blocks_.Values(index), begin_ + begin,
                                 out_ + begin * kBits / 8, end_,
                                 kRestores ? restored + begin : nullptr};
-      const size_t count = blocks_.Count(index);
       const int magnitude = scales_[index] & kIntScaleMagnitude;
       if (magnitude == kIntScaleZero || magnitude == kIntScaleNonFinite) {
         std::memset(place.out, 0, (count * kBits + 7) / 8);
@@ -357,10 +177,11 @@ class BlockGroup {
 
   const IntFormat& format_;
   const IntUnits& units_;
-  const KeptMaxima kept_;
+  IntBlockMaxima& maxima_;
   Blocks blocks_;
-  const size_t first_;
   const size_t begin_;
+  const size_t num_values_;
+  const float* const next_;
   uint8_t* const scales_;
   uint8_t* const out_;
   uint8_t* const end_;
@@ -371,18 +192,14 @@ void EncodeT(State& state, absl::Span<const float> tile, float* restored) {
   using Group = BlockGroup<kBits, kBlock, kRestores>;
   const size_t block = state.format.block;
   const size_t step = std::max<size_t>(Group::kValues / block, 1) * block;
-  const KeptMaxima kept(state);
   RandomWords random(state.key);
   for (size_t at = 0; at < tile.size(); at += step) {
     const auto values = tile.subspan(at, step);
-    Group group(state, values);
-    group.ChooseScales(state.has_next_largest, state.next_largest);
-    state.num_encoded += values.size();
-    // Before these blocks' codes are written, which may spill over.
-    const size_t next = state.num_encoded / block;
-    state.has_next_largest = kept.Has(next);
-    if (state.has_next_largest) state.next_largest = kept.Get(next);
+    const bool has_next = at + 2 * step <= tile.size();
+    Group group(state, values, has_next ? values.data() + step : nullptr);
+    group.ChooseScales();
     group.Encode(random, kRestores ? restored + at : nullptr);
+    state.num_encoded += values.size();
   }
 }
 
@@ -424,24 +241,14 @@ void DequantizeT(const IntFormat& format, const IntUnits& units,
 
 void Measure(State& state, absl::Span<const float> tile) {
   Blocks blocks(state.format, tile);
-  const KeptMaxima maxima(state);
-  const size_t block = state.format.block;
-  const size_t first = state.num_measured / block;
   for (size_t index = 0; index < blocks.size(); ++index) {
-    const uint32_t largest = LargestOf(blocks.Values(index), block);
-    const uint32_t bits = RangeOf(largest).largest_bits;
-    if (bits != 0) ++state.maxima[bits >> 23];
-    if (maxima.Has(first + index)) maxima.Keep(first + index, largest);
+    const uint32_t largest =
+        LargestOf(blocks.Values(index), state.format.block);
+    state.maxima.Add(RangeOf(largest).largest_bits);
   }
-  state.num_measured += tile.size();
 }
 
 void Encode(State& state, absl::Span<const float> tile, float* restored) {
-  const KeptMaxima maxima(state);
-  if (state.num_encoded == 0 && maxima.Has(0)) {
-    state.has_next_largest = true;
-    state.next_largest = maxima.Get(0);
-  }
   if (state.format.bits == 4 && state.format.block == 64) {
     // What most jobs take: values are restored where they are quantised.
     return restored != nullptr ? EncodeT<4, 64, true>(state, tile, restored)
@@ -483,54 +290,77 @@ HWY_EXPORT(Dequantize);
 
 namespace {
 
-// The fields of the largest and of the (lower) median block maximum, over the
-// blocks that are finite and not zero.
-int ChooseWindow(const IntFormat& format,
-                 const std::array<uint32_t, 256>& maxima) {
-  int64_t total = 0;
-  int largest = 0;
-  for (int field = 0; field < 255; ++field) {
-    total += maxima[field];
-    if (maxima[field] != 0) largest = field;
-  }
-  if (total == 0) return 0;
-  int median = 0;
-  for (int64_t seen = maxima[0]; 2 * seen < total;) {
-    seen += maxima[++median];
-  }
-  return IntWindow(format, largest, median);
+// Whole blocks: as many as there are in so many values.
+constexpr int64_t kGuessedFrom = 1024;
+constexpr int64_t kTile = 64 << 10;
+
+size_t WholeBlocks(const IntFormat& format, int64_t num_values) {
+  return static_cast<size_t>(std::max(num_values / format.block, int64_t{1}) *
+                             format.block);
 }
 
 }  // namespace
 
 IntTileEncoder::IntTileEncoder(const IntFormat& format, int64_t num_elements,
                                const RandomKey& key, uint8_t* payload)
-    : state_{format, key, static_cast<size_t>(num_elements), payload} {
+    : state_{format, key, static_cast<size_t>(num_elements), payload},
+      is_encoding_(CanGuessIntWindow(format)) {
   state_.scales = payload + 1;
   state_.packed = state_.scales + IntNumBlocks(format, num_elements);
   state_.end = state_.packed + IntCodeBytes(format, num_elements);
 }
 
-void IntTileEncoder::Measure(absl::Span<const float> tile) {
-  if (tile.empty()) return;
-  HWY_DYNAMIC_DISPATCH(Measure)(state_, tile);
+bool IntTileEncoder::Encode(absl::Span<const float> tile, float* restored) {
+  if (tile.empty()) return is_encoding_;
+  if (!has_begun_ && is_encoding_) {
+    const auto first = tile.first(
+        std::min(tile.size(), WholeBlocks(state_.format, kGuessedFrom)));
+    HWY_DYNAMIC_DISPATCH(Measure)(state_, first);
+    state_.units = IntUnits(GuessIntWindow(state_.format, state_.maxima));
+    state_.maxima = IntBlockMaxima();
+  }
+  has_begun_ = true;
+  if (!is_encoding_) {
+    HWY_DYNAMIC_DISPATCH(Measure)(state_, tile);
+    return false;
+  }
+  const uint32_t least = state_.maxima.least;
+  const uint32_t largest = state_.maxima.largest;
+  HWY_DYNAMIC_DISPATCH(Encode)(state_, tile, restored);
+  if (!is_last_pass_ &&
+      (state_.maxima.least != least || state_.maxima.largest != largest)) {
+    is_encoding_ =
+        ShowsAllUnits(state_.format, state_.units.window(), state_.maxima);
+  }
+  return true;
 }
 
-void IntTileEncoder::Encode(absl::Span<const float> tile, float* restored) {
-  if (tile.empty()) return;
-  if (state_.num_encoded == 0) {
-    const int window = ChooseWindow(state_.format, state_.maxima);
-    state_.payload[0] = static_cast<uint8_t>(window);
-    state_.units = IntUnits(window);
+bool IntTileEncoder::Finish() {
+  if (!has_begun_ || is_last_pass_) return true;
+  const IntFormat& format = state_.format;
+  const int guess = state_.units.window();
+  const int window = ChooseIntWindow(format, state_.maxima);
+  state_.payload[0] = static_cast<uint8_t>(window);
+  if (is_encoding_ && ShowsAllUnits(format, window, state_.maxima)) {
+    MoveIntScales(guess, window, state_.scales,
+                  IntNumBlocks(format, state_.num_elements));
+    return true;
   }
-  HWY_DYNAMIC_DISPATCH(Encode)(state_, tile, restored);
+  state_.units = IntUnits(window);
+  state_.num_encoded = 0;
+  is_encoding_ = is_last_pass_ = true;
+  return false;
 }
 
 void IntQuantize(const IntFormat& format, absl::Span<const float> in,
                  const RandomKey& key, uint8_t* payload) {
+  const size_t tile = WholeBlocks(format, kTile);
   IntTileEncoder encoder(format, static_cast<int64_t>(in.size()), key, payload);
-  encoder.Measure(in);
-  encoder.Encode(in, nullptr);
+  do {
+    for (size_t at = 0; at < in.size(); at += tile) {
+      encoder.Encode(in.subspan(at, tile), nullptr);
+    }
+  } while (!encoder.Finish());
 }
 
 void IntDequantize(const IntFormat& format, const uint8_t* payload,

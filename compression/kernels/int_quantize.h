@@ -22,7 +22,6 @@
 #ifndef DELTAPIPE_COMPRESSION_KERNELS_INT_QUANTIZE_H_
 #define DELTAPIPE_COMPRESSION_KERNELS_INT_QUANTIZE_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -30,6 +29,7 @@
 #include "base/host_device.h"
 #include "base/philox.h"
 #include "compression/kernels/int_scale.h"
+#include "compression/kernels/int_window.h"
 
 namespace deltapipe {
 
@@ -66,23 +66,35 @@ void IntDequantize(const IntFormat& format, const uint8_t* payload,
 /// goes. The same bytes and values as IntQuantize and IntDequantize.
 ///
 ///   IntTileEncoder encoder(format, n, key, payload);
-///   for (each tile) encoder.Measure(tile);
-///   for (each tile, again) encoder.Encode(tile, restored);
+///   do {
+///     for (each tile) encoder.Encode(tile, restored);
+///   } while (!encoder.Finish());
+///
+/// Mostly one pass: the payload's window is guessed (int_window.h). Where the
+/// largest magnitude of a block is more than 2^8 or less than 2^-8 times those
+/// where the first tile begins, there may be a second one, which is always the
+/// last. There always is for 1 and 2 bits with a searched clip and for computed
+/// clips.
 ///
 /// Tiles are of a multiple of `format.block` values, but for the last one.
-/// Used by one thread at a time; allocates nothing. Whoever stops after
-/// Measure leaves a payload of no meaning.
+/// Used by one thread at a time; allocates nothing. Whoever stops before Finish
+/// is true leaves a payload of no meaning.
 class IntTileEncoder {
  public:
   /// `payload`: IntPayloadBytes(format, num_elements) bytes, borrowed.
   IntTileEncoder(const IntFormat& format, int64_t num_elements,
                  const RandomKey& key, uint8_t* payload);
 
-  /// All of the tensor's tiles in order, before the first Encode.
-  void Measure(absl::Span<const float> tile);
+  /// The next tile. `restored` may be `tile`; null: not wanted. False, with
+  /// `restored` untouched: this pass has to be followed by another one.
+  bool Encode(absl::Span<const float> tile, float* restored);
 
-  /// The same tiles again. `restored` may be `tile`; null: not wanted.
-  void Encode(absl::Span<const float> tile, float* restored);
+  /// Leaves the rest of this pass to measuring, for another one.
+  void StopGuessing() { is_encoding_ = is_encoding_ && is_last_pass_; }
+
+  /// After all tiles: whether the payload is complete; all tiles have to come
+  /// again if it is not.
+  bool Finish();
 
   /// What the kernels work on.
   struct State {
@@ -93,19 +105,17 @@ class IntTileEncoder {
     uint8_t* scales = nullptr;
     uint8_t* packed = nullptr;
     uint8_t* end = nullptr;
-    /// Blocks by the exponent field of their largest magnitude.
-    std::array<uint32_t, 256> maxima{};
-    /// Values so far.
-    size_t num_measured = 0;
+    /// Of this pass.
+    IntBlockMaxima maxima{};
     size_t num_encoded = 0;
-    /// The largest magnitude of the next block, as kept by Measure.
-    bool has_next_largest = false;
-    uint32_t next_largest = 0;
     IntUnits units = IntUnits(0);
   };
 
  private:
   State state_;
+  bool has_begun_ = false;
+  bool is_encoding_;
+  bool is_last_pass_ = false;
 };
 
 }  // namespace deltapipe

@@ -101,6 +101,83 @@ TEST(IntQuantizeTest, VectorKernelsWriteTheReferenceBytes) {
   }
 }
 
+// Values of nearly one size, but for a run that is 2^octaves as large.
+std::vector<float> StepValues(std::mt19937* generator, size_t count,
+                              int octaves) {
+  std::normal_distribution<float> normal;
+  const int exponent = static_cast<int>((*generator)() % 240) - 120;
+  const size_t begin = (*generator)() % count;
+  const size_t end = begin + (*generator)() % (count - begin) + 1;
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    const bool is_in_run = begin <= i && i < end;
+    const float value =
+        std::ldexp(normal(*generator), exponent + (is_in_run ? octaves : 0));
+    values[i] = std::isfinite(value) ? value : 3e38f;
+  }
+  return values;
+}
+
+// Whether an encoder guesses a payload's window or not, rightly or wrongly.
+TEST(IntQuantizeTest, TilesOfAnySizesGiveTheReferenceBytesAndValues) {
+  for (uint32_t seed = 1; seed <= 12; ++seed) {
+    std::mt19937 generator(seed);
+    for (const int octaves : {0, 1, -4, 6, -8, 9, -9, 14, -17, 19, -30}) {
+      const size_t count = 1 + generator() % 9000;
+      const auto values = StepValues(&generator, count, octaves);
+      for (const IntFormat& format : AllFormats()) {
+        SCOPED_TRACE(absl::StrCat(FormatName(format), ", count ", count, ", ",
+                                  octaves, " octaves, seed ", seed));
+        const RandomKey key{seed, 2, 3, 4, 1};
+        const size_t size = IntPayloadBytes(format, count);
+        std::vector<uint8_t> expected(size), payload(size, 0x55);
+        std::vector<float> expected_values(count), restored(count, 1.0f);
+        reference::IntQuantize(format, values, key, expected.data());
+        reference::IntDequantize(format, expected.data(),
+                                 absl::MakeSpan(expected_values));
+        const size_t tile = format.block * (1 + generator() % 30);
+
+        IntTileEncoder encoder(format, count, key, payload.data());
+        do {
+          for (size_t at = 0; at < count; at += tile) {
+            encoder.Encode(absl::MakeConstSpan(values).subspan(at, tile),
+                           restored.data() + at);
+          }
+        } while (!encoder.Finish());
+
+        ASSERT_EQ(payload, expected);
+        ASSERT_EQ(std::memcmp(restored.data(), expected_values.data(),
+                              count * sizeof(float)),
+                  0);
+      }
+    }
+  }
+}
+
+// Most blocks small and a few large: a window that is guessed in between shows
+// them all, the payload's own does not.
+TEST(IntQuantizeTest, WindowsThatLeaveBlocksOutGiveTheReferenceBytes) {
+  std::mt19937 generator(13);
+  std::normal_distribution<float> normal;
+  for (const int octaves : {6, 7, 8, 9}) {
+    std::vector<float> values(9000);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const int exponent = i < 1024 ? 0 : i < 8000 ? -octaves : octaves;
+      values[i] = std::ldexp(normal(generator), exponent);
+    }
+    for (const IntFormat& format : AllFormats()) {
+      SCOPED_TRACE(absl::StrCat(FormatName(format), ", ", octaves, " octaves"));
+      std::vector<uint8_t> expected(IntPayloadBytes(format, values.size()));
+      reference::IntQuantize(format, values, RandomKey(), expected.data());
+      ForEachVectorTarget([&] {
+        std::vector<uint8_t> payload(expected.size(), 0x55);
+        IntQuantize(format, values, RandomKey(), payload.data());
+        ASSERT_EQ(payload, expected);
+      });
+    }
+  }
+}
+
 TEST(IntQuantizeTest, VectorKernelsReadTheReferenceValuesFromAnyBytes) {
   std::mt19937 generator(5);
   for (const size_t count : {1, 17, 63, 1000, 4097}) {

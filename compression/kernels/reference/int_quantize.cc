@@ -25,14 +25,6 @@ float SumLanes(const std::array<float, 16>& lanes) {
   return sums[0];
 }
 
-uint32_t LargestMagnitudeBits(absl::Span<const float> values) {
-  uint32_t largest = 0;
-  for (const float value : values) {
-    largest = std::max(largest, FloatBits(value) & 0x7FFFFFFFu);
-  }
-  return largest;
-}
-
 // The block's values followed by zeros up to the block's size.
 std::vector<float> PaddedBlock(const IntFormat& format,
                                absl::Span<const float> in, size_t begin) {
@@ -146,15 +138,17 @@ uint32_t GetCode(const uint8_t* codes, int bits, size_t element) {
   return code;
 }
 
-}  // namespace
-
-void CountBlockMaxima(const IntFormat& format, absl::Span<const float> in,
-                      std::array<uint32_t, 256>* maxima) {
+// How many blocks have their largest magnitude in each exponent field of fp32;
+// blocks of zeros and those that are not finite do not count.
+std::array<uint32_t, 256> CountBlockMaxima(const IntFormat& format,
+                                           absl::Span<const float> in) {
+  std::array<uint32_t, 256> maxima{};
   for (size_t begin = 0; begin < in.size(); begin += format.block) {
     const uint32_t bits = LargestMagnitudeBits(in.subspan(begin, format.block));
     if (bits == 0 || bits >= kInfinityBits) continue;
-    ++(*maxima)[bits >> 23];
+    ++maxima[bits >> 23];
   }
+  return maxima;
 }
 
 // Of the largest and of the (lower) median.
@@ -170,6 +164,16 @@ int ChooseWindow(const IntFormat& format,
     seen += maxima[++median];
   }
   return IntWindow(format, largest, median);
+}
+
+}  // namespace
+
+uint32_t LargestMagnitudeBits(absl::Span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, FloatBits(value) & 0x7FFFFFFFu);
+  }
+  return largest;
 }
 
 void IntQuantizeBlocks(const IntFormat& format, const IntUnits& units,
@@ -220,9 +224,7 @@ void IntDequantizeBlocks(const IntFormat& format, const IntUnits& units,
 void IntQuantize(const IntFormat& format, absl::Span<const float> in,
                  const RandomKey& key, uint8_t* payload) {
   if (in.empty()) return;
-  std::array<uint32_t, 256> maxima{};
-  CountBlockMaxima(format, in, &maxima);
-  const int window = ChooseWindow(format, maxima);
+  const int window = ChooseWindow(format, CountBlockMaxima(format, in));
   payload[0] = static_cast<uint8_t>(window);
   uint8_t* const scales = payload + 1;
   IntQuantizeBlocks(format, IntUnits(window), in, key, 0, scales,

@@ -4,7 +4,6 @@
 #ifndef DELTAPIPE_COMPRESSION_KERNELS_REFERENCE_INT_QUANTIZE_H_
 #define DELTAPIPE_COMPRESSION_KERNELS_REFERENCE_INT_QUANTIZE_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,15 +18,8 @@ namespace reference {
 void IntQuantize(const IntFormat& format, absl::Span<const float> in,
                  const RandomKey& key, uint8_t* payload);
 
-/// Adds to `maxima` how many blocks of `in` have their largest magnitude in
-/// each exponent field of fp32; blocks of zeros and those that are not finite
-/// do not count.
-void CountBlockMaxima(const IntFormat& format, absl::Span<const float> in,
-                      std::array<uint32_t, 256>* maxima);
-
-/// The window of a payload whose blocks have these maxima.
-int ChooseWindow(const IntFormat& format,
-                 const std::array<uint32_t, 256>& maxima);
+/// The bits of the largest magnitude; NaN counts as larger than infinity.
+uint32_t LargestMagnitudeBits(absl::Span<const float> values);
 
 /// The scales and codes of whole blocks, the first of which begins at element
 /// `begin` of the tensor; `scales` and `codes` are those of that block.
