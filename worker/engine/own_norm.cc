@@ -32,9 +32,8 @@ OwnNorm::OwnNorm(const ParameterLayout& layout,
 
 void OwnNorm::AddSegment(size_t index) {
   const ParameterSegment& segment = layout_.segments[index];
-  LaneSumOfSquares squares;
-  squares.Add(gradient_.data() + segment.offset, segment.num_elements);
-  squares_[index] = squares.Sum();
+  squares_[index] =
+      SumOfSquares(gradient_.data() + segment.offset, segment.num_elements);
   is_added_[index] = true;
 }
 

@@ -243,7 +243,8 @@ class Training {
   }
   /// Of the mean gradient of this stage, once it is synchronised; of tied
   /// weights at the first of their owners.
-  absl::StatusOr<double> MeanSquaredNorm(uint32_t step, Deadline deadline);
+  absl::StatusOr<double> MeanSquaredNorm(const StepState& state,
+                                         Deadline deadline);
   /// Halves or doubles the loss scale where that is due.
   void UpdateLossScale(const StepState& state);
   /// Takes the evidence of all stages, which begins at element `at` of each,

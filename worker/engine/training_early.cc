@@ -79,6 +79,7 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
       optimizer_->PrepareEarly(state->step, LearningRateAt(state->step),
                                versions_->newest()->weights(), gradients);
   state->format = request.format;
+  state->synchronised = request.values;
   state->excludes_rows = !request.excluded.empty();
   DP_RETURN_IF_ERROR(
       sync_->BeginEarly(static_cast<uint32_t>(state->step), request));

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "worker/engine/own_norm.h"
+#include "worker/optim/lane_reduction.h"
 
 namespace deltapipe {
 namespace {
@@ -337,6 +338,7 @@ absl::Status Training::BeginSync(StepState* state) {
         gradients.first(static_cast<size_t>(layout().tied_begin()));
   }
   state->format = request.format;
+  state->synchronised = request.values;
   state->excludes_rows = !request.excluded.empty();
   if (request.format != SyncFormat::kNone) {
     DP_RETURN_IF_ERROR(sync_->Begin(step, request));
@@ -409,7 +411,7 @@ absl::Status Training::Apply(StepState* state) {
   const bool is_synchronised = state->format != SyncFormat::kNone;
   double stage_squared_norm = state->own_squared_norm;
   if (is_synchronised) {
-    DP_ASSIGN_OR_RETURN(stage_squared_norm, MeanSquaredNorm(step, deadline));
+    DP_ASSIGN_OR_RETURN(stage_squared_norm, MeanSquaredNorm(*state, deadline));
   }
   std::vector<double> figures = {stage_squared_norm, state->own_squared_norm};
   const std::vector<double> wished = AsFigures(agreed_);
@@ -509,14 +511,20 @@ void Training::UpdateLossScale(const StepState& state) {
   }
 }
 
-absl::StatusOr<double> Training::MeanSquaredNorm(uint32_t step,
+absl::StatusOr<double> Training::MeanSquaredNorm(const StepState& state,
                                                  Deadline deadline) {
-  const double mine = optimizer_->MeanGradientSquaredNorm();
+  // While compressed the norm is estimated (gradient_norm.h): what arrived only
+  // has to tell whether it is finite.
+  const double mine =
+      state.format == SyncFormat::kCompressed
+          ? SumOfSquares(state.synchronised.data(),
+                         static_cast<int64_t>(state.synchronised.size()))
+          : optimizer_->MeanGradientSquaredNorm();
   const double tied = tied_ == nullptr ? 0 : tied_->CountedSquaredNorm();
   if (!shards_state_) return mine + tied;
-  DP_ASSIGN_OR_RETURN(
-      const auto by_replica,
-      replicas_->AllGather(step, kShardNormPhase, {mine}, deadline));
+  DP_ASSIGN_OR_RETURN(const auto by_replica,
+                      replicas_->AllGather(static_cast<uint32_t>(state.step),
+                                           kShardNormPhase, {mine}, deadline));
   double sum = tied;
   for (const std::vector<double>& share : by_replica) sum += share[0];
   return sum;

@@ -86,9 +86,10 @@ struct Training::StepState {
   bool is_skipped = false;
   double gradient_scale = 1;  // LossScale, as the step began
   SyncFormat format = SyncFormat::kPlain;
-  bool excludes_rows = false;    // from the synchronisation
-  bool began_early = false;      // it began in the last backward
-  int64_t sync_begin_nanos = 0;  // then, on the wall clock
+  absl::Span<const float> synchronised;  // what the optimizer asked for
+  bool excludes_rows = false;            // from the synchronisation
+  bool began_early = false;              // it began in the last backward
+  int64_t sync_begin_nanos = 0;          // then, on the wall clock
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it
   bool is_traced = false;

@@ -30,9 +30,8 @@ template <typename Real>
 double FlatOptimizer<Real>::MeanGradientSquaredNorm() {
   double sum = 0;
   for (const ParameterSegment& segment : layout_.segments) {
-    LaneSumOfSquares squares;
-    squares.Add(gradient_.data() + segment.offset, segment.num_elements);
-    sum += squares.Sum();
+    sum +=
+        SumOfSquares(gradient_.data() + segment.offset, segment.num_elements);
   }
   return sum;
 }

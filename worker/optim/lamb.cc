@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/wide_vectors.h"
 #include "worker/optim/lane_reduction.h"
 #include "worker/optim/moment_descent.h"
 
@@ -25,23 +26,25 @@ LambSquares UpdateLambMoments(const OptimizerOptions& options,
   const int64_t count = static_cast<int64_t>(w.size());
   LaneSumOfSquares update_squares;
   LaneSumOfSquares weight_squares;
-  for (int64_t begin = 0; begin < count; begin += kOptimizerBlock) {
-    const int64_t size = std::min(kOptimizerBlock, count - begin);
-    const Real* __restrict block_g = gradient.data() + begin;
-    const Real* __restrict block_w = w.data() + begin;
-    Real* __restrict block_m = m.data() + begin;
-    Real* __restrict block_v = v.data() + begin;
-    Real update[kOptimizerBlock];
-    for (int64_t i = 0; i < size; ++i) {
-      const Real g = clip * block_g[i];
-      block_m[i] = beta1 * block_m[i] + new1 * g;
-      block_v[i] = beta2 * block_v[i] + new2 * (g * g);
-      update[i] =
-          block_m[i] / (std::sqrt(block_v[i]) + epsilon) + decay * block_w[i];
+  WithWideVectors([=, &update_squares, &weight_squares] {
+    for (int64_t begin = 0; begin < count; begin += kOptimizerBlock) {
+      const int64_t size = std::min(kOptimizerBlock, count - begin);
+      const Real* __restrict block_g = gradient.data() + begin;
+      const Real* __restrict block_w = w.data() + begin;
+      Real* __restrict block_m = m.data() + begin;
+      Real* __restrict block_v = v.data() + begin;
+      Real update[kOptimizerBlock];
+      for (int64_t i = 0; i < size; ++i) {
+        const Real g = clip * block_g[i];
+        block_m[i] = beta1 * block_m[i] + new1 * g;
+        block_v[i] = beta2 * block_v[i] + new2 * (g * g);
+        update[i] =
+            block_m[i] / (std::sqrt(block_v[i]) + epsilon) + decay * block_w[i];
+      }
+      update_squares.Add(update, size);
+      weight_squares.Add(block_w, size);
     }
-    update_squares.Add(update, size);
-    weight_squares.Add(block_w, size);
-  }
+  });
 
   return {update_squares.Sum(), weight_squares.Sum()};
 }

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "base/wide_vectors.h"
+
 namespace deltapipe {
 
 inline constexpr int64_t kReductionLanes = 16;
@@ -70,6 +72,13 @@ using LaneSum =
     lane_reduction_internal::LaneAccumulator<lane_reduction_internal::Identity>;
 using LaneSumOfSquares =
     lane_reduction_internal::LaneAccumulator<lane_reduction_internal::Square>;
+
+template <typename Real>
+double SumOfSquares(const Real* values, int64_t count) {
+  LaneSumOfSquares squares;
+  WithWideVectors([=, &squares] { squares.Add(values, count); });
+  return squares.Sum();
+}
 
 /// The maximum of non-negative values; NaN is passed over.
 template <typename Real>

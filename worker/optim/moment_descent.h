@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/wide_vectors.h"
 #include "worker/optim/optimizer.h"
 
 namespace deltapipe {
@@ -20,9 +21,11 @@ void DescendAlongMoments(const OptimizerOptions& options, double rate,
   const Real step = static_cast<Real>(rate);
   const Real eps = static_cast<Real>(options.epsilon);
   const Real decay = static_cast<Real>(weight_decay);
-  for (int64_t i = 0; i < count; ++i) {
-    w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
-  }
+  WithWideVectors([=] {
+    for (int64_t i = 0; i < count; ++i) {
+      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
+    }
+  });
 }
 
 /// m <- b1 m + (1 - b1) clip g ; v <- b2 v + (1 - b2) (clip g)^2 ; then the
@@ -41,12 +44,14 @@ void AdamWithoutCorrection(const OptimizerOptions& options, double rate,
   const Real eps = static_cast<Real>(options.epsilon);
   const Real decay = static_cast<Real>(weight_decay);
   const Real clip = static_cast<Real>(clip_factor);
-  for (int64_t i = 0; i < count; ++i) {
-    const Real g = clip * gradient[i];
-    m[i] = b1 * m[i] + new1 * g;
-    v[i] = b2 * v[i] + new2 * (g * g);
-    w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
-  }
+  WithWideVectors([=] {
+    for (int64_t i = 0; i < count; ++i) {
+      const Real g = clip * gradient[i];
+      m[i] = b1 * m[i] + new1 * g;
+      v[i] = b2 * v[i] + new2 * (g * g);
+      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
+    }
+  });
 }
 
 }  // namespace deltapipe

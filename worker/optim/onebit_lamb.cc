@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/wide_vectors.h"
 #include "worker/optim/lamb.h"
 #include "worker/optim/lane_reduction.h"
 #include "worker/optim/moment_descent.h"
@@ -114,32 +115,34 @@ double OneBitLamb<Real>::UpdateSegment(size_t segment_index, double clip_factor,
   LaneSumOfSquares direction_squares;
   LaneSumOfSquares update_squares;
   LaneMaximum<Real> factor;
-  for (const ElementRange& range : this->rows().live(segment_index)) {
-    for (int64_t at = range.begin; at < range.end; at += kOptimizerBlock) {
-      const int64_t size = std::min(kOptimizerBlock, range.end - at);
-      Real gradient[kOptimizerBlock];
-      Real direction[kOptimizerBlock];
-      Real ratio[kOptimizerBlock];
-      this->UpdateMomentum(at, size, this->sigma_[segment_index], clip,
-                           gradient);
-      const Real* __restrict m = this->momentum_.data() + at;
-      const Real* __restrict v = this->variance_.data() + at;
-      const Real* __restrict w = weights.data() + at;
-      Real* __restrict fresh = fresh_variance_.data() + at;
-      for (int64_t i = 0; i < size; ++i) {
-        fresh[i] = beta2 * fresh[i] + new2 * (gradient[i] * gradient[i]);
-        const Real denominator = std::sqrt(v[i]) + epsilon;
-        direction[i] = m[i] / denominator;
-        ratio[i] = denominator / (std::sqrt(fresh[i]) + epsilon);
-      }
-      factor.Add(ratio, size);
-      if (decay > 0) {
-        direction_squares.Add(direction, size);
-        for (int64_t i = 0; i < size; ++i) direction[i] += decay * w[i];
-        update_squares.Add(direction, size);
+  WithWideVectors([=, &direction_squares, &update_squares, &factor] {
+    for (const ElementRange& range : this->rows().live(segment_index)) {
+      for (int64_t at = range.begin; at < range.end; at += kOptimizerBlock) {
+        const int64_t size = std::min(kOptimizerBlock, range.end - at);
+        Real gradient[kOptimizerBlock];
+        Real direction[kOptimizerBlock];
+        Real ratio[kOptimizerBlock];
+        this->UpdateMomentum(at, size, this->sigma_[segment_index], clip,
+                             gradient);
+        const Real* __restrict m = this->momentum_.data() + at;
+        const Real* __restrict v = this->variance_.data() + at;
+        const Real* __restrict w = weights.data() + at;
+        Real* __restrict fresh = fresh_variance_.data() + at;
+        for (int64_t i = 0; i < size; ++i) {
+          fresh[i] = beta2 * fresh[i] + new2 * (gradient[i] * gradient[i]);
+          const Real denominator = std::sqrt(v[i]) + epsilon;
+          direction[i] = m[i] / denominator;
+          ratio[i] = denominator / (std::sqrt(fresh[i]) + epsilon);
+        }
+        factor.Add(ratio, size);
+        if (decay > 0) {
+          direction_squares.Add(direction, size);
+          for (int64_t i = 0; i < size; ++i) direction[i] += decay * w[i];
+          update_squares.Add(direction, size);
+        }
       }
     }
-  }
+  });
 
   const double largest = static_cast<double>(factor.Max());
   const double update_norm = std::sqrt(update_squares.Sum());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/wide_vectors.h"
 #include "worker/optim/lane_reduction.h"
 
 namespace deltapipe {
@@ -50,17 +51,19 @@ void OneBitOptimizer<Real>::TakeGradient(const ElementRange& range) {
   if (!is_frozen()) return;
   const Real beta1 = static_cast<Real>(this->options_.beta1);
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
-  const Real* __restrict g = this->gradient_.data();
-  const Real* __restrict m = momentum_.data();
-  Real* __restrict x = scaled_momentum_.data();
-  for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
-    const ElementRange part =
-        Overlap(range, RangeOf(this->layout_.segments[l]));
-    const Real sigma = sigma_[l];
-    for (int64_t i = part.begin; i < part.end; ++i) {
-      x[i] = sigma * (beta1 * m[i] + new1 * g[i]);
+  WithWideVectors([=] {
+    const Real* __restrict g = this->gradient_.data();
+    const Real* __restrict m = momentum_.data();
+    Real* __restrict x = scaled_momentum_.data();
+    for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
+      const ElementRange part =
+          Overlap(range, RangeOf(this->layout_.segments[l]));
+      const Real sigma = sigma_[l];
+      for (int64_t i = part.begin; i < part.end; ++i) {
+        x[i] = sigma * (beta1 * m[i] + new1 * g[i]);
+      }
     }
-  }
+  });
   if (froze_in_this_step_) ForgetMomentumOfDeadRows(range);
 }
 
@@ -105,12 +108,14 @@ double OneBitOptimizer<Real>::MeanGradientSquaredNorm() {
   for (size_t l = 0; l < this->layout_.segments.size(); ++l) {
     LaneSumOfSquares squares;
     for (const ElementRange& range : rows_.live(l)) {
-      for (int64_t at = range.begin; at < range.end; at += kOptimizerBlock) {
-        const int64_t size = std::min(kOptimizerBlock, range.end - at);
-        Real gradient[kOptimizerBlock];
-        ReconstructGradient(at, size, sigma_[l], gradient);
-        squares.Add(gradient, size);
-      }
+      WithWideVectors([=, &squares, &range] {
+        for (int64_t at = range.begin; at < range.end; at += kOptimizerBlock) {
+          const int64_t size = std::min(kOptimizerBlock, range.end - at);
+          Real gradient[kOptimizerBlock];
+          ReconstructGradient(at, size, sigma_[l], gradient);
+          squares.Add(gradient, size);
+        }
+      });
     }
     sum += squares.Sum();
   }
@@ -123,19 +128,21 @@ void OneBitOptimizer<Real>::UpdateMomentum(int64_t begin, int64_t size,
                                            Real* gradient) {
   const Real beta1 = static_cast<Real>(this->options_.beta1);
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
-  if (gradient != nullptr) ReconstructGradient(begin, size, sigma, gradient);
-  const Real* __restrict x = scaled_momentum_.data() + begin;
-  Real* __restrict m = momentum_.data() + begin;
-  Real* __restrict g = gradient;
-  // Without clipping the momentum is the synchronised one, to the bit.
-  if (clip == Real{1}) {
-    for (int64_t i = 0; i < size; ++i) m[i] = x[i] / sigma;
-    return;
-  }
-  for (int64_t i = 0; i < size; ++i) {
-    g[i] *= clip;
-    m[i] = beta1 * m[i] + new1 * g[i];
-  }
+  WithWideVectors([=] {
+    if (gradient != nullptr) ReconstructGradient(begin, size, sigma, gradient);
+    const Real* __restrict x = scaled_momentum_.data() + begin;
+    Real* __restrict m = momentum_.data() + begin;
+    Real* __restrict g = gradient;
+    // Without clipping the momentum is the synchronised one, to the bit.
+    if (clip == Real{1}) {
+      for (int64_t i = 0; i < size; ++i) m[i] = x[i] / sigma;
+      return;
+    }
+    for (int64_t i = 0; i < size; ++i) {
+      g[i] *= clip;
+      m[i] = beta1 * m[i] + new1 * g[i];
+    }
+  });
 }
 
 template <typename Real>

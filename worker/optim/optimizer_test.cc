@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/optimizer_kind.h"
+#include "base/wide_vectors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "worker/optim/adam.h"
@@ -464,6 +465,19 @@ TEST_P(EveryOptimizerTest, AGradientMayComePieceByPiece) {
 
   EXPECT_EQ(num_compressed > 0, IsCompressingKind(GetParam()));
   EXPECT_EQ(weights_, expected);
+}
+
+TEST_P(EveryOptimizerTest, WiderVectorsChangeNoBit) {
+  std::vector<float> narrow = weights_;
+  auto wide_optimizer = Make();
+  auto narrow_optimizer = Make();
+  for (int64_t step = 0; step < 8; ++step) {
+    Step(wide_optimizer.get(), step, &weights_);
+    const NarrowVectorsForTesting narrower;
+    Step(narrow_optimizer.get(), step, &narrow);
+  }
+  EXPECT_EQ(weights_, narrow);
+  EXPECT_EQ(wide_optimizer->ExportState(), narrow_optimizer->ExportState());
 }
 
 // In the compressed phase the gradient comes back from its momentum: g^ has
