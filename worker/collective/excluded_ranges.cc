@@ -5,9 +5,8 @@
 namespace deltapipe {
 
 ElementRange ExcludedPart::range(size_t i) const {
-  const ElementRange& whole = ranges[first + i];
-  return {std::max(whole.begin, begin) - begin,
-          std::min(whole.end, end) - begin};
+  const ElementRange part = Overlap(ranges[first + i], {begin, end});
+  return {part.begin - begin, part.end - begin};
 }
 
 int64_t ExcludedPart::num_elements() const {

@@ -13,11 +13,7 @@ namespace {
 std::vector<float> Picked(const SyncBucket& bucket,
                           absl::Span<const float> vector) {
   std::vector<float> values;
-  values.reserve(static_cast<size_t>(bucket.num_elements));
-  for (const ElementRange& range : bucket.ranges) {
-    values.insert(values.end(), vector.begin() + range.begin,
-                  vector.begin() + range.end);
-  }
+  CopyOut(bucket, vector, &values);
   return values;
 }
 
@@ -64,14 +60,9 @@ std::vector<float> FeedbackReduce::WorkerResidual() const {
   if (!has_residuals()) return {};
   std::vector<float> all(static_cast<size_t>(num_elements_));
   for (size_t i = 0; i < parts_.size(); ++i) {
-    const float* from = parts_[i]->worker_residual().data();
+    const std::vector<float>& own = parts_[i]->worker_residual();
     // A bucket that has not run yet owes nothing.
-    if (parts_[i]->worker_residual().empty()) continue;
-    for (const ElementRange& range : buckets_[i].ranges) {
-      const int64_t size = range.end - range.begin;
-      std::copy(from, from + size, all.begin() + range.begin);
-      from += size;
-    }
+    if (!own.empty()) CopyIn(buckets_[i], own, absl::MakeSpan(all));
   }
   return all;
 }

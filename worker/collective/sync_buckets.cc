@@ -11,9 +11,9 @@ std::vector<ElementRange> RangesAt(absl::Span<const ElementRange> ranges,
   std::vector<ElementRange> found;
   int64_t at = 0;
   for (const ElementRange& range : ranges) {
-    const int64_t from = std::max(range.begin, range.begin + begin - at);
-    const int64_t to = std::min(range.end, range.begin + end - at);
-    if (from < to) found.push_back({from, to});
+    const ElementRange part =
+        Overlap(range, {range.begin + begin - at, range.begin + end - at});
+    if (part.begin < part.end) found.push_back(part);
     at += range.end - range.begin;
   }
   return found;
@@ -67,30 +67,39 @@ absl::Status CheckOrder(absl::Span<const ElementRange> order,
       "order: ranges of ", end, " elements, expected ", num_elements));
 }
 
-absl::Span<float> Gathered(const SyncBucket& bucket, absl::Span<float> vector,
-                           std::vector<float>* copy) {
-  if (bucket.ranges.size() == 1) {
-    return vector.subspan(static_cast<size_t>(bucket.ranges[0].begin),
-                          static_cast<size_t>(bucket.num_elements));
-  }
+void CopyOut(const SyncBucket& bucket, absl::Span<const float> vector,
+             std::vector<float>* copy) {
   copy->clear();
   copy->reserve(static_cast<size_t>(bucket.num_elements));
   for (const ElementRange& range : bucket.ranges) {
     copy->insert(copy->end(), vector.begin() + range.begin,
                  vector.begin() + range.end);
   }
-  return absl::MakeSpan(*copy);
 }
 
-void Scatter(const SyncBucket& bucket, absl::Span<const float> values,
-             absl::Span<float> vector) {
-  if (bucket.ranges.size() == 1) return;
+void CopyIn(const SyncBucket& bucket, absl::Span<const float> values,
+            absl::Span<float> vector) {
   const float* from = values.data();
   for (const ElementRange& range : bucket.ranges) {
     const int64_t size = range.end - range.begin;
     std::copy(from, from + size, vector.begin() + range.begin);
     from += size;
   }
+}
+
+absl::Span<float> Gathered(const SyncBucket& bucket, absl::Span<float> vector,
+                           std::vector<float>* copy) {
+  if (bucket.ranges.size() == 1) {
+    return vector.subspan(static_cast<size_t>(bucket.ranges[0].begin),
+                          static_cast<size_t>(bucket.num_elements));
+  }
+  CopyOut(bucket, vector, copy);
+  return absl::MakeSpan(*copy);
+}
+
+void Scatter(const SyncBucket& bucket, absl::Span<const float> values,
+             absl::Span<float> vector) {
+  if (bucket.ranges.size() > 1) CopyIn(bucket, values, vector);
 }
 
 }  // namespace deltapipe

@@ -41,6 +41,13 @@ std::vector<SyncBucket> CutIntoBuckets(absl::Span<const ElementRange> order,
 absl::Status CheckOrder(absl::Span<const ElementRange> order,
                         int64_t num_elements);
 
+/// The bucket's values, in its order, to `copy`.
+void CopyOut(const SyncBucket& bucket, absl::Span<const float> vector,
+             std::vector<float>* copy);
+/// `values`, in its order, to their places.
+void CopyIn(const SyncBucket& bucket, absl::Span<const float> values,
+            absl::Span<float> vector);
+
 /// The bucket's values, where they lie if that is in one place, otherwise as
 /// copied to `copy`.
 absl::Span<float> Gathered(const SyncBucket& bucket, absl::Span<float> vector,

@@ -8,8 +8,8 @@ CutTensors CutTensors::Of(const ParameterLayout& layout,
                           absl::Span<const ElementRange> ranges, int rank) {
   const auto overlaps = [](const ParameterSegment& segment,
                            const ElementRange& range) {
-    return std::max(segment.offset, range.begin) <
-           std::min(segment.offset + segment.num_elements, range.end);
+    const ElementRange common = Overlap(RangeOf(segment), range);
+    return common.begin < common.end;
   };
   CutTensors cut;
   for (const ParameterSegment& segment : layout.segments) {

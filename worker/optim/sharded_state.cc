@@ -25,14 +25,13 @@ ParameterLayout LayoutOfRange(const ParameterLayout& layout,
                               const ElementRange& range) {
   ParameterLayout part;
   for (const ParameterSegment& segment : layout.segments) {
-    const int64_t begin = std::max(segment.offset, range.begin);
-    const int64_t end =
-        std::min(segment.offset + segment.num_elements, range.end);
-    if (begin >= end) continue;
+    const ElementRange common = Overlap(RangeOf(segment), range);
+    const int64_t size = common.end - common.begin;
+    if (size <= 0) continue;
     ParameterSegment cut = segment;
-    if (end - begin < segment.num_elements) cut.shape = {end - begin};
+    if (size < segment.num_elements) cut.shape = {size};
     cut.offset = part.num_elements;
-    cut.num_elements = end - begin;
+    cut.num_elements = size;
     part.num_elements += cut.num_elements;
     part.segments.push_back(std::move(cut));
   }
