@@ -18,6 +18,7 @@
 #include "worker/saved_activations/activation_stash.h"
 #include "worker/saved_activations/device_packer.h"
 #include "worker/saved_activations/stage_saving.h"
+#include "worker/saved_activations/testing/forwarding_packer.h"
 #include "worker/saved_activations/testing/host_pack_device.h"
 
 namespace deltapipe {
@@ -121,7 +122,7 @@ TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
 }
 
 /// Counts what is fetched and read.
-class WatchedPacker final : public TensorPacker {
+class WatchedPacker final : public ForwardingPacker {
  public:
   struct Reads {
     int num_fetched = 0;  // copies from the host
@@ -129,36 +130,17 @@ class WatchedPacker final : public TensorPacker {
   };
   explicit WatchedPacker(Reads* reads) : reads_(reads) {}
 
-  at::Device device() const override { return packer_.device(); }
-  absl::StatusOr<std::optional<PackedTensor>> PackExactly(
-      const at::Tensor& flat) override {
-    return packer_.PackExactly(flat);
-  }
-  absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
-                                        const CodecUse& use,
-                                        PackedTensor* packed) override {
-    return packer_.PackWithCodec(flat, use, packed);
-  }
   void Prefetch(const PackedTensor& packed) override {
     ++reads_->num_fetched;
-    packer_.Prefetch(packed);
-  }
-  void DropFetched(const PackedTensor& packed) override {
-    packer_.DropFetched(packed);
+    ForwardingPacker::Prefetch(packed);
   }
   absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) override {
     ++reads_->num_read;
-    return packer_.Unpack(packed);
-  }
-  void Share(const at::Tensor& unpacked) override { packer_.Share(unpacked); }
-  int64_t TakeScratchPeak() override { return packer_.TakeScratchPeak(); }
-  absl::StatusOr<int64_t> TakeNotFinite() override {
-    return packer_.TakeNotFinite();
+    return ForwardingPacker::Unpack(packed);
   }
 
  private:
   Reads* const reads_;
-  DevicePacker packer_{MakeHostPackDevice()};
 };
 
 /// Of the tensors of a stash, some in host memory.

@@ -12,9 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "compression/bit_plan/bit_ladder.h"
 #include "gtest/gtest.h"
-#include "worker/saved_activations/device_packer.h"
 #include "worker/saved_activations/stage_saving.h"
-#include "worker/saved_activations/testing/host_pack_device.h"
+#include "worker/saved_activations/testing/forwarding_packer.h"
 #include "worker/stage/microbatch_graph.h"
 #include "worker/stage/models/model.h"
 
@@ -22,40 +21,18 @@ namespace deltapipe {
 namespace {
 
 /// Notes what the stash fetches ahead.
-class WatchedPacker final : public TensorPacker {
+class WatchedPacker final : public ForwardingPacker {
  public:
   explicit WatchedPacker(std::set<const PackedTransfer*>* fetched)
       : fetched_(fetched) {}
 
-  at::Device device() const override { return packer_.device(); }
-  absl::StatusOr<std::optional<PackedTensor>> PackExactly(
-      const at::Tensor& flat) override {
-    return packer_.PackExactly(flat);
-  }
-  absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
-                                        const CodecUse& use,
-                                        PackedTensor* packed) override {
-    return packer_.PackWithCodec(flat, use, packed);
-  }
   void Prefetch(const PackedTensor& packed) override {
     if (packed.transfer != nullptr) fetched_->insert(packed.transfer.get());
-    packer_.Prefetch(packed);
-  }
-  void DropFetched(const PackedTensor& packed) override {
-    packer_.DropFetched(packed);
-  }
-  absl::StatusOr<at::Tensor> Unpack(const PackedTensor& packed) override {
-    return packer_.Unpack(packed);
-  }
-  void Share(const at::Tensor& unpacked) override { packer_.Share(unpacked); }
-  int64_t TakeScratchPeak() override { return packer_.TakeScratchPeak(); }
-  absl::StatusOr<int64_t> TakeNotFinite() override {
-    return packer_.TakeNotFinite();
+    ForwardingPacker::Prefetch(packed);
   }
 
  private:
   std::set<const PackedTransfer*>* const fetched_;
-  DevicePacker packer_{MakeHostPackDevice()};
 };
 
 class OffloadedGraphTest : public ::testing::Test {
