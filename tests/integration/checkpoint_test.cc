@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/checkpoint/manifest.h"
 #include "base/file.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -36,12 +37,6 @@ std::string Name(const ::testing::TestParamInfo<Setting>& info) {
 
 class CheckpointTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string path = ::testing::TempDir() + "/XXXXXX";
-    ASSERT_NE(mkdtemp(path.data()), nullptr);
-    folder_ = path;
-  }
-
   std::unique_ptr<Job> MakeJob(int stages, int replicas,
                                std::vector<std::string> overrides,
                                uint64_t generation = 3) {
@@ -50,6 +45,13 @@ class CheckpointTest : public ::testing::Test {
     job->assignment().set_checkpoint_folder(folder_);
     job->assignment().set_generation(generation);
     return job;
+  }
+
+  /// With checkpoints in another folder.
+  static RunResult RunElsewhere(Job* job) {
+    const auto folder = TemporaryFolder::Create("checkpoints").value();
+    job->assignment().set_checkpoint_folder(folder.path());
+    return job->Run();
   }
 
   /// Runs until step `last` (from 0) is done, where all ranks give up.
@@ -90,7 +92,9 @@ class CheckpointTest : public ::testing::Test {
     };
   }
 
-  std::string folder_;
+  const TemporaryFolder temporary_ =
+      TemporaryFolder::Create("checkpoints").value();
+  const std::string folder_ = temporary_.path();
 };
 
 class ResumeTest : public CheckpointTest,
@@ -102,8 +106,7 @@ TEST_P(ResumeTest, GoesOnBitForBit) {
   overrides.push_back("train.steps=30");
   overrides.push_back("checkpoint.every=5");
   const RunResult whole =
-      MakeJob(setting.stages, setting.replicas, overrides)->Run();
-  SetUp();  // another folder
+      RunElsewhere(MakeJob(setting.stages, setting.replicas, overrides).get());
 
   const auto broken = MakeJob(setting.stages, setting.replicas, overrides);
   RunAndBreakAfter(broken.get(), 17);
@@ -329,8 +332,7 @@ TEST_P(ResizeTest, AnotherNumberOfReplicasGoesOn) {
   const auto [before, after] = GetParam();
   const std::vector<std::string> overrides = {
       "train.optimizer.kind=adamw", "train.steps=30", "checkpoint.every=5"};
-  const RunResult whole = MakeJob(2, before, overrides)->Run();
-  SetUp();  // another folder
+  const RunResult whole = RunElsewhere(MakeJob(2, before, overrides).get());
   RunAndBreakAfter(MakeJob(2, before, overrides).get(), 17);
   const auto resumed = MakeJob(2, after, overrides, 4);
   resumed->assignment().set_resume(true);

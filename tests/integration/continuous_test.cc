@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/delay_stability.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -153,9 +154,9 @@ TEST(ContinuousTest, WhereSpansEndChangesNothing) {
                    {"train.validate_every=7", "checkpoint.every=5"});
   Job interrupted = MakeJob(2, 2, overrides);
   interrupted.takes_checkpoints = true;
-  std::string folder = ::testing::TempDir() + "/XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
-  interrupted.assignment().set_checkpoint_folder(folder);
+  const auto folder = TemporaryFolder::Create("checkpoints");
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  interrupted.assignment().set_checkpoint_folder(folder->path());
   const RunResult often = interrupted.Run();
 
   ExpectSuccess(flowing);

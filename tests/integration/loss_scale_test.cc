@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -77,14 +78,14 @@ TEST(LossScaleJobTest, OtherPrecisionsHaveNone) {
 }
 
 TEST(LossScaleJobTest, ACheckpointKeepsTheScale) {
-  std::string folder = ::testing::TempDir() + "/XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const auto folder = TemporaryFolder::Create("checkpoints");
+  ASSERT_TRUE(folder.ok()) << folder.status();
   const auto make = [&](uint64_t generation) {
     auto job = std::make_unique<Job>(
         2, 2,
         std::vector<std::string>{"train.precision=fp16", "checkpoint.every=4"});
     job->takes_checkpoints = true;
-    job->assignment().set_checkpoint_folder(folder);
+    job->assignment().set_checkpoint_folder(folder->path());
     job->assignment().set_generation(generation);
     return job;
   };

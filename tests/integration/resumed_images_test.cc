@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 #include "worker/data/testing_images.h"
@@ -26,12 +27,7 @@ struct Setting {
 
 class ResumedImagesTest : public ::testing::TestWithParam<Setting> {
  protected:
-  void SetUp() override {
-    SetComputeThreads(1);
-    std::string path = ::testing::TempDir() + "/XXXXXX";
-    ASSERT_NE(mkdtemp(path.data()), nullptr);
-    folder_ = path;
-  }
+  void SetUp() override { SetComputeThreads(1); }
 
   std::unique_ptr<Job> MakeJob(uint64_t generation) {
     std::vector<std::string> overrides = {
@@ -58,12 +54,17 @@ class ResumedImagesTest : public ::testing::TestWithParam<Setting> {
     return job;
   }
 
-  std::string folder_;
+  const TemporaryFolder temporary_ =
+      TemporaryFolder::Create("checkpoints").value();
+  const std::string folder_ = temporary_.path();
 };
 
 TEST_P(ResumedImagesTest, GoesOnBitForBit) {
-  const RunResult whole = MakeJob(3)->Run();
-  SetUp();  // another folder
+  const auto undisturbed = MakeJob(3);
+  const auto elsewhere = TemporaryFolder::Create("checkpoints");
+  ASSERT_TRUE(elsewhere.ok()) << elsewhere.status();
+  undisturbed->assignment().set_checkpoint_folder(elsewhere->path());
+  const RunResult whole = undisturbed->Run();
 
   const auto broken = MakeJob(3);
   broken->after_step = [](int, int64_t step, Training* training) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -221,14 +222,14 @@ TEST_P(ShardedResumeTest, CheckpointsHoldTheWholeState) {
   const std::vector<std::string> overrides = {
       "train.optimizer.kind=adamw", "train.clip_norm=0", "train.steps=24",
       "checkpoint.every=5"};
-  std::string folder = ::testing::TempDir() + "/XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const auto folder = TemporaryFolder::Create("checkpoints");
+  ASSERT_TRUE(folder.ok()) << folder.status();
   const auto make = [&](bool is_sharded, uint64_t generation) {
     auto job = std::make_unique<Job>(
         2, 3,
         With(is_sharded ? Sharded(overrides) : overrides, "train.batch=24"));
     job->takes_checkpoints = true;
-    job->assignment().set_checkpoint_folder(folder);
+    job->assignment().set_checkpoint_folder(folder->path());
     job->assignment().set_generation(generation);
     return job;
   };

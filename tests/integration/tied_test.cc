@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/checkpoint/manifest.h"
 #include "base/safetensors.h"
+#include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
 
@@ -463,12 +464,6 @@ TEST(TiedTest, TheModelFileHoldsTheTensorOnce) {
 
 class TiedCheckpointTest : public ::testing::TestWithParam<Setting> {
  protected:
-  void SetUp() override {
-    std::string path = ::testing::TempDir() + "/XXXXXX";
-    ASSERT_NE(mkdtemp(path.data()), nullptr);
-    folder_ = path;
-  }
-
   std::unique_ptr<Job> MakeJob(int stages, int replicas,
                                const Strings& overrides, uint64_t generation) {
     auto job = std::make_unique<Job>(stages, replicas, Tied(overrides));
@@ -479,7 +474,9 @@ class TiedCheckpointTest : public ::testing::TestWithParam<Setting> {
     return job;
   }
 
-  std::string folder_;
+  const TemporaryFolder temporary_ =
+      TemporaryFolder::Create("checkpoints").value();
+  const std::string folder_ = temporary_.path();
 };
 
 TEST_P(TiedCheckpointTest, GoesOnBitForBit) {

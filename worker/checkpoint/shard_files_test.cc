@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/safetensors_stream.h"
+#include "base/temporary_folder.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -16,11 +17,6 @@ namespace {
 
 class StageFileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = ::testing::TempDir() + "/XXXXXX";
-    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
-  }
-
   /// What a reader finds of what was written.
   StageState RoundTrip(const ParameterLayout& layout, const StageState& state) {
     const auto written = WriteStageFile(folder_, 3, layout, state);
@@ -30,7 +26,9 @@ class StageFileTest : public ::testing::Test {
     return read.ok() ? *read : StageState();
   }
 
-  std::string folder_;
+  const TemporaryFolder temporary_ =
+      TemporaryFolder::Create("checkpoints").value();
+  const std::string folder_ = temporary_.path();
 };
 
 ParameterSegment Segment(const char* name, const Shape& shape, int64_t offset) {
