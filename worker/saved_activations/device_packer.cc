@@ -128,6 +128,7 @@ absl::StatusOr<std::optional<PackedTensor>> DevicePacker::PackExactly(
 
 absl::StatusOr<DevicePacker::Outcome> DevicePacker::PackWithCodec(
     const at::Tensor& flat, const CodecUse& use, PackedTensor* packed) {
+  if (use.codec == nullptr) return PackAsItIs(flat, use, packed);
   *packed = PackedTensor::Of(Form::kCodec, flat);
   packed->codec = use.codec;
   const int64_t count = flat.numel();
@@ -135,7 +136,7 @@ absl::StatusOr<DevicePacker::Outcome> DevicePacker::PackWithCodec(
   const int64_t mask_bytes = use.keeps_zeros ? BitMaskBytes(count) : 0;
   DP_ASSIGN_OR_RETURN(DeviceCodec* const codec, CodecFor(*use.codec, count));
   if (size + mask_bytes >= static_cast<int64_t>(flat.nbytes())) {
-    return Outcome::kNotSmaller;
+    return PackAsItIs(flat, use, packed);
   }
   const DeviceStream stream = streams_.Join();
   DeviceBits* const bits = pack_device_.bits.get();
@@ -156,6 +157,19 @@ absl::StatusOr<DevicePacker::Outcome> DevicePacker::PackWithCodec(
         FloatsAt(floats), count, packed->mask.data_ptr<uint8_t>(), stream));
   }
   if (use.is_offloaded) MoveToHost(packed);
+  return Outcome::kPacked;
+}
+
+DevicePacker::Outcome DevicePacker::PackAsItIs(const at::Tensor& flat,
+                                               const CodecUse& use,
+                                               PackedTensor* packed) {
+  if (!use.is_offloaded) return Outcome::kNotSmaller;
+  streams_.Join();
+  *packed = PackedTensor::Of(Form::kCopy, flat);
+  // It may be changed in place before it is in host memory.
+  packed->kept = (use.is_scratch ? flat : flat.clone()).view(at::kByte);
+  NoteScratch(packed->kept.numel());
+  MoveToHost(packed);
   return Outcome::kPacked;
 }
 
@@ -201,18 +215,19 @@ void DevicePacker::DropFetched(const PackedTensor& packed) {
   transfer->mask = at::Tensor();
 }
 
+DevicePacker::OnDevice DevicePacker::Fetched(const PackedTensor& packed) {
+  if (packed.transfer == nullptr) return {packed.kept, packed.mask};
+  Prefetch(packed);
+  streams_.WaitFor(packed.transfer->is_back);
+  // A graph that is kept for another pass fetches once more.
+  return {std::exchange(packed.transfer->kept, at::Tensor()),
+          std::exchange(packed.transfer->mask, at::Tensor())};
+}
+
 absl::StatusOr<at::Tensor> DevicePacker::UnpackFloats(
     const PackedTensor& packed) {
-  at::Tensor kept = packed.kept;
-  at::Tensor mask = packed.mask;
   const DeviceStream stream = streams_.Join();
-  if (packed.transfer != nullptr) {
-    Prefetch(packed);
-    streams_.WaitFor(packed.transfer->is_back);
-    // A graph that is kept for another pass fetches once more.
-    kept = std::exchange(packed.transfer->kept, at::Tensor());
-    mask = std::exchange(packed.transfer->mask, at::Tensor());
-  }
+  const auto [kept, mask] = Fetched(packed);
   const int64_t count = packed.num_elements;
   DP_ASSIGN_OR_RETURN(DeviceCodec* const codec, CodecFor(*packed.codec, count));
   const at::Tensor values = Empty(count, at::kFloat);
@@ -235,8 +250,13 @@ absl::StatusOr<at::Tensor> DevicePacker::UnpackFloats(
 
 absl::StatusOr<at::Tensor> DevicePacker::Unpack(const PackedTensor& packed) {
   switch (packed.form) {
-    case Form::kCopy:
-      return packed.kept;
+    case Form::kCopy: {
+      if (packed.transfer == nullptr) return packed.kept;
+      streams_.Join();
+      const at::Tensor bytes = Fetched(packed).kept;
+      streams_.KeepUntilDone(bytes);
+      return bytes.view(packed.type);
+    }
     case Form::kBits: {
       const DeviceStream stream = streams_.Join();
       const at::Tensor flat = Empty(packed.num_elements, at::kBool);

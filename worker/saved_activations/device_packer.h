@@ -52,7 +52,16 @@ class DevicePacker final : public TensorPacker {
   /// the problem of payloads, and the outcome of an encoding.
   uint32_t* Words();
   absl::StatusOr<DeviceCodec*> CodecFor(const Codec& codec, int64_t count);
+  /// In host memory, if `use` says so.
+  Outcome PackAsItIs(const at::Tensor& flat, const CodecUse& use,
+                     PackedTensor* packed);
   void MoveToHost(PackedTensor* packed);
+  /// What is kept, on the device, once the current stream may read it.
+  struct OnDevice {
+    at::Tensor kept;
+    at::Tensor mask;
+  };
+  OnDevice Fetched(const PackedTensor& packed);
   absl::StatusOr<at::Tensor> UnpackFloats(const PackedTensor& packed);
   void NoteScratch(int64_t bytes);
 

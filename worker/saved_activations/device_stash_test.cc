@@ -93,6 +93,25 @@ TEST_F(DeviceStashTest, ValuesThatAreNotFiniteAreCountedAndSpoilTheGradient) {
   EXPECT_TRUE(gradient.isnan().any().item<bool>());
 }
 
+TEST_F(DeviceStashTest, WithoutACodecTensorsWaitInHostMemoryAsTheyAre) {
+  const auto as_they_are = [](const SavedTensor&) {
+    return SavedTreatment{nullptr, true, "in host memory, as it is"};
+  };
+  const at::Tensor expected = Gradient(at::gelu(x_.exp().sin()).sum());
+
+  const at::Tensor output = Forward(&stash_, as_they_are);
+  const int64_t live = stash_.live_bytes();
+  const SavedBytes bytes = stash_.TakeBytes();
+  stash_.Prefetch({4, 1, 0, 9});
+  const at::Tensor gradient = Gradient(output);
+
+  EXPECT_TRUE(at::equal(gradient, expected));
+  // The results of exp, which sin shares, and of sin, which gelu saves.
+  EXPECT_EQ(bytes.offloaded, 2 * 4 * 64 * 64);
+  EXPECT_LT(live, 64 * 64);
+  EXPECT_EQ(stash_.live_bytes(), 0);
+}
+
 TEST_F(DeviceStashTest, OffloadedBytesAreTheHostsAndGradientsTheSame) {
   const at::Tensor expected =
       Gradient(Forward(&host_, With(GroupCodecText(4))));

@@ -97,6 +97,7 @@ std::shared_ptr<const Codec> HostPacker::WithZeros(
 
 absl::StatusOr<HostPacker::Outcome> HostPacker::PackWithCodec(
     const at::Tensor& flat, const CodecUse& use, PackedTensor* packed) {
+  if (use.codec == nullptr) return Outcome::kNotSmaller;
   *packed = PackedTensor::Of(Form::kCodec, flat);
   packed->codec = use.codec;
   const at::Tensor floats = flat.to(at::kFloat);

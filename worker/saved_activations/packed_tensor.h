@@ -47,7 +47,8 @@ struct PackedTensor {
   std::shared_ptr<const Codec> codec;
   std::function<absl::Status(absl::Span<float>)> read;  // kHeld
 
-  /// Of an offloaded kCodec, whose `kept` and `mask` are in host memory.
+  /// Of an offloaded kCodec or kCopy, whose `kept` (bytes) and `mask` are in
+  /// host memory.
   std::shared_ptr<PackedTransfer> transfer;
 
   /// Without what is kept.
@@ -77,6 +78,7 @@ class TensorPacker {
       const at::Tensor& flat) = 0;
 
   struct CodecUse {
+    /// Null: the elements as they are, which are only worth it if offloaded.
     std::shared_ptr<const Codec> codec;
     RandomKey key;
     /// Zeros and signs are restored exactly: values are 0 or more.
@@ -94,7 +96,8 @@ class TensorPacker {
     kNotSmaller,  // than the elements as they are: nothing was packed
   };
   /// `flat` has 16- or 32-bit floats. `packed->codec` is the codec that was
-  /// tried, whatever the outcome: `use.codec`, or one around it. Errors are the
+  /// tried, whatever the outcome: `use.codec`, or one around it. What does not
+  /// get smaller is offloaded as it is (kCopy, no codec). Errors are the
   /// codec's; UNIMPLEMENTED if the device has none.
   virtual absl::StatusOr<Outcome> PackWithCodec(const at::Tensor& flat,
                                                 const CodecUse& use,

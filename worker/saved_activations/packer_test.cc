@@ -210,6 +210,39 @@ TEST_F(PackerTest, WhatIsOffloadedLeavesTheDeviceAndComesBack) {
   }
 }
 
+TEST_F(PackerTest, WithoutACodecItIsOffloadedAsItIs) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const at::Tensor flat = torch::randn({5003}).to(type);
+    const at::Tensor expected = flat.clone();
+    // In bf16 this codec saves nothing.
+    auto coded = UseOf("cast(bf16)");
+    coded.is_offloaded = true;
+    TensorPacker::CodecUse plain;
+    plain.is_offloaded = true;
+    const PackedTensor packed =
+        Packed(&device_, flat, type == at::kBFloat16 ? coded : plain);
+    flat.zero_();
+
+    EXPECT_EQ(packed.form, PackedTensor::Form::kCopy);
+    EXPECT_EQ(packed.stored_bytes(), 0);
+    EXPECT_EQ(packed.host_bytes(), static_cast<int64_t>(expected.nbytes()));
+    for (int i = 0; i < 2; ++i) {
+      device_.Prefetch(packed);
+      const at::Tensor back = Unpacked(&device_, packed);
+      EXPECT_EQ(back.scalar_type(), type);
+      EXPECT_TRUE(at::equal(back, expected));
+    }
+  }
+}
+
+TEST_F(PackerTest, WithoutACodecNothingElseIsPacked) {
+  const at::Tensor flat = torch::randn({4096});
+  for (TensorPacker* packer : std::vector<TensorPacker*>{&host_, &device_}) {
+    PackedTensor packed;
+    EXPECT_EQ(*packer->PackWithCodec(flat, {}, &packed), Outcome::kNotSmaller);
+  }
+}
+
 TEST_F(PackerTest, ADamagedPayloadIsFoundAtTheEndOfTheStep) {
   // The last group has one value, whose second byte says nothing.
   const PackedTensor packed =

@@ -289,7 +289,7 @@ void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
     treatment.reason = absl::StrCat("of an attention: ", described.least_bits,
                                     " bits or more");
   }
-  if (treatment.codec == nullptr) {
+  if (treatment.codec == nullptr && !treatment.is_offloaded) {
     return Keep(tensor, treatment.reason, aliases, entry);
   }
   const at::Tensor flat = Flatten(tensor, entry->region);
@@ -299,7 +299,7 @@ void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
   use.keeps_zeros = described.keeps_zeros;
   use.is_offloaded = treatment.is_offloaded;
   use.is_scratch = flat.data_ptr() != tensor.data_ptr();
-  if (treatment.codec->traits().has_memory) {
+  if (treatment.codec != nullptr && treatment.codec->traits().has_memory) {
     use.memory = &memories[described.name];
   }
   PackedTensor packed;
@@ -315,13 +315,17 @@ void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
     case TensorPacker::Outcome::kNotSmaller:
       return Keep(
           tensor,
-          absl::StrCat("does not get smaller by ", packed.codec->text()),
+          treatment.codec == nullptr
+              ? treatment.reason
+              : absl::StrCat("does not get smaller by ", packed.codec->text()),
           aliases, entry);
     case TensorPacker::Outcome::kPacked:
       break;
   }
   entry->report->reason =
-      absl::StrCat(treatment.codec->text(), ": ", treatment.reason);
+      treatment.codec == nullptr
+          ? treatment.reason
+          : absl::StrCat(treatment.codec->text(), ": ", treatment.reason);
   SetPacked(std::move(packed), entry);
 }
 
@@ -425,7 +429,7 @@ at::Tensor StashState::UnpackFlat(const std::shared_ptr<SavedEntry>& entry,
           absl::StrCat("its packed bytes cannot be read: ",
                        flat.status().message()));
   }
-  if (packed.form != Form::kCopy) {
+  if (packed.form != Form::kCopy || packed.transfer != nullptr) {
     entry->unpacked = WeakStorage(flat->storage().getWeakStorageImpl());
   }
   return *std::move(flat);

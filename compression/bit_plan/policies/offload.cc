@@ -1,7 +1,5 @@
 // offload(codec=none): tensors wait in pinned host memory for the backward
-// pass, packed by `codec`.
-//
-// Where the device is the host, `codec` alone is left of it.
+// pass, packed by `codec`, or as they are.
 //
 // Rhu et al., vDNN, MICRO 2016, arXiv 1602.08124.
 #include <memory>
