@@ -37,6 +37,7 @@ class Planner {
     DP_RETURN_IF_ERROR(ReadShape());
     DP_ASSIGN_OR_RETURN(stages_, CutIntoStages(spec_, inputs_.profile,
                                                inputs_.compute_slowdown));
+    DP_RETURN_IF_ERROR(NotePartition());
     DP_RETURN_IF_ERROR(ReadBudget());
     DP_RETURN_IF_ERROR(ChooseCodecs());
     DP_RETURN_IF_ERROR(PredictTraffic());
@@ -57,6 +58,7 @@ class Planner {
 
  private:
   absl::Status ReadShape();
+  absl::Status NotePartition();
   absl::Status ReadBudget();
   absl::Status ChooseCodecs();
   absl::Status PredictTraffic();
@@ -143,6 +145,41 @@ absl::Status Planner::ReadShape() {
   return absl::OkStatus();
 }
 
+double SlowestSeconds(const std::vector<StageCost>& stages) {
+  double slowest = 0;
+  for (const StageCost& stage : stages) {
+    slowest = std::max(slowest, stage.forward_seconds + stage.backward_seconds);
+  }
+  return slowest;
+}
+
+std::string LayersOf(const std::vector<StageCost>& stages) {
+  return absl::StrJoin(
+      stages, ",", [](std::string* text, const StageCost& stage) {
+        absl::StrAppend(text, stage.end_layer - stage.first_layer);
+      });
+}
+
+/// Says so where measured times cut otherwise than the number of layers would:
+/// another run may measure otherwise.
+absl::Status Planner::NotePartition() {
+  const std::string& asked = spec_.parallel().partition();
+  if (asked != "auto" && !asked.empty()) return absl::OkStatus();
+  v1::JobSpec even_spec = spec_;
+  even_spec.mutable_parallel()->set_partition("even");
+  DP_ASSIGN_OR_RETURN(
+      const std::vector<StageCost> even,
+      CutIntoStages(even_spec, inputs_.profile, inputs_.compute_slowdown));
+  const std::string layers = LayersOf(stages_);
+  if (layers == LayersOf(even)) return absl::OkStatus();
+  job_.notes.push_back(absl::StrFormat(
+      "partition: auto is %s layers: the slowest stage computes %.3g s a "
+      "micro-batch, with even %.3g s; parallel.partition: %s cuts other runs "
+      "alike",
+      layers, SlowestSeconds(stages_), SlowestSeconds(even), layers));
+  return absl::OkStatus();
+}
+
 absl::Status Planner::ReadBudget() {
   if (!spec_.parallel().memory().empty()) {
     auto budget = ParseBytes(spec_.parallel().memory());
@@ -177,7 +214,8 @@ absl::Status Planner::ChooseCodecs() {
   job_.plan.set_activation_codec(codecs_.activations);
   job_.plan.set_activation_gradient_codec(codecs_.activation_gradients);
   job_.plan.set_gradient_codec(codecs_.gradients);
-  job_.notes = codecs_.notes;
+  job_.notes.insert(job_.notes.end(), codecs_.notes.begin(),
+                    codecs_.notes.end());
   const std::vector<SizeShare> sizes = MixedSizes(spec_.data().sizes());
   if (!sizes.empty()) {
     job_.notes.push_back(absl::StrFormat(

@@ -63,6 +63,23 @@ TEST(BuildPlanTest, TextJobIsPlannedInFull) {
   EXPECT_TRUE(CheckPlan(plan).ok()) << CheckPlan(plan);
 }
 
+TEST(BuildPlanTest, AMeasuredCutThatIsNotEvenIsToldWithHowToRepeatIt) {
+  PlanInputs inputs = TextInputs();
+  EXPECT_THAT(BuildPlan(inputs)->notes, Not(Contains(HasSubstr("partition"))));
+
+  inputs.profile.mutable_layers(5)->set_forward_seconds(0.040);
+  EXPECT_THAT(BuildPlan(inputs)->notes,
+              Contains(AllOf(HasSubstr("partition: auto is 4,2 layers"),
+                             HasSubstr("with even 0.092 s"),
+                             HasSubstr("parallel.partition: 4,2 cuts other "
+                                       "runs alike"))));
+
+  inputs.spec.mutable_parallel()->set_partition("4,2");
+  const auto given = BuildPlan(inputs);
+  EXPECT_EQ(given->plan.stages(0).end_layer(), 4);
+  EXPECT_THAT(given->notes, Not(Contains(HasSubstr("partition"))));
+}
+
 TEST(BuildPlanTest, MemoryIsWeightsStateAndSavedActivations) {
   const auto job = BuildPlan(TextInputs());
 

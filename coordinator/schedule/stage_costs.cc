@@ -5,6 +5,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/layer_partition.h"
 #include "base/optimizer_kind.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -65,18 +67,50 @@ void CountTiedOnce(const v1::StageProfile& profile,
   for (StageCost& stage : *stages) stage.tied_parameters = 0;
 }
 
+absl::StatusOr<std::vector<int>> GivenEnds(const std::vector<int>& layers,
+                                           int num_stages, int num_layers) {
+  std::vector<int> ends;
+  int64_t sum = 0;
+  for (const int count : layers) {
+    sum += count;
+    ends.push_back(static_cast<int>(std::min<int64_t>(sum, num_layers)));
+  }
+  if (sum == num_layers && ends.size() == static_cast<size_t>(num_stages)) {
+    return ends;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "parallel.partition: ", absl::StrJoin(layers, ","), " is ", sum,
+      " layers in ", layers.size(), " stages, and the model has ", num_layers,
+      " in ", num_stages));
+}
+
+absl::StatusOr<std::vector<int>> EndsOfStages(const v1::ParallelSpec& parallel,
+                                              const v1::StageProfile& profile) {
+  auto partition = ParseLayerPartition(parallel.partition());
+  if (!partition.ok()) {
+    return Annotate(partition.status(), "parallel.partition");
+  }
+  if (partition->kind == LayerPartition::Kind::kGiven) {
+    return GivenEnds(partition->layers, parallel.stages(),
+                     profile.layers_size());
+  }
+  std::vector<double> costs;
+  for (const v1::LayerProfile& layer : profile.layers()) {
+    costs.push_back(partition->kind == LayerPartition::Kind::kEven
+                        ? 1
+                        : layer.forward_seconds() + layer.backward_seconds());
+  }
+  return PartitionLayers(costs, parallel.stages());
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     const v1::JobSpec& spec, const v1::StageProfile& profile,
     double compute_slowdown) {
   if (spec.model().kind() == "synthetic") return SyntheticStages(spec);
-  std::vector<double> costs;
-  for (const v1::LayerProfile& layer : profile.layers()) {
-    costs.push_back(layer.forward_seconds() + layer.backward_seconds());
-  }
   DP_ASSIGN_OR_RETURN(const std::vector<int> ends,
-                      PartitionLayers(costs, spec.parallel().stages()));
+                      EndsOfStages(spec.parallel(), profile));
   const std::vector<SizeShare> sizes = MixedSizes(spec.data().sizes());
   if (!sizes.empty()) compute_slowdown *= MeanArea(sizes);
   std::vector<StageCost> stages;

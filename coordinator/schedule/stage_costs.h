@@ -35,12 +35,14 @@ struct StageCost {
   std::vector<ShapeShare> mixed_shapes;
 };
 
-/// Cuts the profile's layers into parallel.stages stages of even cost; a
+/// Cuts the profile's layers into parallel.stages stages, as parallel.partition
+/// says: of even cost, of equally many layers, or of so many as given; a
 /// synthetic model needs no profile and has one layer per stage. Layers take
 /// `compute_slowdown` times as long as the profile says, synthetic ones do not.
 /// Where data.sizes mixes sizes they take less on average, by the images' area;
 /// what they save is that of images as they are, which is no less.
-/// INVALID_ARGUMENT if there are fewer layers than stages.
+/// INVALID_ARGUMENT if there are fewer layers than stages, or other layers or
+/// stages than given ones.
 absl::StatusOr<std::vector<StageCost>> CutIntoStages(
     const v1::JobSpec& spec, const v1::StageProfile& profile,
     double compute_slowdown = 1);

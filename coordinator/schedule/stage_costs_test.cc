@@ -8,6 +8,7 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 TEST(CutIntoStagesTest, LayersAreSummedPerStage) {
@@ -34,6 +35,38 @@ TEST(CutIntoStagesTest, CostlyHeadGetsFewerLayers) {
 
   ASSERT_TRUE(stages.ok()) << stages.status();
   EXPECT_EQ((*stages)[0].end_layer, 4);
+}
+
+TEST(CutIntoStagesTest, ThePartitionMayBeEvenOrGiven) {
+  v1::StageProfile profile = TestingTextProfile();
+  profile.mutable_layers(5)->set_forward_seconds(0.040);
+  const auto end_of_first = [&](const std::string& partition) {
+    v1::JobSpec spec = TestingTextSpec();
+    spec.mutable_parallel()->set_partition(partition);
+    const auto stages = CutIntoStages(spec, profile);
+    EXPECT_TRUE(stages.ok()) << stages.status();
+    EXPECT_EQ(stages->back().end_layer, 6);
+    return stages->front().end_layer;
+  };
+
+  EXPECT_EQ(end_of_first("auto"), 4);
+  EXPECT_EQ(end_of_first("even"), 3);
+  EXPECT_EQ(end_of_first("5,1"), 5);
+  EXPECT_EQ(end_of_first("1,5"), 1);
+}
+
+TEST(CutIntoStagesTest, APartitionOfAnotherModelIsRefused) {
+  for (const char* partition : {"3,4", "6", "2,2,2", "2147483647,2147483647"}) {
+    v1::JobSpec spec = TestingTextSpec();
+    spec.mutable_parallel()->set_partition(partition);
+
+    const auto stages = CutIntoStages(spec, TestingTextProfile());
+
+    EXPECT_TRUE(absl::IsInvalidArgument(stages.status())) << partition;
+    EXPECT_THAT(std::string(stages.status().message()),
+                AllOf(HasSubstr("parallel.partition: "),
+                      HasSubstr("the model has 6 in 2")));
+  }
 }
 
 TEST(CutIntoStagesTest, SharedCoresSlowLayersDownButNotSleep) {

@@ -12,6 +12,7 @@ namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -548,6 +549,30 @@ TEST(JobSpecTest, NodesDivideTheReplicas) {
               ElementsAre(HasSubstr("parallel.nodes: expected at most "
                                     "parallel.replicas (4), got 8")));
   EXPECT_THAT(errors("3"), ElementsAre(HasSubstr("expected a divisor")));
+}
+
+TEST(JobSpecTest, ThePartitionHasTheLayersOfAllStages) {
+  const auto errors = [](const std::string& partition) {
+    return Errors(std::string(kGood), {"parallel.stages=2", "model.layers=4",
+                                       "parallel.partition=" + partition});
+  };
+
+  for (const char* partition : {"auto", "even", "2,2", "3,1"}) {
+    EXPECT_THAT(errors(partition), IsEmpty()) << partition;
+  }
+  for (const char* partition : {"3,2", "4", "2,1,1"}) {
+    EXPECT_THAT(errors(partition),
+                ElementsAre(HasSubstr(
+                    "parallel.partition: expected the layers of "
+                    "parallel.stages (2) stages, model.layers (4) in all")))
+        << partition;
+  }
+  EXPECT_THAT(errors("0,4"),
+              ElementsAre(HasSubstr("expected auto, even or the layers")));
+  EXPECT_THAT(
+      Errors(std::string(kGood), {"model.kind=synthetic", "parallel.stages=2",
+                                  "model.layers=4", "parallel.partition=2,2"}),
+      Contains(HasSubstr("expected auto with model.kind synthetic")));
 }
 
 TEST(JobSpecTest, StragglersAreCheckedAtSubmit) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <initializer_list>
+#include <numeric>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -11,6 +12,7 @@
 #include "base/image_model.h"
 #include "base/image_options.h"
 #include "base/latency_model.h"
+#include "base/layer_partition.h"
 #include "base/mixed_sizes.h"
 #include "base/optimizer_kind.h"
 #include "base/straggler_policy.h"
@@ -69,6 +71,7 @@ class MutualRules {
     CheckShardState();
     CheckPrecision();
     CheckParallel();
+    CheckPartition();
     CheckSchedule();
     CheckNodes();
     CheckStragglers();
@@ -419,6 +422,37 @@ class MutualRules {
         absl::StrCat("expected at most one stage per layer (model.layers: ",
                      spec_.model().layers(), "), got ",
                      spec_.parallel().stages()));
+  }
+
+  void CheckPartition() {
+    const char* field = "parallel.partition";
+    if (!AreUsable({field, "parallel.stages", "model.layers", "model.kind"})) {
+      return;
+    }
+    const std::string& text = spec_.parallel().partition();
+    const auto partition = ParseLayerPartition(text);
+    if (!partition.ok()) {
+      Add(field, std::string(partition.status().message()));
+      return;
+    }
+    if (partition->kind != LayerPartition::Kind::kGiven) return;
+    if (spec_.model().kind() == "synthetic") {
+      Add(field, absl::StrCat("expected auto with model.kind synthetic, whose "
+                              "stages are all alike, got '",
+                              text, "'"));
+      return;
+    }
+    const std::vector<int>& layers = partition->layers;
+    const int64_t sum =
+        std::accumulate(layers.begin(), layers.end(), int64_t{0});
+    if (layers.size() != static_cast<size_t>(spec_.parallel().stages()) ||
+        sum != spec_.model().layers()) {
+      Add(field,
+          absl::StrCat("expected the layers of parallel.stages (",
+                       spec_.parallel().stages(), ") stages, model.layers (",
+                       spec_.model().layers(), ") in all, got '", text,
+                       "': ", sum, " in ", layers.size()));
+    }
   }
 
   void CheckSchedule() {

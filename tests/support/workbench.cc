@@ -73,7 +73,7 @@ train:
   microbatch: 2
   clip_norm: 1.0
   optimizer: {kind: adamw, learning_rate: 3e-3}
-parallel: {stages: 2, replicas: 2, device: cpu, threads: 1}
+parallel: {stages: 2, replicas: 2, partition: even, device: cpu, threads: 1}
 compression: {activations: none, activation_gradients: none, gradients: none}
 )";
 
