@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/wide_vectors.h"
+
 namespace deltapipe {
 
 template <typename Real>
@@ -47,15 +49,17 @@ void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     Real* __restrict m = momentum_.data() + segment.offset;
     Real* __restrict v = variance_.data() + segment.offset;
     Real* __restrict w = weights.data() + segment.offset;
-    for (int64_t i = 0; i < segment.num_elements; ++i) {
-      const Real g = clip * gradient[i] + l2 * w[i];
-      const Real former = m[i];
-      m[i] = beta1 * former + new1 * g;
-      v[i] = beta2 * v[i] + new2 * (g * g);
-      const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
-      w[i] -= rate *
-              ((m[i] * of_m - former * of_former) / denominator + decay * w[i]);
-    }
+    WithWideVectors([=, count = segment.num_elements] {
+      for (int64_t i = 0; i < count; ++i) {
+        const Real g = clip * gradient[i] + l2 * w[i];
+        const Real former = m[i];
+        m[i] = beta1 * former + new1 * g;
+        v[i] = beta2 * v[i] + new2 * (g * g);
+        const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
+        w[i] -= rate * ((m[i] * of_m - former * of_former) / denominator +
+                        decay * w[i]);
+      }
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 #include "worker/optim/sgd.h"
 
 #include "absl/strings/str_cat.h"
+#include "base/wide_vectors.h"
 
 namespace deltapipe {
 
@@ -30,12 +31,14 @@ void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     const Real* __restrict gradient = this->gradient_.data() + segment.offset;
     Real* __restrict m = turn.data() + segment.offset;
     Real* __restrict w = weights.data() + segment.offset;
-    for (int64_t i = 0; i < segment.num_elements; ++i) {
-      const Real g = clip * gradient[i] + decay * w[i];
-      const Real former = m[i];
-      m[i] = momentum * former + g;
-      w[i] -= rate * (m[i] + ahead * (m[i] - former));
-    }
+    WithWideVectors([=, count = segment.num_elements] {
+      for (int64_t i = 0; i < count; ++i) {
+        const Real g = clip * gradient[i] + decay * w[i];
+        const Real former = m[i];
+        m[i] = momentum * former + g;
+        w[i] -= rate * (m[i] + ahead * (m[i] - former));
+      }
+    });
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/wide_vectors.h"
 #include "worker/optim/lane_reduction.h"
 #include "worker/optim/moment_descent.h"
 
@@ -113,11 +114,13 @@ void ZeroOneAdam<Real>::AccumulateUpdate(const ElementRange& range) {
         static_cast<Real>(this->WeightDecay(this->layout_.segments[l]));
     for (const ElementRange& live : rows_.live(l)) {
       const ElementRange part = Overlap(range, live);
-      for (int64_t i = part.begin; i < part.end; ++i) {
-        const Real next = beta1 * m[i] + new1 * g[i];
-        const Real denominator = std::sqrt(v[i]) + epsilon;
-        x[i] = s[i] + rate * (next + decay * w[i] * denominator);
-      }
+      WithWideVectors([=] {
+        for (int64_t i = part.begin; i < part.end; ++i) {
+          const Real next = beta1 * m[i] + new1 * g[i];
+          const Real denominator = std::sqrt(v[i]) + epsilon;
+          x[i] = s[i] + rate * (next + decay * w[i] * denominator);
+        }
+      });
     }
   }
   // What rounds to a variance of zero is no momentum.
@@ -257,12 +260,14 @@ void ZeroOneAdam<Real>::ApplyLocalStep(double rate, double clip,
         static_cast<Real>(rate * segment.learning_rate_scale);
     const Real decay = static_cast<Real>(this->WeightDecay(segment));
     for (const ElementRange& range : rows_.live(l)) {
-      for (int64_t i = range.begin; i < range.end; ++i) {
-        m[i] = beta1 * m[i] + new1 * (factor * g[i]);
-        const Real denominator = std::sqrt(v[i]) + epsilon;
-        s[i] += step * (m[i] + decay * w[i] * denominator);
-        w[i] -= segment_step * (m[i] / denominator + decay * w[i]);
-      }
+      WithWideVectors([=] {
+        for (int64_t i = range.begin; i < range.end; ++i) {
+          m[i] = beta1 * m[i] + new1 * (factor * g[i]);
+          const Real denominator = std::sqrt(v[i]) + epsilon;
+          s[i] += step * (m[i] + decay * w[i] * denominator);
+          w[i] -= segment_step * (m[i] / denominator + decay * w[i]);
+        }
+      });
     }
   }
   // Nothing but what wakes the row at the next synchronisation point.
@@ -300,13 +305,15 @@ void ZeroOneAdam<Real>::ApplySynchronisation(double rate, double clip,
     const Real scale =
         static_cast<Real>(this->layout_.segments[l].learning_rate_scale);
     for (const ElementRange& range : rows_.live(l)) {
-      for (int64_t i = range.begin; i < range.end; ++i) {
-        const Real mean = x[i] / sum;
-        const Real kept = old * m[i];
-        m[i] = clips ? kept + factor * (mean - kept) : mean;
-        const Real update = clips ? sum * m[i] : x[i];
-        w[i] -= scale * update / (std::sqrt(v[i]) + epsilon);
-      }
+      WithWideVectors([=] {
+        for (int64_t i = range.begin; i < range.end; ++i) {
+          const Real mean = x[i] / sum;
+          const Real kept = old * m[i];
+          m[i] = clips ? kept + factor * (mean - kept) : mean;
+          const Real update = clips ? sum * m[i] : x[i];
+          w[i] -= scale * update / (std::sqrt(v[i]) + epsilon);
+        }
+      });
     }
   }
   for (const ElementRange& row : rows_.excluded()) {
