@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "base/checkpoint/manifest.h"
+#include "base/layer_partition.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -278,9 +279,14 @@ void JobActor::MakeBook() {
   shape.num_stages = job_.spec().parallel().stages();
   shape.num_replicas = job_.spec().parallel().replicas();
   shape.keep = std::max(job_.spec().checkpoint().keep(), 1);
+  v1::JobSpec spec = job_.spec();
+  // Who goes on from a checkpoint needs the cut that it is of. The stages of a
+  // synthetic model have no layers to cut.
+  if (spec.model().kind() != "synthetic") {
+    spec.mutable_parallel()->set_partition(LayersOfStages(plan_.stages()));
+  }
   // Fails for strings that are not UTF-8, which were refused at submit.
-  if (!google::protobuf::util::MessageToJsonString(job_.spec(),
-                                                   &shape.spec_json)
+  if (!google::protobuf::util::MessageToJsonString(spec, &shape.spec_json)
            .ok()) {
     shape.spec_json = "{}";
   }

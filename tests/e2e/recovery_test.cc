@@ -202,6 +202,40 @@ TEST_F(RecoveryTest, SigtermPausesARunThatResumeEnds) {
   EXPECT_EQ(losses, expected);
 }
 
+// What is measured when the job goes on may call for another cut.
+TEST_F(RecoveryTest, ResumeKeepsTheCutThatTheCheckpointIsOf) {
+  const auto arguments = [&](const std::string& name, const std::string& cut) {
+    std::vector<std::string> arguments = RunArguments(name);
+    arguments.insert(arguments.end(), {"--set", "model.layers=4", "--set",
+                                       "parallel.partition=" + cut});
+    return arguments;
+  };
+  auto run = StartUntilStep(arguments("cut", "3,1"), 25);
+  run->Signal(SIGTERM);
+  const Outcome paused = bench_.Finish(run.get(), seconds(30));
+  ASSERT_EQ(paused.exit_code, 8) << paused.text;
+  std::vector<std::string> resume = arguments("cut", "auto");
+  resume.push_back("--resume");
+
+  const Outcome resumed = bench_.Run(resume);
+
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.text;
+  std::map<int, double> losses = LossesOf(paused.output);
+  const std::map<int, double> rest = LossesOf(resumed.output);
+  losses.insert(rest.begin(), rest.end());
+  EXPECT_EQ(rest.size() + LossesOf(paused.output).size(), losses.size());
+  EXPECT_EQ(losses, LossesOf(bench_.Run(arguments("whole", "3,1")).output));
+
+  // One that was asked for is kept to.
+  resume = arguments("cut", "2,2");
+  resume.push_back("--resume");
+  const Outcome recut = bench_.Run(resume);
+  EXPECT_EQ(recut.exit_code, 0) << recut.text;
+  EXPECT_THAT(recut.text,
+              HasSubstr("is of stages of 3,1 layers, this job's have 2,2: "
+                        "parallel.partition: 3,1 goes on from it"));
+}
+
 TEST_F(RecoveryTest, ResumeWithoutAnEarlierRunSaysSo) {
   std::vector<std::string> arguments = RunArguments("never");
   arguments.push_back("--resume");

@@ -7,9 +7,10 @@
 // A file that is there but damaged disqualifies the checkpoint: an older one is
 // taken.
 //
-// A checkpoint of another number of replicas serves, too: weights and moments
-// are the stage's, what error feedback owes is folded into one vector and
-// spread over the ranks that there are now, and delta records begin anew.
+// A checkpoint of another cut into stages is passed over. One of another number
+// of replicas serves: weights and moments are the stage's, what error feedback
+// owes is folded into one vector and spread over the ranks that there are now,
+// and delta records begin anew.
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/failpoint.h"
+#include "base/layer_partition.h"
 #include "base/log.h"
 #include "base/status_macros.h"
 #include "base/units.h"
@@ -262,6 +264,24 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
           num_replicas_));
       continue;
     }
+    v1::JobSpec former;
+    // One that cannot be read says nothing that this build knows of.
+    if (!google::protobuf::util::JsonStringToMessage(manifest.spec_json,
+                                                     &former)
+             .ok()) {
+      former.Clear();
+    }
+    const std::string own_cut = LayersOfStages(plan_.stages());
+    const auto cut = ParseLayerPartition(former.parallel().partition());
+    if (cut.ok() && cut->kind == LayerPartition::Kind::kGiven &&
+        former.parallel().partition() != own_cut) {
+      restore_notes_.push_back(absl::StrCat(
+          "checkpoint ", name, " is of stages of ",
+          former.parallel().partition(), " layers, this job's have ", own_cut,
+          ": parallel.partition: ", former.parallel().partition(),
+          " goes on from it"));
+      continue;
+    }
     Candidate candidate;
     candidate.step = manifest.step;
     candidate.generation = manifest.generation;
@@ -279,13 +299,7 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
                                          replica);
         }
       }
-      v1::JobSpec former;
-      // One that cannot be read had no nodes that this build knows of.
-      if (google::protobuf::util::JsonStringToMessage(manifest.spec_json,
-                                                      &former)
-              .ok()) {
-        candidate.num_nodes = former.parallel().nodes();
-      }
+      candidate.num_nodes = former.parallel().nodes();
     }
     bool is_damaged = false;
     const auto is_whole = [&](const std::string& file_name) {
