@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "base/status_macros.h"
-#include "worker/collective/sync_buckets.h"
 #include "worker/engine/own_norm.h"
 #include "worker/engine/training_step.h"
+#include "worker/optim/ranges_at.h"
 
 namespace deltapipe {
 
