@@ -147,6 +147,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{1, 2, {"train.optimizer.kind=adam", "parallel.schedule=gpipe"}},
         Case{1, 2, {"compression.gradients=cast(bf16)"}},
         Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}},
+        Case{1, 2, {"train.precision=bf16"}},
+        Case{1, 2, {"train.precision=fp16"}},
         Case{1, 2, InOneBit("onebit_adam")},
         Case{1, 2, InOneBit("onebit_lamb")},
         Case{1, 2, InOneBit("zero_one_adam")}),
@@ -255,6 +257,70 @@ INSTANTIATE_TEST_SUITE_P(
                       std::vector<std::string>{
                           "compression.gradients=cast(bf16)", "model.layers=6"},
                       InOneBit("onebit_adam"), InOneBit("onebit_lamb")));
+
+/// Marks an input's gradient that is not finite as stages of fp16 do: last, in
+/// what nobody was told of.
+class MarkingStage : public ElementwiseStage {
+ public:
+  MarkingStage(const v1::JobSpec& spec, const v1::StagePlan& plan)
+      : ElementwiseStage(spec, plan.first_layer(), plan.end_layer()) {}
+  bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
+    const auto size = static_cast<int64_t>(gradients().size());
+    return ElementwiseStage::WatchNextBackward(
+        [size, on_final = std::move(on_final)](int64_t num_final) {
+          if (num_final < size) on_final(num_final);
+        });
+  }
+  absl::StatusOr<TensorRef> Backward(int microbatch,
+                                     const TensorRef& gradient) override {
+    auto result = ElementwiseStage::Backward(microbatch, gradient);
+    if (microbatch == kLastMicrobatch && marks_next_) {
+      gradients()[static_cast<size_t>(gradient_order().back().end) - 1] =
+          std::numeric_limits<float>::quiet_NaN();
+    }
+    return result;
+  }
+  void MarkNext(bool marks) { marks_next_ = marks; }
+
+ private:
+  bool marks_next_ = false;
+};
+
+TEST(EarlySyncTest, AnInputThatOverflowsOnOneReplicaSkipsTheStepOnAll) {
+  for (const bool tells_early : {true, false}) {
+    std::atomic<int> num_made{0};
+    Job job(2, 2, Large(2, {"train.precision=fp16"}));
+    job.adjust = [](int, v1::Assignment* assignment) {
+      assignment->mutable_spec()->mutable_model()->set_width(600000);
+    };
+    job.make_stage = [&](const v1::JobSpec& spec, const v1::StagePlan& plan)
+        -> absl::StatusOr<std::unique_ptr<Stage>> {
+      auto stage = std::make_unique<MarkingStage>(spec, plan);
+      stage->tells_early = tells_early;
+      const bool is_marked = plan.first_layer() > 0 && num_made++ == 0;
+      stage->before_forward = [is_marked, raw = stage.get()](int64_t step,
+                                                             int) {
+        raw->MarkNext(is_marked && step == 2);
+        return absl::OkStatus();
+      };
+      return {std::move(stage)};
+    };
+
+    const RunResult result = job.Run();
+
+    ExpectSuccess(result);
+    for (const auto& [rank, reports] : result.reports) {
+      for (const v1::StepReport& report : reports) {
+        EXPECT_EQ(report.skipped_steps(), report.step() == 2 ? 1 : 0)
+            << "rank " << rank << ", step " << report.step();
+        EXPECT_EQ(report.loss_scale(), report.step() <= 2 ? 65536 : 32768);
+      }
+    }
+    EXPECT_TRUE(result.weights.at(0) == result.weights.at(1));
+    EXPECT_TRUE(result.weights.at(2) == result.weights.at(3));
+    EXPECT_TRUE(std::isfinite(result.losses.back()));
+  }
+}
 
 // Some of its gradients are on their way by then.
 TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
