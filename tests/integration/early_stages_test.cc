@@ -130,12 +130,17 @@ TEST_P(EarlyStagesTest, AJobHasTheBitsOfOneThatWaitsForItsLastBackward) {
 
 INSTANTIATE_TEST_SUITE_P(
     Jobs, EarlyStagesTest,
-    ::testing::Values(std::vector<std::string>{"model.kind=mlp",
-                                               "model.width=432",
-                                               "train.precision=bf16"},
-                      std::vector<std::string>{
-                          "model.kind=mlp", "model.width=432",
-                          "train.precision=fp16", "train.loss_scale=1000"}),
+    ::testing::Values(
+        std::vector<std::string>{"model.kind=mlp", "model.width=432",
+                                 "train.precision=bf16"},
+        std::vector<std::string>{"model.kind=mlp", "model.width=432",
+                                 "train.precision=fp16",
+                                 "train.loss_scale=1000"},
+        std::vector<std::string>{"model.kind=gpt", "model.width=320",
+                                 "model.heads=4", "model.tied=on"},
+        std::vector<std::string>{"model.kind=gpt", "model.width=320",
+                                 "model.heads=4", "model.tied=on",
+                                 "train.precision=fp16"}),
     [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 }  // namespace

@@ -37,11 +37,17 @@ std::vector<std::string> Large(int replicas,
   return overrides;
 }
 
-/// Makes layers of 800,000 parameters, more than a spec may ask for: the
-/// vector of a stage with two of them travels in buckets in fp32, of six in
-/// bf16 and in one bit.
-void Widen(int, v1::Assignment* assignment) {
-  assignment->mutable_spec()->mutable_model()->set_width(400000);
+/// Makes layers of 2 x `width` parameters, more than a spec may ask for.
+std::function<void(int, v1::Assignment*)> WidenTo(int width) {
+  return [width](int, v1::Assignment* assignment) {
+    assignment->mutable_spec()->mutable_model()->set_width(width);
+  };
+}
+
+/// Of 800,000: the vector of a stage with four of them travels in buckets in
+/// fp32, of six in bf16 and in one bit.
+void Widen(int rank, v1::Assignment* assignment) {
+  WidenTo(400000)(rank, assignment);
 }
 
 /// Counts how often it is asked to tell.
@@ -103,6 +109,7 @@ struct Case {
   int stages;
   int replicas;
   std::vector<std::string> overrides;
+  int width = 400000;
 };
 
 std::vector<std::string> InOneBit(const std::string& kind) {
@@ -118,7 +125,7 @@ TEST_P(EarlySyncJobTest, HasTheBitsOfOneThatWaitsForItsLastBackward) {
   const EarlyJob job = {test.stages,
                         test.replicas,
                         Large(test.replicas, test.overrides),
-                        Widen,
+                        WidenTo(test.width),
                         {}};
 
   const EarlyRun early = RunJob(job, true);
@@ -149,6 +156,21 @@ INSTANTIATE_TEST_SUITE_P(
         Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}},
         Case{1, 2, {"train.precision=bf16"}},
         Case{1, 2, {"train.precision=fp16"}},
+        Case{2, 2, {"model.tied=on", "train.optimizer.kind=lamb"}, 720000},
+        Case{2,
+             2,
+             {"model.tied=on", "train.optimizer.kind=onebit_lamb",
+              "train.optimizer.learning_rate=0.01",
+              "train.optimizer.compress_after_step=2",
+              "compression.gradients=sign(block=0)"},
+             1000},
+        Case{4,
+             2,
+             {"model.tied=on", "train.optimizer.kind=zero_one_adam",
+              "train.optimizer.learning_rate=0.01",
+              "train.optimizer.compress_after_step=2",
+              "compression.gradients=sign(block=0)"},
+             1000},
         Case{1, 2, InOneBit("onebit_adam")},
         Case{1, 2, InOneBit("onebit_lamb")},
         Case{1, 2, InOneBit("zero_one_adam")}),
@@ -290,9 +312,7 @@ TEST(EarlySyncTest, AnInputThatOverflowsOnOneReplicaSkipsTheStepOnAll) {
   for (const bool tells_early : {true, false}) {
     std::atomic<int> num_made{0};
     Job job(2, 2, Large(2, {"train.precision=fp16"}));
-    job.adjust = [](int, v1::Assignment* assignment) {
-      assignment->mutable_spec()->mutable_model()->set_width(600000);
-    };
+    job.adjust = WidenTo(600000);
     job.make_stage = [&](const v1::JobSpec& spec, const v1::StagePlan& plan)
         -> absl::StatusOr<std::unique_ptr<Stage>> {
       auto stage = std::make_unique<MarkingStage>(spec, plan);
@@ -323,9 +343,12 @@ TEST(EarlySyncTest, AnInputThatOverflowsOnOneReplicaSkipsTheStepOnAll) {
 }
 
 // Some of its gradients are on their way by then.
-TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
-  Job job(1, 2, Large(2));
-  job.adjust = Widen;
+class EarlyFailureTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(EarlyFailureTest, ABackwardThatFailsEndsAllWithTheCause) {
+  const Case& test = GetParam();
+  Job job(test.stages, test.replicas, Large(2, test.overrides));
+  job.adjust = WidenTo(test.width);
   job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
                           int) {
     stage->before_layer_backward = [rank, step](int mb, int layer) {
@@ -348,6 +371,11 @@ TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
   EXPECT_TRUE(result.done.at(0).is_consequence())
       << result.done.at(0).error_message();
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, EarlyFailureTest,
+    ::testing::Values(Case{1, 2, {}}, Case{2, 2, {"model.tied=on"}, 720000}),
+    [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 // What each replica did is told after the last backward, and weights what it
 // sends.
@@ -399,19 +427,14 @@ TEST(EarlySyncTest, WhatIsNotSynchronisedIsNotWatched) {
   EXPECT_EQ(early.result.losses, late.result.losses);
 }
 
-TEST(EarlySyncTest, SharedOutStateAndTiedWeightsWait) {
-  for (const auto& [stages, setting] :
-       {std::make_pair(1, "train.optimizer.shard_state=on"),
-        std::make_pair(2, "model.tied=on")}) {
-    EarlyJob job;
-    job.stages = stages;
-    job.overrides = {"train.steps=3", setting};
+TEST(EarlySyncTest, SharedOutStateWaits) {
+  EarlyJob job;
+  job.overrides = {"train.steps=3", "train.optimizer.shard_state=on"};
 
-    const EarlyRun early = RunJob(job, true);
+  const EarlyRun early = RunJob(job, true);
 
-    ExpectSuccess(early.result);
-    EXPECT_EQ(early.num_watched, 0) << setting;
-  }
+  ExpectSuccess(early.result);
+  EXPECT_EQ(early.num_watched, 0);
 }
 
 }  // namespace
