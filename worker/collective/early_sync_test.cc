@@ -175,7 +175,8 @@ TEST_P(CompressedBucketsTest, AreVectorsOfTheirOwnWheneverTheyAreReady) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937_64 random(seed);
-  const int64_t size = 2000 + static_cast<int64_t>(random() % 4000);
+  // Two of the largest buckets, of four ranks, at least.
+  const int64_t size = 2400 + static_cast<int64_t>(random() % 4000);
   GradientSyncOptions options;
   options.compressed_codec = std::get<1>(GetParam());
   options.order = RandomOrder(size, &random);
