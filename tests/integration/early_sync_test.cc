@@ -118,6 +118,11 @@ std::vector<std::string> InOneBit(const std::string& kind) {
           "compression.gradients=sign(block=0)", "model.layers=6"};
 }
 
+std::vector<std::string> WithNodes(std::vector<std::string> overrides) {
+  overrides.push_back("parallel.nodes=2");
+  return overrides;
+}
+
 class EarlySyncJobTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(EarlySyncJobTest, HasTheBitsOfOneThatWaitsForItsLastBackward) {
@@ -155,7 +160,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{1, 2, {"compression.gradients=cast(bf16)"}},
         Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}},
         Case{1, 2, {"train.precision=bf16"}},
-        Case{1, 2, {"train.precision=fp16"}},
+        Case{1, 2, {"train.precision=fp16"}}, Case{1, 4, {"parallel.nodes=2"}},
+        Case{1,
+             4,
+             {"parallel.nodes=2", "compression.gradients=cast(bf16)",
+              "model.layers=6"}},
+        Case{1, 4, WithNodes(InOneBit("onebit_adam"))},
+        Case{1, 4, WithNodes(InOneBit("zero_one_adam"))},
         Case{2, 2, {"model.tied=on", "train.optimizer.kind=lamb"}, 720000},
         Case{2,
              2,
