@@ -37,11 +37,17 @@ std::vector<std::string> Large(int replicas,
   return overrides;
 }
 
-/// Makes layers of 800,000 parameters, more than a spec may ask for: the
-/// vector of a stage with two of them travels in buckets in fp32, of six in
-/// bf16 and in one bit.
-void Widen(int, v1::Assignment* assignment) {
-  assignment->mutable_spec()->mutable_model()->set_width(400000);
+/// Makes layers of 2 x `width` parameters, more than a spec may ask for.
+std::function<void(int, v1::Assignment*)> WidenTo(int width) {
+  return [width](int, v1::Assignment* assignment) {
+    assignment->mutable_spec()->mutable_model()->set_width(width);
+  };
+}
+
+/// Of 800,000: the vector of a stage with four of them travels in buckets in
+/// fp32, of six in bf16 and in one bit.
+void Widen(int rank, v1::Assignment* assignment) {
+  WidenTo(400000)(rank, assignment);
 }
 
 /// Counts how often it is asked to tell.
@@ -103,12 +109,18 @@ struct Case {
   int stages;
   int replicas;
   std::vector<std::string> overrides;
+  int width = 400000;
 };
 
 std::vector<std::string> InOneBit(const std::string& kind) {
   return {"train.optimizer.kind=" + kind, "train.optimizer.learning_rate=0.01",
           "train.optimizer.compress_after_step=2",
           "compression.gradients=sign(block=0)", "model.layers=6"};
+}
+
+std::vector<std::string> WithNodes(std::vector<std::string> overrides) {
+  overrides.push_back("parallel.nodes=2");
+  return overrides;
 }
 
 class EarlySyncJobTest : public ::testing::TestWithParam<Case> {};
@@ -118,7 +130,7 @@ TEST_P(EarlySyncJobTest, HasTheBitsOfOneThatWaitsForItsLastBackward) {
   const EarlyJob job = {test.stages,
                         test.replicas,
                         Large(test.replicas, test.overrides),
-                        Widen,
+                        WidenTo(test.width),
                         {}};
 
   const EarlyRun early = RunJob(job, true);
@@ -147,6 +159,29 @@ INSTANTIATE_TEST_SUITE_P(
         Case{1, 2, {"train.optimizer.kind=adam", "parallel.schedule=gpipe"}},
         Case{1, 2, {"compression.gradients=cast(bf16)"}},
         Case{1, 2, {"compression.gradients=cast(bf16)", "model.layers=6"}},
+        Case{1, 2, {"train.precision=bf16"}},
+        Case{1, 2, {"train.precision=fp16"}}, Case{1, 4, {"parallel.nodes=2"}},
+        Case{1,
+             4,
+             {"parallel.nodes=2", "compression.gradients=cast(bf16)",
+              "model.layers=6"}},
+        Case{1, 4, WithNodes(InOneBit("onebit_adam"))},
+        Case{1, 4, WithNodes(InOneBit("zero_one_adam"))},
+        Case{2, 2, {"model.tied=on", "train.optimizer.kind=lamb"}, 720000},
+        Case{2,
+             2,
+             {"model.tied=on", "train.optimizer.kind=onebit_lamb",
+              "train.optimizer.learning_rate=0.01",
+              "train.optimizer.compress_after_step=2",
+              "compression.gradients=sign(block=0)"},
+             1000},
+        Case{4,
+             2,
+             {"model.tied=on", "train.optimizer.kind=zero_one_adam",
+              "train.optimizer.learning_rate=0.01",
+              "train.optimizer.compress_after_step=2",
+              "compression.gradients=sign(block=0)"},
+             1000},
         Case{1, 2, InOneBit("onebit_adam")},
         Case{1, 2, InOneBit("onebit_lamb")},
         Case{1, 2, InOneBit("zero_one_adam")}),
@@ -256,10 +291,75 @@ INSTANTIATE_TEST_SUITE_P(
                           "compression.gradients=cast(bf16)", "model.layers=6"},
                       InOneBit("onebit_adam"), InOneBit("onebit_lamb")));
 
+/// Marks an input's gradient that is not finite as stages of fp16 do: last, in
+/// what nobody was told of.
+class MarkingStage : public ElementwiseStage {
+ public:
+  MarkingStage(const v1::JobSpec& spec, const v1::StagePlan& plan)
+      : ElementwiseStage(spec, plan.first_layer(), plan.end_layer()) {}
+  bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
+    const auto size = static_cast<int64_t>(gradients().size());
+    return ElementwiseStage::WatchNextBackward(
+        [size, on_final = std::move(on_final)](int64_t num_final) {
+          if (num_final < size) on_final(num_final);
+        });
+  }
+  absl::StatusOr<TensorRef> Backward(int microbatch,
+                                     const TensorRef& gradient) override {
+    auto result = ElementwiseStage::Backward(microbatch, gradient);
+    if (microbatch == kLastMicrobatch && marks_next_) {
+      gradients()[static_cast<size_t>(gradient_order().back().end) - 1] =
+          std::numeric_limits<float>::quiet_NaN();
+    }
+    return result;
+  }
+  void MarkNext(bool marks) { marks_next_ = marks; }
+
+ private:
+  bool marks_next_ = false;
+};
+
+TEST(EarlySyncTest, AnInputThatOverflowsOnOneReplicaSkipsTheStepOnAll) {
+  for (const bool tells_early : {true, false}) {
+    std::atomic<int> num_made{0};
+    Job job(2, 2, Large(2, {"train.precision=fp16"}));
+    job.adjust = WidenTo(600000);
+    job.make_stage = [&](const v1::JobSpec& spec, const v1::StagePlan& plan)
+        -> absl::StatusOr<std::unique_ptr<Stage>> {
+      auto stage = std::make_unique<MarkingStage>(spec, plan);
+      stage->tells_early = tells_early;
+      const bool is_marked = plan.first_layer() > 0 && num_made++ == 0;
+      stage->before_forward = [is_marked, raw = stage.get()](int64_t step,
+                                                             int) {
+        raw->MarkNext(is_marked && step == 2);
+        return absl::OkStatus();
+      };
+      return {std::move(stage)};
+    };
+
+    const RunResult result = job.Run();
+
+    ExpectSuccess(result);
+    for (const auto& [rank, reports] : result.reports) {
+      for (const v1::StepReport& report : reports) {
+        EXPECT_EQ(report.skipped_steps(), report.step() == 2 ? 1 : 0)
+            << "rank " << rank << ", step " << report.step();
+        EXPECT_EQ(report.loss_scale(), report.step() <= 2 ? 65536 : 32768);
+      }
+    }
+    EXPECT_TRUE(result.weights.at(0) == result.weights.at(1));
+    EXPECT_TRUE(result.weights.at(2) == result.weights.at(3));
+    EXPECT_TRUE(std::isfinite(result.losses.back()));
+  }
+}
+
 // Some of its gradients are on their way by then.
-TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
-  Job job(1, 2, Large(2));
-  job.adjust = Widen;
+class EarlyFailureTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(EarlyFailureTest, ABackwardThatFailsEndsAllWithTheCause) {
+  const Case& test = GetParam();
+  Job job(test.stages, test.replicas, Large(2, test.overrides));
+  job.adjust = WidenTo(test.width);
   job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
                           int) {
     stage->before_layer_backward = [rank, step](int mb, int layer) {
@@ -282,6 +382,11 @@ TEST(EarlySyncTest, AFailingBackwardEndsAllWithTheCause) {
   EXPECT_TRUE(result.done.at(0).is_consequence())
       << result.done.at(0).error_message();
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, EarlyFailureTest,
+    ::testing::Values(Case{1, 2, {}}, Case{2, 2, {"model.tied=on"}, 720000}),
+    [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 // What each replica did is told after the last backward, and weights what it
 // sends.
@@ -333,19 +438,14 @@ TEST(EarlySyncTest, WhatIsNotSynchronisedIsNotWatched) {
   EXPECT_EQ(early.result.losses, late.result.losses);
 }
 
-TEST(EarlySyncTest, SharedOutStateAndTiedWeightsWait) {
-  for (const auto& [stages, setting] :
-       {std::make_pair(1, "train.optimizer.shard_state=on"),
-        std::make_pair(2, "model.tied=on")}) {
-    EarlyJob job;
-    job.stages = stages;
-    job.overrides = {"train.steps=3", setting};
+TEST(EarlySyncTest, SharedOutStateWaits) {
+  EarlyJob job;
+  job.overrides = {"train.steps=3", "train.optimizer.shard_state=on"};
 
-    const EarlyRun early = RunJob(job, true);
+  const EarlyRun early = RunJob(job, true);
 
-    ExpectSuccess(early.result);
-    EXPECT_EQ(early.num_watched, 0) << setting;
-  }
+  ExpectSuccess(early.result);
+  EXPECT_EQ(early.num_watched, 0);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "worker/collective/gradient_sync.h"
 #include "worker/collective/sync_buckets.h"
+#include "worker/collective/testing/random_ranges.h"
 #include "worker/collective/testing/synced_ranks.h"
 
 namespace deltapipe {
@@ -20,30 +21,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-/// Cuts [0, num_elements) at random places and shuffles the pieces.
-std::vector<ElementRange> RandomOrder(int64_t num_elements,
-                                      std::mt19937_64* random) {
-  std::vector<ElementRange> order;
-  for (int64_t begin = 0; begin < num_elements;) {
-    const int64_t size = 1 + static_cast<int64_t>((*random)() % 300);
-    order.push_back({begin, std::min(begin + size, num_elements)});
-    begin = order.back().end;
-  }
-  std::shuffle(order.begin(), order.end(), *random);
-  return order;
-}
-
-/// The vector's indices in this order.
-std::vector<size_t> Indices(const std::vector<ElementRange>& order) {
-  std::vector<size_t> indices;
-  for (const ElementRange& range : order) {
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      indices.push_back(static_cast<size_t>(i));
-    }
-  }
-  return indices;
-}
 
 using Case = std::tuple<int, std::string>;  // ranks, plain codec
 
@@ -138,20 +115,6 @@ TEST(EarlySyncTest, InBf16BucketsHaveTheBitsOfTheWholeVector) {
 
 // ---- compressed ----
 
-/// Sorted and disjoint, of up to 40 elements.
-std::vector<ElementRange> RandomRows(int64_t num_elements,
-                                     std::mt19937_64* random) {
-  std::vector<ElementRange> rows;
-  int64_t at = 0;
-  while (true) {
-    at += static_cast<int64_t>((*random)() % 200);
-    const int64_t end = at + 1 + static_cast<int64_t>((*random)() % 40);
-    if (end > num_elements) return rows;
-    rows.push_back({at, end});
-    at = end;
-  }
-}
-
 /// Each bucket is a vector of its own: one of the order's values, shards and
 /// residuals of their own, and nothing else.
 Vectors Picked(const SyncBucket& bucket, const Vectors& vectors) {
@@ -175,7 +138,8 @@ TEST_P(CompressedBucketsTest, AreVectorsOfTheirOwnWheneverTheyAreReady) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937_64 random(seed);
-  const int64_t size = 2000 + static_cast<int64_t>(random() % 4000);
+  // Two of the largest buckets, of four ranks, at least.
+  const int64_t size = 2400 + static_cast<int64_t>(random() % 4000);
   GradientSyncOptions options;
   options.compressed_codec = std::get<1>(GetParam());
   options.order = RandomOrder(size, &random);

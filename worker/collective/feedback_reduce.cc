@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "worker/optim/ranges_at.h"
 
 namespace deltapipe {
 namespace {

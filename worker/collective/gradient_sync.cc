@@ -14,6 +14,7 @@
 #include "worker/collective/feedback_reduce.h"
 #include "worker/collective/group_exchange.h"
 #include "worker/collective/node_hierarchy.h"
+#include "worker/collective/node_reduce.h"
 #include "worker/collective/residual_layout.h"
 #include "worker/collective/ring_all_reduce.h"
 #include "worker/collective/shard_compressor.h"
@@ -66,15 +67,17 @@ class ThreadedGradientSync : public GradientSync {
         num_elements_(num_elements),
         seed_(options.seed),
         keeps_shard_(options.keeps_shard),
-        buckets_(CutIntoBuckets(
-            options.order, num_elements,
-            options.bucket_elements_per_rank * int64_t{group->size()})),
+        buckets_(Cut(options, num_elements, hierarchy.get(), group->size(),
+                     /*is_coded=*/false)),
+        coded_buckets_(Cut(options, num_elements, hierarchy.get(),
+                           group->size(), /*is_coded=*/true)),
+        whole_(CutIntoBuckets({}, num_elements, 1)),
         layout_(LayoutText(options, hierarchy.get())),
         flat_(group, options.generation, options.max_message_bytes),
         hierarchy_(std::move(hierarchy)),
         exchange_(hierarchy_ == nullptr ? &flat_ : hierarchy_->across()),
         compressed_(std::move(compressed), ReduceOptions(/*has_feedback=*/true),
-                    CodedBuckets(options), exchange_) {
+                    OwnParts(coded_buckets_), exchange_) {
     SetPlain(std::move(plain));
     thread_ = Thread("gradient-sync", [this] { Work(); });
   }
@@ -216,8 +219,8 @@ class ThreadedGradientSync : public GradientSync {
     if (residuals.worker.empty() && residuals.server.empty()) {
       return absl::OkStatus();
     }
-    const auto fitted = FitResiduals(residuals, num_elements_, group_->rank(),
-                                     residual_place());
+    const auto fitted =
+        FitResiduals(residuals, exchange_->group()->rank(), residual_place());
     const absl::Status status =
         fitted.ok() ? compressed_.PutResiduals(fitted->worker, fitted->server)
                     : fitted.status();
@@ -341,22 +344,43 @@ class ThreadedGradientSync : public GradientSync {
     options.num_elements =
         hierarchy_ == nullptr
             ? num_elements_
-            : static_cast<int64_t>(hierarchy_->slice().size());
+            : hierarchy_->slice_range().end - hierarchy_->slice_range().begin;
     options.seed = seed_;
     options.slot = static_cast<uint32_t>(group_->rank());
     options.keeps_messages = hierarchy_ != nullptr;
     return options;
   }
-  /// But around the ring. Of what is compressed, which may not change: its
-  /// residuals lie by it.
-  std::vector<SyncBucket> CodedBuckets(
-      const GradientSyncOptions& options) const {
+  /// Of the vector. By nodes fewer ranks have to do with a bucket, and no bit
+  /// of a job that never begins early hangs on the cut. The cut of what is
+  /// coded may not change: residuals lie by it.
+  static std::vector<SyncBucket> Cut(const GradientSyncOptions& options,
+                                     int64_t num_elements,
+                                     const NodeHierarchy* hierarchy,
+                                     int num_ranks, bool is_coded) {
+    const bool is_flat_ring = !is_coded && hierarchy == nullptr;
     const bool may_be_cut =
-        options.may_begin_early && !keeps_shard_ && hierarchy_ == nullptr;
+        is_flat_ring || (options.may_begin_early && !options.keeps_shard);
+    const int64_t num_reducing =
+        hierarchy == nullptr ? num_ranks : hierarchy->num_nodes();
     return CutIntoBuckets(
-        may_be_cut ? options.order : std::vector<ElementRange>(),
-        ReduceOptions(/*has_feedback=*/true).num_elements,
-        2 * options.bucket_elements_per_rank * int64_t{group_->size()});
+        may_be_cut ? options.order : std::vector<ElementRange>(), num_elements,
+        (is_coded ? 2 : 1) * options.bucket_elements_per_rank * num_reducing);
+  }
+  /// What this rank compresses of each bucket, which may be nothing; by nodes,
+  /// where it lies in the slice.
+  std::vector<SyncBucket> OwnParts(
+      const std::vector<SyncBucket>& buckets) const {
+    if (hierarchy_ == nullptr) return buckets;
+    std::vector<SyncBucket> parts;
+    const int64_t begin = hierarchy_->slice_range().begin;
+    for (const SyncBucket& bucket : buckets) {
+      parts.push_back(hierarchy_->OwnPart(bucket));
+      for (ElementRange& range : parts.back().ranges) {
+        range.begin -= begin;
+        range.end -= begin;
+      }
+    }
+    return parts;
   }
   /// Null: the fp32 ring.
   void SetPlain(std::unique_ptr<ShardCompressor> plain) {
@@ -417,19 +441,17 @@ class ThreadedGradientSync : public GradientSync {
   bool IsCompressed() const {
     return request_.format == SyncFormat::kCompressed;
   }
-  /// In which the vector travels in this transaction; one: it does not.
+  /// In which the vector travels in this transaction: one, where it does not.
   absl::Span<const SyncBucket> Buckets() const {
-    if (task_ != Task::kMean || keeps_shard_ || hierarchy_ != nullptr) {
-      return {};
-    }
-    if (IsCompressed()) return compressed_.buckets();
+    if (task_ != Task::kMean || keeps_shard_) return whole_;
+    if (IsCompressed()) return coded_buckets_;
     if (plain_ == nullptr) return buckets_;
     // Of other codecs elements have a scale in common, and nothing makes up for
     // what another cut changes.
     if (plain_->codec_text() == "cast(bf16)" && group_->size() > 1) {
-      return compressed_.buckets();
+      return coded_buckets_;
     }
-    return {};
+    return whole_;
   }
   std::string CodecText() const {
     if (IsCompressed()) return compressed_.codec_text();
@@ -443,6 +465,7 @@ class ThreadedGradientSync : public GradientSync {
       // Ranks that cut otherwise must not take each other's frames.
       BeginExchange(
           absl::StrCat(CodecText(), " in ", buckets.size(), " buckets"));
+      if (hierarchy_ != nullptr) return ReduceAmongNodes(buckets);
       return IsCompressed() || plain_ != nullptr ? ReduceInBuckets(buckets)
                                                  : AddInBuckets(buckets);
     }
@@ -454,14 +477,21 @@ class ThreadedGradientSync : public GradientSync {
     }
     if (keeps_shard_) return ReduceToShards();
     BeginExchange(CodecText());
+    if (hierarchy_ != nullptr) return ReduceAmongNodes(buckets);
     if (IsCompressed()) {
-      return Reduce(compressed_.of(0), request_.excluded,
-                    request_.resets_residuals);
+      DP_RETURN_IF_ERROR(compressed_.of(0)->Run(step_, request_.values,
+                                                request_.excluded,
+                                                request_.resets_residuals));
+      woken_.assign(compressed_.of(0)->woken().begin(),
+                    compressed_.of(0)->woken().end());
+      return absl::OkStatus();
     }
-    if (plain_ == nullptr) return ReducePlain();
+    if (plain_ == nullptr) {
+      return RingAllReduce(&flat_, group_->size(), request_.values);
+    }
     // A single rank has nobody to send to, and keeps what it has.
     if (group_->size() == 1) return absl::OkStatus();
-    return Reduce(plain_.get(), {}, false);
+    return plain_->Run(step_, request_.values, {}, false);
   }
 
   absl::Status ReduceToShards() {
@@ -508,8 +538,7 @@ class ThreadedGradientSync : public GradientSync {
           Gathered(buckets[i], request_.values, &copy);
       const ExcludedInBucket excluded =
           ExcludedIn(buckets[i], request_.excluded);
-      TwoPhaseAllReduce* const reduce =
-          IsCompressed() ? compressed_.of(i) : plain_.get();
+      TwoPhaseAllReduce* const reduce = CodedReduce(i);
       DP_RETURN_IF_ERROR(reduce->Run(step_, values, excluded.ranges,
                                      request_.resets_residuals));
       Scatter(buckets[i], values, request_.values);
@@ -520,40 +549,25 @@ class ThreadedGradientSync : public GradientSync {
     return absl::OkStatus();
   }
 
-  absl::Status ReducePlain() {
-    if (hierarchy_ == nullptr) {
-      return RingAllReduce(&flat_, group_->size(), request_.values);
-    }
-    // Sums all the way, divided once: as exact as around one ring.
-    DP_RETURN_IF_ERROR(hierarchy_->ReduceInNode(request_.values));
-    DP_RETURN_IF_ERROR(RingAllReduce(hierarchy_->across(), group_->size(),
-                                     hierarchy_->slice()));
-    return hierarchy_->GatherInNode(request_.values);
+  /// That of a bucket; null: the fp32 ring.
+  TwoPhaseAllReduce* CodedReduce(size_t bucket) {
+    return IsCompressed() ? compressed_.of(bucket) : plain_.get();
   }
 
-  absl::Status Reduce(TwoPhaseAllReduce* reduce,
-                      absl::Span<const ElementRange> excluded,
-                      bool drops_residuals) {
-    if (hierarchy_ == nullptr) {
-      DP_RETURN_IF_ERROR(
-          reduce->Run(step_, request_.values, excluded, drops_residuals));
-      woken_.assign(reduce->woken().begin(), reduce->woken().end());
-      return absl::OkStatus();
+  absl::Status ReduceAmongNodes(absl::Span<const SyncBucket> buckets) {
+    NodeReduceRequest request;
+    request.step = step_;
+    request.num_ranks = group_->size();
+    request.buckets = buckets;
+    request.await_ready = [this](const SyncBucket& bucket) {
+      return AwaitReady(bucket.ready_at, /*may_wait=*/true).status();
+    };
+    request.reduce_of = [this](size_t bucket) { return CodedReduce(bucket); };
+    if (IsCompressed()) {
+      request.excluded = request_.excluded;
+      request.drops_residuals = request_.resets_residuals;
     }
-    DP_RETURN_IF_ERROR(hierarchy_->ReduceInNode(request_.values));
-    const absl::Span<float> slice = hierarchy_->slice();
-    const float ranks_in_node = static_cast<float>(hierarchy_->ranks_in_node());
-    for (float& value : slice) value /= ranks_in_node;
-    const ElementRange range = hierarchy_->slice_range();
-    const ExcludedPart part = PartOf(excluded, range.begin, range.end);
-    std::vector<ElementRange> in_slice;
-    for (size_t i = 0; i < part.size(); ++i) in_slice.push_back(part.range(i));
-    DP_RETURN_IF_ERROR(reduce->Run(step_, slice, in_slice, drops_residuals));
-    woken_.assign(excluded.size(), 0);
-    std::copy(reduce->woken().begin(), reduce->woken().end(),
-              woken_.begin() + static_cast<long>(part.first));
-    return hierarchy_->GatherPacked(reduce, excluded, request_.values,
-                                    absl::MakeSpan(woken_));
+    return ReduceByNodes(request, hierarchy_.get(), request_.values, &woken_);
   }
 
   /// The mean of the workers' residuals, over the ranks that average together.
@@ -599,7 +613,9 @@ class ThreadedGradientSync : public GradientSync {
   const int64_t num_elements_;
   const uint64_t seed_;
   const bool keeps_shard_;
-  const std::vector<SyncBucket> buckets_;  // around the ring
+  const std::vector<SyncBucket> buckets_;        // around the ring
+  const std::vector<SyncBucket> coded_buckets_;  // in two phases
+  const std::vector<SyncBucket> whole_;          // as one
   const std::string layout_;  // of nodes or shards, for the codec's hash
   // Used by the thread in kRunning, by the caller otherwise.
   GroupExchange flat_;

@@ -38,12 +38,12 @@
 //   sync->Ready(num_elements);    // or Abandon(reason)
 //   ... Wait, Finish as above ...
 //
-// Around the fp32 ring, in bf16 and compressed, between ranks that are alike
-// and with an order given, the vector travels in buckets (sync_buckets.h), each
-// as soon as it is ready here and on the ranks before. The result does not
-// depend on when that was, to the bit; in bf16 not on the cut either. In the
-// compressed form each bucket is a vector of its own, with its scale, shards
-// and residuals. In all other forms values travel once all of them are ready.
+// Around the fp32 ring, in bf16 and compressed, with an order given, the vector
+// travels in buckets (sync_buckets.h), each as soon as it is ready here and on
+// the ranks before. The result does not depend on when that was, to the bit; in
+// bf16 not on the cut either. In the compressed form each bucket is a vector of
+// its own, with its scale, shards and residuals; by nodes, what it has of each
+// slice. In all other forms values travel once all of them are ready.
 //
 // Begin returns at once; an own thread works until Wait. One transaction at a
 // time; one thread at a time calls it, but for counters() and Ready. A value
@@ -91,11 +91,12 @@ struct GradientSyncOptions {
   /// disjoint and together all of it, equal on all ranks. Empty: no buckets.
   std::vector<ElementRange> order;
   /// Whether transactions may begin before their values are there, equal on all
-  /// ranks. But around the ring, every bucket waits for the one before, and the
-  /// vector travels whole if they may not.
+  /// ranks. But around the ring of all ranks, every bucket waits for the one
+  /// before, and the vector travels whole if they may not.
   bool may_begin_early = true;
-  /// A bucket has at least so many elements for each rank, twice as many but
-  /// around the ring: a hop of it then takes longer than a message on its way.
+  /// A bucket has at least so many elements for each rank (by nodes, for each
+  /// node), twice as many but around the ring: a hop of it then takes longer
+  /// than a message on its way.
   int64_t bucket_elements_per_rank = int64_t{512} << 10;
   uint64_t seed = 0;
   uint64_t generation = 1;

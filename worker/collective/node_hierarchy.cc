@@ -68,8 +68,27 @@ NodeHierarchy::NodeHierarchy(const Options& options, const NodePlace& place,
       in_node_(&in_node_group_, options.generation, options.max_message_bytes),
       across_(&across_group_, options.generation, options.max_message_bytes),
       compressor_(std::move(compressor)),
-      messages_(place.in_node.size()) {
-  slice_.resize(static_cast<size_t>(slices_.size(place.index_in_node)));
+      messages_(place.in_node.size()) {}
+
+SyncBucket NodeHierarchy::PartOfSlice(const SyncBucket& bucket,
+                                      int index) const {
+  SyncBucket part;
+  part.ready_at = bucket.ready_at;
+  for (const ElementRange& range : bucket.ranges) {
+    const ElementRange common = Overlap(range, SliceRange(index));
+    if (common.begin >= common.end) continue;
+    part.ranges.push_back(common);
+    part.num_elements += common.end - common.begin;
+  }
+  return part;
+}
+
+std::vector<SyncBucket> NodeHierarchy::Parts(const SyncBucket& bucket) const {
+  std::vector<SyncBucket> parts;
+  for (int index = 0; index < slices_.num_ranks; ++index) {
+    parts.push_back(PartOfSlice(bucket, index));
+  }
+  return parts;
 }
 
 void NodeHierarchy::Begin(uint32_t step, uint32_t codec_hash) {
@@ -83,100 +102,131 @@ std::string NodeHierarchy::activity() const {
                               : across_.activity();
 }
 
-absl::Status NodeHierarchy::ReduceInNode(absl::Span<const float> values) {
+absl::Status NodeHierarchy::ReduceInNode(const SyncBucket& bucket,
+                                         absl::Span<const float> values,
+                                         std::vector<float>* sum) {
   const int g = slices_.num_ranks;
   const int own = place_.index_in_node;
+  const std::vector<SyncBucket> parts = Parts(bucket);
   std::vector<GroupExchange::Outgoing> outgoing;
   std::vector<int> sources;
   for (int offset = 1; offset < g; ++offset) {
     const int peer = (own + offset) % g;
-    if (slices_.size(peer) == 0) continue;
-    const auto encode = [=]() -> absl::StatusOr<ByteSpan> {
-      const absl::Span<const float> part =
-          values.subspan(static_cast<size_t>(slices_.offset(peer)),
-                         static_cast<size_t>(slices_.size(peer)));
-      std::vector<float> copy(part.begin(), part.end());
+    const SyncBucket& part = parts[static_cast<size_t>(peer)];
+    if (part.num_elements == 0) continue;
+    const auto encode = [=, &part]() -> absl::StatusOr<ByteSpan> {
+      std::vector<float> copy;
+      CopyOut(part, values, &copy);
       std::vector<uint8_t>& message = messages_[static_cast<size_t>(peer)];
-      message.resize(static_cast<size_t>(
-          compressor_->MaxMessageBytes(slices_.size(peer))));
-      compressor_->AddResidual(absl::MakeSpan(copy), {}, slices_.size(peer));
+      message.resize(
+          static_cast<size_t>(compressor_->MaxMessageBytes(part.num_elements)));
+      compressor_->AddResidual(absl::MakeSpan(copy), {}, part.num_elements);
       DP_ASSIGN_OR_RETURN(const int64_t size,
                           compressor_->Encode(absl::MakeSpan(copy), RandomKey(),
                                               absl::MakeSpan(message)));
       return ByteSpan(message.data(), static_cast<size_t>(size));
     };
-    outgoing.push_back({peer, slices_.size(peer), encode});
+    outgoing.push_back({peer, part.num_elements, encode});
   }
-  const absl::Span<const float> mine =
-      values.subspan(static_cast<size_t>(slices_.offset(own)), slice_.size());
-  const absl::Span<float> sum = absl::MakeSpan(slice_);
-  std::fill(sum.begin(), sum.end(), 0.0f);
+  const SyncBucket& own_part = parts[static_cast<size_t>(own)];
+  std::vector<float> mine;
+  CopyOut(own_part, values, &mine);
+  sum->assign(mine.size(), 0.0f);
   const auto add_mine = [&] {
-    for (size_t i = 0; i < sum.size(); ++i) sum[i] += mine[i];
+    for (size_t i = 0; i < mine.size(); ++i) (*sum)[i] += mine[i];
   };
-  if (!sum.empty()) {
+  if (!mine.empty()) {
     for (int peer = 0; peer < g; ++peer) {
       if (peer != own) sources.push_back(peer);
     }
     if (own == 0) add_mine();
   }
   // In the order of the ranks, this one in its place.
-  return in_node_.Exchange(kReduceInNode, outgoing, sources,
-                           compressor_->MaxMessageBytes(slices_.size(own)),
-                           [&](int peer, ByteSpan message) {
-                             DP_RETURN_IF_ERROR(compressor_->AccumulateMean(
-                                 message, /*num_ranks=*/1, sum));
-                             if (peer + 1 == own) add_mine();
-                             return absl::OkStatus();
-                           });
+  return in_node_.Exchange(
+      kReduceInNode, outgoing, sources,
+      compressor_->MaxMessageBytes(own_part.num_elements),
+      [&](int peer, ByteSpan message) {
+        DP_RETURN_IF_ERROR(compressor_->AccumulateMean(message, /*num_ranks=*/1,
+                                                       absl::MakeSpan(*sum)));
+        if (peer + 1 == own) add_mine();
+        return absl::OkStatus();
+      });
 }
 
 absl::Status NodeHierarchy::Gather(
-    ByteSpan mine, int64_t most_bytes,
+    const std::vector<SyncBucket>& parts, ByteSpan mine,
+    const std::function<int64_t(int64_t num_elements)>& most_bytes,
     const std::function<absl::Status(int index, ByteSpan bytes)>& take) {
   const int g = slices_.num_ranks;
   const int own = place_.index_in_node;
+  const int64_t num_own = parts[static_cast<size_t>(own)].num_elements;
   std::vector<GroupExchange::Outgoing> outgoing;
   std::vector<int> sources;
-  for (int offset = 1; offset < g && !slice_.empty(); ++offset) {
-    outgoing.push_back(
-        {(own + offset) % g, slices_.size(own), [mine] { return mine; }});
+  for (int offset = 1; offset < g && num_own > 0; ++offset) {
+    outgoing.push_back({(own + offset) % g, num_own, [mine] { return mine; }});
   }
+  int64_t most = 0;
   for (int peer = 0; peer < g; ++peer) {
-    if (peer != own && slices_.size(peer) > 0) sources.push_back(peer);
+    const int64_t num_theirs = parts[static_cast<size_t>(peer)].num_elements;
+    if (peer == own || num_theirs == 0) continue;
+    sources.push_back(peer);
+    most = std::max(most, most_bytes(num_theirs));
   }
-  return in_node_.Exchange(kGatherInNode, outgoing, sources, most_bytes, take);
+  return in_node_.Exchange(kGatherInNode, outgoing, sources, most, take);
 }
 
-absl::Status NodeHierarchy::GatherInNode(absl::Span<float> values) {
-  const absl::Span<float> own = SliceOf(place_.index_in_node, values);
-  std::copy(slice_.begin(), slice_.end(), own.begin());
-  const ByteSpan mine(reinterpret_cast<const uint8_t*>(slice_.data()),
-                      slice_.size() * sizeof(float));
-  return Gather(mine, slices_.stride() * 4, [&](int index, ByteSpan bytes) {
-    const absl::Span<float> part = SliceOf(index, values);
-    if (bytes.size() != part.size() * sizeof(float)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          bytes.size(), " bytes, expected ", part.size() * sizeof(float)));
-    }
-    std::memcpy(part.data(), bytes.data(), bytes.size());
-    return absl::OkStatus();
-  });
+absl::Status NodeHierarchy::GatherInNode(const SyncBucket& bucket,
+                                         absl::Span<float> values) {
+  const std::vector<SyncBucket> parts = Parts(bucket);
+  std::vector<float> mine;
+  CopyOut(parts[static_cast<size_t>(place_.index_in_node)], values, &mine);
+  const auto size_of = [](int64_t elements) {
+    return elements * static_cast<int64_t>(sizeof(float));
+  };
+  std::vector<float> theirs;
+  return Gather(
+      parts,
+      ByteSpan(reinterpret_cast<const uint8_t*>(mine.data()),
+               mine.size() * sizeof(float)),
+      size_of, [&](int index, ByteSpan bytes) {
+        const SyncBucket& part = parts[static_cast<size_t>(index)];
+        if (static_cast<int64_t>(bytes.size()) != size_of(part.num_elements)) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              bytes.size(), " bytes, expected ", size_of(part.num_elements)));
+        }
+        theirs.resize(static_cast<size_t>(part.num_elements));
+        std::memcpy(theirs.data(), bytes.data(), bytes.size());
+        CopyIn(part, theirs, values);
+        return absl::OkStatus();
+      });
 }
 
 absl::Status NodeHierarchy::GatherPacked(
-    TwoPhaseAllReduce* reduced, absl::Span<const ElementRange> excluded,
-    absl::Span<float> values, absl::Span<uint8_t> flags) {
-  const absl::Span<float> own = SliceOf(place_.index_in_node, values);
-  std::copy(slice_.begin(), slice_.end(), own.begin());
-  reduced->WriteResult(&packed_);
+    const SyncBucket& bucket, ByteSpan packed, TwoPhaseAllReduce* reduced,
+    absl::Span<const ElementRange> excluded, absl::Span<float> values,
+    absl::Span<uint8_t> flags) {
+  const std::vector<SyncBucket> parts = Parts(bucket);
+  // As many pieces of them as a part may have.
+  const size_t num_excluded = excluded.size() + bucket.ranges.size();
+  std::vector<float> theirs;
   return Gather(
-      packed_, reduced->MaxResultBytes(slices_.stride(), excluded.size()),
-      [&](int index, ByteSpan bytes) {
-        return reduced->ReadResult(
-            bytes,
-            PartOf(excluded, slices_.offset(index), slices_.offset(index + 1)),
-            SliceOf(index, values), flags);
+      parts, packed,
+      [&](int64_t elements) {
+        return reduced->MaxResultBytes(elements, num_excluded);
+      },
+      [&](int index, ByteSpan bytes) -> absl::Status {
+        const SyncBucket& part = parts[static_cast<size_t>(index)];
+        const ExcludedInBucket in_part = ExcludedIn(part, excluded);
+        std::vector<uint8_t> is_woken(in_part.ranges.size());
+        theirs.resize(static_cast<size_t>(part.num_elements));
+        DP_RETURN_IF_ERROR(reduced->ReadResult(
+            bytes, PartOf(in_part.ranges, 0, part.num_elements),
+            absl::MakeSpan(theirs), absl::MakeSpan(is_woken)));
+        CopyIn(part, theirs, values);
+        for (size_t i = 0; i < is_woken.size(); ++i) {
+          if (is_woken[i] != 0) flags[in_part.origins[i]] = 1;
+        }
+        return absl::OkStatus();
       });
 }
 

@@ -9,12 +9,24 @@
 // m of the vector in the codec's bits, where a flat exchange in two phases
 // sends g (n - g) / n + g (n - 1) / n of it.
 //
+// All of it goes bucket by bucket (sync_buckets.h): what a bucket has of each
+// slice, which may be nothing. Slices are those of the vector, however it is
+// cut into buckets, and so are the residuals of what crosses.
+//
+//   for each bucket: ReduceInNode, reduce among across(), put it into the
+//   vector for each bucket: GatherInNode or GatherPacked
+//
+// Ranks without a part of a bucket go on with the next; so nothing is gathered
+// before all has crossed.
+//
 // Used by one thread, as GroupExchange.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_NODE_HIERARCHY_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_NODE_HIERARCHY_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +35,7 @@
 #include "worker/collective/group_exchange.h"
 #include "worker/collective/shard_compressor.h"
 #include "worker/collective/shards.h"
+#include "worker/collective/sync_buckets.h"
 #include "worker/collective/two_phase_all_reduce.h"
 
 namespace deltapipe {
@@ -57,23 +70,28 @@ class NodeHierarchy {
                 RankGroup* group, std::unique_ptr<ShardCompressor> compressor);
 
   int ranks_in_node() const { return slices_.num_ranks; }
+  int num_nodes() const { return static_cast<int>(place_.across.size()); }
 
   /// Starts a transaction, as GroupExchange::Begin.
   void Begin(uint32_t step, uint32_t codec_hash);
-  /// Sums this rank's slice over its node.
-  absl::Status ReduceInNode(absl::Span<const float> values);
-  /// The slice, after ReduceInNode; to be reduced in place.
-  absl::Span<float> slice() { return absl::MakeSpan(slice_); }
-  ElementRange slice_range() const {
-    return {slices_.offset(place_.index_in_node),
-            slices_.offset(place_.index_in_node + 1)};
+  /// Of the vector.
+  ElementRange slice_range() const { return SliceRange(place_.index_in_node); }
+  /// What a bucket of the vector has of this rank's slice.
+  SyncBucket OwnPart(const SyncBucket& bucket) const {
+    return PartOfSlice(bucket, place_.index_in_node);
   }
-  /// Fills `values` with the slices of all ranks of the node.
-  absl::Status GatherInNode(absl::Span<float> values);
-  /// The same after `reduced` has run on the slice: what travels are its packed
-  /// messages. `flags` get what is known of the `excluded` ranges of the whole
-  /// vector.
-  absl::Status GatherPacked(TwoPhaseAllReduce* reduced,
+  /// Sums OwnPart of the vector `values` over the node, to `sum`, in its order.
+  absl::Status ReduceInNode(const SyncBucket& bucket,
+                            absl::Span<const float> values,
+                            std::vector<float>* sum);
+  /// Fills what a bucket has of the other slices in the vector `values`; its
+  /// own is there.
+  absl::Status GatherInNode(const SyncBucket& bucket, absl::Span<float> values);
+  /// The same of what crossed packed: `packed` is what a TwoPhaseAllReduce such
+  /// as `reduced` wrote of OwnPart, and what travels. `flags` get what is known
+  /// of the `excluded` ranges of the vector.
+  absl::Status GatherPacked(const SyncBucket& bucket, ByteSpan packed,
+                            TwoPhaseAllReduce* reduced,
                             absl::Span<const ElementRange> excluded,
                             absl::Span<float> values,
                             absl::Span<uint8_t> flags);
@@ -86,12 +104,17 @@ class NodeHierarchy {
   int64_t in_node_bytes() const { return in_node_.payload_bytes(); }
 
  private:
-  absl::Span<float> SliceOf(int index, absl::Span<float> values) const {
-    return slices_.Of(values, index);
+  ElementRange SliceRange(int index) const {
+    return {slices_.offset(index), slices_.offset(index + 1)};
   }
-  /// Sends `mine` to all of the node and takes theirs.
+  SyncBucket PartOfSlice(const SyncBucket& bucket, int index) const;
+  /// Of a bucket, by index in the node.
+  std::vector<SyncBucket> Parts(const SyncBucket& bucket) const;
+  /// Sends `mine` to all of the node, if this rank has a part, and takes what
+  /// the others have, of at most `most_bytes(elements)`.
   absl::Status Gather(
-      ByteSpan mine, int64_t most_bytes,
+      const std::vector<SyncBucket>& parts, ByteSpan mine,
+      const std::function<int64_t(int64_t num_elements)>& most_bytes,
       const std::function<absl::Status(int index, ByteSpan bytes)>& take);
 
   const NodePlace place_;
@@ -101,9 +124,7 @@ class NodeHierarchy {
   GroupExchange in_node_;
   GroupExchange across_;
   const std::unique_ptr<ShardCompressor> compressor_;
-  std::vector<float> slice_;
   std::vector<std::vector<uint8_t>> messages_;  // by index in the node
-  std::vector<uint8_t> packed_;
 };
 
 }  // namespace deltapipe

@@ -116,13 +116,13 @@ SyncResiduals SpreadResiduals(absl::Span<const float> owed,
 }
 
 absl::StatusOr<SyncResiduals> FitResiduals(const SyncResiduals& residuals,
-                                           int64_t num_elements, int rank,
+                                           int server_rank,
                                            const ResidualPlace& place) {
   ResidualPlace from = place;
   if (!residuals.server_ranges.empty()) {
     from.server = residuals.server_ranges;
-  } else if (place.server.size() > 1) {
-    from.server = {ShardOf({0, num_elements}, place.num_averaged, rank)};
+  } else {
+    from.server = {ShardOf(place.worker, place.num_averaged, server_rank)};
   }
   DP_RETURN_IF_ERROR(Annotate(CheckPlace(residuals, from), "residuals"));
   SyncResiduals fitted = residuals;

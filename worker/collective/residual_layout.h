@@ -56,9 +56,10 @@ SyncResiduals SpreadResiduals(absl::Span<const float> owed,
 
 /// `residuals` as residuals that lie in `place`. Of servers of other ranges
 /// they are added to the worker's, num_averaged times, which keeps R.
-/// INVALID_ARGUMENT if that cannot be.
+/// `server_rank` is this rank's place among those whose workers cover the same
+/// range. INVALID_ARGUMENT if that cannot be.
 absl::StatusOr<SyncResiduals> FitResiduals(const SyncResiduals& residuals,
-                                           int64_t num_elements, int rank,
+                                           int server_rank,
                                            const ResidualPlace& place);
 
 }  // namespace deltapipe

@@ -25,10 +25,6 @@ struct SyncBucket {
   int64_t ready_at = 0;
 };
 
-/// Where elements [begin, end) of what `ranges` hold one after the other lie.
-std::vector<ElementRange> RangesAt(absl::Span<const ElementRange> ranges,
-                                   int64_t begin, int64_t end);
-
 /// Cuts the vector into as many buckets, of even size, as have `min_elements`
 /// or more; one bucket, in the order of the vector, where there would be fewer
 /// than two, or where `order` is empty.

@@ -160,6 +160,8 @@ class Training {
                                StepState* state, StepState* program);
   /// Hands the step's gradients to the optimizer, and what it names to sync_.
   absl::Status BeginSync(StepState* state);
+  /// The same of tied weights, if there are any, with tied_; after it.
+  absl::Status BeginTiedSync(StepState* state);
   absl::Status Reduce(StepState* state);
   /// What is left of a step once it is applied: counts, reports.
   void TellOfStep(StepState* state);

@@ -7,16 +7,33 @@
 // synchronised, and then to GradientSync, whose thread does the rest. Only
 // where nothing else comes between a gradient and its synchronisation: see
 // MayStartEarly.
+//
+// What the stage shares with others (tied weights) waits for REDUCE: it lies
+// apart, behind what goes early, and has an optimizer and a group of its own.
 #include <algorithm>
 #include <optional>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "base/status_macros.h"
-#include "worker/collective/sync_buckets.h"
 #include "worker/engine/own_norm.h"
 #include "worker/engine/training_step.h"
+#include "worker/optim/ranges_at.h"
 
 namespace deltapipe {
+namespace {
+
+/// Of the first `num_final` elements of `order`, those before `end`.
+int64_t NumBefore(int64_t end, absl::Span<const ElementRange> order,
+                  int64_t num_final) {
+  int64_t num = 0;
+  for (const ElementRange& range : RangesAt(order, 0, num_final)) {
+    num += std::max<int64_t>(std::min(range.end, end) - range.begin, 0);
+  }
+  return num;
+}
+
+}  // namespace
 
 std::vector<ElementRange> Training::SyncOrder() const {
   std::vector<ElementRange> order;
@@ -29,8 +46,7 @@ std::vector<ElementRange> Training::SyncOrder() const {
 }
 
 bool Training::IsForEarlyStarts() const {
-  return num_replicas_ > 1 && !is_continuous() && !shards_state_ &&
-         layout().tied_begin() == layout().num_elements;
+  return num_replicas_ > 1 && !is_continuous() && !shards_state_;
 }
 
 bool Training::MayStartEarly(int microbatch, const StepState& state) const {
@@ -55,12 +71,14 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
                                                  const TensorRef& gradient,
                                                  StepState* state) {
   Stage* const stage = versions_->Of(state->step);
-  const std::vector<ElementRange> order = SyncOrder();
+  const std::vector<ElementRange> order = stage->gradient_order();
+  const std::vector<ElementRange> sync_order = SyncOrder();
   std::optional<OwnNorm> norm;
-  int64_t num_taken = 0;  // of the order
+  int64_t num_taken = 0;  // of sync_order
   const auto take = [&](int64_t num_final) {
     if (num_final <= num_taken) return;
-    for (const ElementRange& range : RangesAt(order, num_taken, num_final)) {
+    for (const ElementRange& range :
+         RangesAt(sync_order, num_taken, num_final)) {
       optimizer_->TakeGradient(range);
     }
     num_taken = num_final;
@@ -68,22 +86,24 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
   };
   const bool can_tell = stage->WatchNextBackward([&](int64_t num_final) {
     norm->Add(num_final);
-    take(num_final);
+    take(NumBefore(layout().tied_begin(), order, num_final));
   });
   if (!can_tell) return stage->Backward(microbatch, gradient);
 
   const absl::Span<float> gradients = stage->gradients();
   norm.emplace(stage->parameters(), gradients, order);
   DP_RETURN_IF_ERROR(WeightByWork(gradients, state));  // by nothing
+  const absl::Span<const float> weights = versions_->newest()->weights();
   const SyncRequest request =
       optimizer_->PrepareEarly(state->step, LearningRateAt(state->step),
-                               versions_->newest()->weights(), gradients);
+                               Owned(weights), Owned(gradients));
   state->format = request.format;
   state->synchronised = request.values;
   state->excludes_rows = !request.excluded.empty();
   DP_RETURN_IF_ERROR(
       sync_->BeginEarly(static_cast<uint32_t>(state->step), request));
   state->began_early = true;
+  state->flat_gradient = gradients;
   state->sync_begin_nanos = WallNanos();
   absl::StatusOr<TensorRef> result = stage->Backward(microbatch, gradient);
   if (!result.ok()) {

@@ -329,9 +329,9 @@ absl::Status Training::BeginSync(StepState* state) {
   state->replica_squared_norm =
       OwnNorm(stage->parameters(), gradients, {}).Sum();
   const absl::Span<const float> weights = versions_->newest()->weights();
-  const double rate = LearningRateAt(state->step);
   SyncRequest request =
-      optimizer_->Prepare(state->step, rate, Owned(weights), Owned(gradients));
+      optimizer_->Prepare(state->step, LearningRateAt(state->step),
+                          Owned(weights), Owned(gradients));
   // Everybody's share is in it.
   if (shards_state_) {
     request.values =
@@ -340,12 +340,17 @@ absl::Status Training::BeginSync(StepState* state) {
   state->format = request.format;
   state->synchronised = request.values;
   state->excludes_rows = !request.excluded.empty();
-  if (request.format != SyncFormat::kNone) {
-    DP_RETURN_IF_ERROR(sync_->Begin(step, request));
-  }
+  state->flat_gradient = gradients;
+  return request.format == SyncFormat::kNone ? absl::OkStatus()
+                                             : sync_->Begin(step, request);
+}
+
+absl::Status Training::BeginTiedSync(StepState* state) {
   if (tied_ == nullptr) return absl::OkStatus();
-  DP_ASSIGN_OR_RETURN(const SyncFormat format,
-                      tied_->Begin(state->step, rate, weights, gradients));
+  DP_ASSIGN_OR_RETURN(
+      const SyncFormat format,
+      tied_->Begin(state->step, LearningRateAt(state->step),
+                   versions_->newest()->weights(), state->flat_gradient));
   if (format == state->format) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(
       "tied weights are synchronised in another form than the rest of the "
@@ -358,6 +363,7 @@ absl::Status Training::Reduce(StepState* state) {
   const uint32_t step = static_cast<uint32_t>(state->step);
   const Deadline deadline = WaitDeadline();
   if (!state->began_early) DP_RETURN_IF_ERROR(BeginSync(state));
+  DP_RETURN_IF_ERROR(BeginTiedSync(state));
   // What happens after this step is agreed on beside the gradients, and so is
   // their norm: first over the replicas of each stage, then (in Apply) over the
   // stages.

@@ -88,6 +88,7 @@ struct Training::StepState {
   SyncFormat format = SyncFormat::kPlain;
   absl::Span<const float> synchronised;  // what the optimizer asked for
   bool excludes_rows = false;            // from the synchronisation
+  absl::Span<float> flat_gradient;       // the stage's, once that began
   bool began_early = false;              // it began in the last backward
   int64_t sync_begin_nanos = 0;          // then, on the wall clock
   uint64_t weights_hash = 0;

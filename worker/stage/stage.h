@@ -111,10 +111,10 @@ class Stage {
   /// alone, so that it is the same on all replicas. Empty: no order is known.
   virtual std::vector<ElementRange> gradient_order() const = 0;
   /// The next Backward is the step's last: calls `on_final(n)` with growing n
-  /// as soon as the first n elements in gradient_order() will not change any
-  /// more until WeightsChanged, from within Backward, on one thread at a time.
-  /// The last values may not be told of: Backward's return tells. False for a
-  /// stage that cannot tell before; it never calls.
+  /// as soon as the first n elements in gradient_order(), whole segments, will
+  /// not change any more until WeightsChanged, from within Backward, on one
+  /// thread at a time. The last values may not be told of: Backward's return
+  /// tells. False for a stage that cannot tell before; it never calls.
   virtual bool WatchNextBackward(
       std::function<void(int64_t num_final)> on_final) = 0;
 

@@ -27,6 +27,7 @@
 #include "base/status_macros.h"
 #include "torch/csrc/autograd/function_hook.h"
 #include "torch/csrc/autograd/variable.h"
+#include "worker/optim/ranges_at.h"
 #include "worker/saved_activations/stage_saving.h"
 #include "worker/stage/gradient_watch.h"
 #include "worker/stage/initial_weights.h"
@@ -107,8 +108,8 @@ class TorchStage : public Stage {
     return watch_.order();
   }
   bool WatchNextBackward(std::function<void(int64_t)> on_final) override {
-    // Elsewhere layers' gradients are another buffer, added after the pass.
-    if (!device_.is_cpu() || !is_full_precision()) return false;
+    // Elsewhere they are copied to the host after the pass.
+    if (!device_.is_cpu()) return false;
     on_final_ = std::move(on_final);
     return true;
   }
@@ -441,11 +442,38 @@ class TorchStage : public Stage {
     }
     if (pending->probed != nullptr) RunProbe(*pending->probed, incoming);
     // Not of the probe's passes.
-    watch_.Begin(std::exchange(on_final_, nullptr));
+    int64_t num_taken = 0;  // of the order
+    watch_.Begin(
+        Follow(*pending, std::exchange(on_final_, nullptr), &num_taken));
     const at::Tensor outgoing = pending->graph.Backward(incoming);
-    if (!is_full_precision()) TakeLayerGradients(*pending);
+    if (!is_full_precision()) {
+      TakeLayerGradients(*pending, num_taken, layout_.num_elements);
+      layer_gradients_.zero_();
+    }
     if (!is_first_) *input_gradient = ExportInputGradient(*pending, outgoing);
     return absl::OkStatus();
+  }
+
+  /// What is done when elements of layer_gradients_ are final: they are taken,
+  /// and `tell`, which may be null, is told. `num_taken`, of the order, must
+  /// live as long.
+  std::function<void(int64_t)> Follow(const Pending& pending,
+                                      std::function<void(int64_t)> tell,
+                                      int64_t* num_taken) {
+    if (is_full_precision() || !device_.is_cpu()) return tell;
+    // ExportInputGradient may mark what is not told.
+    const int64_t limit = dtype_ == at::kHalf && !is_first_
+                              ? layout_.num_elements - 1
+                              : layout_.num_elements;
+    // In the same pieces whether or not somebody is told: where a scale is no
+    // power of two, LibTorch's vectors round otherwise than what is left of
+    // them at the end of a piece.
+    return [this, &pending, tell = std::move(tell), num_taken,
+            limit](int64_t num_final) {
+      TakeLayerGradients(pending, *num_taken, num_final);
+      *num_taken = num_final;
+      if (tell && num_final <= limit) tell(num_final);
+    };
   }
 
   /// Only fp16's gradients are out of range without.
@@ -453,17 +481,27 @@ class TorchStage : public Stage {
     return dtype_ == at::kHalf ? pending.gradient_scale : 1.0f;
   }
 
-  /// Micro-batches are summed in fp32.
-  void TakeLayerGradients(const Pending& pending) {
-    gradients_.add_(layer_gradients_, 1.0 / ScaleOf(pending));
-    layer_gradients_.zero_();
+  /// Elements [begin, end) of the order. Micro-batches are summed in fp32.
+  void TakeLayerGradients(const Pending& pending, int64_t begin, int64_t end) {
+    const bool are_all = end - begin == layout_.num_elements;
+    const std::vector<ElementRange> ranges =
+        are_all ? std::vector<ElementRange>{{begin, end}}
+                : RangesAt(watch_.order(), begin, end);
+    for (const ElementRange& range : ranges) {
+      const int64_t size = range.end - range.begin;
+      gradients_.narrow(0, range.begin, size)
+          .add_(layer_gradients_.narrow(0, range.begin, size),
+                1.0 / ScaleOf(pending));
+    }
   }
 
   TensorRef ExportInputGradient(const Pending& pending,
                                 const at::Tensor& gradient) {
     if (dtype_ != at::kHalf) return Export(gradient);
     if (!at::isfinite(gradient).all().item<bool>() && gradients_.numel() > 0) {
-      gradients_[0] = std::numeric_limits<float>::quiet_NaN();
+      // The last of the order: nobody was told of it, see Follow.
+      gradients_[watch_.order().back().end - 1] =
+          std::numeric_limits<float>::quiet_NaN();
     }
     return Export(gradient.mul(1.0 / ScaleOf(pending)));
   }
