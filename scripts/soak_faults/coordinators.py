@@ -307,7 +307,7 @@ def pass_on(source, sink):
 def two_coordinators(trial):
     """The first is cut off, and by turns stopped or awake, while a second one takes its store."""
     is_stopped = trial.index % 2 == 0
-    steps = 1600
+    steps = 3200  # enough for some tries to stop the first between two writes
     trial.bench.losses_until(steps)
     cluster = trial.cluster
     first, first_address = cluster.start_coordinator()
