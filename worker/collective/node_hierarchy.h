@@ -13,8 +13,8 @@
 // slice, which may be nothing. Slices are those of the vector, however it is
 // cut into buckets, and so are the residuals of what crosses.
 //
-//   for each bucket: ReduceInNode, reduce among across(), put it into the
-//   vector for each bucket: GatherInNode or GatherPacked
+//   of each bucket: ReduceInNode; among across(); into the vector
+//   of each bucket: GatherInNode or GatherPacked
 //
 // Ranks without a part of a bucket go on with the next; so nothing is gathered
 // before all has crossed.
