@@ -20,7 +20,7 @@ absl::StatusOr<LayerPartition> ParseLayerPartition(absl::string_view text) {
     if (!absl::SimpleAtoi(part, &layers) || layers < 1) {
       return absl::InvalidArgumentError(absl::StrCat(
           "expected auto, even or the layers of each stage, at least 1 each, "
-          "such as 3,1; got '",
+          "such as \"3,1\"; got '",
           text, "'"));
     }
     partition.layers.push_back(layers);

@@ -31,7 +31,7 @@ TEST(LayerPartitionTest, WhatIsNoPartitionIsToldTheForms) {
     EXPECT_TRUE(absl::IsInvalidArgument(parsed.status()));
     EXPECT_THAT(std::string(parsed.status().message()),
                 HasSubstr("expected auto, even or the layers of each stage, at "
-                          "least 1 each, such as 3,1; got '"));
+                          "least 1 each, such as \"3,1\"; got '"));
   }
 }
 

@@ -174,8 +174,8 @@ absl::Status Planner::NotePartition() {
   if (layers == LayersOf(even)) return absl::OkStatus();
   job_.notes.push_back(absl::StrFormat(
       "partition: auto is %s layers: the slowest stage computes %.3g s a "
-      "micro-batch, with even %.3g s; parallel.partition: %s cuts other runs "
-      "alike",
+      "micro-batch, with even %.3g s; parallel.partition: \"%s\" cuts other "
+      "runs alike",
       layers, SlowestSeconds(stages_), SlowestSeconds(even), layers));
   return absl::OkStatus();
 }

@@ -71,7 +71,7 @@ TEST(BuildPlanTest, AMeasuredCutThatIsNotEvenIsToldWithHowToRepeatIt) {
   EXPECT_THAT(BuildPlan(inputs)->notes,
               Contains(AllOf(HasSubstr("partition: auto is 4,2 layers"),
                              HasSubstr("with even 0.092 s"),
-                             HasSubstr("parallel.partition: 4,2 cuts other "
+                             HasSubstr("parallel.partition: \"4,2\" cuts other "
                                        "runs alike"))));
 
   inputs.spec.mutable_parallel()->set_partition("4,2");

@@ -278,8 +278,8 @@ Training::Candidate Training::BestCandidate(const CheckpointScan& scan,
       restore_notes_.push_back(absl::StrCat(
           "checkpoint ", name, " is of stages of ",
           former.parallel().partition(), " layers, this job's have ", own_cut,
-          ": parallel.partition: ", former.parallel().partition(),
-          " goes on from it"));
+          ": parallel.partition: \"", former.parallel().partition(),
+          "\" goes on from it"));
       continue;
     }
     Candidate candidate;
