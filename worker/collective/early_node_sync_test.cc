@@ -157,19 +157,7 @@ TEST_P(EarlyNodeSyncTest, WhatIsOwedAndWhatIsExcludedIsKept) {
   SyncedRanks ranks(num_ranks, kSize, options);
   const std::vector<ElementRange> rows = RandomRows(kSize, &random_);
   Vectors values = RandomVectors(num_ranks, kSize, seed_);
-  std::vector<uint8_t> expected(rows.size());
-  for (size_t row = 0; row < rows.size(); ++row) {
-    for (std::vector<float>& vector : values) {
-      std::fill(vector.begin() + rows[row].begin,
-                vector.begin() + rows[row].end, 0.0f);
-    }
-    if (random_() % 2 == 0) continue;
-    expected[row] = 1;
-    const int64_t length = rows[row].end - rows[row].begin;
-    const uint64_t at = static_cast<uint64_t>(rows[row].begin) +
-                        random_() % static_cast<uint64_t>(length);
-    values[random_() % values.size()][at] = 3;
-  }
+  const std::vector<uint8_t> expected = WakeSomeRows(rows, &values, &random_);
   const std::vector<double> mean = Mean(values);
   SyncRequest request;
   request.format = SyncFormat::kCompressed;

@@ -213,19 +213,7 @@ TEST_P(CompressedBucketsTest, ExcludedRowsThatBucketsCutAreWokenAsOne) {
   SyncedRanks ranks(num_ranks_, size, options);
   const std::vector<ElementRange> rows = RandomRows(size, &random);
   Vectors values = RandomVectors(num_ranks_, size, seed);
-  std::vector<uint8_t> expected(rows.size());
-  for (size_t row = 0; row < rows.size(); ++row) {
-    for (std::vector<float>& vector : values) {
-      std::fill(vector.begin() + rows[row].begin,
-                vector.begin() + rows[row].end, 0.0f);
-    }
-    if (random() % 2 == 0) continue;
-    expected[row] = 1;
-    const int64_t length = rows[row].end - rows[row].begin;
-    const uint64_t at = static_cast<uint64_t>(rows[row].begin) +
-                        random() % static_cast<uint64_t>(length);
-    values[random() % values.size()][at] = 3;
-  }
+  const std::vector<uint8_t> expected = WakeSomeRows(rows, &values, &random);
   const std::vector<double> mean = Mean(values);
   SyncRequest request;
   request.format = SyncFormat::kCompressed;

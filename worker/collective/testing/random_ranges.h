@@ -1,4 +1,4 @@
-// Ranges of vectors, drawn for tests.
+// Ranges of vectors, and what vectors hold there, drawn for tests.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_TESTING_RANDOM_RANGES_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_TESTING_RANDOM_RANGES_H_
 
@@ -48,6 +48,27 @@ inline std::vector<ElementRange> RandomRows(int64_t num_elements,
     rows.push_back({at, end});
     at = end;
   }
+}
+
+/// Clears `rows` in the vectors of all ranks, but for one value of one rank in
+/// some of them: those whose flag in the result is 1.
+inline std::vector<uint8_t> WakeSomeRows(
+    const std::vector<ElementRange>& rows,
+    std::vector<std::vector<float>>* values, std::mt19937_64* random) {
+  std::vector<uint8_t> is_woken(rows.size());
+  for (size_t row = 0; row < rows.size(); ++row) {
+    for (std::vector<float>& vector : *values) {
+      std::fill(vector.begin() + rows[row].begin,
+                vector.begin() + rows[row].end, 0.0f);
+    }
+    if ((*random)() % 2 == 0) continue;
+    is_woken[row] = 1;
+    const int64_t length = rows[row].end - rows[row].begin;
+    const uint64_t at = static_cast<uint64_t>(rows[row].begin) +
+                        (*random)() % static_cast<uint64_t>(length);
+    (*values)[(*random)() % values->size()][at] = 3;
+  }
+  return is_woken;
 }
 
 }  // namespace deltapipe
