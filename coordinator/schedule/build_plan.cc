@@ -167,6 +167,8 @@ absl::Status Planner::NotePartition() {
   if (asked != "auto" && !asked.empty()) return absl::OkStatus();
   v1::JobSpec even_spec = spec_;
   even_spec.mutable_parallel()->set_partition("even");
+  // Only times are asked for: what is packed need not be planned again.
+  even_spec.mutable_compression()->set_saved_activations("none");
   DP_ASSIGN_OR_RETURN(
       const std::vector<StageCost> even,
       CutIntoStages(even_spec, inputs_.profile, inputs_.compute_slowdown));
