@@ -1,5 +1,5 @@
 // Every codec on a tensor of more than 2^31 elements: sizes and positions are
-// 64 bits wide throughout. Takes 18 GiB of memory and some minutes:
+// 64 bits wide throughout. Takes 19 GiB of memory and five minutes:
 //
 //   bazel test //compression:large_tensor_test --test_output=all
 #include <cmath>
@@ -9,8 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_replace.h"
 #include "absl/types/span.h"
 #include "base/buffer.h"
+#include "base/thread.h"
 #include "compression/codec.h"
 #include "compression/testing/codec_settings.h"
 #include "gtest/gtest.h"
@@ -62,11 +66,19 @@ TEST_P(LargeTensorTest, IsRestoredToItsEnd) {
   }
   Buffer payload(codec->MaxPayloadBytes(kCount));
 
-  const auto size = codec->Encode(values, RandomKey{17}, payload.span());
+  // Each in a thread of its own, with which what it kept for its next call
+  // goes.
+  absl::StatusOr<int64_t> size = 0;
+  Thread("encode", [&] {
+    size = codec->Encode(values, RandomKey{17}, payload.span());
+  }).Join();
   ASSERT_TRUE(size.ok()) << size.status();
   for (float& value : values) value = std::numeric_limits<float>::quiet_NaN();
-  const absl::Status decoded =
-      codec->Decode(payload.span().first(static_cast<size_t>(*size)), values);
+  absl::Status decoded;
+  Thread("decode", [&] {
+    decoded =
+        codec->Decode(payload.span().first(static_cast<size_t>(*size)), values);
+  }).Join();
   ASSERT_TRUE(decoded.ok()) << decoded;
 
   const double at_begin = RelativeError(values, 0);
@@ -80,8 +92,18 @@ TEST_P(LargeTensorTest, IsRestoredToItsEnd) {
   RecordProperty("bytes", std::to_string(*size));
 }
 
+/// Codecs around another one keep a copy of the tensor; with int(4) within, it
+/// and the payload are no more than others need.
+std::vector<std::string> CodecsThatFit() {
+  std::vector<std::string> codecs = AllExampleCodecs();
+  for (std::string& text : codecs) {
+    text = absl::StrReplaceAll(text, {{"(none)", "(int(4))"}});
+  }
+  return codecs;
+}
+
 INSTANTIATE_TEST_SUITE_P(AllCodecs, LargeTensorTest,
-                         ::testing::ValuesIn(AllExampleCodecs()),
+                         ::testing::ValuesIn(CodecsThatFit()),
                          [](const ::testing::TestParamInfo<std::string>& info) {
                            return TestNameOfCodec(info.param);
                          });
