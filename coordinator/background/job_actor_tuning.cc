@@ -281,12 +281,11 @@ void JobActor::JudgeCompression() {
   const std::string change = verdict_->Update(*forecast);
   if (change.empty()) {
     if (!is_first) return;
-    RecordEvent(
-        "compression",
-        absl::StrCat(forecast->compressed_seconds < forecast->bf16_seconds
-                         ? "compression helps: "
-                         : "compression does not help so far: ",
-                     ForecastText(*forecast)));
+    RecordEvent("compression",
+                absl::StrCat(CompressionVerdict::Helps(*forecast)
+                                 ? "compression helps: "
+                                 : "compression does not help so far: ",
+                             ForecastText(*forecast)));
     return;
   }
   const v1::CompressionSpec& spec = job_.spec().compression();

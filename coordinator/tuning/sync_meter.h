@@ -27,7 +27,12 @@ class SyncMeter {
   void Clear() { windows_.clear(); }
 
  private:
-  std::map<int, v1::SyncReport> windows_;  // by rank
+  /// Since the last forecast.
+  struct Window {
+    v1::SyncReport sync;
+    double step_seconds = 0;  // of all steps that reports with `sync` told of
+  };
+  std::map<int, Window> windows_;  // by rank
 };
 
 }  // namespace deltapipe

@@ -18,6 +18,9 @@ v1::StepReport Report(int64_t transactions, double bytes_per_second) {
   sync.set_plan_bits(1);
   sync.set_plan_kernel_seconds(4e-3);
   sync.set_bf16_kernel_seconds(1e-3);
+  sync.set_early_seconds(2e-3 * static_cast<double>(transactions));
+  sync.set_buckets(5);
+  report.set_step_seconds(0.3 * static_cast<double>(transactions));
   return report;
 }
 
@@ -34,6 +37,9 @@ TEST(SyncMeterTest, WaitsForTenTransactionsOfEveryWorker) {
   ASSERT_TRUE(forecast.has_value());
   EXPECT_NEAR(forecast->compressed_seconds, 1.25e-3 + 4e-3, 1e-9);
   EXPECT_NEAR(forecast->bf16_seconds, 20e-3 + 1e-3, 1e-9);
+  EXPECT_NEAR(forecast->bf16_exposed_seconds, 21e-3 - 2e-3, 1e-9);
+  EXPECT_NEAR(forecast->compressed_exposed_seconds, 5.25e-3 - 2e-3, 1e-9);
+  EXPECT_NEAR(forecast->step_seconds, 0.3, 1e-9);
   EXPECT_FALSE(meter.Take(2, 2).has_value()) << "a window is used once";
 }
 

@@ -126,6 +126,10 @@ class ThreadedGradientSync : public GradientSync {
     group_->Cancel(reason);
   }
 
+  int num_buckets() const override {
+    return static_cast<int>(coded_buckets_.size());
+  }
+
   ElementRange owned_by(int rank) const override {
     if (!keeps_shard_) return {0, num_elements_};
     const Shards shards{num_elements_, group_->size()};

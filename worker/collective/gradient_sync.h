@@ -169,6 +169,9 @@ class GradientSync {
   /// kAbort does.
   virtual absl::Status Finish(SyncVerdict verdict) = 0;
 
+  /// That a compressed transaction travels in, from 1 on.
+  virtual int num_buckets() const = 0;
+
   /// The elements whose mean `rank` gets: all, but with keeps_shard.
   virtual ElementRange owned_by(int rank) const = 0;
 

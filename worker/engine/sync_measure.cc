@@ -40,6 +40,7 @@ absl::StatusOr<std::unique_ptr<SyncMeasure>> SyncMeasure::Create(
   v1::SyncReport& costs = measure->costs_;
   costs.set_ranks(num_nodes);
   costs.set_elements(num_elements);
+  costs.set_buckets(options.num_buckets);
   DP_ASSIGN_OR_RETURN(
       const SyncCost plan,
       ProbeSyncCost(options.plan_codec, num_elements, num_nodes));
@@ -54,7 +55,7 @@ absl::StatusOr<std::unique_ptr<SyncMeasure>> SyncMeasure::Create(
   return measure;
 }
 
-void SyncMeasure::Note(bool is_compressed) {
+void SyncMeasure::Note(bool is_compressed, double early_seconds) {
   int64_t bytes = 0;
   double seconds = 0;
   for (size_t i = 0; i < channels_.size(); ++i) {
@@ -70,6 +71,7 @@ void SyncMeasure::Note(bool is_compressed) {
   report_.set_transactions(report_.transactions() + 1);
   report_.set_sent_bytes(report_.sent_bytes() + bytes);
   report_.set_wire_seconds(report_.wire_seconds() + seconds);
+  report_.set_early_seconds(report_.early_seconds() + early_seconds);
 }
 
 v1::SyncReport SyncMeasure::Take() {

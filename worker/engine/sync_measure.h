@@ -21,6 +21,8 @@ namespace deltapipe {
 struct SyncMeasureOptions {
   std::string plan_codec;
   int64_t num_elements = 0;
+  /// GradientSync::num_buckets.
+  int num_buckets = 1;
   /// The node of each rank.
   std::vector<int> nodes;
 };
@@ -35,7 +37,8 @@ class SyncMeasure {
       Deadline deadline);
 
   /// After every transaction; only those in the compressed form are counted.
-  void Note(bool is_compressed);
+  /// `early_seconds` of it went by beside a backward pass.
+  void Note(bool is_compressed, double early_seconds);
 
   /// What was counted since the last call; no transactions: nothing was.
   v1::SyncReport Take();

@@ -12,6 +12,8 @@
 namespace deltapipe {
 namespace {
 
+constexpr double kEarlySeconds = 0.25;
+
 Deadline Soon() { return Deadline::After(std::chrono::seconds(20)); }
 
 /// What each rank tells after these transactions of 8,000 elements, one by one
@@ -26,6 +28,7 @@ std::vector<v1::SyncReport> Measure(const std::vector<int>& nodes,
     SyncMeasureOptions options;
     options.plan_codec = "sign(block=0)";
     options.num_elements = 8000;
+    options.num_buckets = 4;
     options.nodes = nodes;
     const auto measure = SyncMeasure::Create(
         options, scalars.group(rank), gradients.group(rank), 0, 22, Soon());
@@ -43,7 +46,7 @@ std::vector<v1::SyncReport> Measure(const std::vector<int>& nodes,
           is_compressed[step] ? SyncFormat::kCompressed : SyncFormat::kPlain;
       ASSERT_TRUE((*sync)->Begin(static_cast<uint32_t>(step), request).ok());
       ASSERT_TRUE((*sync)->Wait(Soon()).ok());
-      (*measure)->Note(is_compressed[step]);
+      (*measure)->Note(is_compressed[step], kEarlySeconds);
       ASSERT_TRUE((*sync)->Finish(SyncVerdict::kCommit).ok());
     }
     reports[static_cast<size_t>(rank)] = (*measure)->Take();
@@ -56,6 +59,8 @@ TEST(SyncMeasureTest, OnlyCompressedTransactionsCount) {
   for (const v1::SyncReport& report :
        Measure({0, 1}, {false, false, true, false, true, true})) {
     EXPECT_EQ(report.transactions(), 3);
+    EXPECT_EQ(report.early_seconds(), 3 * kEarlySeconds);
+    EXPECT_EQ(report.buckets(), 4);
     // 500 bytes of signs in each phase, a scale and the frame's header.
     EXPECT_GE(report.sent_bytes(), 3 * 1000);
     EXPECT_LT(report.sent_bytes(), 3 * 1500);

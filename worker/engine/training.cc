@@ -212,6 +212,7 @@ absl::Status Training::MakeSyncMeasure() {
   options.plan_codec = plan_.gradient_codec();
   // Of what every stage has: tied weights follow its verdict.
   options.num_elements = layout().tied_begin();
+  options.num_buckets = sync_->num_buckets();
   options.nodes = nodes_;
   const bool is_alone = nodes_.front() == nodes_.back();
   if (GradientSync::IsPlainCodec(options.plan_codec) || is_alone ||

@@ -105,11 +105,13 @@ absl::StatusOr<TensorRef> Training::LastBackward(int microbatch,
   state->began_early = true;
   state->flat_gradient = gradients;
   state->sync_begin_nanos = WallNanos();
+  const SteadyClock::time_point begin = SteadyClock::now();
   absl::StatusOr<TensorRef> result = stage->Backward(microbatch, gradient);
   if (!result.ok()) {
     sync_->Abandon(result.status());
     return result;
   }
+  state->early_seconds = SecondsSince(begin);
   state->replica_squared_norm = norm->Sum();
   take(layout().tied_begin());
   return result;

@@ -404,7 +404,8 @@ absl::Status Training::Reduce(StepState* state) {
             state->sync_begin_nanos, &state->trace);
   }
   if (sync_measure_ != nullptr) {
-    sync_measure_->Note(state->format == SyncFormat::kCompressed);
+    sync_measure_->Note(state->format == SyncFormat::kCompressed,
+                        state->early_seconds);
   }
   if (state->excludes_rows) optimizer_->Wake(sync_->woken());
   return tied_ == nullptr ? absl::OkStatus() : tied_->Wait(deadline);

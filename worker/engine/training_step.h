@@ -91,6 +91,7 @@ struct Training::StepState {
   absl::Span<float> flat_gradient;       // the stage's, once that began
   bool began_early = false;              // it began in the last backward
   int64_t sync_begin_nanos = 0;          // then, on the wall clock
+  double early_seconds = 0;              // from then to the backward's end
   uint64_t weights_hash = 0;
   v1::StepTrace trace;  // if somebody asked for it
   bool is_traced = false;
