@@ -1,5 +1,6 @@
 #include "compression/codecs/sign.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -15,23 +16,17 @@
 namespace deltapipe {
 namespace {
 
-float ScaleOf(absl::Span<const float> values, bool is_mean) {
-  const double sum = is_mean ? SumOfMagnitudes(values) : SumOfSquares(values);
-  // NaN for infinities too: the sum of finite floats cannot overflow.
-  if (!std::isfinite(sum)) return std::numeric_limits<float>::quiet_NaN();
-  const double mean = sum / static_cast<double>(values.size());
-  return static_cast<float>(is_mean ? mean : std::sqrt(mean));
-}
-
 class SignCodec final : public Codec {
  public:
-  SignCodec(std::string text, int64_t block, bool is_mean)
-      : text_(std::move(text)), block_(block), is_mean_(is_mean) {}
+  SignCodec(std::string text, const SignFormat& format)
+      : text_(std::move(text)), format_(format) {}
+
+  const SignFormat& format() const { return format_; }
 
   std::string text() const override { return text_; }
 
   int64_t MaxPayloadBytes(int64_t num_elements) const override {
-    return ScaleBytes(num_elements) + SignBytes(num_elements);
+    return format_.ScaleBytes(num_elements) + SignBytes(num_elements);
   }
 
   absl::StatusOr<int64_t> Encode(absl::Span<const float> in,
@@ -40,10 +35,10 @@ class SignCodec final : public Codec {
     const int64_t size = MaxPayloadBytes(in.size());
     DP_RETURN_IF_ERROR(CheckRoom(text_, size, out.size()));
     uint8_t* scales = out.data();
-    absl::Span<uint8_t> bits = out.subspan(ScaleBytes(in.size()));
+    absl::Span<uint8_t> bits = out.subspan(format_.ScaleBytes(in.size()));
     while (!in.empty()) {
-      const size_t count = BlockCount(in.size());
-      const float scale = ScaleOf(in.first(count), is_mean_);
+      const size_t count = format_.BlockCount(in.size());
+      const float scale = format_.ScaleOf(in.first(count));
       std::memcpy(scales, &scale, sizeof(scale));
       scales += sizeof(scale);
       PackSigns(in.first(count), bits);
@@ -61,9 +56,10 @@ class SignCodec final : public Codec {
     if (num_elements == 0) return absl::OkStatus();
     DP_RETURN_IF_ERROR(CheckUnusedBits(text_, num_elements, payload.back()));
     const uint8_t* scales = payload.data();
-    absl::Span<const uint8_t> bits = payload.subspan(ScaleBytes(num_elements));
+    absl::Span<const uint8_t> bits =
+        payload.subspan(format_.ScaleBytes(num_elements));
     while (!out.empty()) {
-      const size_t count = BlockCount(out.size());
+      const size_t count = format_.BlockCount(out.size());
       float scale;
       std::memcpy(&scale, scales, sizeof(scale));
       scales += sizeof(scale);
@@ -81,7 +77,7 @@ class SignCodec final : public Codec {
 
   Traits traits() const override {
     Traits traits;
-    traits.bits_per_element = block_ == 0 ? 1 : 1 + 32.0 / block_;
+    traits.bits_per_element = format_.block == 0 ? 1 : 1 + 32.0 / format_.block;
     return traits;
   }
 
@@ -92,21 +88,8 @@ class SignCodec final : public Codec {
   }
 
  private:
-  int64_t ScaleBytes(int64_t num_elements) const {
-    const int64_t num_blocks = block_ == 0
-                                   ? (num_elements > 0 ? 1 : 0)
-                                   : (num_elements + block_ - 1) / block_;
-    return num_blocks * static_cast<int64_t>(sizeof(float));
-  }
-  size_t BlockCount(size_t remaining) const {
-    return block_ == 0 || remaining < static_cast<size_t>(block_)
-               ? remaining
-               : static_cast<size_t>(block_);
-  }
-
   const std::string text_;
-  const int64_t block_;
-  const bool is_mean_;
+  const SignFormat format_;
 };
 
 constexpr CodecParameter kParameters[] = {
@@ -121,9 +104,32 @@ absl::Span<const CodecParameter> SignParameters() { return kParameters; }
 
 absl::StatusOr<std::unique_ptr<Codec>> MakeSignCodec(
     const CodecArguments& arguments) {
-  return std::unique_ptr<Codec>(
-      new SignCodec(arguments.CanonicalText(), arguments.Integer("block"),
-                    arguments.Word("scale") == "mean"));
+  return std::unique_ptr<Codec>(new SignCodec(
+      arguments.CanonicalText(),
+      {arguments.Integer("block"), arguments.Word("scale") == "mean"}));
+}
+
+int64_t SignFormat::ScaleBytes(int64_t num_elements) const {
+  const int64_t num_blocks = block == 0 ? (num_elements > 0 ? 1 : 0)
+                                        : (num_elements + block - 1) / block;
+  return num_blocks * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t SignFormat::BlockCount(int64_t remaining) const {
+  return block == 0 ? remaining : std::min(remaining, block);
+}
+
+float SignFormat::ScaleOf(absl::Span<const float> values) const {
+  const double sum = is_mean ? SumOfMagnitudes(values) : SumOfSquares(values);
+  // NaN for infinities too: the sum of finite floats cannot overflow.
+  if (!std::isfinite(sum)) return std::numeric_limits<float>::quiet_NaN();
+  const double mean = sum / static_cast<double>(values.size());
+  return static_cast<float>(is_mean ? mean : std::sqrt(mean));
+}
+
+const SignFormat* SignFormatOf(const Codec& codec) {
+  const auto* const sign = dynamic_cast<const SignCodec*>(&codec);
+  return sign == nullptr ? nullptr : &sign->format();
 }
 
 }  // namespace deltapipe

@@ -16,6 +16,7 @@
 #ifndef DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
 #define DELTAPIPE_COMPRESSION_CODECS_SIGN_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -28,6 +29,20 @@ namespace deltapipe {
 absl::Span<const CodecParameter> SignParameters();
 absl::StatusOr<std::unique_ptr<Codec>> MakeSignCodec(
     const CodecArguments& arguments);
+
+struct SignFormat {
+  int64_t block = 0;     // values that share a scale; 0: all of them
+  bool is_mean = false;  // else the RMS
+
+  int64_t ScaleBytes(int64_t num_elements) const;
+  /// Of the first of the values that are left.
+  int64_t BlockCount(int64_t remaining) const;
+  float ScaleOf(absl::Span<const float> block) const;
+};
+
+/// The format of a codec made here; null for all others. Lives as long as
+/// `codec`.
+const SignFormat* SignFormatOf(const Codec& codec);
 
 }  // namespace deltapipe
 

@@ -186,6 +186,10 @@ BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4,
                   "delta(int(4),first=int(8))", 64);
 BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4_minmax,
                   "delta(int(4,clip=minmax),first=int(8))", 64);
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / ef_sign, "ef(sign)",
+                  64);
+BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / ef_sign_block64,
+                  "ef(sign(block=64))", 64);
 BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 64x1Mi / delta_int4_stochastic,
                   "delta(int(4,round=stochastic),first=int(8))", 64);
 BENCHMARK_CAPTURE(BM_EncodeLarge, cpu / 256MiB / 1x64Mi / delta_int4,

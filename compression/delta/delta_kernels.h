@@ -96,7 +96,7 @@ void LoadRecord(const float* record, float* value, int64_t count);
 /// at first the widest that the processor has. The bits do not depend on it.
 void SetVectorBitsForTest(int bits);
 
-/// Error feedback: sum[i] = value[i] + residual[i].
+/// Error feedback: sum[i] = value[i] + residual[i]. `sum` may be `residual`.
 void AddResidual(const float* value, const float* residual, float* sum,
                  int64_t count);
 /// next[i] = sent[i] - restored[i], or 0 where that is not finite.

@@ -4,15 +4,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "compression/codecs/payload_checks.h"
 #include "compression/delta/delta_kernels.h"
+#include "compression/delta/sign_feedback.h"
 
 namespace deltapipe {
 
 ErrorFeedback::ErrorFeedback(const Codec* codec, int64_t num_elements)
-    : codec_(codec),
-      num_elements_(num_elements),
-      input_(num_elements * static_cast<int64_t>(sizeof(float))),
-      restored_(num_elements * static_cast<int64_t>(sizeof(float))) {}
+    : codec_(codec), sign_(SignFormatOf(*codec)), num_elements_(num_elements) {
+  if (sign_ != nullptr) return;
+  input_ = Buffer(num_elements * static_cast<int64_t>(sizeof(float)));
+  restored_ = Buffer(num_elements * static_cast<int64_t>(sizeof(float)));
+}
 
 absl::StatusOr<int64_t> ErrorFeedback::Encode(
     absl::Span<const float> values, const float* residual, const RandomKey& key,
@@ -21,6 +24,14 @@ absl::StatusOr<int64_t> ErrorFeedback::Encode(
   if (count != num_elements_) {
     return absl::InvalidArgumentError(absl::StrCat(
         "error feedback: expected ", num_elements_, " values, got ", count));
+  }
+  if (sign_ != nullptr) {
+    const int64_t size = codec_->MaxPayloadBytes(count);
+    DP_RETURN_IF_ERROR(CheckRoom(codec_->text(), size, out.size()));
+    EncodeSignsWithFeedback(*sign_, values, residual,
+                            out.first(static_cast<size_t>(size)),
+                            next_residual);
+    return size;
   }
   float* input = reinterpret_cast<float*>(input_.data());
   float* restored = reinterpret_cast<float*>(restored_.data());

@@ -21,6 +21,7 @@
 #include "absl/types/span.h"
 #include "base/buffer.h"
 #include "compression/codec.h"
+#include "compression/codecs/sign.h"
 
 namespace deltapipe {
 
@@ -42,7 +43,9 @@ class ErrorFeedback {
 
  private:
   const Codec* const codec_;
+  const SignFormat* const sign_;  // null: another codec, which goes unfused
   const int64_t num_elements_;
+  // Unfused only.
   Buffer input_;     // values plus residual
   Buffer restored_;  // what the receiver decodes
 };

@@ -119,6 +119,56 @@ TEST_P(ErrorFeedbackTest, WrongSizesAreRefusedAndTheResidualIsKept) {
   EXPECT_EQ(residual_, before);
 }
 
+// What the fused pass gives, step by step.
+class SignFeedbackTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(SignFeedbackTest, EqualsTheCodecBetweenTwoSumsToTheBit) {
+  constexpr uint32_t kSeed = 7;
+  SCOPED_TRACE(kSeed);
+  std::mt19937 random(kSeed);
+  std::normal_distribution<float> normal;
+  const auto codec = MakeCodec(GetParam()).value();
+  for (const size_t count : {1, 63, 64, 300, 2048, 2049, 5000}) {
+    SCOPED_TRACE(count);
+    ErrorFeedback feedback(codec.get(), count);
+    std::vector<float> residual(count);
+    std::vector<float> expected_residual(count);
+    std::vector<uint8_t> payload(codec->MaxPayloadBytes(count));
+    std::vector<uint8_t> expected(payload.size());
+    for (uint32_t step = 0; step < 4; ++step) {
+      std::vector<float> values(count);
+      for (float& value : values) value = normal(random);
+      if (step == 2) values[count / 2] = INFINITY;
+      if (step == 3) values[count - 1] = NAN;
+      std::vector<float> sum(count);
+      for (size_t i = 0; i < count; ++i) {
+        sum[i] = values[i] + expected_residual[i];
+      }
+      ASSERT_TRUE(codec->Encode(sum, {}, absl::MakeSpan(expected)).ok());
+      std::vector<float> restored(count);
+      ASSERT_TRUE(codec->Decode(expected, absl::MakeSpan(restored)).ok());
+      for (size_t i = 0; i < count; ++i) {
+        const float lost = sum[i] - restored[i];
+        expected_residual[i] = std::isfinite(lost) ? lost : 0;
+      }
+
+      ASSERT_EQ(feedback
+                    .Encode(values, step == 0 ? nullptr : residual.data(), {},
+                            absl::MakeSpan(payload), residual.data())
+                    .value(),
+                static_cast<int64_t>(payload.size()));
+
+      ASSERT_EQ(payload, expected);
+      ASSERT_EQ(residual, expected_residual);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Codecs, SignFeedbackTest,
+                         testing::Values("sign", "sign(block=64)",
+                                         "sign(block=0)",
+                                         "sign(block=64,scale=mean)"));
+
 INSTANTIATE_TEST_SUITE_P(Codecs, ErrorFeedbackTest,
                          testing::Values("int(2)", "int(4,round=stochastic)",
                                          "sign", "cast(bf16)"));

@@ -34,6 +34,10 @@ void PackResidual(absl::Span<float> values, float scale,
                   absl::Span<uint8_t> bits) {
   reference::PackSignsWithResidual(values, scale, bits);
 }
+void PackFiniteResidual(absl::Span<float> values, float scale,
+                        absl::Span<uint8_t> bits) {
+  reference::PackSignsWithFiniteResidual(values, scale, bits);
+}
 void Unpack(absl::Span<const uint8_t> bits, float scale,
             absl::Span<float> out) {
   reference::UnpackSigns(bits, scale, out);
@@ -82,6 +86,27 @@ HWY_INLINE void PackGroup(const float* HWY_RESTRICT values,
   bits[1] = static_cast<uint8_t>((nibbles[2] & 15) | nibbles[3] << 4);
 }
 
+// Of whole groups: their signs, and in their place keep(what these lose).
+// Returns how many elements that were.
+template <class Keep>
+HWY_INLINE size_t PackResiduals(absl::Span<float> values, float scale,
+                                absl::Span<uint8_t> bits, const Keep& keep) {
+  const FloatTag d;
+  const auto plus = hn::Set(d, scale);
+  const auto minus = hn::Set(d, -scale);
+  const size_t whole = values.size() / kGroup * kGroup;
+  for (size_t i = 0; i < whole; i += kGroup) {
+    float* const group = values.data() + i;
+    PackGroup(group, bits.data() + i / 8,
+              [&](size_t offset, auto value, auto mask) HWY_ATTR {
+                const auto lost =
+                    hn::Sub(value, hn::IfThenElse(mask, plus, minus));
+                hn::StoreU(keep(lost), d, group + offset);
+              });
+  }
+  return whole;
+}
+
 // Calls visit(offset, mask) for the vectors of 16 elements.
 template <class Visit>
 HWY_INLINE void UnpackGroup(const uint8_t* HWY_RESTRICT bits,
@@ -118,23 +143,27 @@ struct Magnitude {
 };
 
 // Adds the terms of `count` values (a multiple of 16) to the 16 lanes.
+// Adds the terms of `count` values (a multiple of 16) to the 16 lanes, each in
+// a chain of additions of its own that does not wait for the others.
 template <class Term>
 void AddTerms(const float* HWY_RESTRICT values, size_t count,
               double* HWY_RESTRICT lanes) {
   const DoubleTag d;
   const hn::Rebind<float, DoubleTag> df;
-  const size_t n = hn::Lanes(d);
-  for (size_t column = 0; column < kLanes; column += n) {
-    auto sum = hn::LoadU(d, lanes + column);
-    for (size_t i = column; i < count; i += kLanes) {
-      const auto value = hn::PromoteTo(d, hn::LoadU(df, values + i));
-      sum = hn::Add(sum, Term::Of(d, value));
+  constexpr size_t n = hn::MaxLanes(DoubleTag());
+  constexpr size_t kVectors = kLanes / n;
+  hn::Vec<DoubleTag> sums[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, lanes + v * n);
+  for (size_t i = 0; i < count; i += kLanes) {
+    for (size_t v = 0; v < kVectors; ++v) {
+      const auto value = hn::PromoteTo(d, hn::LoadU(df, values + i + v * n));
+      sums[v] = hn::Add(sums[v], Term::Of(d, value));
     }
-    hn::StoreU(sum, d, lanes + column);
   }
+  for (size_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, lanes + v * n);
 }
 
-// Chunks stay in the first-level cache between the columns of AddTerms.
+// Chunks stay in the first-level cache between what prepares and AddTerms.
 constexpr size_t kChunk = 2048;
 
 template <class Term, class Prepare>
@@ -194,20 +223,20 @@ void Pack(absl::Span<const float> values, absl::Span<uint8_t> bits) {
 
 void PackResidual(absl::Span<float> values, float scale,
                   absl::Span<uint8_t> bits) {
-  const FloatTag d;
-  const auto plus = hn::Set(d, scale);
-  const auto minus = hn::Set(d, -scale);
-  const size_t whole = values.size() / kGroup * kGroup;
-  for (size_t i = 0; i < whole; i += kGroup) {
-    float* const group = values.data() + i;
-    PackGroup(group, bits.data() + i / 8,
-              [&](size_t offset, auto value, auto mask) HWY_ATTR {
-                hn::StoreU(hn::Sub(value, hn::IfThenElse(mask, plus, minus)), d,
-                           group + offset);
-              });
-  }
+  const size_t whole = PackResiduals(
+      values, scale, bits, [](auto residual) HWY_ATTR { return residual; });
   reference::PackSignsWithResidual(values.subspan(whole), scale,
                                    bits.subspan(whole / 8));
+}
+
+void PackFiniteResidual(absl::Span<float> values, float scale,
+                        absl::Span<uint8_t> bits) {
+  const size_t whole =
+      PackResiduals(values, scale, bits, [](auto residual) HWY_ATTR {
+        return hn::IfThenElseZero(hn::IsFinite(residual), residual);
+      });
+  reference::PackSignsWithFiniteResidual(values.subspan(whole), scale,
+                                         bits.subspan(whole / 8));
 }
 
 void Unpack(absl::Span<const uint8_t> bits, float scale,
@@ -256,6 +285,7 @@ HWY_EXPORT(Magnitudes);
 HWY_EXPORT(AddAndSum);
 HWY_EXPORT(Pack);
 HWY_EXPORT(PackResidual);
+HWY_EXPORT(PackFiniteResidual);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(UnpackAccumulate);
 
@@ -279,6 +309,11 @@ void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits) {
 void PackSignsWithResidual(absl::Span<float> values, float scale,
                            absl::Span<uint8_t> bits) {
   HWY_DYNAMIC_DISPATCH(PackResidual)(values, scale, bits);
+}
+
+void PackSignsWithFiniteResidual(absl::Span<float> values, float scale,
+                                 absl::Span<uint8_t> bits) {
+  HWY_DYNAMIC_DISPATCH(PackFiniteResidual)(values, scale, bits);
 }
 
 void UnpackSigns(absl::Span<const uint8_t> bits, float scale,

@@ -36,6 +36,10 @@ void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits);
 void PackSignsWithResidual(absl::Span<float> values, float scale,
                            absl::Span<uint8_t> bits);
 
+/// The same, but what would not be finite is left as 0.
+void PackSignsWithFiniteResidual(absl::Span<float> values, float scale,
+                                 absl::Span<uint8_t> bits);
+
 /// out[i] <- sign ? scale : -scale.
 void UnpackSigns(absl::Span<const uint8_t> bits, float scale,
                  absl::Span<float> out);

@@ -63,6 +63,22 @@ TEST(SignBitsTest, ResidualIsWhatTheSignsLose) {
   EXPECT_THAT(bits, ElementsAre(0b101));
 }
 
+TEST(SignBitsTest, AFiniteResidualLeavesWhatIsNotFiniteAsZero) {
+  const float kInfinity = std::numeric_limits<float>::infinity();
+  // As many as a vector and some single ones.
+  std::vector<float> values(20, 3.0f);
+  values[1] = values[17] = kInfinity;
+  values[2] = values[18] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<uint8_t> bits(SignBytes(values.size()));
+
+  PackSignsWithFiniteResidual(absl::MakeSpan(values), 2.0f,
+                              absl::MakeSpan(bits));
+
+  for (const size_t i : {1, 2, 17, 18}) EXPECT_EQ(values[i], 0) << i;
+  EXPECT_EQ(values[0], 1);
+  EXPECT_EQ(values[19], 1);
+}
+
 TEST(SignBitsTest, AccumulateAddsTheScaleWithItsSign) {
   float sums[] = {10, 20, 30};
   const uint8_t bits[] = {0b010};
@@ -95,6 +111,16 @@ TEST(SignBitsTest, VectorKernelsPackTheReferenceBits) {
       PackSignsWithResidual(values.span(), 1e19f, absl::MakeSpan(bits));
       ASSERT_EQ(bits, expected);
       ASSERT_TRUE(SameBits(values.span(), residual.span()));
+    });
+    Unaligned finite(count, 1);
+    reference::PackSignsWithFiniteResidual(finite.span(), 1e19f,
+                                           absl::MakeSpan(expected));
+    ForEachVectorTarget([&] {
+      std::vector<uint8_t> bits(SignBytes(count), 0xAA);
+      Unaligned values(count, 1);
+      PackSignsWithFiniteResidual(values.span(), 1e19f, absl::MakeSpan(bits));
+      ASSERT_EQ(bits, expected);
+      ASSERT_TRUE(SameBits(values.span(), finite.span()));
     });
   }
 }

@@ -50,6 +50,14 @@ void PackSignsWithResidual(absl::Span<float> values, float scale,
   }
 }
 
+void PackSignsWithFiniteResidual(absl::Span<float> values, float scale,
+                                 absl::Span<uint8_t> bits) {
+  PackSignsWithResidual(values, scale, bits);
+  for (float& value : values) {
+    if (!std::isfinite(value)) value = 0;
+  }
+}
+
 void UnpackSigns(absl::Span<const uint8_t> bits, float scale,
                  absl::Span<float> out) {
   for (size_t i = 0; i < out.size(); ++i) {

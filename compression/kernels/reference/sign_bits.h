@@ -15,6 +15,8 @@ double SumOfMagnitudes(absl::Span<const float> values);
 void PackSigns(absl::Span<const float> values, absl::Span<uint8_t> bits);
 void PackSignsWithResidual(absl::Span<float> values, float scale,
                            absl::Span<uint8_t> bits);
+void PackSignsWithFiniteResidual(absl::Span<float> values, float scale,
+                                 absl::Span<uint8_t> bits);
 void UnpackSigns(absl::Span<const uint8_t> bits, float scale,
                  absl::Span<float> out);
 void UnpackSignsAccumulate(absl::Span<const uint8_t> bits, float scale,
