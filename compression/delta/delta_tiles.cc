@@ -15,6 +15,9 @@ constexpr int64_t kTile = 256;
 // Hardware that follows a stream stops while a tile is worked on.
 constexpr int64_t kTilesAhead = 4;
 
+// Of a row, for what is sent: a figure for people, which more would not change.
+constexpr int64_t kProbed = int64_t{1} << 20;
+
 // Asks for the tile of `count` elements from `at` on.
 template <typename Element>
 void Prefetch(const Element* elements, int64_t at, int64_t count,
@@ -81,7 +84,7 @@ bool DeltaTiles::EncodeAs(const float* value, const Store* base,
         continue;
       }
       AddToRecord(base + begin, tile_.data(), next + begin, count);
-      if (row.sent == nullptr) continue;
+      if (row.sent == nullptr || begin >= kProbed) continue;
       SubtractRecordPart(value + begin, next + begin, tile_.data(), count,
                          &sent);
     }

@@ -42,7 +42,8 @@ class DeltaTiles {
     /// IntPayloadBytes(format, num_elements) bytes.
     uint8_t* payload;
     Record* next;
-    /// May be null; the norms of value - next and of value.
+    /// May be null; the norms of value - next and of value, of long rows for
+    /// the first 2^20 values or a few more.
     SquaredNorms* sent;
   };
 
