@@ -14,6 +14,8 @@
 #include <iostream>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -23,10 +25,12 @@
 #include "base/file.h"
 #include "base/host_name.h"
 #include "base/log.h"
+#include "base/path_roots.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "base/tls/private_file.h"
 #include "base/version.h"
+#include "worker/control/assignment_paths.h"
 #include "worker/control/worker.h"
 #include "worker/control/worker_identity.h"
 #include "worker/engine/nccl_upgrade.h"
@@ -60,6 +64,8 @@ struct Flags {
   std::string job;
   std::string device = "auto";
   std::string folder = "runs";
+  std::vector<std::string> data_roots;
+  std::vector<std::string> write_roots;
   std::string log_level = "info";
   std::string profile;
   std::string explain_saved;
@@ -253,7 +259,40 @@ absl::StatusOr<std::unique_ptr<WorkerIdentity>> ObtainIdentity(
   return WorkerIdentity::Obtain(std::move(options));
 }
 
+/// What jobs may name: whatever this user may, as long as only this machine can
+/// submit them; else, or where flags say so, what lies beneath roots.
+absl::StatusOr<WorkerRoots> MakeRoots(const Flags& flags) {
+  const bool has_identity = !flags.join_token.empty() ||
+                            !flags.join_token_file.empty() ||
+                            !flags.ca_hash.empty() || !flags.ca_file.empty() ||
+                            !flags.identity_folder.empty();
+  const bool is_shared = flags.launch_token.empty() &&
+                         (has_identity || !IsLoopback(flags.coordinator));
+  WorkerRoots roots;
+  if (is_shared || !flags.data_roots.empty()) {
+    roots.reads = PathRoots::Beneath(flags.data_roots, "--data-root");
+    for (const auto& [name, path] :
+         {std::pair("--identity", flags.identity_folder),
+          std::pair("--join-token-file", flags.join_token_file)}) {
+      if (path.empty() || !roots.reads.Resolve(name, path).ok()) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " ", path,
+                       " lies beneath a --data-root, where jobs may read it: "
+                       "keep secrets and data in different folders"));
+    }
+  }
+  if (is_shared || !flags.write_roots.empty()) {
+    std::vector<std::string> folders = {flags.folder};
+    folders.insert(folders.end(), flags.write_roots.begin(),
+                   flags.write_roots.end());
+    roots.writes = PathRoots::Beneath(folders, "--write-root");
+    DP_RETURN_IF_ERROR(MakeDirectories(flags.folder));
+  }
+  return roots;
+}
+
 absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
+  DP_ASSIGN_OR_RETURN(const WorkerRoots roots, MakeRoots(flags));
   DP_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerIdentity> identity,
                       ObtainIdentity(flags));
   if (!flags.insecure && identity == nullptr && !IsLoopback(flags.listen)) {
@@ -284,6 +323,12 @@ absl::StatusOr<WorkerEnd> Serve(const Flags& flags) {
   WorkerOptions options;
   options.coordinator = flags.coordinator;
   options.run_folder = flags.folder;
+  options.roots = roots;
+  if (roots.writes.is_restricted()) {
+    LOG_INFO << "jobs may read their data from " << roots.reads.ToString()
+             << " (--data-root) and write to " << roots.writes.ToString()
+             << " (--folder, --write-root)";
+  }
   options.transport = transport.get();
   options.hello.set_version(kVersion);
   options.hello.set_host(HostName());
@@ -390,6 +435,19 @@ int Main(int argc, char** argv) {
                  "below which jobs leave their models, in a folder named like "
                  "the job, unless `run` or `submit --run-folder` named another")
       ->capture_default_str();
+  app.add_option("--data-root", flags.data_roots,
+                 "let jobs read their data beneath this folder; may be given "
+                 "more than once. Without it: nothing for a worker whose "
+                 "coordinator is off loopback or asks who it is, anything for "
+                 "others")
+      ->take_all()
+      ->expected(1);
+  app.add_option("--write-root", flags.write_roots,
+                 "let jobs write models and checkpoints beneath this folder, "
+                 "too, besides --folder; may be given more than once. Others "
+                 "than those workers may write anywhere without it")
+      ->take_all()
+      ->expected(1);
   app.add_option("--log-level", flags.log_level,
                  "debug, info, warning or error")
       ->capture_default_str();

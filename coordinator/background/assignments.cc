@@ -10,6 +10,7 @@
 #include "base/idx_file.h"
 #include "base/image_model.h"
 #include "base/image_options.h"
+#include "base/log.h"
 #include "base/units.h"
 
 namespace deltapipe {
@@ -129,21 +130,26 @@ std::vector<v1::Assignment> MakeAssignments(
   return assignments;
 }
 
-int64_t EstimateTrainSamples(const v1::JobSpec& spec) {
+int64_t EstimateTrainSamples(const v1::JobSpec& spec, const PathRoots& roots) {
   if (spec.model().kind() == "synthetic") {
     return spec.model().synthetic().samples();
   }
+  const auto path = roots.Resolve("data.path", spec.data().path());
+  if (!path.ok()) {
+    LOG_INFO << "the plan does without the size of the data: "
+             << path.status().message();
+    return 0;
+  }
   if (IsImageModel(spec.model().kind())) {
     const auto views = ParseViewChoice(spec.data().views());
-    const auto set = ReadImageSet(spec.data().path(), /*is_test=*/false, 0);
+    const auto set = ReadImageSet(*path, /*is_test=*/false, 0);
     if (!views.ok() || !set.ok()) return 0;
     const int64_t limit = spec.data().samples();
     return views->count *
            (limit > 0 ? std::min(limit, set->num_images) : set->num_images);
   }
   struct stat status;
-  if (spec.model().context() < 1 ||
-      stat(spec.data().path().c_str(), &status) != 0) {
+  if (spec.model().context() < 1 || stat(path->c_str(), &status) != 0) {
     return 0;
   }
   const auto limit = ParseBytes(spec.data().limit());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/path_roots.h"
 #include "coordinator/roster/roster.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/job.pb.h"
@@ -52,7 +53,9 @@ std::vector<v1::Assignment> MakeAssignments(
 /// Samples of the training split as far as they can be told from here: of the
 /// emulated data set, or from the size of the file if this machine has it; 0
 /// when not known. Good for predictions; the workers count them themselves.
-int64_t EstimateTrainSamples(const v1::JobSpec& spec);
+/// Not known either if the path leads out of `roots`.
+int64_t EstimateTrainSamples(const v1::JobSpec& spec,
+                             const PathRoots& roots = PathRoots());
 
 }  // namespace deltapipe
 

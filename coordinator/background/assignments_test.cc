@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
+#include "base/path_roots.h"
+
 namespace deltapipe {
 namespace {
 
@@ -75,6 +78,26 @@ TEST(DeviceToProfileTest, IsThatOfTheWorkersHere) {
   EXPECT_EQ(DeviceToProfile(spec, workers, "c"), "auto");
   spec.mutable_parallel()->set_device("cuda");
   EXPECT_EQ(DeviceToProfile(spec, workers, "a"), "cuda");
+}
+
+TEST(EstimateTrainSamplesTest, OfDataBeneathTheRootsOnly) {
+  const std::string folder = ::testing::TempDir();
+  ASSERT_TRUE(WriteFileAtomically(folder + "/corpus.txt",
+                                  absl::string_view(std::string(1000, 'a')))
+                  .ok());
+  v1::JobSpec spec;
+  spec.mutable_model()->set_kind("gpt");
+  spec.mutable_model()->set_context(10);
+  spec.mutable_data()->set_kind("bytes");
+  spec.mutable_data()->set_limit("all");
+  spec.mutable_data()->set_path(folder + "/corpus.txt");
+
+  EXPECT_EQ(EstimateTrainSamples(spec), 100);
+  EXPECT_EQ(
+      EstimateTrainSamples(spec, PathRoots::Beneath({folder}, "--data-root")),
+      100);
+  EXPECT_EQ(EstimateTrainSamples(spec, PathRoots::Beneath({}, "--data-root")),
+            0);
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ ControlPlane::ControlPlane(ControlPlaneOptions options)
   services.metrics = metrics();
   services.supply = options.supply;
   services.host = std::move(options.host);
+  services.data_roots = std::move(options.data_roots);
   services.plan = std::move(options.plan);
   supervisor_ = std::make_unique<JobSupervisor>(std::move(services),
                                                 std::move(options.profiler));

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/path_roots.h"
 #include "coordinator/background/event_log.h"
 #include "coordinator/background/job_supervisor.h"
 #include "coordinator/background/log_book.h"
@@ -31,6 +32,8 @@ struct ControlPlaneOptions {
   Clock* clock = Clock::Real();
   /// What workers on this machine call it; see JobServices.
   std::string host;
+  /// What of data.path it may look at; see JobServices.
+  PathRoots data_roots;
   Profiler profiler;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
   /// What is wrong with a spec, one sentence each; empty: nothing.

@@ -251,7 +251,8 @@ void JobActor::MakePlan(const v1::StageProfile& profile) {
   PlanRequest request;
   request.spec = job_.spec();
   request.profile = profile;
-  request.train_samples = EstimateTrainSamples(job_.spec());
+  request.train_samples =
+      EstimateTrainSamples(job_.spec(), services_.data_roots);
   std::vector<WorkerInfo> workers;
   for (const Member& member : members_) workers.push_back(member.info);
   request.worker_memory_bytes = LeastWorkerMemory(workers);

@@ -37,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/path_roots.h"
 #include "coordinator/background/checkpoint_book.h"
 #include "coordinator/background/event_log.h"
 #include "coordinator/background/job_message.h"
@@ -81,6 +82,8 @@ struct JobServices {
   WorkerSupply* supply = nullptr;
   /// The name of this machine, where layer costs are measured.
   std::string host;
+  /// What of data.path this process may look at.
+  PathRoots data_roots;
   std::function<absl::StatusOr<PlanAnswer>(const PlanRequest&)> plan;
 };
 

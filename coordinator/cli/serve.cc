@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/host_name.h"
 #include "base/mutex.h"
+#include "base/path_roots.h"
 #include "base/status_macros.h"
 #include "base/units.h"
 #include "coordinator/cli/exit_code.h"
@@ -44,6 +45,7 @@ struct ServeOptions {
   std::string metrics_listen;
   bool metrics_insecure = false;
   std::string tensorboard;
+  std::vector<std::string> data_roots;
   std::string worker_lease = "10min";
   bool reflection = false;
   LaunchFlags launch;
@@ -76,6 +78,16 @@ absl::StatusOr<std::unique_ptr<CoordinatorSecurity>> OpenSecurity(
     security.hosts.push_back(listen.host);
   }
   return CoordinatorSecurity::Open(std::move(security));
+}
+
+/// What of a job's data.path it looks at: anything, as long as only this
+/// machine can submit jobs and no flag says otherwise.
+absl::StatusOr<PathRoots> RootsOf(const ServeOptions& options) {
+  DP_ASSIGN_OR_RETURN(const ListenAddress listen,
+                      ParseListenAddress(options.listen));
+  const bool is_shared = options.tls || !IsLoopback(listen.host);
+  if (!is_shared && options.data_roots.empty()) return PathRoots();
+  return PathRoots::Beneath(options.data_roots, "--data-root");
 }
 
 /// The line that workers join with.
@@ -157,6 +169,9 @@ int Serve(const ServeOptions& options) {
   const auto security = OpenSecurity(options, settings.store_path);
   if (!security.ok()) return Fail(security.status());
   settings.security = security->get();
+  const auto roots = RootsOf(options);
+  if (!roots.ok()) return Fail(roots.status());
+  settings.data_roots = *roots;
   if (*supply != nullptr && *security == nullptr) {
     PrintNote(
         "pods join with the token of the Secret deltapipe-join, which takes "
@@ -197,7 +212,9 @@ int Serve(const ServeOptions& options) {
           ShortPath((*security)->authority_pem_path()),
           " and a token (`deltapipe token create`), the first admin has ",
           ShortPath((*security)->admin_token_path()), "; workers join within ",
-          options.join_lifetime, ", ", options.join_uses, " of them, with\n",
+          options.join_lifetime, ", ", options.join_uses,
+          " of them, with this line and --data-root DIR for the folder of "
+          "their data\n",
           join_line, "\n"));
     }
     if (!options.metrics_listen.empty()) {
@@ -275,6 +292,12 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
   verb->add_option("--tensorboard", options->tensorboard,
                    "Write event files for TensorBoard here, a folder a job")
       ->type_name("DIR");
+  verb->add_option("--data-root", options->data_roots,
+                   "Plan with the size of data that lies beneath this folder, "
+                   "if it is here; may be repeated. Default: none off loopback "
+                   "or with --tls, else any. Workers have their own")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   verb->add_option("--worker-lease", options->worker_lease,
                    "How long workers go on with their jobs, and look for a "
                    "coordinator here, when this one is gone")
@@ -294,7 +317,7 @@ void AddCoordinatorVerb(CLI::App* app, VerbAction* chosen) {
               "Then, on each host, the line that it prints, and where to "
               "listen:\n"
               "  deltapipe-worker --coordinator 10.77.0.1:7707 --join-token "
-              "TOKEN --ca-hash HASH --listen 10.77.0.2:0");
+              "TOKEN --ca-hash HASH --listen 10.77.0.2:0 --data-root /data");
   verb->callback([=] { *chosen = [=] { return Serve(*options); }; });
 }
 

@@ -143,7 +143,9 @@ void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
                  "would run");
   verb->add_option("--run-folder", options->run_folder,
                    "Where the writing worker leaves the model; default: a "
-                   "folder named like the job below its --folder")
+                   "folder named like the job below its --folder. Workers of "
+                   "other hosts refuse what is not beneath that or their "
+                   "--write-root")
       ->type_name("DIR");
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);

@@ -3,12 +3,18 @@
 #include <civetweb.h>
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "base/clock.h"
 #include "base/deadline.h"
+#include "base/log.h"
 #include "base/mutex.h"
 #include "base/thread.h"
 
@@ -17,6 +23,9 @@ namespace {
 
 /// Between attempts to wake a server that is to stop.
 constexpr std::chrono::milliseconds kWakeInterval{10};
+constexpr Nanos kWarningInterval = std::chrono::minutes(1);
+/// How much of a path is logged.
+constexpr size_t kLoggedPath = 200;
 
 std::string HostAndPort(const std::string& host, int port) {
   return absl::StrContains(host, ':') ? absl::StrCat("[", host, "]:", port)
@@ -53,6 +62,15 @@ bool NamesLoopback(absl::string_view host) {
           host.find_first_not_of("0123456789.") == absl::string_view::npos);
 }
 
+/// Whether one of the parts of a decoded path is "..".
+bool GoesUp(absl::string_view path) {
+  for (const absl::string_view part :
+       absl::StrSplit(path, absl::ByAnyChar("/\\"))) {
+    if (part == "..") return true;
+  }
+  return false;
+}
+
 void Send(mg_connection* connection, const HttpAnswer& answer, bool has_body) {
   const std::string head = absl::StrCat(
       "HTTP/1.1 ", answer.code, " ", Phrase(answer.code),
@@ -78,6 +96,9 @@ struct HttpServer::Server {
   HttpServerOptions options;
   mg_context* context = nullptr;
   int port = 0;
+  Mutex mutex;
+  std::optional<Nanos> next_warning DP_GUARDED_BY(mutex);
+  int64_t refused_in_silence DP_GUARDED_BY(mutex) = 0;
 
   ~Server() {
     if (context == nullptr) return;
@@ -108,8 +129,31 @@ struct HttpServer::Server {
     if (connection != nullptr) mg_close_connection(connection);
   }
 
+  /// Logs that somebody tried to leave our paths; a flood of them once a
+  /// minute.
+  void NoteEscape(const mg_request_info& request, absl::string_view path) {
+    int64_t in_silence = 0;
+    {
+      MutexLock lock(&mutex);
+      const Nanos now = Clock::Real()->Now();
+      if (next_warning.has_value() && now < *next_warning) {
+        ++refused_in_silence;
+        return;
+      }
+      next_warning = now + kWarningInterval;
+      in_silence = std::exchange(refused_in_silence, 0);
+    }
+    LOG_WARNING << "refused an HTTP request from " << request.remote_addr
+                << ": its path '"
+                << absl::Utf8SafeCEscape(path.substr(0, kLoggedPath))
+                << "' has '..' in it"
+                << (in_silence > 0 ? absl::StrCat(" (and ", in_silence,
+                                                  " more in the last minute)")
+                                   : "");
+  }
+
   HttpAnswer Answer(const mg_connection* connection,
-                    const mg_request_info& request) const {
+                    const mg_request_info& request) {
     const std::string method = request.request_method;
     if (method != "GET" && method != "HEAD") {
       return {405, "text/plain", "only GET and HEAD are answered here\n"};
@@ -119,6 +163,10 @@ struct HttpServer::Server {
       return {403, "text/plain",
               "this server is for its own machine: ask for 127.0.0.1\n"};
     }
+    if (request.local_uri_raw != nullptr && GoesUp(request.local_uri_raw)) {
+      NoteEscape(request, request.local_uri_raw);
+      return {400, "text/plain", "expected a path without '..'\n"};
+    }
     if (request.local_uri == nullptr || request.local_uri[0] != '/') {
       return {400, "text/plain", "expected a path that begins with /\n"};
     }
@@ -126,8 +174,8 @@ struct HttpServer::Server {
   }
 
   static int OnRequest(mg_connection* connection) {
-    const auto* const server = static_cast<const Server*>(
-        mg_get_user_data(mg_get_context(connection)));
+    auto* const server =
+        static_cast<Server*>(mg_get_user_data(mg_get_context(connection)));
     const mg_request_info& request = *mg_get_request_info(connection);
     const HttpAnswer answer = server->Answer(connection, request);
     Send(connection, answer,

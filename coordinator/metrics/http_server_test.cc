@@ -5,14 +5,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/mutex.h"
 #include "coordinator/metrics/testing/http_request.h"
 
 namespace deltapipe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -74,6 +78,29 @@ TEST_F(HttpServerTest, NothingOfTheDiskIsServed) {
     EXPECT_THAT(answer, Not(StartsWith("HTTP/1.1 200"))) << path;
     EXPECT_THAT(answer, Not(HasSubstr("root:"))) << path;
   }
+}
+
+TEST_F(HttpServerTest, APathThatGoesUpIsRefusedAndLoggedOnceAMinute) {
+  Mutex mutex;
+  std::vector<std::string> lines;
+  SetLogSink([&](LogLevel, const std::string& text) {
+    MutexLock lock(&mutex);
+    lines.push_back(text);
+  });
+
+  for (const char* path : {"/api/jobs/../../etc/passwd%0a", "/%2e%2e/there",
+                           "/a/..%5cthere", "/there/.."}) {
+    EXPECT_THAT(HttpGet(server_->address(), path),
+                StartsWith("HTTP/1.1 400 Bad Request\r\n"))
+        << path;
+  }
+  server_.reset();
+  SetLogSink(nullptr);
+
+  MutexLock lock(&mutex);
+  EXPECT_THAT(lines,
+              ElementsAre("refused an HTTP request from 127.0.0.1: its path "
+                          "'/api/jobs/../../etc/passwd\\n' has '..' in it"));
 }
 
 TEST_F(HttpServerTest, RefusesAHostThatIsNotThisMachine) {

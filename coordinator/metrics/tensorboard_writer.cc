@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/file.h"
@@ -133,14 +134,19 @@ void TensorBoardWriter::Add(const std::string& job_id, int64_t step,
 
 void TensorBoardWriter::JobStarted(const v1::Job& job, const v1::Plan& plan) {
   const double now = WallSeconds();
+  const std::string folder_name = FolderName(job.id());
+  if (folder_name != job.id()) {
+    LOG_WARNING << "refused a folder named like the job '"
+                << absl::Utf8SafeCEscape(job.id())
+                << "' for TensorBoard: it is " << folder_name;
+  }
   MutexLock lock(&mutex_);
   Job& state = jobs_[job.id()];
   state.is_ended = false;
   if (state.path.empty()) {
-    state.path =
-        absl::StrFormat("%s/%s/events.out.tfevents.%010d.%s.%d.%d", folder_,
-                        FolderName(job.id()), static_cast<int64_t>(now),
-                        HostName(), getpid(), num_files_++);
+    state.path = absl::StrFormat(
+        "%s/%s/events.out.tfevents.%010d.%s.%d.%d", folder_, folder_name,
+        static_cast<int64_t>(now), HostName(), getpid(), num_files_++);
     AddRecord(VersionEvent(now), &state);
   }
   // Also for a job that another coordinator began.

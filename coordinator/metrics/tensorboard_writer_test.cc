@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/little_endian.h"
+#include "base/log.h"
 #include "coordinator/metrics/event_file.h"
 #include "coordinator/metrics/testing/demo_job.h"
 
@@ -141,10 +142,18 @@ TEST_F(TensorBoardWriterTest, AnEndedJobsFileIsClosedAndANewStartMakesAnother) {
   EXPECT_THAT(FilesOf(folder_ + "/text-1"), SizeIs(2));
 }
 
-TEST_F(TensorBoardWriterTest, AJobsNameCannotLeaveTheFolder) {
+TEST_F(TensorBoardWriterTest, AJobsNameCannotLeaveTheFolderAndThatIsLogged) {
   DemoJob job("../../x-1", 1, 1, writer_.get());
+  std::string line;
+  SetLogSink([&](LogLevel, const std::string& text) { line = text; });
+
   job.Start();
+  SetLogSink(nullptr);
   ASSERT_TRUE(writer_->Flush().ok());
+
+  EXPECT_EQ(line,
+            "refused a folder named like the job '../../x-1' for TensorBoard: "
+            "it is ______x-1");
 
   EXPECT_THAT(FilesOf(folder_), ElementsAre("______x-1"));
 }

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "coordinator/service/message_size.h"
 #include "coordinator/service/reflection.h"
 #include "coordinator/service/request_guard.h"
 #include "coordinator/service/service_health.h"
@@ -21,8 +22,6 @@ namespace {
 
 /// Threads of the server; each watch holds one.
 constexpr int kMaxThreads = 128;
-/// What a client may send at once; specs have 1 MiB at most.
-constexpr int kMaxMessageBytes = 4 << 20;
 
 /// Whom the certificate of a worker's stream shows; null without TLS.
 ControlServiceImpl::WorkerOf WorkerNamer(CoordinatorSecurity* security) {
@@ -33,6 +32,24 @@ ControlServiceImpl::WorkerOf WorkerNamer(CoordinatorSecurity* security) {
         const Caller caller,
         CallerOf(*security, "/deltapipe.v1.ControlService/Session", context));
     return caller.worker;
+  };
+}
+
+/// Writes down what workers refuse to do for jobs; null without TLS.
+ControlServiceImpl::OnRefusal RefusalAuditor(CoordinatorSecurity* security) {
+  if (security == nullptr) return nullptr;
+  return [security](const std::string& worker_id, const std::string& host,
+                    const v1::AssignmentDone& done) {
+    AuditEntry entry;
+    entry.who = worker_id;
+    entry.from = host;
+    entry.what = "ControlService.AssignmentDone";
+    entry.object = done.job_id();
+    entry.result =
+        absl::StatusCodeToString(absl::StatusCode::kPermissionDenied);
+    entry.reason = done.error_message();
+    entry.is_refusal = true;
+    security->audit()->Add(entry);
   };
 }
 
@@ -73,7 +90,7 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
     interceptors.push_back(MakeAuditor(security));
     builder.experimental().SetInterceptorCreators(std::move(interceptors));
   }
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   builder.RegisterService(&server->control_service_);
   builder.RegisterService(&server->job_service_);
   builder.RegisterService(&server->tuning_service_);
@@ -105,7 +122,8 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
 ControlPlaneServer::ControlPlaneServer(std::unique_ptr<ControlPlane> plane,
                                        CoordinatorSecurity* security)
     : plane_(std::move(plane)),
-      control_service_(plane_->jobs(), WorkerNamer(security)),
+      control_service_(plane_->jobs(), WorkerNamer(security),
+                       RefusalAuditor(security)),
       job_service_(plane_.get()),
       tuning_control_(plane_.get()),
       tuning_service_(&tuning_control_, PrincipalNamer(security)),

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "coordinator/roster/worker_session.h"
+#include "coordinator/service/message_size.h"
 #include "coordinator/service/peer_host.h"
 #include "coordinator/service/rich_status.h"
 
@@ -26,20 +27,24 @@ class StreamSession
 
   /// `certified` is the name that the worker has proven to have; empty where
   /// nobody proves anything.
+  /// `on_refusal` outlives it, and may hold nothing.
   static StreamSession* Start(JobSupervisor* jobs, std::string peer_host,
-                              absl::StatusOr<std::string> certified) {
-    auto session = std::make_shared<StreamSession>(jobs, std::move(peer_host),
-                                                   std::move(certified));
+                              absl::StatusOr<std::string> certified,
+                              const ControlServiceImpl::OnRefusal& on_refusal) {
+    auto session = std::make_shared<StreamSession>(
+        jobs, std::move(peer_host), std::move(certified), on_refusal);
     session->self_ = session;
     session->StartRead(&session->incoming_);
     return session.get();
   }
 
   StreamSession(JobSupervisor* jobs, std::string peer_host,
-                absl::StatusOr<std::string> certified)
+                absl::StatusOr<std::string> certified,
+                const ControlServiceImpl::OnRefusal& on_refusal)
       : jobs_(jobs),
         peer_host_(std::move(peer_host)),
-        certified_(std::move(certified)) {}
+        certified_(std::move(certified)),
+        on_refusal_(on_refusal) {}
 
   void Send(const v1::CoordinatorMessage& message) override {
     {
@@ -77,7 +82,18 @@ class StreamSession
       End(grpc::Status::OK);
       return;
     }
+    const absl::Status fits = CheckMessageSize(incoming_);
+    if (!fits.ok()) {
+      End(ToGrpcStatus(fits));
+      return;
+    }
     if (!worker_id_.empty()) {
+      const v1::AssignmentDone& done = incoming_.done();
+      if (on_refusal_ != nullptr &&
+          done.error_code() ==
+              static_cast<int>(absl::StatusCode::kPermissionDenied)) {
+        on_refusal_(worker_id_, peer_host_, done);
+      }
       jobs_->Receive(worker_id_, std::move(incoming_));
     } else {
       const absl::Status greeted = Greet();
@@ -170,6 +186,7 @@ class StreamSession
   JobSupervisor* const jobs_;
   const std::string peer_host_;
   const absl::StatusOr<std::string> certified_;
+  const ControlServiceImpl::OnRefusal& on_refusal_;
   std::shared_ptr<StreamSession> self_;
   v1::WorkerMessage incoming_;  // used by the one read in flight
   std::string worker_id_;       // set by the first read
@@ -189,7 +206,7 @@ ControlServiceImpl::Session(grpc::CallbackServerContext* context) {
   absl::StatusOr<std::string> certified = std::string();
   if (worker_of_ != nullptr) certified = worker_of_(*context);
   return StreamSession::Start(jobs_, PeerHost(context->peer()),
-                              std::move(certified));
+                              std::move(certified), on_refusal_);
 }
 
 }  // namespace deltapipe

@@ -96,6 +96,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   plane.supply = options.supply;
   plane.clock = options.clock;
   plane.host = HostName();
+  plane.data_roots = options.data_roots;
   plane.profiler = options.profiler;
   plane.plan = Plan;
   plane.check_spec = CheckSpec;

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/path_roots.h"
 #include "proto/deltapipe/v1/job.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 
@@ -54,6 +55,8 @@ struct CoordinatorOptions {
   bool metrics_insecure = false;
   /// Where TensorBoard's event files are written; empty: they are not.
   std::string tensorboard_folder;
+  /// What of a job's data.path it may look at, to plan with its size.
+  PathRoots data_roots;
   /// Where it serves TLS and asks everybody who they are; null: plain text.
   /// Outlives the coordinator.
   CoordinatorSecurity* security = nullptr;

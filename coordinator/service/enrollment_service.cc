@@ -1,6 +1,7 @@
 #include "coordinator/service/enrollment_service.h"
 
 #include "base/log.h"
+#include "coordinator/service/message_size.h"
 #include "coordinator/service/peer_host.h"
 #include "coordinator/service/request_guard.h"
 #include "coordinator/service/rich_status.h"
@@ -10,6 +11,11 @@ namespace deltapipe {
 grpc::Status EnrollmentServiceImpl::Enroll(grpc::ServerContext* context,
                                            const v1::EnrollRequest* request,
                                            v1::Enrollment* response) {
+  const absl::Status fits = CheckMessageSize(*request);
+  if (!fits.ok()) {
+    return Answer(*context, "EnrollmentService.Enroll", "nobody", fits,
+                  response);
+  }
   const auto issued = security_->Enroll(
       request->join_token(), request->signing_request(), request->worker_id());
   return Answer(*context, "EnrollmentService.Enroll",
@@ -23,6 +29,11 @@ grpc::Status EnrollmentServiceImpl::Renew(grpc::ServerContext* context,
   const auto caller =
       CallerOf(*security_, "/deltapipe.v1.EnrollmentService/Renew", *context);
   if (!caller.ok()) return ToGrpcStatus(caller.status());
+  const absl::Status fits = CheckMessageSize(*request);
+  if (!fits.ok()) {
+    return Answer(*context, "EnrollmentService.Renew", caller->worker, fits,
+                  response);
+  }
   return Answer(*context, "EnrollmentService.Renew", caller->worker,
                 security_->Renew({security_->cluster(), caller->worker},
                                  request->signing_request()),

@@ -17,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/log.h"
+#include "coordinator/service/message_size.h"
 #include "coordinator/service/peer_host.h"
 #include "coordinator/service/rich_status.h"
 
@@ -118,19 +119,25 @@ std::string ObjectOf(const google::protobuf::Message& request) {
   return "";
 }
 
+/// Writes down a call and its result; of calls that only read, those alone
+/// whose message was too large.
 class Auditor : public grpc::experimental::Interceptor {
  public:
-  Auditor(CoordinatorSecurity* security, grpc::experimental::ServerRpcInfo* rpc)
-      : security_(security), rpc_(rpc) {}
+  Auditor(CoordinatorSecurity* security, grpc::experimental::ServerRpcInfo* rpc,
+          bool writes_all)
+      : security_(security), rpc_(rpc), writes_all_(writes_all) {}
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* batch) override {
     using Point = grpc::experimental::InterceptionHookPoints;
     if (batch->QueryInterceptionHookPoint(Point::POST_RECV_MESSAGE) &&
         batch->GetRecvMessage() != nullptr) {
-      object_ = ObjectOf(*static_cast<const google::protobuf::Message*>(
-          batch->GetRecvMessage()));
+      const auto& message = *static_cast<const google::protobuf::Message*>(
+          batch->GetRecvMessage());
+      is_oversize_ = is_oversize_ || !CheckMessageSize(message).ok();
+      if (!is_oversize_) object_ = ObjectOf(message);
     }
-    if (batch->QueryInterceptionHookPoint(Point::PRE_SEND_STATUS)) {
+    if (batch->QueryInterceptionHookPoint(Point::PRE_SEND_STATUS) &&
+        (writes_all_ || is_oversize_)) {
       Write(batch->GetSendStatus());
     }
     batch->Proceed();
@@ -148,12 +155,19 @@ class Auditor : public grpc::experimental::Interceptor {
     entry.result = absl::StatusCodeToString(
         static_cast<absl::StatusCode>(status.error_code()));
     if (!status.ok()) entry.reason = status.error_message();
+    entry.is_refusal = is_oversize_;
     security_->audit()->Add(entry);
+    if (is_oversize_) {
+      LOG_WARNING << "refused " << entry.what << " from " << entry.from << ": "
+                  << entry.reason;
+    }
   }
 
   CoordinatorSecurity* const security_;
   grpc::experimental::ServerRpcInfo* const rpc_;
+  const bool writes_all_;
   std::string object_;
+  bool is_oversize_ = false;
 };
 
 class AuditorFactory
@@ -164,8 +178,14 @@ class AuditorFactory
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* rpc) override {
     const MethodRule* const rule = FindRule(rpc->method());
-    return rule != nullptr && rule->is_audited ? new Auditor(security_, rpc)
-                                               : nullptr;
+    // Enrollment writes its own lines; of others than ours the type of the
+    // messages is not known.
+    const absl::string_view method = rpc->method();
+    if (rule == nullptr || !absl::StartsWith(method, "/deltapipe.v1.") ||
+        absl::StartsWith(method, "/deltapipe.v1.EnrollmentService/")) {
+      return nullptr;
+    }
+    return new Auditor(security_, rpc, rule->is_audited);
   }
 
  private:

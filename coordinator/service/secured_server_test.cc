@@ -17,6 +17,7 @@
 #include "base/version.h"
 #include "coordinator/security/coordinator_security.h"
 #include "coordinator/service/control_plane_server.h"
+#include "coordinator/spec/job_spec.h"
 #include "coordinator/store/memory_job_store.h"
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
 #include "proto/deltapipe/v1/control.grpc.pb.h"
@@ -46,8 +47,13 @@ class SecuredServerTest : public ::testing::Test {
     ControlPlaneOptions plane;
     plane.store = std::make_unique<MemoryJobStore>();
     plane.roster.version = kVersion;
-    plane.check_spec = [](const v1::JobSpec&) {
-      return std::vector<std::string>();
+    // Of the whole check only what concerns the name.
+    plane.check_spec = [](const v1::JobSpec& spec) {
+      std::vector<std::string> wrong;
+      for (const SpecViolation& violation : ValidateJobSpec(spec)) {
+        if (violation.field == "name") wrong.push_back(violation.ToString());
+      }
+      return wrong;
     };
     auto server = ControlPlaneServer::Start({"127.0.0.1", 0}, false,
                                             std::move(plane), security_.get());
@@ -105,7 +111,7 @@ class SecuredServerTest : public ::testing::Test {
         .value();
   }
 
-  grpc::Status Submit(TokenScope scope, size_t name_bytes) {
+  grpc::Status Submit(TokenScope scope, const std::string& name) {
     NewToken wanted;
     wanted.name = "alice";
     wanted.scope = scope;
@@ -115,10 +121,13 @@ class SecuredServerTest : public ::testing::Test {
     SetDeadline(&context);
     context.AddMetadata("authorization", "Bearer " + token);
     v1::SubmitJobRequest request;
-    request.mutable_spec()->set_name(std::string(name_bytes, 'n'));
+    request.mutable_spec()->set_name(name);
     v1::Job job;
     return v1::JobService::NewStub(Connect())->SubmitJob(&context, request,
                                                          &job);
+  }
+  grpc::Status Submit(TokenScope scope, size_t name_bytes) {
+    return Submit(scope, std::string(name_bytes, 'n'));
   }
 
   std::string Audit() { return ReadFile(folder_ + "/audit.ndjson").value(); }
@@ -179,7 +188,119 @@ TEST_F(SecuredServerTest, AnOversizeMessageIsRefused) {
   const grpc::Status status = Submit(TokenScope::kOperator, 5 << 20);
 
   EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("expected at most 4194304"));
+  EXPECT_THAT(Audit(), AllOf(HasSubstr("\"what\":\"JobService.SubmitJob\""),
+                             HasSubstr("\"result\":\"RESOURCE_EXHAUSTED\""),
+                             HasSubstr("expected at most 4194304")));
+  EXPECT_TRUE(server_->plane()->store()->ListJobs(JobQuery())->empty());
+}
+
+TEST_F(SecuredServerTest, AnOversizeMessageOfACallThatOnlyReadsIsWrittenDown) {
+  const std::string token =
+      security_->tokens()->Create({"eve", TokenScope::kViewer}).value().secret;
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  context.AddMetadata("authorization", "Bearer " + token);
+  v1::GetJobRequest request;
+  request.set_id(std::string(5 << 20, 'n'));
+  v1::Job job;
+
+  const grpc::Status status =
+      v1::JobService::NewStub(Connect())->GetJob(&context, request, &job);
+
+  EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(Audit(), AllOf(HasSubstr("\"who\":\"eve"),
+                             HasSubstr("\"what\":\"JobService.GetJob\""),
+                             HasSubstr("RESOURCE_EXHAUSTED")));
+}
+
+TEST_F(SecuredServerTest, AnOversizeAttemptToJoinIsWrittenDown) {
+  v1::EnrollRequest request;
+  request.set_join_token(std::string(5 << 20, 'n'));
+  v1::Enrollment answer;
+  grpc::ClientContext context;
+  SetDeadline(&context);
+
+  const grpc::Status status = v1::EnrollmentService::NewStub(Connect())->Enroll(
+      &context, request, &answer);
+
+  EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(Audit(), AllOf(HasSubstr("EnrollmentService.Enroll"),
+                             HasSubstr("RESOURCE_EXHAUSTED")));
+}
+
+TEST_F(SecuredServerTest, WhatIsBeyondTheReceiversLimitIsRefusedUnread) {
+  const grpc::Status status = Submit(TokenScope::kOperator, 9 << 20);
+
+  EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("larger than max"));
+}
+
+TEST_F(SecuredServerTest, AJobNamedLikeAPathIsRefusedAndWrittenDown) {
+  const grpc::Status status =
+      Submit(TokenScope::kOperator, std::string("../../etc/passwd"));
+
+  EXPECT_EQ(status.error_code(), Code::INVALID_ARGUMENT);
+  EXPECT_THAT(Audit(), HasSubstr("\"object\":\"../../etc/passwd\",\"result\":"
+                                 "\"INVALID_ARGUMENT\""));
+}
+
+TEST_F(SecuredServerTest, AnIdLikeAPathIsNoJobAndThatIsWrittenDown) {
+  const std::string token = security_->tokens()
+                                ->Create({"alice", TokenScope::kOperator})
+                                .value()
+                                .secret;
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  context.AddMetadata("authorization", "Bearer " + token);
+  v1::RequestCheckpointRequest request;
+  request.set_id("../../etc");
+  v1::Job job;
+
+  const grpc::Status status =
+      v1::JobService::NewStub(Connect())->RequestCheckpoint(&context, request,
+                                                            &job);
+
+  EXPECT_EQ(status.error_code(), Code::NOT_FOUND);
+  EXPECT_THAT(Audit(), HasSubstr("\"object\":\"../../etc\",\"result\":"
+                                 "\"NOT_FOUND\""));
+}
+
+TEST_F(SecuredServerTest, APathThatAWorkerRefusesIsWrittenDown) {
+  const KeyPair key = KeyPair::Generate().value();
+  const CertificateAuthority authority = OwnAuthority();
+  CertificateOrder order;
+  order.identity = {authority.cluster(), "worker-3"};
+  order.lifetime = std::chrono::hours(1);
+  const std::string certificate = authority
+                                      .Sign(key.MakeSigningRequest().value(),
+                                            order, Clock::Real()->WallMillis())
+                                      .value();
+  auto stub =
+      v1::ControlService::NewStub(Connect(key.ToPem().value(), certificate));
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  auto stream = stub->Session(&context);
+  v1::WorkerMessage message;
+  message.mutable_hello()->set_version(kVersion);
+  message.mutable_hello()->set_data_address("127.0.0.1:1");
+  message.mutable_hello()->set_worker_id("worker-3");
+  v1::CoordinatorMessage answer;
+  ASSERT_TRUE(stream->Write(message) && stream->Read(&answer));
+  v1::AssignmentDone& done = *message.mutable_done();
+  done.set_job_id("text-1");
+  done.set_error_code(static_cast<int>(absl::StatusCode::kPermissionDenied));
+  done.set_error_message("data.path '../a' leads out");
+
+  stream->Write(message);
+  stream->WritesDone();
+  stream->Finish();
+
+  EXPECT_THAT(Audit(), HasSubstr("\"who\":\"worker-3\",\"from\":\"127.0.0.1\","
+                                 "\"what\":\"ControlService.AssignmentDone\","
+                                 "\"object\":\"text-1\",\"result\":"
+                                 "\"PERMISSION_DENIED\",\"reason\":\"data.path "
+                                 "'../a' leads out\""));
 }
 
 TEST_F(SecuredServerTest, AnExpiredJoinTokenIsRefusedAndWrittenDown) {

@@ -9,6 +9,7 @@
 #include "coordinator/rpc/get_tuning.h"
 #include "coordinator/rpc/set_budget.h"
 #include "coordinator/rpc/update_tuning.h"
+#include "coordinator/service/message_size.h"
 #include "coordinator/service/peer_host.h"
 #include "coordinator/service/rich_status.h"
 
@@ -49,12 +50,16 @@ TuningCaller TuningServiceImpl::CallerOf(grpc::ServerContext* context) const {
 grpc::Status TuningServiceImpl::GetTuning(grpc::ServerContext*,
                                           const v1::GetTuningRequest* request,
                                           v1::Tuning* response) {
+  const absl::Status fits = CheckMessageSize(*request);
+  if (!fits.ok()) return ToGrpcStatus(fits);
   return Answer(deltapipe::GetTuning(control_, *request), response);
 }
 
 grpc::Status TuningServiceImpl::UpdateTuning(
     grpc::ServerContext* context, const v1::UpdateTuningRequest* request,
     v1::Tuning* response) {
+  const absl::Status fits = CheckMessageSize(*request);
+  if (!fits.ok()) return ToGrpcStatus(fits);
   return Answer(deltapipe::UpdateTuning(control_, *request, CallerOf(context)),
                 response);
 }
@@ -62,6 +67,8 @@ grpc::Status TuningServiceImpl::UpdateTuning(
 grpc::Status TuningServiceImpl::SetBudget(grpc::ServerContext* context,
                                           const v1::SetBudgetRequest* request,
                                           v1::Tuning* response) {
+  const absl::Status fits = CheckMessageSize(*request);
+  if (!fits.ok()) return ToGrpcStatus(fits);
   return Answer(deltapipe::SetBudget(control_, *request, CallerOf(context)),
                 response);
 }

@@ -676,6 +676,52 @@ def join_token_comes_from_a_file(view):
                     yield f"{w.name}: a token in the environment: {e['name']}"
 
 
+def arguments_of(container, flag):
+    words = container.get("args", [])
+    return [value for name, value in zip(words, words[1:]) if name == flag]
+
+
+def lies_beneath(path, root):
+    return root == "/" or path == root or path.startswith(root.rstrip("/") + "/")
+
+
+@policy((*POOL, remove(MAIN + "/args/12")), (*POOL, add(MAIN + "/args/13", "/")), (*POOL, add(MAIN + "/args/13", "/etc")),
+        (*POOL, add(MAIN + "/args/-", "--write-root"), add(MAIN + "/args/-", "/etc/deltapipe/join")),
+        (*POOL, add(MAIN + "/args/13", "/var/lib")))
+def jobs_name_paths_beneath_roots_without_secrets(view):
+    """What jobs read is apart from what they write, and neither holds a Secret."""
+    for w in view.workers:
+        secrets = {v["name"] for v in w.pod.get("volumes", []) if "secret" in v}
+        for c in w.containers:
+            reads = arguments_of(c, "--data-root")
+            writes = arguments_of(c, "--folder") + arguments_of(c, "--write-root")
+            if not reads:
+                yield f"{w.name}: no --data-root"
+            for root in reads + writes:
+                for mount in c["volumeMounts"]:
+                    if mount["name"] in secrets and (
+                            lies_beneath(mount["mountPath"], root) or lies_beneath(root, mount["mountPath"])):
+                        yield f"{w.name}: jobs may name {root}, and {mount['mountPath']} holds a Secret"
+            for read in reads:
+                for write in writes:
+                    if lies_beneath(write, read):
+                        yield f"{w.name}: jobs may read below {read} what others write to {write}"
+
+
+@policy((*POOL, add(POD + "/volumes/-", {"name": "own", "persistentVolumeClaim": {"claimName": "own"}}),
+         add(MAIN + "/volumeMounts/-", {"name": "own", "mountPath": "/own"})))
+def claims_lie_where_jobs_may_name_them(view):
+    for w in view.workers:
+        claims = {v["name"] for v in w.pod.get("volumes", []) if "persistentVolumeClaim" in v}
+        for c in w.containers:
+            reads = arguments_of(c, "--data-root")
+            writes = arguments_of(c, "--folder") + arguments_of(c, "--write-root")
+            for mount in c["volumeMounts"]:
+                roots = reads if mount.get("readOnly") else writes
+                if mount["name"] in claims and not any(lies_beneath(mount["mountPath"], root) for root in roots):
+                    yield f"{w.name}: no job may name {mount['mountPath']}, where {mount['name']} is mounted"
+
+
 @policy((*POOL, add(MAIN + "/args/9", "sha256:0")), (*POOL, remove(MAIN + "/env/1")))
 def ca_hash_comes_from_the_secret(view):
     for w in view.workers:

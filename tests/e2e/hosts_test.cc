@@ -83,10 +83,10 @@ TEST_F(HostsTest, FourWorkersOnTwoHostsTrainTogether) {
       << coordinator->all();
   std::vector<std::unique_ptr<Process>> workers;
   for (int host : {0, 1, 0, 1}) {
-    workers.push_back(
-        StartOn(host, "deltapipe-worker",
-                {"--coordinator", kAddress, "--listen",
-                 "10.77.0." + std::to_string(host + 1) + ":0", "--insecure"}));
+    workers.push_back(StartOn(host, "deltapipe-worker",
+                              {"--coordinator", kAddress, "--listen",
+                               "10.77.0." + std::to_string(host + 1) + ":0",
+                               "--insecure", "--data-root", "text.txt"}));
   }
 
   const Outcome submit =

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <regex>
 #include <string>
@@ -57,7 +58,9 @@ class SecurityTest : public testing::Test {
                                       "--join-token",
                                       join_token_,
                                       "--ca-hash",
-                                      ca_hash_};
+                                      ca_hash_,
+                                      "--data-root",
+                                      "text.txt"};
     words.insert(words.end(), flags.begin(), flags.end());
     return bench_.StartProgram(words);
   }
@@ -230,6 +233,92 @@ TEST_F(SecurityTest, AnIdentityThatWasKeptNeedsNoToken) {
                            address_, "--identity", "identity"});
 
   EXPECT_TRUE(again->WaitForOutput(is_registered, seconds(60))) << again->all();
+}
+
+TEST_F(SecurityTest, PathsThatLeadOutOfTheRootsAreRefusedAndLogged) {
+  namespace fs = std::filesystem;
+  const fs::path folder = bench_.folder();
+  fs::create_directories(folder / "runs");
+  fs::create_directory(folder / "outside");
+  fs::create_directory_symlink(folder / "outside", folder / "runs/link");
+  bench_.Write("secret.txt", VariedText(100000));
+  auto coordinator = StartCoordinator();
+  auto first = StartWorker();
+  auto second = StartWorker();
+  const std::string operators = MakeToken("operator");
+  struct Escape {
+    std::vector<std::string> words;
+    std::string refusal;
+  };
+  const Escape escapes[] = {
+      {{"--set", "data.path=runs/../secret.txt"},
+       "data.path 'runs/../secret.txt' leads out of what --data-root opens"},
+      {{"--set", "data.path=/etc/passwd"},
+       "data.path '/etc/passwd' leads out of what --data-root opens"},
+      {{"--set", "checkpoint.folder=runs/../outside"},
+       "checkpoint.folder 'runs/../outside' leads out of what --write-root"},
+      {{"--set", "checkpoint.folder=runs/link/checkpoints"},
+       "checkpoint.folder 'runs/link/checkpoints' leads out of what"},
+      {{"--run-folder", "runs/../../outside"},
+       "the run folder 'runs/../../outside' leads out of what --write-root"}};
+
+  for (const Escape& escape : escapes) {
+    std::vector<std::string> words = {"submit", "job.yaml",
+                                      "--set",  "parallel.replicas=1",
+                                      "--set",  "checkpoint.every=2"};
+    words.insert(words.end(), escape.words.begin(), escape.words.end());
+    const Outcome refused = Ask(words, operators);
+
+    EXPECT_EQ(refused.exit_code, 1) << refused.text;
+    EXPECT_THAT(refused.text, HasSubstr(escape.refusal));
+    EXPECT_THAT(AuditLog(), HasSubstr(escape.refusal));
+    EXPECT_THAT(first->all() + second->all(),
+                HasSubstr("failed here: cannot start: " + escape.refusal));
+  }
+  EXPECT_THAT(AuditLog(),
+              HasSubstr("\"what\":\"ControlService.AssignmentDone\""));
+  EXPECT_TRUE(fs::is_empty(folder / "outside"));
+  EXPECT_FALSE(fs::exists(folder / "../outside"));
+
+  // The workers are none the worse for it.
+  const Outcome good = Ask({"submit", "job.yaml", "--set",
+                            "parallel.replicas=1", "--run-folder", "runs/good"},
+                           operators);
+  EXPECT_EQ(good.exit_code, 0) << good.text << first->all();
+  EXPECT_TRUE(bench_.Has("runs/good/model.safetensors"));
+}
+
+TEST_F(SecurityTest, AWorkerThatJoinedReadsNothingUnlessItsOwnerSaysSo) {
+  auto coordinator = StartCoordinator();
+  const std::vector<std::string> words = {bench_.program("deltapipe-worker"),
+                                          "--coordinator",
+                                          address_,
+                                          "--join-token",
+                                          join_token_,
+                                          "--ca-hash",
+                                          ca_hash_};
+  auto first = bench_.StartProgram(words);
+  auto second = bench_.StartProgram(words);
+
+  const Outcome refused =
+      Ask({"submit", "job.yaml", "--set", "parallel.replicas=1"}, admin_);
+
+  EXPECT_EQ(refused.exit_code, 1) << refused.text;
+  EXPECT_THAT(refused.text,
+              HasSubstr("data.path 'text.txt' is refused: no folder was opened "
+                        "to jobs by --data-root: start this program with "
+                        "--data-root DIR"));
+}
+
+TEST_F(SecurityTest, SecretsDoNotLieWhereJobsRead) {
+  auto coordinator = StartCoordinator();
+
+  auto worker = StartWorker({"--data-root", ".", "--identity", "identity"});
+  const Outcome refused = bench_.Finish(worker.get(), seconds(60));
+
+  EXPECT_EQ(refused.exit_code, 2) << refused.text;
+  EXPECT_THAT(refused.errors,
+              HasSubstr("--identity identity lies beneath a --data-root"));
 }
 
 TEST_F(SecurityTest, PlainTextIsNotAnswered) {

@@ -446,6 +446,9 @@ class ServingWorker : public Worker {
       assignment.set_run_folder(
           absl::StrCat(options_.run_folder, "/", assignment.job_id()));
     }
+    const absl::Status confined = ConfinePaths(options_.roots, &assignment);
+    if (!confined.ok())
+      return Report(assignment, CannotStart(assignment, confined));
     options_.set_threads(assignment.threads());
     LOG_INFO << "job " << assignment.job_id() << ": rank " << assignment.rank()
              << " with " << Plural(assignment.threads(), "thread");
@@ -464,6 +467,11 @@ class ServingWorker : public Worker {
       MutexLock lock(&mutex_);
       training_ = nullptr;
     }
+    Report(assignment, std::move(done));
+  }
+
+  /// Logs how the assignment ended, and tells the coordinator.
+  void Report(const v1::Assignment& assignment, v1::AssignmentDone done) {
     if (done.error_code() != 0 && !done.is_consequence()) {
       LOG_ERROR << "job " << assignment.job_id()
                 << " failed here: " << done.error_message();
@@ -478,21 +486,23 @@ class ServingWorker : public Worker {
     job_id_.clear();
   }
 
-  v1::AssignmentDone Train(const v1::Assignment& assignment,
-                           Training* training) {
-    const absl::Status prepared = training->Prepare();
+  static v1::AssignmentDone CannotStart(const v1::Assignment& assignment,
+                                        const absl::Status& cause) {
     v1::AssignmentDone done;
     done.set_job_id(assignment.job_id());
     done.set_generation(assignment.generation());
-    if (!prepared.ok()) {
-      done.set_error_code(static_cast<int>(prepared.code()));
-      done.set_error_message(
-          absl::StrCat("cannot start: ", prepared.message()));
-      done.set_is_consequence(absl::IsUnavailable(prepared) ||
-                              absl::IsCancelled(prepared) ||
-                              absl::IsDeadlineExceeded(prepared));
-      return done;
-    }
+    done.set_error_code(static_cast<int>(cause.code()));
+    done.set_error_message(absl::StrCat("cannot start: ", cause.message()));
+    done.set_is_consequence(absl::IsUnavailable(cause) ||
+                            absl::IsCancelled(cause) ||
+                            absl::IsDeadlineExceeded(cause));
+    return done;
+  }
+
+  v1::AssignmentDone Train(const v1::Assignment& assignment,
+                           Training* training) {
+    const absl::Status prepared = training->Prepare();
+    if (!prepared.ok()) return CannotStart(assignment, prepared);
     v1::WorkerMessage message;
     *message.mutable_ready() = training->ready();
     SendSurely(std::move(message));
@@ -509,6 +519,9 @@ class ServingWorker : public Worker {
       starts = is_started_ && !is_ended_ && is_current();
     }
     if (starts) return training->Run();
+    v1::AssignmentDone done;
+    done.set_job_id(assignment.job_id());
+    done.set_generation(assignment.generation());
     done.set_error_code(static_cast<int>(absl::StatusCode::kCancelled));
     done.set_error_message("stopped before the first step");
     done.set_is_consequence(true);

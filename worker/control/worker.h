@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "proto/deltapipe/v1/control.pb.h"
+#include "worker/control/assignment_paths.h"
 #include "worker/control/session.h"
 #include "worker/engine/mesh.h"
 #include "worker/stage/stage.h"
@@ -31,6 +32,7 @@ struct WorkerOptions {
   v1::Hello hello;  // all but data_address
   MakeCredentials credentials;
   std::string run_folder;  // where jobs without a folder of their own go
+  WorkerRoots roots;       // what jobs may name
   Transport* transport = nullptr;
   std::function<absl::StatusOr<std::unique_ptr<Stage>>(const v1::Assignment&)>
       make_stage;

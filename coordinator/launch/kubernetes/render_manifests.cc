@@ -127,7 +127,13 @@ Object Arguments(const WorkerGroup& group, const ManifestOptions& options) {
       "$(CA_HASH)",
       "--folder",
       "/var/lib/deltapipe",
+      "--data-root",
+      "/data",
   });
+  if (!options.checkpoint_claim.empty()) {
+    arguments.push_back("--write-root");
+    arguments.push_back("/checkpoints");
+  }
   const bool has_gpu = GpusOf(group, options) > 0;
   if (has_gpu || group.device == "cpu") {
     arguments.push_back("--device");

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "coordinator/spec/job_spec.h"
 #include "yaml-cpp/yaml.h"
 
@@ -125,6 +126,22 @@ TEST(RenderManifestsTest, ClaimsAreMountedWhereTheDocsSay) {
                 {"name", "data"}, {"mountPath", "/data"}, {"readOnly", true}}),
             Contains(KubernetesObject{{"name", "checkpoints"},
                                       {"mountPath", "/checkpoints"}})));
+}
+
+TEST(RenderManifestsTest, JobsMayNameWhatIsMountedForThem) {
+  ManifestOptions options;
+  options.checkpoint_claim = "saved";
+
+  const auto words = ContainerOf(JobOf(Render(Spec(), options)))["args"]
+                         .get<std::vector<std::string>>();
+  const auto fewer = ContainerOf(JobOf(Render(Spec())))["args"]
+                         .get<std::vector<std::string>>();
+
+  EXPECT_THAT(absl::StrJoin(words, " "),
+              HasSubstr("--folder /var/lib/deltapipe --data-root /data "
+                        "--write-root /checkpoints"));
+  EXPECT_THAT(fewer,
+              AllOf(Contains("--data-root"), Not(Contains("--write-root"))));
 }
 
 TEST(RenderManifestsTest, QueuedJobWaitsForKueue) {
