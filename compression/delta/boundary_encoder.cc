@@ -13,6 +13,7 @@
 #include "compression/delta/channel_memory.h"
 #include "compression/delta/delta_tiles.h"
 #include "compression/delta/error_feedback.h"
+#include "compression/delta/not_finite.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
 
@@ -94,10 +95,12 @@ class Encoder : public BoundaryEncoder {
     Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0,
                            channel_.max_payload_bytes());
     PendingRecords pending(store_.get());
+    int64_t not_finite = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
       const uint32_t version = first_version + static_cast<uint32_t>(i);
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
+      not_finite += CountNotFinite(value);
       absl::Status status = is_delta
                                 ? AddDeltaRow(step, samples[i].key, key,
                                               version, value, &pending, &draft)
@@ -135,7 +138,7 @@ class Encoder : public BoundaryEncoder {
     }
     counters_.evictions += static_cast<int64_t>(victims.size());
     *body = Finish(step, is_delta ? first_version : 0, std::move(draft));
-    Count(samples.size(), *body);
+    Count(samples.size(), not_finite, *body);
     return absl::OkStatus();
   }
 
@@ -223,7 +226,8 @@ class Encoder : public BoundaryEncoder {
     return std::move(draft.bytes);
   }
 
-  void Count(size_t num_samples, const Buffer& body) {
+  void Count(size_t num_samples, int64_t not_finite, const Buffer& body) {
+    counters_.not_finite += not_finite;
     counters_.samples += static_cast<int64_t>(num_samples);
     counters_.raw_bytes += channel_.RawBytes(num_samples);
     counters_.body_bytes += body.size();
@@ -312,7 +316,7 @@ class Encoder : public BoundaryEncoder {
         EncodeRows(/*reads_only=*/false, step, samples, values, body));
     if (memory_ != nullptr) memory_->Stage(step);
     counters_.value_rows += static_cast<int64_t>(samples.size());
-    Count(samples.size(), *body);
+    Count(samples.size(), CountNotFinite(values), *body);
     return absl::OkStatus();
   }
 
