@@ -68,6 +68,54 @@ absl::StatusOr<const CodecInfo*> FindCodec(const CodecSpec& spec) {
                          NearestNameHint(spec.name, names)));
 }
 
+namespace {
+
+/// What a wrapper wraps, through all of them; int(4) where that is no codec.
+CodecSpec WithoutState(const CodecSpec& spec) {
+  CodecSpec inner = spec;
+  while (true) {
+    const auto info = FindCodec(inner);
+    if (!info.ok() || !(*info)->is_wrapper() || inner.arguments.empty()) break;
+    inner = CodecSpec(inner.arguments.front().value);
+  }
+  if (MakeCodecFromSpec(inner).ok()) return inner;
+  return *ParseCodecSpec("int(4)");
+}
+
+absl::Status CheckInnerCodec(const CodecSpec& spec, const CodecInfo& info,
+                             const CodecParameter& parameter,
+                             const CodecSpec& inner) {
+  const auto found = FindCodec(inner);
+  // Unknown names fail where the codec is made.
+  if (!found.ok() || !(*found)->is_wrapper()) return absl::OkStatus();
+  const CodecSpec nearest = WithoutState(inner);
+  CodecSpec whole = spec;
+  SetArgument(parameter, nearest, info.parameters, &whole);
+  return CodecSpecError(inner,
+                        absl::StrCat(parameter.name, ": expected ",
+                                     CodecParameterRange(parameter), ", got ",
+                                     CodecSpecText(inner), " (the nearest is ",
+                                     CodecSpecText(nearest), ", as in ",
+                                     CodecSpecText(whole), ")"));
+}
+
+}  // namespace
+
+absl::StatusOr<CodecArguments> ReadCodecArguments(const CodecSpec& spec,
+                                                  const CodecInfo& info) {
+  DP_ASSIGN_OR_RETURN(CodecArguments arguments,
+                      CodecArguments::Read(spec, info.parameters));
+  for (const CodecParameter& parameter : info.parameters) {
+    if (parameter.kind != CodecParameter::Kind::kCodec ||
+        arguments.IsWord(parameter.name)) {
+      continue;
+    }
+    DP_RETURN_IF_ERROR(CheckInnerCodec(spec, info, parameter,
+                                       arguments.Codec(parameter.name)));
+  }
+  return arguments;
+}
+
 absl::StatusOr<std::unique_ptr<Codec>> MakeCodecFromSpec(
     const CodecSpec& spec) {
   DP_ASSIGN_OR_RETURN(const CodecInfo* info, FindCodec(spec));
@@ -78,7 +126,7 @@ absl::StatusOr<std::unique_ptr<Codec>> MakeCodecFromSpec(
                            "of a stage boundary"));
   }
   DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                      CodecArguments::Read(spec, info->parameters));
+                      ReadCodecArguments(spec, *info));
   return info->make(arguments);
 }
 
@@ -101,7 +149,7 @@ absl::Status BindExtents(absl::Span<const int64_t> shape, CodecSpec* spec) {
   DP_ASSIGN_OR_RETURN(const CodecInfo* info, FindCodec(*spec));
   // Checks them, too.
   DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                      CodecArguments::Read(*spec, info->parameters));
+                      ReadCodecArguments(*spec, *info));
   for (const CodecParameter& parameter : info->parameters) {
     if (parameter.kind == CodecParameter::Kind::kCodec &&
         !arguments.IsWord(parameter.name)) {

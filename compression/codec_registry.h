@@ -42,6 +42,12 @@ const std::vector<CodecInfo>& AllCodecs();
 /// none of them.
 absl::StatusOr<const CodecInfo*> FindCodec(const CodecSpec& spec);
 
+/// The arguments of `spec`, which names `info`. INVALID_ARGUMENT as
+/// CodecArguments::Read, and for a wrapper where a codec without state is
+/// expected, with the nearest text without it: no codec keeps another's state.
+absl::StatusOr<CodecArguments> ReadCodecArguments(const CodecSpec& spec,
+                                                  const CodecInfo& info);
+
 /// `text` with the parameters that are extents of the tensor (the length of a
 /// row, say) and were left at 0 set to those of `shape`, slowest extent first,
 /// nested codecs included; a tensor of too few extents leaves them at 0.

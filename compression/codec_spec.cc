@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -154,38 +156,6 @@ absl::Status OutOfRange(const CodecParameter& parameter, const CodecSpec& spec,
                                      CodecSpecText(spec), hint));
 }
 
-absl::StatusOr<int64_t> ReadInteger(const CodecParameter& parameter,
-                                    const CodecSpec& spec) {
-  int64_t value = 0;
-  if (!spec.arguments.empty() || !absl::SimpleAtoi(spec.name, &value)) {
-    return OutOfRange(parameter, spec, "");
-  }
-  if (value < parameter.min || value > parameter.max ||
-      value % parameter.multiple_of != 0) {
-    const int64_t clamped = std::clamp(value, parameter.min, parameter.max);
-    const int64_t over = clamped % parameter.multiple_of;
-    const int64_t up = clamped - over + parameter.multiple_of;
-    const int64_t nearest =
-        over == 0 || (2 * over >= parameter.multiple_of && up <= parameter.max)
-            ? (over == 0 ? clamped : up)
-            : clamped - over;
-    return OutOfRange(parameter, spec,
-                      absl::StrCat(" (the nearest is ",
-                                   std::max(nearest, parameter.min), ")"));
-  }
-  return value;
-}
-
-absl::StatusOr<double> ReadNumber(const CodecParameter& parameter,
-                                  const CodecSpec& spec) {
-  double value = 0;
-  if (!spec.arguments.empty() || !absl::SimpleAtod(spec.name, &value) ||
-      !(value > parameter.low && value < parameter.high)) {
-    return OutOfRange(parameter, spec, "");
-  }
-  return value;
-}
-
 // The shortest text that reads back as `value`.
 std::string NumberText(double value) {
   std::string text;
@@ -197,20 +167,111 @@ std::string NumberText(double value) {
   return text;
 }
 
+// What is nearest to `value` among the parameter's integers.
+int64_t NearestInteger(const CodecParameter& parameter, double value) {
+  const double low = static_cast<double>(parameter.min);
+  const double high = static_cast<double>(parameter.max);
+  const int64_t clamped = value <= low    ? parameter.min
+                          : value >= high ? parameter.max
+                                          : std::llround(value);
+  const int64_t over = clamped % parameter.multiple_of;
+  const int64_t up = clamped - over + parameter.multiple_of;
+  const int64_t nearest =
+      over == 0 || (2 * over >= parameter.multiple_of && up <= parameter.max)
+          ? (over == 0 ? clamped : up)
+          : clamped - over;
+  return std::max(nearest, parameter.min);
+}
+
+// What is near `value` in the parameter's open interval: a hundredth of the
+// bound, or of the interval, from the bound that it is beyond, in round
+// decimals; or that bound, where it is one of the words.
+double NearestNumber(const CodecParameter& parameter, double value) {
+  const bool is_low = value <= parameter.low;
+  const double bound = is_low ? parameter.low : parameter.high;
+  for (const absl::string_view word : Choices(parameter)) {
+    double number = 0;
+    if (absl::SimpleAtod(word, &number) && number == bound) return bound;
+  }
+  const double scale =
+      std::min(parameter.high - parameter.low, std::max(std::fabs(bound), 1.0));
+  const double step = std::pow(10, std::floor(std::log10(scale) + 1e-9) - 2);
+  double nearest = is_low ? bound + step : bound - step;
+  const bool is_read =
+      absl::SimpleAtod(absl::StrFormat("%.9g", nearest), &nearest);
+  return is_read && nearest > parameter.low && nearest < parameter.high
+             ? nearest
+             : (parameter.low + parameter.high) / 2;
+}
+
+std::string NearestHint(absl::string_view nearest) {
+  return absl::StrCat(" (the nearest is ", nearest, ")");
+}
+
+absl::StatusOr<int64_t> ReadInteger(const CodecParameter& parameter,
+                                    const CodecSpec& spec) {
+  int64_t value = 0;
+  double number = 0;
+  const bool is_integer =
+      spec.arguments.empty() && absl::SimpleAtoi(spec.name, &value);
+  if (is_integer && value >= parameter.min && value <= parameter.max &&
+      value % parameter.multiple_of == 0) {
+    return value;
+  }
+  const bool is_number = spec.arguments.empty() &&
+                         absl::SimpleAtod(spec.name, &number) &&
+                         !std::isnan(number);
+  return OutOfRange(
+      parameter, spec,
+      is_number ? NearestHint(absl::StrCat(NearestInteger(parameter, number)))
+                : "");
+}
+
+absl::StatusOr<double> ReadNumber(const CodecParameter& parameter,
+                                  const CodecSpec& spec) {
+  double value = 0;
+  if (!spec.arguments.empty() || !absl::SimpleAtod(spec.name, &value) ||
+      std::isnan(value)) {
+    return OutOfRange(parameter, spec, "");
+  }
+  if (!(value > parameter.low && value < parameter.high)) {
+    return OutOfRange(parameter, spec,
+                      NearestHint(NumberText(NearestNumber(parameter, value))));
+  }
+  return value;
+}
+
 bool IsChoice(const CodecParameter& parameter, const CodecSpec& spec) {
   const std::vector<absl::string_view> choices = Choices(parameter);
   return spec.arguments.empty() && !parameter.choices.empty() &&
          std::find(choices.begin(), choices.end(), spec.name) != choices.end();
 }
 
+// By value among words that are all numbers, else by spelling.
+std::string NearestChoiceHint(const CodecParameter& parameter,
+                              absl::string_view word) {
+  const std::vector<absl::string_view> choices = Choices(parameter);
+  double value = 0;
+  if (!absl::SimpleAtod(word, &value)) return NearestNameHint(word, choices);
+  absl::string_view nearest;
+  double best = std::numeric_limits<double>::infinity();
+  for (const absl::string_view choice : choices) {
+    double number = 0;
+    if (!absl::SimpleAtod(choice, &number)) {
+      return NearestNameHint(word, choices);
+    }
+    if (nearest.empty() || std::fabs(number - value) < best) {
+      best = std::fabs(number - value);
+      nearest = choice;
+    }
+  }
+  return NearestHint(nearest);
+}
+
 absl::Status CheckChoice(const CodecParameter& parameter,
                          const CodecSpec& spec) {
   if (IsChoice(parameter, spec)) return absl::OkStatus();
-  const std::vector<absl::string_view> choices = Choices(parameter);
-  return CodecSpecError(
-      spec,
-      absl::StrCat(parameter.name, ": expected ", parameter.choices, ", got ",
-                   CodecSpecText(spec), NearestNameHint(spec.name, choices)));
+  return OutOfRange(parameter, spec, NearestChoiceHint(parameter, spec.name));
 }
 
 // The index of the parameter that argument `index` of `spec` is for.
@@ -307,7 +368,7 @@ std::string CodecParameterRange(const CodecParameter& parameter) {
     case CodecParameter::Kind::kChoice:
       return std::string(parameter.choices);
     case CodecParameter::Kind::kCodec:
-      return absl::StrCat(words, "a codec");
+      return absl::StrCat(words, "a codec without state");
   }
   return "";
 }

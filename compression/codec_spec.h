@@ -11,7 +11,7 @@
 //   int64_t block = arguments.Integer("block");
 //
 // All errors are INVALID_ARGUMENT and one sentence with a 1-based column:
-//   codec "int(9)": column 5: bits: expected 1..8, got 9
+//   codec "int(9)": column 5: bits: expected 1..8, got 9 (the nearest is 8)
 #ifndef DELTAPIPE_COMPRESSION_CODEC_SPEC_H_
 #define DELTAPIPE_COMPRESSION_CODEC_SPEC_H_
 
@@ -88,7 +88,7 @@ struct CodecParameter {
 };
 
 /// "1..8", "16..4096 in multiples of 16", "auto or 1..7", "above 0, below 1",
-/// "nearest|stochastic", "a codec".
+/// "nearest|stochastic", "a codec without state".
 std::string CodecParameterRange(const CodecParameter& parameter);
 
 /// The arguments of one term, checked against its parameters. Positional ones
@@ -96,7 +96,8 @@ std::string CodecParameterRange(const CodecParameter& parameter);
 class CodecArguments {
  public:
   /// Errors: an unknown name (with the nearest one), a name given twice, too
-  /// many arguments, a missing one without default, a value out of range.
+  /// many arguments, a missing one without default, a value out of range (with
+  /// the nearest one, which of an open interval is a hundredth from its end).
   static absl::StatusOr<CodecArguments> Read(
       const CodecSpec& spec, absl::Span<const CodecParameter> parameters);
 

@@ -32,7 +32,8 @@ TEST(SavedPolicyTest, ErrorsNameTheColumnAndTheNearestName) {
             "'fixed'?)");
   EXPECT_THAT(ErrorOf("fixed(int(9))"),
               HasSubstr("\"fixed(int(9))\": column 11: bits: expected 1..8"));
-  EXPECT_THAT(ErrorOf("fixed"), HasSubstr("expected codec (a codec), got no"));
+  EXPECT_THAT(ErrorOf("fixed"), HasSubstr("expected codec (a codec without "
+                                          "state), got no"));
   EXPECT_THAT(ErrorOf("fixed(delta(int(4)))"), HasSubstr("keeps state"));
   EXPECT_THAT(ErrorOf("gact(bit=4)"), HasSubstr("did you mean 'bits'"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("expected the name of a policy"));

@@ -128,7 +128,8 @@ TEST(HadamardTest, SettingsThatCannotBeAreErrors) {
       HasSubstr("tile: expected 8|16|32|64|128, got 24"));
   EXPECT_THAT(
       std::string(MakeCodec("hadamard(delta(int(4)))").status().message()),
-      HasSubstr("column 10: 'delta' keeps state"));
+      HasSubstr("column 10: codec: expected a codec without state, got "
+                "delta(int(4)) (the nearest is int(4)"));
 }
 
 }  // namespace

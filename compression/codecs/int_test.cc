@@ -24,36 +24,6 @@ double Error(const std::string& text, const std::vector<float>& x) {
   return RelativeRmsError(x, RoundTrip(text, x));
 }
 
-// The median of `error` over 31 tensors of 2^16 values, seeds 1 to 31.
-double MedianError(const std::string& text, TestData data) {
-  const auto codec = MakeForTest(text);
-  std::vector<double> errors;
-  for (uint32_t seed = 1; seed <= 31; ++seed) {
-    const std::vector<float> x = MakeTestData(data, 1 << 16, seed);
-    errors.push_back(RelativeRmsError(x, RoundTrip(*codec, x)));
-  }
-  std::nth_element(errors.begin(), errors.begin() + 15, errors.end());
-  return errors[15];
-}
-
-TEST(IntTest, MedianErrorsAreWithinTheTargets) {
-  struct Target {
-    int bits;
-    double normal, heavy_tailed;
-  };
-  for (const Target& target :
-       {Target{2, 0.35, 0.56}, Target{3, 0.19, 0.36}, Target{4, 0.10, 0.20}}) {
-    const std::string text = absl::StrCat("int(", target.bits, ")");
-    const double normal = MedianError(text, TestData::kNormal);
-    const double heavy_tailed = MedianError(text, TestData::kHeavyTailed);
-    RecordProperty(absl::StrCat("normal_", target.bits), absl::StrCat(normal));
-    RecordProperty(absl::StrCat("heavy_tailed_", target.bits),
-                   absl::StrCat(heavy_tailed));
-    EXPECT_LE(normal, target.normal) << text;
-    EXPECT_LE(heavy_tailed, target.heavy_tailed) << text;
-  }
-}
-
 // 2^16 values whose clip is computed for what they are.
 TEST(IntTest, ComputedClipsComeNearTheSearchedOne) {
   const std::vector<float> laplace = LaplaceValues(1 << 16, 3);

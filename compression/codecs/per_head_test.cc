@@ -108,7 +108,9 @@ TEST(PerHeadTest, ANanSpoilsItsHeadAndNotItsRunningRange) {
 
 TEST(PerHeadTest, WrappersAreRefused) {
   EXPECT_THAT(std::string(MakeCodec("per_head(ef(int(4)))").status().message()),
-              HasSubstr("column 10: 'ef' keeps state"));
+              HasSubstr("column 10: codec: expected a codec without state, "
+                        "got ef(int(4)) (the nearest is int(4), as in "
+                        "per_head(int(4)))"));
 }
 
 }  // namespace

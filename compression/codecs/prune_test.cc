@@ -97,9 +97,9 @@ TEST(PruneThresholdTest, ExtremesAreFinite) {
             FLT_MAX);
 }
 
-// Of 65,536 draws at most n / 4 variance: 6.2 standard deviations are 1.2
-// points at worst and 0.6 for what lies near the threshold; the tolerance of
-// the expected share adds 1. For exact the expected share adds nothing.
+// Within 1 point. Of 65,536 draws at most n / 4 variance: 6.2 standard
+// deviations are 1.2 points at worst and 0.6 for what lies near the threshold;
+// the tolerance of the expected share adds 0.4. For exact it adds nothing.
 TEST(PruneTest, ReachesTheRequestedSparsityWithEveryModelOnAnyValues) {
   for (const char* model : {"lognormal", "normal", "exact"}) {
     for (const double sparsity : {0.5, 0.85, 0.95}) {
@@ -109,7 +109,7 @@ TEST(PruneTest, ReachesTheRequestedSparsityWithEveryModelOnAnyValues) {
         const std::string text =
             absl::StrCat("prune(", sparsity, ",model=", model, ")");
         EXPECT_NEAR(ShareOfZeros(RoundTrip(text, values)), sparsity,
-                    model == std::string("exact") ? 0.005 : 0.013)
+                    model == std::string("exact") ? 0.005 : 0.01)
             << text;
       }
     }
@@ -188,7 +188,7 @@ TEST(PruneTest, ImpossibleTextsNameWhatWasExpected) {
       HasSubstr("column 18: values: expected a codec of fixed size"));
   EXPECT_THAT(
       std::string(MakeCodec("prune(0.5,values=ef(luq))").status().message()),
-      HasSubstr("'ef' keeps state"));
+      HasSubstr("values: expected a codec without state, got ef(luq)"));
   EXPECT_THAT(
       std::string(
           MakeCodec("prune(0.5,values=luq(samples=17))").status().message()),

@@ -20,11 +20,12 @@ namespace deltapipe {
 
 enum class PruneModel { kLognormal, kNormal, kExact };
 
-/// How far the expected share of zeros may be from `sparsity`: 0.01, or less
-/// where that would be more than half of what is kept.
+/// How far the expected share of zeros may be from `sparsity`: 0.004, so that
+/// what is drawn from it stays within 0.01 for 2^16 values, or less where that
+/// would be more than half of what is kept.
 DP_HOST_DEVICE inline double PruneTolerance(double sparsity) {
   const double half = (1 - sparsity) / 2;
-  return half < 0.01 ? half : 0.01;
+  return half < 0.004 ? half : 0.004;
 }
 
 /// A threshold of this value, or the largest float.

@@ -78,7 +78,8 @@ TEST(TopKTest, SettingsThatCannotBeAreErrors) {
               HasSubstr("ratio: expected above 0, below 1, got 1.2"));
   EXPECT_THAT(
       std::string(MakeCodec("topk(0.1,values=ef(none))").status().message()),
-      HasSubstr("column 17: 'ef' keeps state"));
+      HasSubstr("column 17: values: expected a codec without state, got "
+                "ef(none) (the nearest is none"));
 }
 
 }  // namespace

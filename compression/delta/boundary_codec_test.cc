@@ -480,6 +480,29 @@ TEST(BoundaryCodecTest, ProbesHowFarTheFirstSampleOfAStepIsOff) {
   }
 }
 
+TEST(BoundaryCodecTest, ValuesThatAreNotFiniteAreCountedInEveryMode) {
+  for (const std::string codec :
+       {"none", "int(8)", "delta(int(4),first=int(8))", "ef(sign)",
+        "lowrank(2)"}) {
+    SCOPED_TRACE(codec);
+    Pair pair(codec);
+    std::vector<float> values(2 * kElements, 1.0f);
+    values[3] = std::numeric_limits<float>::infinity();
+    values[kElements - 1] = -std::numeric_limits<float>::infinity();
+    values[kElements + 1] = std::numeric_limits<float>::quiet_NaN();
+
+    pair.Send(1, {{1, 0}, {2, 1}}, values);
+    EXPECT_EQ(pair.encoder->counters().not_finite, 3);
+    // The records and residuals of the samples are not finite now; a change of
+    // finite values is not counted.
+    pair.Send(2, {{1, 0}, {2, 1}}, std::vector<float>(2 * kElements, 1.0f));
+    EXPECT_EQ(pair.encoder->counters().not_finite, 3);
+    // As bytes, what validation sends is counted apart.
+    pair.Send(2, {{1, 0}, {2, 1}}, values, true);
+    EXPECT_EQ(pair.encoder->counters().not_finite, 3);
+  }
+}
+
 TEST(BoundaryCodecTest, ProbeOfASampleThatIsNotFiniteIsLeftOut) {
   Pair pair("int(8)");
   std::vector<float> values(kElements, 1.0f);

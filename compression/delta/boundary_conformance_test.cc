@@ -47,6 +47,23 @@ const WrapperCase kCases[] = {
      "int(8)"},
     {"delta(int(6),first=int(8),store=int(5,block=32))", "int(6)", "int(8)", 0,
      "int(5,block=32)"},
+    {"delta(luq,first=int(8))", "luq", "int(8)", kBf16Error},
+    {"delta(fp(4,3),first=fp(5,2),store=fp32)", "fp(4,3)", "fp(5,2)", 0},
+    {"delta(fp(auto,6,round=stochastic),first=none)",
+     "fp(auto,6,round=stochastic)", "none", kBf16Error},
+    {"delta(prune(0.85),first=int(8))", "prune(0.85)", "int(8)", kBf16Error},
+    {"delta(rowwise4(search=greedy),first=rowwise4)", "rowwise4(search=greedy)",
+     "rowwise4", kBf16Error},
+    {"delta(error_bound(rel=0.01),first=error_bound(rel=0.001))",
+     "error_bound(rel=0.01)", "error_bound(rel=0.001)", kBf16Error},
+    {"delta(lowrank(2),first=int(8))", "lowrank(2)", "int(8)", kBf16Error},
+    {"ef(luq)", "luq", "luq", 0},
+    {"ef(fp(4,3))", "fp(4,3)", "fp(4,3)", 0},
+    {"ef(prune(0.85))", "prune(0.85)", "prune(0.85)", 0},
+    {"ef(rowwise4)", "rowwise4", "rowwise4", 0},
+    {"ef(error_bound(abs=0.01))", "error_bound(abs=0.01)",
+     "error_bound(abs=0.01)", 0},
+    {"ef(lowrank(2))", "lowrank(2)", "lowrank(2)", 0},
     {"ef(int(4))", "int(4)", "int(4)", 0},
     {"ef(sign)", "sign", "sign", 0},
     {"ef(int(4),store=int(8))", "int(4)", "int(4)", 0, "int(8)"},
@@ -126,8 +143,9 @@ class Channel {
       if (is_delta_) coded[i] -= previous_[i];
       if (has_feedback()) coded[i] += residual_[i];
     }
-    double bound =
-        (is_delta_ ? *inner_ : *first_).ErrorBound(LargestMagnitude(coded));
+    double bound = (is_delta_ ? *inner_ : *first_)
+                       .TensorErrorBound(LargestMagnitude(coded),
+                                         static_cast<int64_t>(count_));
     if (!store_->traits().is_lossless) {
       bound += store_->ErrorBound(
           LargestMagnitude({storage.begin() + 1, storage.end()}) + bound);
@@ -136,8 +154,10 @@ class Channel {
       const double value = storage[i + 1];
       const double target = has_feedback() ? coded[i] : value;
       const double error = std::fabs(received_[i] - target);
-      // What is stored and what is subtracted are rounded; a NaN fails.
+      // What is stored and what is subtracted are rounded, by half of bf16's
+      // least value at least; a NaN fails.
       const double rounding =
+          (test_.store_error > 0 ? 0x1p-134 : 0) +
           test_.store_error * (std::fabs(value) + bound) +
           4e-7 * (std::fabs(value) + std::fabs(previous_[i]) + bound);
       ASSERT_TRUE(std::isfinite(received_[i]) && error <= bound + rounding)

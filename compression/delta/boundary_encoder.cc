@@ -13,6 +13,7 @@
 #include "compression/delta/channel_memory.h"
 #include "compression/delta/delta_tiles.h"
 #include "compression/delta/error_feedback.h"
+#include "compression/delta/not_finite.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
 
@@ -94,10 +95,12 @@ class Encoder : public BoundaryEncoder {
     Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0,
                            channel_.max_payload_bytes());
     PendingRecords pending(store_.get());
+    int64_t not_finite = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
       const uint32_t version = first_version + static_cast<uint32_t>(i);
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
+      not_finite += CountNotFinite(value);
       absl::Status status = is_delta
                                 ? AddDeltaRow(step, samples[i].key, key,
                                               version, value, &pending, &draft)
@@ -135,7 +138,7 @@ class Encoder : public BoundaryEncoder {
     }
     counters_.evictions += static_cast<int64_t>(victims.size());
     *body = Finish(step, is_delta ? first_version : 0, std::move(draft));
-    Count(samples.size(), *body);
+    Count(samples.size(), not_finite, *body);
     return absl::OkStatus();
   }
 
@@ -223,7 +226,8 @@ class Encoder : public BoundaryEncoder {
     return std::move(draft.bytes);
   }
 
-  void Count(size_t num_samples, const Buffer& body) {
+  void Count(size_t num_samples, int64_t not_finite, const Buffer& body) {
+    counters_.not_finite += not_finite;
     counters_.samples += static_cast<int64_t>(num_samples);
     counters_.raw_bytes += channel_.RawBytes(num_samples);
     counters_.body_bytes += body.size();
@@ -240,9 +244,13 @@ class Encoder : public BoundaryEncoder {
                : codec.EncodeNext(values, key, memory_->Of(which), room);
   }
 
-  absl::Status EncodeRows(bool reads_only, uint32_t step,
+  /// Adds to `not_finite` how many values are; null: they are not counted, as
+  /// in evaluation (reads_only).
+  absl::Status EncodeRows(uint32_t step,
                           absl::Span<const BoundarySample> samples,
-                          absl::Span<const float> values, Buffer* body) {
+                          absl::Span<const float> values, Buffer* body,
+                          int64_t* not_finite) {
+    const bool reads_only = not_finite == nullptr;
     const uint8_t flags = reads_only ? kRowReadsOnly : 0;
     const Codec& codec =
         reads_only ? *channel_.evaluation_codec : *channel_.spec.codec;
@@ -251,6 +259,8 @@ class Encoder : public BoundaryEncoder {
     for (size_t i = 0; i < samples.size(); ++i) {
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
+      // Just before the codec, which then finds the sample in a cache.
+      if (!reads_only) *not_finite += CountNotFinite(value);
       DP_ASSIGN_OR_RETURN(const int64_t size,
                           reads_only ? codec.Encode(value, key, draft.room())
                                      : EncodeRow(ChannelMemory::kCodec, value,
@@ -308,11 +318,11 @@ class Encoder : public BoundaryEncoder {
   absl::Status EncodeStateless(uint32_t step,
                                absl::Span<const BoundarySample> samples,
                                absl::Span<const float> values, Buffer* body) {
-    DP_RETURN_IF_ERROR(
-        EncodeRows(/*reads_only=*/false, step, samples, values, body));
+    int64_t not_finite = 0;
+    DP_RETURN_IF_ERROR(EncodeRows(step, samples, values, body, &not_finite));
     if (memory_ != nullptr) memory_->Stage(step);
     counters_.value_rows += static_cast<int64_t>(samples.size());
-    Count(samples.size(), *body);
+    Count(samples.size(), not_finite, *body);
     return absl::OkStatus();
   }
 
@@ -320,7 +330,7 @@ class Encoder : public BoundaryEncoder {
                                 absl::Span<const BoundarySample> samples,
                                 absl::Span<const float> values, Buffer* body) {
     DP_RETURN_IF_ERROR(
-        EncodeRows(/*reads_only=*/true, step, samples, values, body));
+        EncodeRows(step, samples, values, body, /*not_finite=*/nullptr));
     counters_.evaluation_samples += static_cast<int64_t>(samples.size());
     counters_.evaluation_raw_bytes += channel_.RawBytes(samples.size());
     counters_.evaluation_body_bytes += body->size();

@@ -99,7 +99,7 @@ absl::StatusOr<BoundarySpec> ParseBoundarySpec(absl::string_view text,
     return spec;
   }
   DP_ASSIGN_OR_RETURN(const CodecArguments arguments,
-                      CodecArguments::Read(parsed, info->parameters));
+                      ReadCodecArguments(parsed, *info));
   DP_ASSIGN_OR_RETURN(spec.codec, MakeCodecFromSpec(arguments.Codec("codec")));
   if (parsed.name == "delta") {
     spec.kind = BoundarySpec::Kind::kDelta;

@@ -64,6 +64,12 @@ inline std::ostream& operator<<(std::ostream& out,
   return out << test.codec;
 }
 
+/// What makes `text` in this case; null after a failure of the running test.
+std::unique_ptr<Codec> MakeForCase(const ConformanceCase& test,
+                                   const std::string& text);
+/// The block of an element.
+size_t BlockOf(const ConformanceCase& test, size_t element);
+
 /// All kinds of data at sizes 0, 1, odd, up to 4,099, at unaligned addresses:
 /// encodes within MaxPayloadBytes (exactly that, for a fixed size), nothing
 /// written past it, decodes to finite values within ErrorBound; the same bytes
@@ -77,10 +83,16 @@ void CheckLargeTensor(const ConformanceCase& test);
 /// decode as if that one were zero.
 void CheckNonFinite(const ConformanceCase& test);
 
-/// Payloads of a wrong length are INVALID_ARGUMENT, with both sizes where the
-/// size is fixed; payloads with random damage decode or fail, within bounds
-/// (the sanitizers watch); too small an output is INVALID_ARGUMENT.
+/// Payloads of a wrong length, cut at every byte where they are a few kB, are
+/// INVALID_ARGUMENT, with both sizes where the size is fixed; payloads with
+/// random damage decode or fail, within bounds (the sanitizers watch); too
+/// small an output is INVALID_ARGUMENT.
 void CheckDamage(const ConformanceCase& test);
+
+/// Of a payload of fixed size with blocks: a flipped bit, any one in the first
+/// 64 bytes and one of each other byte, is an error or changes values of one
+/// block alone. Which codecs have bytes that blocks share is listed beside it.
+void CheckFlippedBits(const ConformanceCase& test);
 
 /// The claim of traits().bits_per_element: of a fixed size to 1 % at 2^36
 /// elements, else to 20 % for 2^16 normal values.

@@ -182,6 +182,7 @@ void JobFigures::StartRanks(const v1::Plan& plan) {
     link.base_raw = link.metrics.raw_bytes();
     link.base_wire = link.metrics.wire_bytes();
     link.base_seconds = link.metrics.send_seconds();
+    link.base_not_finite = link.not_finite;
     link.last.Clear();
     ++it;
   }
@@ -323,6 +324,7 @@ void JobFigures::ReportLinks(int replica, const v1::StepReport& report) {
     next.set_raw_bytes(sum.raw_bytes() + link.raw_bytes());
     next.set_wire_bytes(sum.wire_bytes() + link.wire_bytes());
     next.set_send_seconds(sum.send_seconds() + link.send_seconds());
+    next.set_not_finite(sum.not_finite() + link.not_finite());
     sum = std::move(next);
   }
   for (const auto& [key, sum] : sums) {
@@ -347,6 +349,7 @@ void JobFigures::ReportLinks(int replica, const v1::StepReport& report) {
                 report.step_seconds()));
     }
     metrics.set_relative_error(sum.relative_error());
+    link.not_finite = link.base_not_finite + sum.not_finite();
     link.last = sum;
   }
 }
@@ -486,6 +489,17 @@ v1::JobMetrics JobFigures::Snapshot(int64_t now_millis) const {
   for (const v1::LossPoint& loss : losses_) *snapshot.add_losses() = loss;
   for (const v1::JobEvent& event : events_) *snapshot.add_events() = event;
   return snapshot;
+}
+
+std::vector<LinkNotFinite> JobFigures::NotFinite() const {
+  std::vector<LinkNotFinite> found;
+  for (const auto& [key, link] : links_) {
+    if (link.not_finite == 0) continue;
+    const auto& [boundary, is_gradient, replica] = key;
+    found.push_back(
+        {metrics_.id(), boundary, is_gradient, replica, link.not_finite});
+  }
+  return found;
 }
 
 }  // namespace deltapipe

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "coordinator/metrics/link_not_finite.h"
 #include "proto/deltapipe/v1/admin.pb.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/job.pb.h"
@@ -52,6 +53,8 @@ class JobFigures {
   int64_t last_event_sequence() const { return last_event_sequence_; }
 
   v1::JobMetrics Snapshot(int64_t now_millis) const;
+  /// Of the links of Snapshot, in its order, those that sent any.
+  std::vector<LinkNotFinite> NotFinite() const;
   /// 0: it has not ended.
   int64_t end_time_millis() const { return metrics_.end_time_millis(); }
 
@@ -71,6 +74,8 @@ class JobFigures {
     int64_t base_raw = 0;
     int64_t base_wire = 0;
     double base_seconds = 0;
+    int64_t not_finite = 0;
+    int64_t base_not_finite = 0;
     v1::LinkReport last;
   };
   using LinkKey = std::tuple<int, bool, int>;  // boundary, gradient, replica

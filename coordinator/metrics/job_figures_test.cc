@@ -157,6 +157,27 @@ TEST_F(JobFiguresTest, ABoundaryNamedTwiceIsOneLink) {
   EXPECT_EQ(Snapshot().links(0).codec(), "int(4)");
 }
 
+TEST_F(JobFiguresTest, ValuesThatAreNotFiniteAddUpOverCodecsAndGenerations) {
+  EXPECT_TRUE(figures_.NotFinite().empty());
+  v1::StepReport report = LinkReport(0, 100, 50);
+  report.mutable_links(0)->set_not_finite(3);
+  *report.add_links() = report.links(0);
+  figures_.Report(0, 0, report, now_);
+  // A worker counts from the start of its assignment.
+  Restart(1);
+  report = LinkReport(1, 100, 50);
+  report.mutable_links(0)->set_not_finite(2);
+
+  figures_.Report(0, 0, report, now_);
+
+  const std::vector<LinkNotFinite> found = figures_.NotFinite();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].job_id, Snapshot().id());
+  EXPECT_EQ(found[0].boundary, 0);
+  EXPECT_FALSE(found[0].is_gradient);
+  EXPECT_EQ(found[0].values, 8);
+}
+
 TEST_F(JobFiguresTest, GoodputLosesTheTimeOfARestartAndOfStepsDoneAgain) {
   for (int step = 0; step < 4; ++step) Complete(step);
   job_.set_step(4);

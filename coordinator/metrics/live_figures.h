@@ -35,6 +35,8 @@ class LiveFigures : public MetricSink {
   /// By id: jobs that have not ended, and those that ended less than `grace`
   /// ago.
   std::vector<v1::JobMetrics> List(Nanos grace);
+  /// Of the links of the same jobs, those that sent any.
+  std::vector<LinkNotFinite> ListNotFinite(Nanos grace);
 
   /// Events come from the store, after the last one that is known here.
   int64_t LastEvent(const std::string& job_id);
@@ -59,6 +61,8 @@ class LiveFigures : public MetricSink {
 
  private:
   JobFigures* Find(const std::string& job_id) DP_REQUIRES(mutex_);
+  /// Whether it has not ended, or less than `grace` ago.
+  bool IsListed(const JobFigures& figures, Nanos grace) const;
   /// Drops the job that ended first while there are too many.
   void DropEnded() DP_REQUIRES(mutex_);
 

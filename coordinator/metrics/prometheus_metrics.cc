@@ -275,11 +275,17 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
            UnixSeconds(rank.report_time_millis()));
 }
 
+/// The labels of a v1::LinkMetrics or a LinkNotFinite.
+Values LinkPlace(const std::string& job_id, int boundary, bool is_gradient,
+                 int replica) {
+  return {job_id, absl::StrCat(boundary), is_gradient ? "backward" : "forward",
+          absl::StrCat(replica)};
+}
+
 void AddLink(const std::string& job_id, const v1::LinkMetrics& link,
              Exposition* out) {
-  const Values place = {job_id, absl::StrCat(link.boundary()),
-                        link.is_gradient() ? "backward" : "forward",
-                        absl::StrCat(link.replica())};
+  const Values place =
+      LinkPlace(job_id, link.boundary(), link.is_gradient(), link.replica());
   Values info = place;
   info.push_back(link.codec());
   out->Add(k_link_info, info, 1);
@@ -308,7 +314,8 @@ void AddCluster(const ClusterFigures& cluster, Exposition* out) {
 }  // namespace
 
 std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
-                           const ClusterFigures& cluster) {
+                           const ClusterFigures& cluster,
+                           const std::vector<LinkNotFinite>& not_finite) {
   Exposition exposition;
   for (const v1::JobMetrics& job : jobs) {
     AddJob(job, &exposition);
@@ -321,6 +328,12 @@ std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
     for (const v1::LinkMetrics& link : job.links()) {
       AddLink(job.id(), link, &exposition);
     }
+  }
+  for (const LinkNotFinite& link : not_finite) {
+    exposition.Add(
+        k_link_not_finite_total,
+        LinkPlace(link.job_id, link.boundary, link.is_gradient, link.replica),
+        Number(link.values));
   }
   AddCluster(cluster, &exposition);
   return exposition.ToString();

@@ -5,7 +5,8 @@
 // where it packs saved activations, a few dozen a job, and none of a job that
 // is not in `jobs`. metrics.def lists the metrics.
 //
-//   PrometheusText(figures.List(kSeriesGrace), cluster)
+//   PrometheusText(figures.List(kSeriesGrace), cluster,
+//                  figures.ListNotFinite(kSeriesGrace))
 #ifndef DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 #define DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "coordinator/metrics/link_not_finite.h"
 #include "proto/deltapipe/v1/admin.pb.h"
 
 namespace deltapipe {
@@ -38,8 +40,10 @@ struct ClusterFigures {
   std::map<v1::JobState, int64_t> jobs;
 };
 
+/// `not_finite`: of links of `jobs`, in their order.
 std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
-                           const ClusterFigures& cluster);
+                           const ClusterFigures& cluster,
+                           const std::vector<LinkNotFinite>& not_finite = {});
 
 struct MetricDescription {
   std::string type;  // "counter", "gauge", "histogram"

@@ -153,6 +153,22 @@ TEST(PrometheusMetricsTest, JobThatIsNotSampledHasNoStragglerSeries) {
   EXPECT_THAT(text, Not(HasSubstr("deltapipe_drop_")));
 }
 
+TEST(PrometheusMetricsTest, LinksThatSentNoNumbers) {
+  const v1::JobMetrics job = Played(2, 1);
+  EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
+              Not(HasSubstr("deltapipe_link_not_finite_total{")));
+
+  LinkNotFinite link;
+  link.job_id = job.id();
+  link.is_gradient = true;
+  link.values = 12;
+
+  EXPECT_THAT(
+      PrometheusText({job}, ClusterFigures(), {link}),
+      HasSubstr("deltapipe_link_not_finite_total{job_id=\"text-1\",boundary="
+                "\"0\",direction=\"backward\",replica=\"0\"} 12\n"));
+}
+
 TEST(PrometheusMetricsTest, A128RankJobHasFewerThan5000Series) {
   for (const int replicas : {1, 8, 128}) {
     const std::string text =

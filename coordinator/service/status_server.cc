@@ -77,7 +77,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusServer(
   const int64_t start_time_millis = plane->clock()->WallMillis();
   source.prometheus_text = [plane, start_time_millis] {
     return PrometheusText(plane->figures()->List(kSeriesGrace),
-                          Cluster(plane, start_time_millis));
+                          Cluster(plane, start_time_millis),
+                          plane->figures()->ListNotFinite(kSeriesGrace));
   };
   HttpServerOptions options;
   // civetweb knows addresses, not names.

@@ -1,6 +1,7 @@
 // A job trains with every codec of the registry on its links, from the job spec
 // alone: for activations and their gradients, and for both ends' deltas.
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,36 @@ TEST(RecordsOfALinkTest, ServeTheBackwardPassToo) {
     EXPECT_EQ(num_kept, 0);
     EXPECT_GT(num_read, 24 * 7);
     EXPECT_EQ(read.losses, kept.losses);
+  }
+}
+
+// A weight that is infinite in one micro-batch makes a column of activations
+// so, and their gradients no numbers.
+TEST(ReportOfALinkTest, CountsWhatIsNotFiniteInBothDirections) {
+  constexpr int64_t kBadStep = 10;
+  Job job(2, 1, {kSteps, "compression.activations=delta(int(8),first=int(8))"});
+  float good = 0;
+  job.before_forward = [&good](int rank, ElementwiseStage* stage, int64_t step,
+                               int mb) {
+    if (rank != 0 || step != kBadStep || mb > 1) return absl::OkStatus();
+    float& weight = stage->weights()[0];
+    if (mb == 0) good = weight;
+    weight = mb == 0 ? std::numeric_limits<float>::infinity() : good;
+    return absl::OkStatus();
+  };
+
+  const RunResult result = job.Run();
+
+  for (const int rank : {0, 1}) {
+    int64_t last = 0;
+    for (const v1::StepReport& report : result.reports.at(rank)) {
+      ASSERT_EQ(report.links_size(), 1);
+      EXPECT_EQ(report.links(0).is_gradient(), rank == 1);
+      last = report.links(0).not_finite();
+      EXPECT_EQ(last > 0, report.step() >= kBadStep)
+          << "rank " << rank << ", step " << report.step() << ": " << last;
+    }
+    EXPECT_GT(last, 0);
   }
 }
 

@@ -120,7 +120,7 @@ TEST_F(NewCodecTest, AddsTheCodecWhereverCodecsAreListed) {
           "compression/codecs.def", "compression/codecs/BUILD",
           "compression/codecs/half_tone.cc", "compression/codecs/half_tone.h",
           "compression/codecs/half_tone_test.cc", "compression/golden_test.cc",
-          "docs/papers.md"));
+          "docs/papers.md", "scripts/bench"));
   EXPECT_THAT(after.at("compression/codecs.def"),
               HasSubstr("DELTAPIPE_CODEC(HalfTone, \"half_tone\","));
   EXPECT_THAT(after.at("compression/BUILD"),

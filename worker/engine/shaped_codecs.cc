@@ -97,6 +97,7 @@ BoundaryCounters operator+(BoundaryCounters a, const BoundaryCounters& b) {
   a.evaluation_body_bytes += b.evaluation_body_bytes;
   a.probed_value_squares += b.probed_value_squares;
   a.probed_error_squares += b.probed_error_squares;
+  a.not_finite += b.not_finite;
   return a;
 }
 

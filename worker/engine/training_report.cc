@@ -38,6 +38,7 @@ void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
   const double errors =
       counters.sent.probed_error_squares - before->probed_error_squares;
   if (values > 0) link->set_relative_error(std::sqrt(errors / values));
+  link->set_not_finite(counters.sent.not_finite);
   *before = counters.sent;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +18,8 @@
 #include "base/tensor_view.h"
 #include "compression/codec.h"
 #include "compression/codec_registry.h"
+#include "compression/codec_spec.h"
+#include "compression/codecs/error_bound.h"
 #include "compression/delta/boundary_body.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/boundary_spec.h"
@@ -60,6 +63,16 @@ struct EncodedTensor {
   std::vector<float> decoded;
 };
 
+// Nothing for other codecs than error_bound.
+absl::StatusOr<std::optional<ErrorBoundStatistics>> StatisticsOf(
+    const Codec& codec, absl::Span<const uint8_t> payload) {
+  DP_ASSIGN_OR_RETURN(const CodecSpec spec, ParseCodecSpec(codec.text()));
+  if (spec.name != "error_bound") return std::nullopt;
+  DP_ASSIGN_OR_RETURN(const ErrorBoundStatistics statistics,
+                      ReadErrorBoundStatistics(payload));
+  return std::optional<ErrorBoundStatistics>(statistics);
+}
+
 absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
                                            absl::Span<const float> values,
                                            const RandomKey& key) {
@@ -82,6 +95,8 @@ absl::StatusOr<EncodedTensor> EncodeValues(const Codec& codec,
                       }));
   encoded.result.elements = count;
   encoded.result.payload_bytes = size;
+  DP_ASSIGN_OR_RETURN(encoded.result.error_bound,
+                      StatisticsOf(codec, payload.span().first(size)));
   return encoded;
 }
 
@@ -142,25 +157,43 @@ absl::StatusOr<EncodedTensor> EncodeOverBoundary(
                           }));
   encoded.result.elements = count;
   encoded.result.payload_bytes = body.size() - BodyTableBytes(1);
+  const bool is_first = spec.kind == BoundarySpec::Kind::kDelta &&
+                        encoder->counters().delta_rows == 0;
+  DP_ASSIGN_OR_RETURN(
+      encoded.result.error_bound,
+      StatisticsOf(
+          is_first ? *spec.first : *spec.codec,
+          body.span().last(static_cast<size_t>(encoded.result.payload_bytes))));
   return encoded;
 }
 
+// Of a zero tensor that comes back as another one, infinite.
+double RelativeError(double error_squares, double squares, int64_t compared) {
+  if (compared == 0) return std::numeric_limits<double>::quiet_NaN();
+  return error_squares == 0 ? 0 : std::sqrt(error_squares / squares);
+}
+
 void MeasureError(absl::Span<const float> values, EncodedTensor* encoded) {
+  TensorResult& result = encoded->result;
   double error_squares = 0, squares = 0, error_sum = 0;
   for (size_t i = 0; i < values.size(); ++i) {
+    const bool is_finite = std::isfinite(values[i]);
+    const bool is_decoded_finite = std::isfinite(encoded->decoded[i]);
+    if (!is_finite) ++result.not_finite;
+    if (!is_decoded_finite) ++result.decoded_not_finite;
+    if (!is_finite || !is_decoded_finite) continue;
+    ++result.compared;
     const double error = static_cast<double>(encoded->decoded[i]) - values[i];
     error_squares += error * error;
     error_sum += error;
     squares += static_cast<double>(values[i]) * values[i];
   }
-  TensorResult& result = encoded->result;
   if (values.empty()) return;
-  const double count = static_cast<double>(values.size());
-  result.bits_per_element =
-      8 * static_cast<double>(result.payload_bytes) / count;
+  result.bits_per_element = 8 * static_cast<double>(result.payload_bytes) /
+                            static_cast<double>(values.size());
   result.relative_rms_error =
-      error_squares == 0 ? 0 : std::sqrt(error_squares / squares);
-  result.mean_error = error_sum / count;
+      RelativeError(error_squares, squares, result.compared);
+  result.mean_error = error_sum / static_cast<double>(result.compared);
   result.value_squares = squares;
   result.error_squares = error_squares;
 }

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/safetensors.h"
+#include "compression/codecs/error_bound.h"
 
 namespace deltapipe {
 
@@ -38,9 +39,14 @@ struct TensorResult {
   int64_t elements = 0;
   int64_t payload_bytes = 0;
   double bits_per_element = 0;  // 0 for an empty tensor
-  /// ||y - x|| / ||x||; 0 where both are 0, NaN where x or y is not finite.
+  /// Values x of the tensor that are NaN or infinite, and what they and others
+  /// were decoded to, y. Errors are of the elements where both are finite.
+  int64_t not_finite = 0;
+  int64_t decoded_not_finite = 0;
+  int64_t compared = 0;
+  /// ||y - x|| / ||x||; 0 where both are 0, NaN where nothing can be compared.
   double relative_rms_error = 0;
-  /// The mean of y - x.
+  /// The mean of y - x; NaN where nothing can be compared.
   double mean_error = 0;
   /// ||x||^2 and ||y - x||^2.
   double value_squares = 0;
@@ -48,6 +54,9 @@ struct TensorResult {
   /// fp32 bytes per second / 1e9, the best of a few runs.
   double encode_gb_per_s = 0;
   double decode_gb_per_s = 0;
+  /// Of error_bound, also in delta(...) or ef(...): what the payload says of
+  /// what went into it, there the change or the value plus the residual.
+  std::optional<ErrorBoundStatistics> error_bound;
 };
 
 /// Calls `report` for each float tensor, in the order of the file, then writes

@@ -91,25 +91,33 @@ absl::StatusOr<SweepResult> MeasureAll(const std::string& codec,
   all.codec = codec;
   double value_squares = 0, error_squares = 0, error_sum = 0;
   double encode_seconds = 0, decode_seconds = 0;
-  DP_RETURN_IF_ERROR(
-      MeasureCodec(codec, tensors, seed,
-                   [&](const TensorResult& result, const std::vector<float>&) {
-                     if (result.elements == 0) return;
-                     const double count = static_cast<double>(result.elements);
-                     all.elements += result.elements;
-                     all.payload_bytes += result.payload_bytes;
-                     value_squares += result.value_squares;
-                     error_squares += result.error_squares;
-                     error_sum += result.mean_error * count;
-                     encode_seconds += 4e-9 * count / result.encode_gb_per_s;
-                     decode_seconds += 4e-9 * count / result.decode_gb_per_s;
-                   }));
+  int64_t compared = 0;
+  DP_RETURN_IF_ERROR(MeasureCodec(
+      codec, tensors, seed,
+      [&](const TensorResult& result, const std::vector<float>&) {
+        if (result.elements == 0) return;
+        const double count = static_cast<double>(result.elements);
+        all.elements += result.elements;
+        all.payload_bytes += result.payload_bytes;
+        value_squares += result.value_squares;
+        error_squares += result.error_squares;
+        all.not_finite += result.not_finite;
+        all.decoded_not_finite += result.decoded_not_finite;
+        compared += result.compared;
+        if (result.compared > 0) {
+          error_sum += result.mean_error * static_cast<double>(result.compared);
+        }
+        encode_seconds += 4e-9 * count / result.encode_gb_per_s;
+        decode_seconds += 4e-9 * count / result.decode_gb_per_s;
+      }));
   if (all.elements == 0) return all;
   const double count = static_cast<double>(all.elements);
   all.bits_per_element = 8 * static_cast<double>(all.payload_bytes) / count;
   all.relative_rms_error =
-      error_squares == 0 ? 0 : std::sqrt(error_squares / value_squares);
-  all.mean_error = error_sum / count;
+      compared == 0        ? std::numeric_limits<double>::quiet_NaN()
+      : error_squares == 0 ? 0
+                           : std::sqrt(error_squares / value_squares);
+  all.mean_error = error_sum / static_cast<double>(compared);
   all.encode_gb_per_s = 4e-9 * count / encode_seconds;
   all.decode_gb_per_s = 4e-9 * count / decode_seconds;
   return all;

@@ -30,7 +30,9 @@ struct SweepResult {
   int64_t elements = 0;
   int64_t payload_bytes = 0;
   double bits_per_element = 0;  // 0 if there are no values
-  /// NaN where a value, or what it decoded to, is not finite.
+  /// As in TensorResult, of all tensors: errors are of the finite values.
+  int64_t not_finite = 0;
+  int64_t decoded_not_finite = 0;
   double relative_rms_error = 0;
   double mean_error = 0;
   double encode_gb_per_s = 0;

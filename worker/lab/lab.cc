@@ -33,17 +33,32 @@ std::string ResultJson(const TensorResult& result) {
   object["mean_error"] = FiniteOrNull(result.mean_error);
   object["encode_gb_per_s"] = result.encode_gb_per_s;
   object["decode_gb_per_s"] = result.decode_gb_per_s;
+  object["not_finite"] = result.not_finite;
+  object["decoded_not_finite"] = result.decoded_not_finite;
+  if (result.error_bound.has_value()) {
+    object["bound"] = result.error_bound->bound;
+    object["largest_error"] = result.error_bound->max_error;
+    object["mean_square_error"] = result.error_bound->mean_square_error;
+  }
   return JsonLine(object);
 }
 
 std::string ResultText(const TensorResult& result) {
-  return absl::StrFormat(
+  std::string text = absl::StrFormat(
       "tensor=%s elements=%d payload_bytes=%d bits_per_element=%.4g "
       "relative_rms_error=%.4g mean_error=%.3g encode_gb_per_s=%.3g "
-      "decode_gb_per_s=%.3g\n",
+      "decode_gb_per_s=%.3g not_finite=%d decoded_not_finite=%d",
       result.tensor, result.elements, result.payload_bytes,
       result.bits_per_element, result.relative_rms_error, result.mean_error,
-      result.encode_gb_per_s, result.decode_gb_per_s);
+      result.encode_gb_per_s, result.decode_gb_per_s, result.not_finite,
+      result.decoded_not_finite);
+  if (result.error_bound.has_value()) {
+    absl::StrAppendFormat(
+        &text, " bound=%.4g largest_error=%.4g mean_square_error=%.4g",
+        result.error_bound->bound, result.error_bound->max_error,
+        result.error_bound->mean_square_error);
+  }
+  return text + "\n";
 }
 
 std::string KindName(CodecParameter::Kind kind) {

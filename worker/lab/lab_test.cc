@@ -121,6 +121,39 @@ TEST_F(LabTest, CodecWithoutJsonPrintsOneLineATensor) {
   EXPECT_THAT(outcome.out, HasSubstr("\ntensor=b elements=100 "));
 }
 
+TEST_F(LabTest, CodecPrintsWhatAnErrorBoundSaysOfItself) {
+  WriteTensors("x.safetensors", 1, 0);
+  WriteTensors("m.safetensors", 1, 0.01f);
+  const std::string input = LabPath("x.safetensors");
+  const auto run = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"codec", "--in", input, "--codec"});
+    return RunLabProgram(arguments);
+  };
+
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{
+           {"error_bound(abs=0.125)", "--json"},
+           {"ef(error_bound(abs=0.125))", "--json"},
+           {"delta(int(4),first=error_bound(abs=0.125))", "--json"},
+           {"delta(error_bound(abs=0.125))", "--previous",
+            LabPath("m.safetensors"), "--json"}}) {
+    SCOPED_TRACE(arguments[0]);
+    const LabOutcome outcome = run(arguments);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const Json object = outcome.objects()[0];
+    EXPECT_EQ(object["bound"], 0.125);
+    const double largest = object["largest_error"].get<double>();
+    EXPECT_GT(largest, 0);
+    EXPECT_LE(largest, 0.125);
+    EXPECT_GT(object["mean_square_error"].get<double>(), 0);
+    EXPECT_LT(object["mean_square_error"].get<double>(), largest * largest);
+  }
+  EXPECT_THAT(run({"error_bound(abs=0.125)"}).out,
+              HasSubstr(" not_finite=0 decoded_not_finite=0 bound=0.125 "
+                        "largest_error=0.1"));
+  EXPECT_FALSE(run({"int(4)", "--json"}).objects()[0].contains("bound"));
+}
+
 TEST_F(LabTest, DeltaAgainstPreviousTensorsIsSentAsTheSmallChange) {
   WriteTensors("m.safetensors", 1, 0);
   WriteTensors("x.safetensors", 1, 0.1f);

@@ -26,6 +26,8 @@ Json ResultObject(const SweepResult& result) {
   object["bits_per_element"] = result.bits_per_element;
   object["relative_rms_error"] = FiniteOrNull(result.relative_rms_error);
   object["mean_error"] = FiniteOrNull(result.mean_error);
+  object["not_finite"] = result.not_finite;
+  object["decoded_not_finite"] = result.decoded_not_finite;
   object["encode_gb_per_s"] = result.encode_gb_per_s;
   object["decode_gb_per_s"] = result.decode_gb_per_s;
   object["is_on_pareto_front"] = result.is_on_pareto_front;
@@ -64,6 +66,13 @@ std::string SweepTable(const std::vector<SweepResult>& results) {
                           result.codec, result.bits_per_element,
                           result.relative_rms_error, result.mean_error,
                           result.encode_gb_per_s, result.decode_gb_per_s);
+  }
+  // The same of all codecs.
+  if (!results.empty() && results[0].not_finite > 0) {
+    absl::StrAppendFormat(&table,
+                          "%d of %d values are not finite; errors are of those "
+                          "that are finite before and after\n",
+                          results[0].not_finite, results[0].elements);
   }
   return table;
 }

@@ -213,20 +213,46 @@ TEST(SweepCommandTest, WritesTheTableAndThePlot) {
   EXPECT_THAT(svg, HasSubstr(">luq<"));
 }
 
-TEST(SweepCommandTest, ErrorsThatAreNotFiniteAreNullAndNeverOnTheFront) {
-  HostTensor a(DType::kFloat32, {64});
-  a.Values<float>()[5] = std::numeric_limits<float>::infinity();
+// `count` ones, all but the first `num_infinite` of them.
+std::string WriteInfinities(int64_t count, int64_t num_infinite) {
+  HostTensor a(DType::kFloat32, {count});
+  for (int64_t i = 0; i < count; ++i) {
+    a.Values<float>()[static_cast<size_t>(i)] =
+        i < num_infinite ? std::numeric_limits<float>::infinity() : 1.0f;
+  }
   SafetensorsWriter writer;
   writer.Add("a", a.view());
-  const std::string input = LabPath("infinite.safetensors");
-  ASSERT_TRUE(writer.WriteTo(input, {}).ok());
+  const std::string path = LabPath("infinite.safetensors");
+  EXPECT_TRUE(writer.WriteTo(path, {}).ok());
+  return path;
+}
+
+TEST(SweepCommandTest, ErrorsOfNothingAreNullAndNeverOnTheFront) {
+  const std::string input = WriteInfinities(64, 64);
 
   const LabOutcome outcome =
       RunCommand({"--in", input, "--codecs", "int(4)", "--json"});
 
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.json()["relative_rms_error"], nullptr);
+  EXPECT_EQ(outcome.json()["mean_error"], nullptr);
   EXPECT_EQ(outcome.json()["is_on_pareto_front"], false);
+}
+
+TEST(SweepCommandTest, ValuesThatAreNotFiniteAreCountedAndErrorsOfTheOthers) {
+  const std::string input = WriteInfinities(256, 3);
+
+  const LabOutcome outcome =
+      RunCommand({"--in", input, "--codecs", "int(4)", "--json"});
+  const LabOutcome table = RunCommand({"--in", input, "--codecs", "int(4)"});
+
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json()["not_finite"], 3);
+  // Their block of 64 is lost.
+  EXPECT_EQ(outcome.json()["decoded_not_finite"], 64);
+  EXPECT_LT(outcome.json()["relative_rms_error"].get<double>(), 0.15);
+  EXPECT_EQ(outcome.json()["is_on_pareto_front"], true);
+  EXPECT_THAT(table.out, HasSubstr("3 of 256 values are not finite; errors"));
 }
 
 TEST(SweepCommandTest, MistakesAreOneSentenceAndExitCode2) {

@@ -80,7 +80,8 @@ int Serve(LiveFigures* figures, const std::vector<DemoJob*>& demos) {
     return absl::NotFoundError(absl::StrCat("no job '", id, "'"));
   };
   source.prometheus_text = [&] {
-    return PrometheusText(figures->List(kSeriesGrace), Cluster());
+    return PrometheusText(figures->List(kSeriesGrace), Cluster(),
+                          figures->ListNotFinite(kSeriesGrace));
   };
   HttpServerOptions options;
   options.handler = [&](const std::string& path) {
@@ -110,7 +111,8 @@ int Run(int argc, char** argv) {
   ended.Change(v1::JOB_STATE_FAILED,
                "the weights of stage 0 differ between its replicas");
   if (what == "exposition") {
-    std::cout << PrometheusText(figures.List(kSeriesGrace), Cluster());
+    std::cout << PrometheusText(figures.List(kSeriesGrace), Cluster(),
+                                figures.ListNotFinite(kSeriesGrace));
     return 0;
   }
   if (what == "serve") return Serve(&figures, {&text, &ended});
