@@ -97,16 +97,17 @@ class Encoder : public BoundaryEncoder {
     PendingRecords pending(store_.get());
     int64_t not_finite = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
+      is_row_finite_ = false;
       const uint32_t version = first_version + static_cast<uint32_t>(i);
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
-      not_finite += CountNotFinite(value);
       absl::Status status = is_delta
                                 ? AddDeltaRow(step, samples[i].key, key,
                                               version, value, &pending, &draft)
                                 : AddFeedbackRow(samples[i].key, key, version,
                                                  value, &pending, &draft);
       DP_RETURN_IF_ERROR(status);
+      if (!is_row_finite_) not_finite += CountNotFinite(value);
       if (i > 0 || !IsFirstOf(step)) continue;
       if (is_delta) {
         DP_RETURN_IF_ERROR(
@@ -348,9 +349,10 @@ class Encoder : public BoundaryEncoder {
     bool sends_delta = false;
     if (base != nullptr && tiles_ != nullptr) {
       SquaredNorms sent;
-      if (tiles_->Encode(value.data(), *base, random,
-                         {draft->room().data(), next.get(),
-                          IsFirstOf(step) ? &sent : nullptr})) {
+      if (tiles_->Encode(
+              value.data(), *base, random,
+              {draft->room().data(), next.get(),
+               IsFirstOf(step) ? &sent : nullptr, &is_row_finite_})) {
         if (IsFirstOf(step)) sent_norms_ = sent;
         draft->AddRow(key, base->version, RowMode::kDelta, 0,
                       channel_.spec.codec->MaxPayloadBytes(value.size()));
@@ -468,6 +470,8 @@ class Encoder : public BoundaryEncoder {
   std::optional<uint32_t> probed_step_;
   /// Of the last row, if it went in tiles and was probed on the way.
   std::optional<SquaredNorms> sent_norms_;
+  // The row has no value that is not finite, as norms have shown.
+  bool is_row_finite_ = false;
 
   /// What the last step wrote, for keyframes: also versions that a later row
   /// replaced and records that were evicted at once.

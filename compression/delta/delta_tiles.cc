@@ -88,7 +88,11 @@ bool DeltaTiles::EncodeAs(const float* value, const Store* base,
       SubtractRecordPart(value + begin, next + begin, tile_.data(), count,
                          &sent);
     }
-    if (is_first && !PaysAsAWhole(estimate, value, base)) return false;
+    if (is_first) {
+      // Of values one of which is NaN or infinite, the norm is, too.
+      *row.is_finite = std::isfinite(estimate.value);
+      if (!PaysAsAWhole(estimate, value, base)) return false;
+    }
   }
   if (row.sent != nullptr) *row.sent = sent.Sum();
   return true;

@@ -12,7 +12,9 @@
 // SubtractRecord, IntQuantize, IntDequantize and AddToRecord. One object per
 // end, used by one thread at a time; allocates nothing after its construction.
 //
-//   if (!tiles.Encode(value, *base, key, {payload, next.get(), nullptr})) {
+//   bool is_finite;
+//   if (!tiles.Encode(value, *base, key,
+//                     {payload, next.get(), nullptr, &is_finite})) {
 //     // A delta does not pay.
 //   }
 //
@@ -45,6 +47,8 @@ class DeltaTiles {
     /// May be null; the norms of value - next and of value, of long rows for
     /// the first 2^20 values or a few more.
     SquaredNorms* sent;
+    /// Becomes true if all values are known to be finite, else false.
+    bool* is_finite;
   };
 
   /// For rows of `num_elements` and records in fp32, or else in bf16. What

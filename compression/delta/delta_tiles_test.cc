@@ -1,5 +1,6 @@
 #include "compression/delta/delta_tiles.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -110,15 +111,21 @@ Row Fused(const IntFormat& format, const std::vector<float>& value,
   row.payload.assign(IntPayloadBytes(format, count), 0x55);
   const auto next = NewRecord(2, count * sizeof(Store));
   bool is_refused = true;
+  bool is_finite = false;
   DeltaTiles tiles(
       format, sizeof(Store) == sizeof(float), count,
       [&](const SquaredNorms& norms) { return !is_refused && pays(norms); });
   // Rows that do not pay leave nothing behind.
-  EXPECT_FALSE(tiles.Encode(value.data(), *RecordOf<Store>(value), RandomKey(),
-                            {row.payload.data(), next.get(), &row.sent}));
+  EXPECT_FALSE(
+      tiles.Encode(value.data(), *RecordOf<Store>(value), RandomKey(),
+                   {row.payload.data(), next.get(), &row.sent, &is_finite}));
   is_refused = false;
-  EXPECT_TRUE(tiles.Encode(value.data(), base, kKey,
-                           {row.payload.data(), next.get(), &row.sent}));
+  EXPECT_TRUE(
+      tiles.Encode(value.data(), base, kKey,
+                   {row.payload.data(), next.get(), &row.sent, &is_finite}));
+  EXPECT_TRUE(!is_finite ||
+              std::all_of(value.begin(), value.end(),
+                          [](float x) { return std::isfinite(x); }));
   row.next.assign(next->values.data(),
                   next->values.data() + next->values.size());
   return row;
