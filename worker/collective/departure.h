@@ -24,6 +24,7 @@ namespace deltapipe {
 inline constexpr std::chrono::milliseconds kTellingPatience{200};
 
 /// UNAVAILABLE if `frame` is the message of TellOfDeparture; OK of any other.
+/// For whoever reads channels of a group: collectives and gathers of scalars.
 absl::Status CheckIsNoDeparture(const Frame& frame);
 
 /// The rank of `group` that another one has said to have left: in `status`,
