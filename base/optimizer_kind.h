@@ -13,6 +13,14 @@ inline bool IsCompressingKind(absl::string_view kind) {
          kind == "zero_one_adam";
 }
 
+/// Whether one goes on with what the other has kept (Optimizer::ImportState).
+inline bool HaveSameState(absl::string_view a, absl::string_view b) {
+  const auto is_adam = [](absl::string_view kind) {
+    return kind == "adam" || kind == "adamw";
+  };
+  return a == b || (is_adam(a) && is_adam(b));
+}
+
 /// Whether replicas can share out its state (train.optimizer.shard_state):
 /// where each element is updated by itself, or by norms that are easily summed.
 inline bool CanShardState(absl::string_view kind) {

@@ -1,5 +1,4 @@
 // deltapipe run SPEC
-#include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,14 +8,13 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "base/checkpoint/manifest.h"
 #include "base/file.h"
 #include "base/image_model.h"
-#include "base/layer_partition.h"
 #include "coordinator/cli/embedded_job.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_printer.h"
 #include "coordinator/cli/job_report.h"
+#include "coordinator/cli/resumed_run.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/signal_watch.h"
 #include "coordinator/cli/terminal.h"
@@ -153,29 +151,6 @@ int RunJob(const v1::JobSpec& spec, const std::string& folder,
   return ReportEnd(*ended, folder, options.json, signals.first_signal());
 }
 
-/// Layers are cut as those of the newest checkpoint, unless the spec says how:
-/// measured anew they might be cut otherwise, and stages fit no other cut.
-void KeepCut(const std::string& folder, v1::JobSpec* spec) {
-  v1::ParallelSpec* const parallel = spec->mutable_parallel();
-  if (parallel->partition() != "auto") return;
-  const std::string& elsewhere = spec->checkpoint().folder();
-  const auto scan =
-      ScanCheckpoints(elsewhere.empty() ? folder + "/checkpoints" : elsewhere);
-  // Workers tell of checkpoints that cannot be read.
-  if (!scan.ok() || scan->checkpoints.empty()) return;
-  const CheckpointManifest& newest = scan->checkpoints.front().manifest;
-  v1::JobSpec former;
-  if (newest.num_stages != parallel->stages() ||
-      !google::protobuf::util::JsonStringToMessage(newest.spec_json, &former)
-           .ok() ||
-      former.model().layers() != spec->model().layers()) {
-    return;
-  }
-  const auto cut = ParseLayerPartition(former.parallel().partition());
-  if (!cut.ok() || cut->kind != LayerPartition::Kind::kGiven) return;
-  parallel->set_partition(former.parallel().partition());
-}
-
 int Run(const RunOptions& options) {
   SpecReading reading;
   if (!ReadSpecOrExplain(options.spec, CorpusCheck::kAlways, &reading)) {
@@ -195,7 +170,11 @@ int Run(const RunOptions& options) {
                           ? FindResumableFolder(options.runs, spec.name())
                           : CreateRunFolder(options.runs, spec.name());
   if (!folder.ok()) return Fail(folder.status());
-  if (options.resume) KeepCut(*folder, &spec);
+  if (options.resume) {
+    KeepCut(*folder, &spec);
+    reading.Add(CheckResumable(*folder, spec));
+    if (!ExplainViolations(options.spec, reading)) return kExitUsage;
+  }
   const absl::Status written =
       WriteFileAtomically(*folder + "/spec.yaml", JobSpecYaml(spec));
   if (!written.ok()) return Fail(written);
@@ -209,6 +188,7 @@ void AddRunVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb = app->add_subcommand(
       "run", "Run a job on this machine and wait for its end");
   AddSpecOptions(verb, &options->spec);
+  AddInjectOption(verb, &options->spec);
   verb->add_option("--workers", options->workers,
                    "Worker processes; 0 is one per stage and replica")
       ->type_name("N")

@@ -133,6 +133,7 @@ void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb =
       app->add_subcommand("submit", "Hand a job to a coordinator and watch it");
   AddSpecOptions(verb, &options->spec);
+  AddInjectOption(verb, &options->spec);
   verb->add_flag("-d,--detach", options->detach,
                  "Print the job's id and do not watch it");
   verb->add_flag("--here", options->here,

@@ -86,13 +86,37 @@ void AddSpecOptions(CLI::App* verb, SpecOptions* options) {
       ->allow_extra_args(false);
 }
 
+void AddInjectOption(CLI::App* verb, SpecOptions* options) {
+  verb->add_option("--inject", options->inject,
+                   "Make replicas slow, as in 'lab stragglers': "
+                   "lognormal:1.0, slow:rank=3,x=1.5, input:rank=3,by=20ms "
+                   "(stragglers.inject of the spec)")
+      ->type_name("TEXT");
+}
+
 void SetExamples(CLI::App* verb, const std::string& examples) {
   verb->footer(absl::StrCat("Examples:\n", examples));
 }
 
+bool ExplainViolations(const SpecOptions& options, const SpecReading& reading) {
+  const std::vector<SpecViolation> violations = reading.violations();
+  if (violations.empty()) return true;
+  for (const SpecViolation& violation : violations) {
+    PrintNote(violation.ToString());
+  }
+  PrintNote(absl::StrCat(violations.size(),
+                         violations.size() == 1 ? " mistake" : " mistakes",
+                         " in ", options.path, "; nothing was started"));
+  return false;
+}
+
 bool ReadSpecOrExplain(const SpecOptions& options, CorpusCheck check,
                        SpecReading* reading) {
-  auto read = ReadJobSpec(options.path, options.overrides);
+  std::vector<std::string> overrides = options.overrides;
+  if (!options.inject.empty()) {
+    overrides.push_back(absl::StrCat("stragglers.inject=", options.inject));
+  }
+  auto read = ReadJobSpec(options.path, overrides);
   if (!read.ok()) {
     PrintError(std::string(read.status().message()));
     return false;
@@ -105,15 +129,7 @@ bool ReadSpecOrExplain(const SpecOptions& options, CorpusCheck check,
       !read->is_refused("model.kind")) {
     read->Add(CheckCorpus(read->spec));
   }
-  for (const SpecViolation& violation : read->violations()) {
-    PrintNote(violation.ToString());
-  }
-  const size_t count = read->violations().size();
-  if (count > 0) {
-    PrintNote(absl::StrCat(count, count == 1 ? " mistake in " : " mistakes in ",
-                           options.path, "; nothing was started"));
-    return false;
-  }
+  if (!ExplainViolations(options, *read)) return false;
   *reading = *std::move(read);
   return true;
 }

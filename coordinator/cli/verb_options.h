@@ -32,8 +32,11 @@ void AddRunsOption(CLI::App* verb, std::string* runs);
 struct SpecOptions {
   std::string path;
   std::vector<std::string> overrides;
+  std::string inject;  // overrides stragglers.inject; empty: it does not
 };
 void AddSpecOptions(CLI::App* verb, SpecOptions* options);
+/// --inject TEXT, for verbs that start a job.
+void AddInjectOption(CLI::App* verb, SpecOptions* options);
 
 /// Text that follows the options in a verb's help.
 void SetExamples(CLI::App* verb, const std::string& examples);
@@ -47,6 +50,10 @@ enum class CorpusCheck { kNever, kIfHere, kAlways };
 /// unless all is well.
 bool ReadSpecOrExplain(const SpecOptions& options, CorpusCheck check,
                        SpecReading* reading);
+
+/// Prints every violation of the spec and returns false (exit code 2), or true
+/// if there is none.
+bool ExplainViolations(const SpecOptions& options, const SpecReading& reading);
 
 /// Prints the error (each line of several on its own) and returns its exit
 /// code.

@@ -3,9 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
+#include <regex>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "coordinator/schedule/check_plan.h"
 #include "coordinator/schedule/pipeline_model.h"
 #include "coordinator/schedule/schedule.h"
@@ -61,6 +66,58 @@ TEST(BuildPlanTest, TextJobIsPlannedInFull) {
   EXPECT_NEAR(plan.gradient_plain_bytes(), 4 * 440'000, 1'000);
   EXPECT_NEAR(plan.gradient_compressed_bytes(), 440'000 / 8, 1'000);
   EXPECT_TRUE(CheckPlan(plan).ok()) << CheckPlan(plan);
+}
+
+/// How large |x| is after some steps of descent on lambda x^2 / 2, whose
+/// gradients are of weights one update old: `rate` is in units of 1 / lambda.
+double DelayedDescent(double rate, double momentum, bool is_shifted) {
+  double x = 1;
+  double former_x = 1;
+  double momenta[2] = {0, 0};
+  double largest = 0;
+  for (int step = 0; step < 40'000; ++step) {
+    double& m = momenta[is_shifted ? step % 2 : 0];
+    m = momentum * m + former_x;
+    former_x = x;
+    x -= rate * m;
+    if (step >= 39'000) largest = std::max(largest, std::abs(x));
+    if (std::abs(x) > 1e100) return x;
+  }
+  return largest;
+}
+
+TEST(BuildPlanTest, WithoutAFlushTheNotesGiveTheLargestStableRate) {
+  for (const char* form : {"standard", "shifted"}) {
+    for (const double momentum : {0.0, 0.5, 0.9}) {
+      SCOPED_TRACE(absl::StrCat(form, " ", momentum));
+      PlanInputs inputs = TextInputs();
+      inputs.spec.mutable_parallel()->set_schedule("2bw");
+      auto* optimizer = inputs.spec.mutable_train()->mutable_optimizer();
+      optimizer->set_kind("sgd");
+      optimizer->set_momentum(momentum);
+      optimizer->set_momentum_delay(form);
+      optimizer->set_learning_rate(0.25);
+
+      const auto job = BuildPlan(inputs);
+
+      ASSERT_TRUE(job.ok()) << job.status();
+      EXPECT_EQ(job->plan.weight_delay(), 1);
+      const std::string notes = absl::StrJoin(job->notes, "\n");
+      EXPECT_THAT(notes, HasSubstr("the learning rate is 0.25 x 0.5"));
+      std::smatch match;
+      ASSERT_TRUE(std::regex_search(
+          notes, match,
+          std::regex("stable below ([0-9.]+) / lambda \\(without delay below "
+                     "([0-9.]+) / lambda\\)")))
+          << notes;
+      const double printed = std::stod(match[1].str());
+      const bool is_shifted = form == std::string("shifted");
+      EXPECT_LT(DelayedDescent(0.99 * printed, momentum, is_shifted), 1e-3);
+      EXPECT_GT(DelayedDescent(1.01 * printed, momentum, is_shifted), 1e3);
+      // Of heavy-ball descent: 2 (1 + m).
+      EXPECT_NEAR(std::stod(match[2].str()), 2 * (1 + momentum), 0.01);
+    }
+  }
 }
 
 TEST(BuildPlanTest, AMeasuredCutThatIsNotEvenIsToldWithHowToRepeatIt) {

@@ -164,11 +164,15 @@ absl::StatusOr<SyncTraffic> PredictCompressedSync(int64_t parameters,
 
 namespace {
 
-/// What a rank sends inside its node: a slice to each of the others in fp32,
-/// and `gathered` bytes of its own slice's result.
-double InNodeBytes(int64_t parameters, int ranks_in_node, double gathered) {
+/// What a rank sends inside its node: a slice to each of the others, and
+/// `gathered` bytes of its own slice's result.
+double InNodeBytes(const v1::JobSpec& spec, int64_t parameters,
+                   int ranks_in_node, double gathered) {
+  const bool is_half =
+      absl::StartsWith(spec.compression().node_gradients(), "cast");
   const double others = ranks_in_node - 1;
-  const double slice = 4.0 * static_cast<double>(parameters) / ranks_in_node;
+  const double slice =
+      (is_half ? 2.0 : 4.0) * static_cast<double>(parameters) / ranks_in_node;
   return others * (slice + gathered + 2 * kFrameBytes);
 }
 
@@ -209,11 +213,11 @@ absl::StatusOr<StageSync> PredictSync(const v1::JobSpec& spec,
     const double half = replicas / (2.0 * (replicas - 1));
     const double packed = half * sync.compressed.bytes;
     sync.plain.bytes +=
-        InNodeBytes(whole, in_node,
+        InNodeBytes(spec, whole, in_node,
                     is_half ? half * sync.plain.bytes
                             : 4.0 * static_cast<double>(parameters));
     sync.compressed.bytes +=
-        is_one_bit ? InNodeBytes(whole, in_node, packed) : 0;
+        is_one_bit ? InNodeBytes(spec, whole, in_node, packed) : 0;
     if (!is_one_bit) sync.compressed = sync.plain;
   }
   return sync;

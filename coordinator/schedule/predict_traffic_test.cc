@@ -160,6 +160,13 @@ TEST(PredictSyncTest, ByNodesASliceCrossesTheNetwork) {
   const double inside = 3 * (4.0 * 2'000'000 + 2'000'000 / 8.0);
   EXPECT_NEAR(nested.compressed.bytes, across + inside, 0.01 * inside);
   EXPECT_NEAR(flat.compressed.bytes, 2.0 * 7 / 8 * 8'000'000 / 8, 2000);
+
+  // In bf16 inside the node; the result comes as it crossed the network.
+  spec.mutable_compression()->set_node_gradients("cast(bf16)");
+  const StageSync half = PredictSync(spec, "sign(block=0)", 8'000'000).value();
+  EXPECT_NEAR(nested.compressed.bytes - half.compressed.bytes,
+              3 * 2.0 * 2'000'000, 1);
+  EXPECT_NEAR(nested.plain.bytes - half.plain.bytes, 3 * 2.0 * 2'000'000, 1);
 }
 
 TEST(PredictSyncTest, OnlyOneBitLambChangesItsFormat) {

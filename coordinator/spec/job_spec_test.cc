@@ -551,6 +551,53 @@ TEST(JobSpecTest, NodesDivideTheReplicas) {
   EXPECT_THAT(errors("3"), ElementsAre(HasSubstr("expected a divisor")));
 }
 
+TEST(JobSpecTest, GradientsAreRoundedInsideNodesOfSeveralReplicas) {
+  const auto errors = [](const std::string& nodes) {
+    return Errors(std::string(kGood), {"parallel.replicas=4", "train.batch=64",
+                                       "compression.node_gradients=cast(bf16)",
+                                       "parallel.nodes=" + nodes});
+  };
+
+  EXPECT_THAT(errors("2"), IsEmpty());
+  for (const char* nodes : {"0", "1", "4"}) {
+    EXPECT_THAT(errors(nodes),
+                ElementsAre(HasSubstr(
+                    "compression.node_gradients: expected none unless "
+                    "parallel.nodes (" +
+                    std::string(nodes) + ") puts several of")));
+  }
+}
+
+TEST(JobSpecTest, StepsWithoutAFlushDemandMicrobatchesAndAFittingOptimizer) {
+  const auto errors = [](const std::vector<std::string>& more) {
+    std::vector<std::string> sets = {"parallel.schedule=2bw",
+                                     "parallel.stages=4", "model.layers=4",
+                                     "train.batch=32", "train.microbatch=8"};
+    sets.insert(sets.end(), more.begin(), more.end());
+    return Errors(std::string(kGood), sets);
+  };
+
+  EXPECT_THAT(errors({}), IsEmpty());
+  EXPECT_THAT(errors({"train.microbatch=16"}),
+              ElementsAre(HasSubstr(
+                  "parallel.schedule: expected at least as many micro-batches "
+                  "a step as stages (4) with 2bw, got 2; a smaller "
+                  "train.microbatch makes more of them")));
+  EXPECT_THAT(errors({"parallel.replicas=2"}),
+              ElementsAre(HasSubstr("stages (4) with 2bw, got 2")));
+  EXPECT_THAT(errors({"train.optimizer.kind=zero_one_adam"}),
+              ElementsAre(HasSubstr("parallel.schedule: expected gpipe or 1f1b "
+                                    "with zero_one_adam")));
+  for (const char* policy : {"drop", "auto"}) {
+    EXPECT_THAT(errors({std::string("stragglers.policy=") + policy}),
+                ElementsAre(HasSubstr(
+                    "stragglers.policy: expected none or detect with "
+                    "parallel.schedule: 2bw, whose steps overlap, got " +
+                    std::string(policy))));
+  }
+  EXPECT_THAT(errors({"stragglers.policy=detect"}), IsEmpty());
+}
+
 TEST(JobSpecTest, ThePartitionHasTheLayersOfAllStages) {
   const auto errors = [](const std::string& partition) {
     return Errors(std::string(kGood), {"parallel.stages=2", "model.layers=4",

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/glob.h"
-#include "base/model_parameters.h"
+#include "coordinator/spec/model_shape.h"
 
 namespace deltapipe {
 namespace {
@@ -26,13 +26,7 @@ std::map<int, std::string> UnusedGroups(const v1::JobSpec& spec) {
   const auto& groups = spec.train().optimizer().groups();
   std::map<int, std::string> unused;
   if (groups.empty()) return unused;
-  ModelShape shape;
-  shape.kind = model.kind();
-  shape.layers = model.layers();
-  shape.width = model.width();
-  shape.context = model.context();
-  shape.is_tied = model.tied() == "on";
-  shape.norm = model.norm();
+  const ModelShape shape = ModelShapeOf(model);
   const std::vector<ModelParameter> parameters =
       ModelParametersOf(shape, 0, shape.layers);
   if (parameters.empty()) return unused;

@@ -79,6 +79,7 @@ class MutualRules {
     CheckSavedActivations();
     CheckSizes();
     CheckGradientCodec();
+    CheckNodeGradients();
   }
 
  private:
@@ -559,6 +560,23 @@ class MutualRules {
                      " (onebit_adam, onebit_lamb and zero_one_adam compress), "
                      "got '",
                      codec, "'"));
+  }
+
+  void CheckNodeGradients() {
+    const char* field = "compression.node_gradients";
+    if (!AreUsable({field, "parallel.nodes", "parallel.replicas"}) ||
+        spec_.compression().node_gradients() == "none") {
+      return;
+    }
+    const int nodes = spec_.parallel().nodes();
+    const int replicas = spec_.parallel().replicas();
+    if (nodes > 1 && nodes < replicas) return;
+    Add(field,
+        absl::StrCat("expected none unless parallel.nodes (", nodes,
+                     ") puts several of parallel.replicas (", replicas,
+                     ") on each of two or more nodes, got ",
+                     spec_.compression().node_gradients(),
+                     "; compression.gradients says how they travel else"));
   }
 
   const v1::JobSpec& spec_;

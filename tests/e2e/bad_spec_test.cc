@@ -64,6 +64,12 @@ INSTANTIATE_TEST_SUITE_P(
       return info.param.name;
     });
 
+TEST(BadSpecTest, AnInjectionIntoAReplicaThatIsNotThereIsRefused) {
+  Workbench bench;
+  ExpectRefused(&bench, {"job.yaml", "--inject", "slow:rank=9,x=2"},
+                {"stragglers.inject", "9"});
+}
+
 TEST(BadSpecTest, AllViolationsComeAtOnceWithTheirPlaces) {
   Workbench bench;
   bench.Write("bad.yaml", R"yaml(name: bad

@@ -236,6 +236,42 @@ TEST_F(RecoveryTest, ResumeKeepsTheCutThatTheCheckpointIsOf) {
                         "parallel.partition: "));
 }
 
+// A worker would read tensors of another shape, and fail.
+TEST_F(RecoveryTest, ResumeOfAnotherShapeIsRefusedBeforeAnythingStarts) {
+  std::vector<std::string> arguments = RunArguments("shape");
+  arguments.insert(arguments.end(),
+                   {"--set", "train.steps=12", "--set",
+                    "train.optimizer.kind=adamw", "--inject", "lognormal:0.1"});
+  ASSERT_EQ(bench_.Run(arguments).exit_code, 0);
+  const std::string spec = bench_.Read("runs/shape/spec.yaml");
+  EXPECT_THAT(spec, HasSubstr("lognormal:0.1"));
+  const auto resume = [&](const std::vector<std::string>& settings) {
+    std::vector<std::string> words = arguments;
+    words.push_back("--resume");
+    for (const std::string& setting : settings) {
+      words.insert(words.end(), {"--set", setting});
+    }
+    return bench_.Run(words);
+  };
+
+  const Outcome wider = resume({"model.width=64"});
+  const Outcome lamb = resume({"train.optimizer.kind=lamb"});
+  const std::string kept = bench_.Read("runs/shape/spec.yaml");
+  const Outcome more_steps = resume({"train.steps=14", "parallel.replicas=1"});
+
+  EXPECT_EQ(wider.exit_code, 2) << wider.text;
+  EXPECT_THAT(wider.errors,
+              testing::AllOf(HasSubstr("--set model.width=64: error: "
+                                       "model.width: expected 32, as in "
+                                       "checkpoint step-"),
+                             HasSubstr("nothing was started")));
+  EXPECT_EQ(lamb.exit_code, 2) << lamb.text;
+  EXPECT_THAT(lamb.errors,
+              HasSubstr("train.optimizer.kind: expected adamw, as in"));
+  EXPECT_EQ(kept, spec);
+  EXPECT_EQ(more_steps.exit_code, 0) << more_steps.text;
+}
+
 TEST_F(RecoveryTest, ResumeWithoutAnEarlierRunSaysSo) {
   std::vector<std::string> arguments = RunArguments("never");
   arguments.push_back("--resume");

@@ -55,6 +55,32 @@ TEST(LossScaleJobTest, AnOverflowIsSkippedByAllAndHalvesTheScale) {
   }
 }
 
+// The update of a step is told of while the next one is computed and the one
+// after that has begun: both have the former scale still, on all ranks.
+TEST(LossScaleJobTest, WithoutAFlushAnOverflowIsSkippedAndHalvesTheScale) {
+  Job job(2, 2,
+          {"parallel.schedule=2bw", "train.precision=fp16",
+           "train.optimizer.kind=adamw"});
+  OverflowIn({5, 12}, &job);
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  for (const auto& [rank, reports] : result.reports) {
+    for (const v1::StepReport& report : reports) {
+      const int64_t step = report.step();
+      EXPECT_EQ(report.skipped_steps(), step == 5 || step == 12 ? 1 : 0)
+          << "rank " << rank << ", step " << step;
+      const double expected = step <= 7 ? 65536 : step <= 14 ? 32768 : 16384;
+      EXPECT_EQ(report.loss_scale(), expected)
+          << "rank " << rank << ", step " << step;
+    }
+  }
+  EXPECT_EQ(result.weights.at(0), result.weights.at(1));
+  EXPECT_EQ(result.weights.at(2), result.weights.at(3));
+  EXPECT_LT(result.losses.back(), result.losses.front());
+}
+
 TEST(LossScaleJobTest, ANumberStaysWhateverOverflows) {
   Job job(2, 2, {"train.precision=fp16", "train.loss_scale=128"});
   OverflowIn({5}, &job);

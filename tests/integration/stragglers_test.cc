@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -132,18 +133,19 @@ struct Case {
   std::vector<std::string> overrides;
 };
 
-class SubsetTest : public ::testing::TestWithParam<Case> {};
+class SubsetTest : public ::testing::TestWithParam<std::tuple<Case, bool>> {};
 
 // For any number of micro-batches on each replica, none on one of them
 // included.
 TEST_P(SubsetTest, TheUpdateIsTheMeanOverWhatWasDone) {
   SCOPED_TRACE(absl::StrCat("seed ", kSeed));
-  const Case& test = GetParam();
+  const auto& [test, is_over_tcp] = GetParam();
   std::vector<std::string> overrides = test.overrides;
   overrides.push_back("train.clip_norm=0");
   overrides.push_back("train.optimizer.kind=" + test.kind);
   const Executed executed = RandomWork(20, /*least=*/0);
   const auto job = TheJob(test.stages, overrides, executed);
+  job->use_tcp = is_over_tcp;
   const v1::JobSpec spec = job->assignment().spec();
   const v1::Plan plan = job->assignment().plan();
 
@@ -190,31 +192,35 @@ TEST_P(SubsetTest, TheUpdateIsTheMeanOverWhatWasDone) {
 
 INSTANTIATE_TEST_SUITE_P(
     Optimizers, SubsetTest,
-    ::testing::Values(
-        Case{"sgd", "sgd", 1, {}}, Case{"sgd", "sgd", 4, {}},
-        Case{"adamw", "adamw", 2, {}},
-        Case{"adamw", "adamw", 4, {"train.optimizer.shard_state=on"}},
-        Case{"lamb", "lamb", 2, {}},
-        Case{"adamw", "adamw", 3, {"model.tied=on"}},
-        Case{"lamb", "lamb", 4, {"model.tied=on"}},
-        // Of momenta, too.
-        Case{"onebit_lamb",
-             "onebit_lamb",
-             3,
-             {"model.tied=on", "compression.gradients=identity",
-              "train.optimizer.compress_after_step=8"}},
-        Case{"onebit_lamb",
-             "onebit_lamb",
-             2,
-             {"compression.gradients=identity",
-              "train.optimizer.compress_after_step=8"}},
-        Case{"onebit_adam",
-             "onebit_adam",
-             2,
-             {"compression.gradients=identity",
-              "train.optimizer.compress_after_step=8"}}),
+    ::testing::Combine(
+        ::testing::Values(
+            Case{"sgd", "sgd", 1, {}}, Case{"sgd", "sgd", 4, {}},
+            Case{"adamw", "adamw", 2, {}},
+            Case{"adamw", "adamw", 4, {"train.optimizer.shard_state=on"}},
+            Case{"lamb", "lamb", 2, {}},
+            Case{"adamw", "adamw", 3, {"model.tied=on"}},
+            Case{"lamb", "lamb", 4, {"model.tied=on"}},
+            // Of momenta, too.
+            Case{"onebit_lamb",
+                 "onebit_lamb",
+                 3,
+                 {"model.tied=on", "compression.gradients=identity",
+                  "train.optimizer.compress_after_step=8"}},
+            Case{"onebit_lamb",
+                 "onebit_lamb",
+                 2,
+                 {"compression.gradients=identity",
+                  "train.optimizer.compress_after_step=8"}},
+            Case{"onebit_adam",
+                 "onebit_adam",
+                 2,
+                 {"compression.gradients=identity",
+                  "train.optimizer.compress_after_step=8"}}),
+        ::testing::Bool()),
     [](const auto& info) {
-      return absl::StrCat(info.param.kind, "_", info.param.stages);
+      const Case& test = std::get<0>(info.param);
+      return absl::StrCat(test.kind, "_", test.stages,
+                          std::get<1>(info.param) ? "_tcp" : "");
     });
 
 std::vector<std::string> Compressed() {

@@ -106,13 +106,6 @@ absl::Status FeedbackReduce::PutResiduals(absl::Span<const float> worker,
   return absl::OkStatus();
 }
 
-void FeedbackReduce::MoveToServers(absl::Span<const float> mean_worker) {
-  if (mean_worker.empty()) return;
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    parts_[i]->MoveToServers(Picked(buckets_[i], mean_worker));
-  }
-}
-
 void FeedbackReduce::SetCompressor(
     std::shared_ptr<ShardCompressor> compressor) {
   for (const auto& part : parts_) part->SetCompressor(compressor);

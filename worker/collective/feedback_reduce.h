@@ -48,8 +48,6 @@ class FeedbackReduce {
   /// Goes on with these, as of a Commit. INVALID_ARGUMENT for other sizes.
   absl::Status PutResiduals(absl::Span<const float> worker,
                             absl::Span<const float> server);
-  /// As of TwoPhaseAllReduce, of the whole vector.
-  void MoveToServers(absl::Span<const float> mean_worker);
   /// Between two transactions; the residuals carry over.
   void SetCompressor(std::shared_ptr<ShardCompressor> compressor);
 

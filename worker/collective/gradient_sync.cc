@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "worker/collective/codec_reduce_scatter.h"
+#include "worker/collective/departure.h"
 #include "worker/collective/excluded_ranges.h"
 #include "worker/collective/feedback_reduce.h"
 #include "worker/collective/group_exchange.h"
@@ -150,15 +151,6 @@ class ThreadedGradientSync : public GradientSync {
     return RunToItsEnd(deadline);
   }
 
-  absl::Status Flush(uint32_t step, Deadline deadline) override {
-    SyncRequest request;
-    request.format = SyncFormat::kPlain;
-    DP_RETURN_IF_ERROR(Start(step, request, Task::kFlush, num_elements_));
-    const absl::Status status = RunToItsEnd(deadline);
-    if (status.ok()) compressed_.MoveToServers(owed_);
-    return status;
-  }
-
   absl::Span<const uint8_t> woken() const override { return woken_; }
 
   absl::Status Wait(Deadline deadline) override {
@@ -264,7 +256,7 @@ class ThreadedGradientSync : public GradientSync {
 
  private:
   enum class State { kIdle, kRunning, kRan, kWaited };
-  enum class Task { kMean, kFlush, kGather };
+  enum class Task { kMean, kGather };
 
   static std::string LayoutText(const GradientSyncOptions& options,
                                 const NodeHierarchy* hierarchy) {
@@ -474,7 +466,6 @@ class ThreadedGradientSync : public GradientSync {
                                                  : AddInBuckets(buckets);
     }
     DP_RETURN_IF_ERROR(AwaitReady(num_elements_, /*may_wait=*/true).status());
-    if (task_ == Task::kFlush) return SumWhatIsOwed();
     if (task_ == Task::kGather) {
       BeginExchange("gather");
       return RingAllGather(exchange_, request_.values);
@@ -574,14 +565,15 @@ class ThreadedGradientSync : public GradientSync {
     return ReduceByNodes(request, hierarchy_.get(), request_.values, &woken_);
   }
 
-  /// The mean of the workers' residuals, over the ranks that average together.
-  absl::Status SumWhatIsOwed() {
-    BeginExchange("flush");
-    owed_ = compressed_.WorkerResidual();
-    // A rank that has never compressed owes nothing, like all others.
-    if (owed_.empty()) return absl::OkStatus();
-    return RingAllReduce(exchange_, exchange_->group()->size(),
-                         absl::MakeSpan(owed_));
+  /// `status` with the rank that left first, of which the others are told.
+  absl::Status TellWhoLeft(const absl::Status& status) {
+    // Of two ranks the other one is named already, and nobody is to be told.
+    const int departed = group_->size() > 2 ? FindDeparted(status, group_) : -1;
+    if (departed < 0) return status;
+    TellOfDeparture(group_, departed);
+    return absl::Status(
+        status.code(), absl::StrCat(status.message(), "; ",
+                                    group_->Describe(departed), " left first"));
   }
 
   void Work() {
@@ -592,9 +584,12 @@ class ThreadedGradientSync : public GradientSync {
             lock, [this]() { return must_stop_ || state_ == State::kRunning; });
         if (state_ != State::kRunning) return;
       }
-      const absl::Status status = Annotate(Synchronize(), Describe());
-      // Ranks that still wait for this one learn that it has failed.
-      if (!status.ok()) group_->Cancel(status);
+      absl::Status status = Annotate(Synchronize(), Describe());
+      if (!status.ok()) {
+        status = TellWhoLeft(status);
+        // Ranks that still wait for this one learn that it has failed.
+        group_->Cancel(status);
+      }
       {
         MutexLock lock(&mutex_);
         result_ = status;
@@ -632,7 +627,6 @@ class ThreadedGradientSync : public GradientSync {
   SyncRequest request_;
   Task task_ = Task::kMean;
   std::vector<uint8_t> woken_;
-  std::vector<float> owed_;
 
   mutable Mutex mutex_;
   CondVar changed_;

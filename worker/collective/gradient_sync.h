@@ -155,7 +155,8 @@ class GradientSync {
   virtual void Abandon(const absl::Status& reason) = 0;
 
   /// Waits until `values` hold the mean. After an error they hold anything; it
-  /// names the peer: DEADLINE_EXCEEDED, the reason given to RankGroup::Cancel,
+  /// names the peer, and the rank that left first where that is another one:
+  /// DEADLINE_EXCEEDED, the reason given to RankGroup::Cancel,
   /// FAILED_PRECONDITION if the ranks disagree about step or codec. Any error
   /// leaves the group cancelled: the ranks are no longer in the same place.
   virtual absl::Status Wait(Deadline deadline) = 0;
@@ -185,11 +186,6 @@ class GradientSync {
   virtual absl::Status Gather(uint32_t step, absl::Span<float> values,
                               Deadline deadline) = 0;
 
-  /// Moves what all workers owe to the servers, by one all-reduce in fp32 that
-  /// all ranks take part in: then the servers' shards alone hold the sum of
-  /// what is owed, and a rank may leave. CANCELLED or DEADLINE_EXCEEDED leave
-  /// the residuals as they were, and the group cancelled.
-  virtual absl::Status Flush(uint32_t step, Deadline deadline) = 0;
   virtual absl::StatusOr<SyncResiduals> TakeResiduals() const = 0;
   /// Goes on as after a commit that had left these. Of a vector that was cut
   /// into other buckets, the server's share is added to the worker's, as many

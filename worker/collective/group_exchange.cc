@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "worker/collective/departure.h"
 
 namespace deltapipe {
 
@@ -71,8 +72,9 @@ absl::StatusOr<Frame> GroupExchange::Receive(int peer, const Part& part) {
   absl::StatusOr<Frame> frame =
       group_->channel(peer)->Receive(Deadline::Infinite());
   active_peer_ = -1;
-  const absl::Status status =
-      frame.ok() ? CheckHeader(frame->header, part) : frame.status();
+  absl::Status status =
+      frame.ok() ? CheckIsNoDeparture(*frame) : frame.status();
+  if (status.ok()) status = CheckHeader(frame->header, part);
   if (!status.ok()) {
     return Annotate(status, absl::StrCat("phase ", part.phase, ", from ",
                                          group_->Describe(peer)));

@@ -43,7 +43,8 @@ class GroupExchange {
   };
   absl::Status Send(int peer, const Part& part, ByteSpan bytes);
   /// FAILED_PRECONDITION if the next frame is not `part`; num_pieces and
-  /// num_elements are not compared. Errors name the peer.
+  /// num_elements are not compared. UNAVAILABLE also if the peer says that
+  /// another rank has left (departure.h). Errors name the peer.
   absl::StatusOr<Frame> Receive(int peer, const Part& part);
 
   struct Outgoing {

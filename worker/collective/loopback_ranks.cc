@@ -17,27 +17,36 @@ absl::StatusOr<LoopbackRanks> LoopbackRanks::Create(
         absl::StrCat("loopback ranks: expected at least 1, got ", num_ranks));
   }
   LoopbackRanks ranks;
-  DP_RETURN_IF_ERROR(ranks.Connect(num_ranks, options));
+  std::vector<std::unique_ptr<Transport>> transports;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    DP_ASSIGN_OR_RETURN(auto transport, ranks.network_->CreateTransport(
+                                            absl::StrCat("rank-", rank)));
+    transports.push_back(std::move(transport));
+  }
+  DP_RETURN_IF_ERROR(ranks.Connect(std::move(transports), options));
   return ranks;
 }
 
-absl::Status LoopbackRanks::Connect(int num_ranks,
-                                    const FrameChannelOptions& options) {
+absl::StatusOr<LoopbackRanks> LoopbackRanks::CreateOver(
+    std::vector<std::unique_ptr<Transport>> transports,
+    const FrameChannelOptions& options) {
+  LoopbackRanks ranks;
+  DP_RETURN_IF_ERROR(ranks.Connect(std::move(transports), options));
+  return ranks;
+}
+
+absl::Status LoopbackRanks::Connect(
+    std::vector<std::unique_ptr<Transport>> transports,
+    const FrameChannelOptions& options) {
   const Deadline deadline = Deadline::After(std::chrono::seconds(30));
-  std::vector<std::unique_ptr<Transport>> transports;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    DP_ASSIGN_OR_RETURN(auto transport,
-                        network_->CreateTransport(absl::StrCat("rank-", rank)));
-    transports.push_back(std::move(transport));
-  }
+  const size_t num_ranks = transports.size();
   std::vector<std::vector<FrameChannel*>> table(
-      static_cast<size_t>(num_ranks),
-      std::vector<FrameChannel*>(static_cast<size_t>(num_ranks)));
+      num_ranks, std::vector<FrameChannel*>(num_ranks));
   for (size_t low = 0; low < table.size(); ++low) {
     for (size_t high = low + 1; high < table.size(); ++high) {
       const std::string name = absl::StrCat("group/", low, "-", high);
       DP_ASSIGN_OR_RETURN(auto connected,
-                          transports[low]->Connect(absl::StrCat("rank-", high),
+                          transports[low]->Connect(transports[high]->address(),
                                                    name, deadline));
       DP_ASSIGN_OR_RETURN(auto accepted,
                           transports[high]->Accept(name, deadline));
@@ -51,10 +60,11 @@ absl::Status LoopbackRanks::Connect(int num_ranks,
       channels_.push_back(std::move(high_end));
     }
   }
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    groups_.push_back(std::make_unique<RankGroup>(
-        rank, std::move(table[static_cast<size_t>(rank)])));
+  for (size_t rank = 0; rank < num_ranks; ++rank) {
+    groups_.push_back(std::make_unique<RankGroup>(static_cast<int>(rank),
+                                                  std::move(table[rank])));
   }
+  transports_ = std::move(transports);
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/collective/rank_group.h"
+#include "worker/transport/channel.h"
 #include "worker/transport/frame_channel.h"
 #include "worker/transport/loopback/loopback_transport.h"
 
@@ -26,6 +27,11 @@ class LoopbackRanks {
   static absl::StatusOr<LoopbackRanks> Create(
       int num_ranks, const FrameChannelOptions& options = {});
 
+  /// The same over other transports, one for each rank.
+  static absl::StatusOr<LoopbackRanks> CreateOver(
+      std::vector<std::unique_ptr<Transport>> transports,
+      const FrameChannelOptions& options = {});
+
   int size() const { return static_cast<int>(groups_.size()); }
   /// Stays where it is when this object is moved.
   RankGroup* group(int rank) {
@@ -37,10 +43,12 @@ class LoopbackRanks {
 
  private:
   LoopbackRanks() = default;
-  absl::Status Connect(int num_ranks, const FrameChannelOptions& options);
+  absl::Status Connect(std::vector<std::unique_ptr<Transport>> transports,
+                       const FrameChannelOptions& options);
 
   std::unique_ptr<LoopbackNetwork> network_ =
       std::make_unique<LoopbackNetwork>();
+  std::vector<std::unique_ptr<Transport>> transports_;
   std::vector<std::unique_ptr<FrameChannel>> channels_;
   std::vector<std::unique_ptr<RankGroup>> groups_;
 };

@@ -1,9 +1,11 @@
 // GradientSync where ranks share nodes: what leaves a node, and that the result
 // is what a flat one gives.
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -45,17 +47,22 @@ Vectors WholeNumbers(int num_ranks, int64_t size, uint64_t seed) {
 
 using Shape = std::tuple<int, int, int64_t>;  // nodes, ranks in each, elements
 
-class NodeSyncTest : public ::testing::TestWithParam<Shape> {
+class NodeSyncTest : public ::testing::TestWithParam<std::tuple<Shape, Wire>> {
  protected:
-  int num_nodes() const { return std::get<0>(GetParam()); }
-  int per_node() const { return std::get<1>(GetParam()); }
+  const Shape& shape() const { return std::get<0>(GetParam()); }
+  int num_nodes() const { return std::get<0>(shape()); }
+  int per_node() const { return std::get<1>(shape()); }
   int num_ranks() const { return num_nodes() * per_node(); }
-  int64_t size() const { return std::get<2>(GetParam()); }
+  int64_t size() const { return std::get<2>(shape()); }
+  SyncedRanks MakeRanks(const GradientSyncOptions& options) const {
+    return SyncedRanks(num_ranks(), size(), options, {},
+                       std::get<1>(GetParam()));
+  }
   std::vector<int> nodes() const { return InBlocks(num_nodes(), per_node()); }
 };
 
 TEST_P(NodeSyncTest, PlainEqualsFlatBitForBitOnWholeNumbers) {
-  SyncedRanks nested(num_ranks(), size(), On(nodes()));
+  SyncedRanks nested = MakeRanks(On(nodes()));
   SyncedRanks flat(num_ranks(), size());
   Vectors values = WholeNumbers(num_ranks(), size(), 3);
   Vectors expected = values;
@@ -67,7 +74,7 @@ TEST_P(NodeSyncTest, PlainEqualsFlatBitForBitOnWholeNumbers) {
 }
 
 TEST_P(NodeSyncTest, PlainIsTheMean) {
-  SyncedRanks ranks(num_ranks(), size(), On(nodes()));
+  SyncedRanks ranks = MakeRanks(On(nodes()));
   Vectors values = RandomVectors(num_ranks(), size(), 4);
   const std::vector<double> expected = Mean(values);
 
@@ -79,7 +86,7 @@ TEST_P(NodeSyncTest, PlainIsTheMean) {
 TEST_P(NodeSyncTest, IdentityCompressorIsTheMean) {
   GradientSyncOptions options = On(nodes());
   options.compressed_codec = "identity";
-  SyncedRanks ranks(num_ranks(), size(), options);
+  SyncedRanks ranks = MakeRanks(options);
   Vectors values = RandomVectors(num_ranks(), size(), 5);
   const std::vector<double> expected = Mean(values);
 
@@ -92,7 +99,7 @@ TEST_P(NodeSyncTest, HalfPrecisionStaysWithinItsRounding) {
   GradientSyncOptions options = On(nodes());
   options.plain_codec = "cast(bf16)";
   options.node_codec = "cast(bf16)";
-  SyncedRanks ranks(num_ranks(), size(), options);
+  SyncedRanks ranks = MakeRanks(options);
   Vectors values = RandomVectors(num_ranks(), size(), 6);
   const std::vector<double> expected = Mean(values);
 
@@ -105,7 +112,7 @@ TEST_P(NodeSyncTest, HalfPrecisionStaysWithinItsRounding) {
 
 // Each slice is what the flat algorithm makes of the nodes' means.
 TEST_P(NodeSyncTest, OneBitEqualsTheTranscriptionOverNodes) {
-  SyncedRanks ranks(num_ranks(), size(), On(nodes()));
+  SyncedRanks ranks = MakeRanks(On(nodes()));
   const Shards slices{size(), per_node()};
   std::vector<SerialCompressedAllReduce> serial;
   for (int i = 0; i < per_node(); ++i) {
@@ -136,12 +143,15 @@ TEST_P(NodeSyncTest, OneBitEqualsTheTranscriptionOverNodes) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, NodeSyncTest,
-    ::testing::Values(Shape{2, 2, 0}, Shape{2, 2, 1}, Shape{2, 2, 31},
-                      Shape{2, 2, 4001}, Shape{2, 3, 1000}, Shape{3, 2, 777},
-                      Shape{2, 4, 10007}, Shape{4, 2, 2500}),
+    ::testing::Combine(::testing::Values(Shape{2, 2, 0}, Shape{2, 2, 1},
+                                         Shape{2, 2, 31}, Shape{2, 2, 4001},
+                                         Shape{2, 3, 1000}, Shape{3, 2, 777},
+                                         Shape{2, 4, 10007}, Shape{4, 2, 2500}),
+                       ::testing::Values(Wire::kLoopback, Wire::kTcp)),
     [](const auto& info) {
-      return absl::StrCat(std::get<0>(info.param), "x", std::get<1>(info.param),
-                          "_", std::get<2>(info.param));
+      const Shape shape = std::get<0>(info.param);
+      return absl::StrCat(std::get<0>(shape), "x", std::get<1>(shape), "_",
+                          std::get<2>(shape), NameOf(std::get<1>(info.param)));
     });
 
 TEST(NodeSyncTest, RanksOfANodeNeedNotBeNeighbours) {
@@ -230,43 +240,110 @@ TEST(NodeSyncTest, RanksThatSeeOtherNodesFindOut) {
   });
 }
 
-// A rank that dies in the middle: everybody hears of it by name, well before
-// the deadline, and owes what it owed before.
-TEST(NodeSyncTest, ARankThatLeavesIsNamedAndResidualsStay) {
-  for (const std::vector<int>& nodes :
-       {std::vector<int>(), InBlocks(2, 2), InBlocks(4, 1)}) {
-    SyncedRanks ranks(4, 5000, On(nodes));
-    Vectors values = RandomVectors(4, 5000, 2);
-    ranks.Synchronize(0, SyncFormat::kCompressed, &values);
-    std::vector<SyncResiduals> before;
+/// The ranks of a node, and what joins them.
+struct World {
+  std::string name;
+  std::vector<int> nodes;
+  Wire wire;
+};
+
+class LeavingRankTest : public ::testing::TestWithParam<World> {
+ protected:
+  static constexpr int kLeaving = 3;
+  static constexpr int64_t kSize = 5000;
+
+  LeavingRankTest()
+      : ranks_(4, kSize, On(GetParam().nodes), {}, GetParam().wire),
+        values_(RandomVectors(4, kSize, 2)) {
+    ranks_.Synchronize(0, SyncFormat::kCompressed, &values_);
     for (int rank = 0; rank < 4; ++rank) {
-      before.push_back(*ranks.sync(rank).TakeResiduals());
-    }
-    const absl::Status gone = absl::UnavailableError("worker-3 has left");
-
-    ranks.ranks().Run([&](int rank) {
-      if (rank == 3) {
-        ranks.ranks().group(3)->Cancel(gone);
-        return;
-      }
-      GradientSync& sync = ranks.sync(rank);
-      ASSERT_TRUE(sync.Begin(1, {absl::MakeSpan(values[size_t(rank)]),
-                                 SyncFormat::kCompressed})
-                      .ok());
-      const absl::Status status = sync.Wait(Soon());
-      EXPECT_FALSE(status.ok());
-      EXPECT_FALSE(absl::IsDeadlineExceeded(status)) << status;
-      EXPECT_THAT(std::string(status.message()), HasSubstr("rank "));
-      EXPECT_TRUE(sync.Finish(SyncVerdict::kAbort).ok());
-    });
-
-    for (int rank = 0; rank < 3; ++rank) {
-      const SyncResiduals after = *ranks.sync(rank).TakeResiduals();
-      EXPECT_TRUE(SameBits(after.worker, before[size_t(rank)].worker));
-      EXPECT_TRUE(SameBits(after.server, before[size_t(rank)].server));
+      before_.push_back(*ranks_.sync(rank).TakeResiduals());
     }
   }
+
+  absl::Status Begin(int rank) {
+    return ranks_.sync(rank).Begin(
+        1, {absl::MakeSpan(values_[size_t(rank)]), SyncFormat::kCompressed});
+  }
+  void Leave() {
+    ranks_.ranks().group(kLeaving)->Cancel(
+        absl::UnavailableError("worker-3 has left"));
+  }
+  /// Well before the deadline, by the name of the rank that left.
+  void ExpectNamed(int rank) {
+    const absl::Status status = ranks_.sync(rank).Wait(Soon());
+    EXPECT_FALSE(status.ok()) << "rank " << rank;
+    EXPECT_FALSE(absl::IsDeadlineExceeded(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("rank 3 ("))
+        << "rank " << rank;
+    EXPECT_TRUE(ranks_.sync(rank).Finish(SyncVerdict::kAbort).ok());
+  }
+  void ExpectResidualsStay() {
+    for (int rank = 0; rank < kLeaving; ++rank) {
+      const SyncResiduals after = *ranks_.sync(rank).TakeResiduals();
+      EXPECT_TRUE(SameBits(after.worker, before_[size_t(rank)].worker));
+      EXPECT_TRUE(SameBits(after.server, before_[size_t(rank)].server));
+    }
+  }
+  int64_t FramesReceived(int rank, int peer) {
+    return ranks_.ranks()
+        .group(rank)
+        ->channel(peer)
+        ->counters()
+        .frames_received;
+  }
+
+  SyncedRanks ranks_;
+  Vectors values_;
+  std::vector<SyncResiduals> before_;
+};
+
+TEST_P(LeavingRankTest, IsNamedOnAllOthersAndResidualsStay) {
+  ranks_.ranks().Run([&](int rank) {
+    if (rank == kLeaving) return Leave();
+    ASSERT_TRUE(Begin(rank).ok());
+    ExpectNamed(rank);
+  });
+
+  ExpectResidualsStay();
 }
+
+// It has sent what it has in the first phase, and waits for rank 2, which comes
+// only after it has gone.
+TEST_P(LeavingRankTest, IsNamedWhereItLeavesAfterTheFirstPhase) {
+  const int64_t before = FramesReceived(2, kLeaving);
+  std::atomic<bool> has_left{false};
+
+  ranks_.ranks().Run([&](int rank) {
+    if (rank == kLeaving) {
+      ASSERT_TRUE(Begin(rank).ok());
+      const Deadline deadline = Soon();
+      while (FramesReceived(2, kLeaving) == before && !deadline.has_passed()) {
+        std::this_thread::yield();
+      }
+      EXPECT_GT(FramesReceived(2, kLeaving), before);
+      Leave();
+      has_left = true;
+      EXPECT_FALSE(ranks_.sync(rank).Wait(Soon()).ok());
+      EXPECT_TRUE(ranks_.sync(rank).Finish(SyncVerdict::kAbort).ok());
+      return;
+    }
+    while (rank == 2 && !has_left) std::this_thread::yield();
+    ASSERT_TRUE(Begin(rank).ok());
+    ExpectNamed(rank);
+  });
+
+  ExpectResidualsStay();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Worlds, LeavingRankTest,
+    ::testing::Values(World{"Flat", {}, Wire::kLoopback},
+                      World{"FlatTcp", {}, Wire::kTcp},
+                      World{"Nodes", InBlocks(2, 2), Wire::kLoopback},
+                      World{"NodesTcp", InBlocks(2, 2), Wire::kTcp},
+                      World{"NodesOfOne", InBlocks(4, 1), Wire::kLoopback}),
+    [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace deltapipe

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "worker/collective/departure.h"
 
 namespace deltapipe {
 namespace {
@@ -65,6 +66,8 @@ absl::StatusOr<std::vector<std::vector<double>>> RankGroup::AllGather(
     }
     absl::StatusOr<Frame> frame = channel(peer)->Receive(deadline);
     if (!frame.ok()) return annotate(frame.status(), "from ", peer);
+    const absl::Status left = CheckIsNoDeparture(*frame);
+    if (!left.ok()) return annotate(left, "from ", peer);
     const absl::Status checked = CheckScalarFrame(*frame, header, mine.size());
     if (!checked.ok()) return annotate(checked, "from ", peer);
     values.resize(mine.size());

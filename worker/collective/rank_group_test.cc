@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "worker/collective/departure.h"
 #include "worker/collective/loopback_ranks.h"
 
 namespace deltapipe {
@@ -105,6 +106,25 @@ TEST(RankGroupTest, CancelWakesAWaitingRank) {
     EXPECT_EQ(gathered.status().code(), absl::StatusCode::kCancelled);
     EXPECT_THAT(gathered.status().ToString(),
                 HasSubstr("the job was cancelled"));
+  });
+}
+
+TEST(RankGroupTest, WhoeverIsToldOfADepartureNamesTheRank) {
+  LoopbackRanks ranks = *LoopbackRanks::Create(3);
+
+  ranks.Run([&](int rank) {
+    if (rank == 2) return;
+    if (rank == 0) {
+      TellOfDeparture(ranks.group(0), 2);
+      ranks.group(0)->Cancel(absl::UnavailableError("rank 2 is gone"));
+      return;
+    }
+    const double mine[] = {1.0};
+    const absl::Status status =
+        ranks.group(1)->AllGather(5, 1, mine, Soon()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    // Or its own message to rank 0 failed first: then it finds the news there.
+    EXPECT_EQ(FindDeparted(status, ranks.group(1)), 2) << status;
   });
 }
 

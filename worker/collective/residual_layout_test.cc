@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -60,19 +61,21 @@ struct Ledger {
   }
 };
 
-class ResidualResizeTest
-    : public ::testing::TestWithParam<std::vector<std::vector<int>>> {};
+/// Nodes by rank.
+using World = std::vector<int>;
 
-// Each element of the parameter is a world: its nodes by rank.
+class ResidualResizeTest
+    : public ::testing::TestWithParam<std::tuple<std::vector<World>, Wire>> {};
+
 TEST_P(ResidualResizeTest, WhatIsOwedPassesFromWorldToWorld) {
   Ledger ledger;
   std::vector<float> owed;
   uint32_t step = 0;
-  for (const std::vector<int>& nodes : GetParam()) {
+  for (const World& nodes : std::get<0>(GetParam())) {
     const int n = static_cast<int>(nodes.size());
     GradientSyncOptions options;
     options.nodes = nodes;
-    SyncedRanks ranks(n, kSize, options);
+    SyncedRanks ranks(n, kSize, options, {}, std::get<1>(GetParam()));
     for (int rank = 0; rank < n; ++rank) {
       GradientSync& sync = ranks.sync(rank);
       ASSERT_TRUE(
@@ -88,11 +91,12 @@ TEST_P(ResidualResizeTest, WhatIsOwedPassesFromWorldToWorld) {
 
 INSTANTIATE_TEST_SUITE_P(
     Worlds, ResidualResizeTest,
-    ::testing::Values(
-        std::vector<std::vector<int>>{{0, 1, 2, 3}, {0, 1, 2}, {0, 1, 2, 3, 4}},
-        std::vector<std::vector<int>>{{0, 1}, {0}, {0, 1, 2, 3}},
-        std::vector<std::vector<int>>{
-            {0, 0, 1, 1}, {0, 1, 2}, {0, 0, 0, 1, 1, 1}}));
+    ::testing::Combine(
+        ::testing::Values(
+            std::vector<World>{{0, 1, 2, 3}, {0, 1, 2}, {0, 1, 2, 3, 4}},
+            std::vector<World>{{0, 1}, {0}, {0, 1, 2, 3}},
+            std::vector<World>{{0, 0, 1, 1}, {0, 1, 2}, {0, 0, 0, 1, 1, 1}}),
+        ::testing::Values(Wire::kLoopback, Wire::kTcp)));
 
 GradientSyncOptions InBuckets(int64_t bucket_elements_per_rank) {
   GradientSyncOptions options;
@@ -183,43 +187,6 @@ TEST(ResidualBucketsTest, RangesOutsideOfTheVectorAreRefused) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     EXPECT_FALSE(FoldResiduals(100, {}, {&residuals, 1}).ok());
   }
-}
-
-class FlushTest : public ::testing::TestWithParam<std::vector<int>> {};
-
-TEST_P(FlushTest, MovesAllThatIsOwedToTheServers) {
-  const int n = static_cast<int>(GetParam().size());
-  GradientSyncOptions options = InBuckets(100);  // but between nodes
-  options.nodes = GetParam();
-  SyncedRanks ranks(n, kSize, options);
-  Ledger ledger;
-  ledger.Train(&ranks, n, 0, 3);
-
-  ranks.ranks().Run([&](int rank) {
-    const absl::Status status = ranks.sync(rank).Flush(3, Soon());
-    EXPECT_TRUE(status.ok()) << status;
-  });
-
-  for (int rank = 0; rank < n; ++rank) {
-    EXPECT_EQ(
-        ranks.sync(rank).TakeResiduals()->worker,
-        std::vector<float>(ranks.sync(rank).TakeResiduals()->worker.size()));
-  }
-  EXPECT_LE(ledger.Missing(Owed(&ranks, n, GetParam())), 1e-6);
-  ledger.Train(&ranks, n, 4, 3);
-  EXPECT_LE(ledger.Missing(Owed(&ranks, n, GetParam())), 1e-6);
-}
-
-INSTANTIATE_TEST_SUITE_P(Worlds, FlushTest,
-                         ::testing::Values(std::vector<int>{0},
-                                           std::vector<int>{0, 1, 2},
-                                           std::vector<int>{0, 0, 1, 1}));
-
-TEST(FlushTest, WithoutResidualsItIsNothing) {
-  SyncedRanks ranks(2, kSize);
-  ranks.ranks().Run(
-      [&](int rank) { EXPECT_TRUE(ranks.sync(rank).Flush(0, Soon()).ok()); });
-  EXPECT_TRUE(ranks.sync(0).TakeResiduals()->worker.empty());
 }
 
 TEST(ResidualLayoutTest, ResidualsOfAnotherRankAreNamed) {

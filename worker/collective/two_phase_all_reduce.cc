@@ -81,15 +81,6 @@ absl::Status TwoPhaseAllReduce::PutResiduals(absl::Span<const float> worker,
   return absl::OkStatus();
 }
 
-void TwoPhaseAllReduce::MoveToServers(absl::Span<const float> mean_worker) {
-  if (worker_.committed.empty()) return;
-  const absl::Span<const float> mine = shards_.Of(mean_worker, rank_);
-  for (size_t i = 0; i < mine.size(); ++i) server_.committed[i] += mine[i];
-  std::fill(worker_.committed.begin(), worker_.committed.end(), 0.0f);
-  worker_.norm = 0;
-  server_.norm = std::sqrt(SumOfSquares(server_.committed));
-}
-
 absl::StatusOr<ByteSpan> TwoPhaseAllReduce::Encode(
     uint32_t step, uint32_t tensor_id, absl::Span<float> shard,
     const ExcludedPart& part, absl::Span<const uint8_t> flags,

@@ -95,9 +95,6 @@ class TwoPhaseAllReduce {
   /// Goes on with these, as of a Commit. INVALID_ARGUMENT for other sizes.
   absl::Status PutResiduals(absl::Span<const float> worker,
                             absl::Span<const float> server);
-  /// Moves what is owed by the workers to the servers: `mean_worker` is the
-  /// mean of the ranks' worker residuals. Those are zero then.
-  void MoveToServers(absl::Span<const float> mean_worker);
   /// Between two Runs; the residuals carry over.
   void SetCompressor(std::shared_ptr<ShardCompressor> compressor) {
     compressor_ = std::move(compressor);

@@ -232,6 +232,10 @@ GradientSyncOptions Training::SyncOptions() const {
                                  ? plan_.gradient_codec()
                                  : tuning_.gradients();
   std::tie(sync.compressed_codec, sync.plain_codec) = SyncCodecs(codec);
+  // Empty in the assignment of a coordinator that does not know the field.
+  if (!spec_.compression().node_gradients().empty()) {
+    sync.node_codec = spec_.compression().node_gradients();
+  }
   sync.seed = spec_.seed();
   sync.generation = options_.assignment.generation();
   return sync;

@@ -151,6 +151,9 @@ void DeclareOptimizer(CLI::App& app, Flags& flags) {
       ->add_option("--nodes", experiment.nodes,
                    "Nodes that the ranks share (default: one each)")
       ->check(CLI::PositiveNumber);
+  optimizer->add_option("--node-codec", experiment.node_codec,
+                        "Of sums inside a node: none or cast(bf16) (default "
+                        "none)");
   optimizer->add_option("--set", experiment.settings,
                         "field=value ... of train.optimizer, such as "
                         "compress_after_step=100");

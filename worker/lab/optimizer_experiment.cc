@@ -246,6 +246,21 @@ absl::Status CheckCounts(const OptimizerExperiment& experiment) {
         absl::StrCat("--nodes: expected a number that divides the ",
                      experiment.ranks, " ranks, got ", experiment.nodes));
   }
+  if (experiment.node_codec != "none") {
+    const bool is_nested =
+        experiment.nodes > 1 && experiment.nodes < experiment.ranks;
+    if (experiment.node_codec != "cast(bf16)") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--node-codec: expected none or cast(bf16), got \"",
+                       experiment.node_codec, "\""));
+    }
+    if (!is_nested) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--node-codec: expected --nodes that put several of the ",
+          experiment.ranks, " ranks on each of two or more nodes, got ",
+          experiment.nodes));
+    }
+  }
   if (!(experiment.clip_norm >= 0) || !std::isfinite(experiment.clip_norm)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--clip-norm: expected a number >= 0, got ", experiment.clip_norm));
@@ -326,6 +341,7 @@ absl::StatusOr<OptimizerResult> RunOptimizerExperiment(
   plan.learning_rate = settings.RateOf();
   plan.clip_norm = experiment.clip_norm;
   plan.sync.compressed_codec = experiment.codec;
+  plan.sync.node_codec = experiment.node_codec;
   const int num_nodes =
       experiment.nodes == 0 ? experiment.ranks : experiment.nodes;
   for (int rank = 0; rank < experiment.ranks; ++rank) {

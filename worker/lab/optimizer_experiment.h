@@ -34,6 +34,8 @@ struct OptimizerExperiment {
   /// "field=value", the fields of train.optimizer.
   std::vector<std::string> settings;
   std::string codec = "sign(block=0)";
+  /// How gradients are summed inside a node: "none" or "cast(bf16)".
+  std::string node_codec = "none";
   double clip_norm = 0;  // 0: no clipping
   std::string output_path;
 };

@@ -333,6 +333,24 @@ TEST_F(OptimizerExperimentTest, NodesSendLessThanTheirRanksWould) {
   EXPECT_LT(egress[2], 0.5 * static_cast<double>(egress[4]));
 }
 
+TEST_F(OptimizerExperimentTest, InsideNodesGradientsMayBeSummedInHalves) {
+  WriteFiles(4, kSteps, /*rows=*/1000);
+  std::vector<int64_t> sent;
+  std::vector<int64_t> egress;
+  for (const char* codec : {"none", "cast(bf16)"}) {
+    const LabOutcome outcome = Run("onebit_adam", 4,
+                                   {"--set", "compress_after_step=2", "--nodes",
+                                    "2", "--node-codec", codec});
+
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    sent.push_back(outcome.json()["ranks"][0]["sent_bytes"].get<int64_t>());
+    egress.push_back(outcome.json()["nodes"][0]["egress_bytes"].get<int64_t>());
+  }
+
+  EXPECT_EQ(egress[1], egress[0]);
+  EXPECT_LT(sent[1], sent[0]);
+}
+
 TEST_F(OptimizerExperimentTest, RowsWithoutGradientsStayAndWakeWithOne) {
   WriteFiles(4);
   // Rows 0 to 16 of 23 have no gradient; but row 2 one, on rank 3 in step 8.
@@ -478,6 +496,10 @@ TEST_F(OptimizerExperimentTest, MistakesAreOneSentenceAndExitCode2) {
          HasSubstr("--nodes: expected a number that divides the 2 ranks"));
   expect(Run("adamw", 2, {"--nodes", "4"}), HasSubstr("got 4"));
   expect(Run("adamw", 2, {"--nodes", "0"}), HasSubstr("--nodes"));
+  expect(Run("adamw", 2, {"--node-codec", "int(8)"}),
+         HasSubstr("--node-codec: expected none or cast(bf16)"));
+  expect(Run("adamw", 2, {"--node-codec", "cast(bf16)"}),
+         HasSubstr("on each of two or more nodes, got 0"));
   expect(Run("adamw", 2, {"--set", "beta1=2"}), HasSubstr("field beta1"));
   expect(Run("adamw", 2, {"--set", "betta1=0"}),
          HasSubstr("did you mean 'beta1'?"));

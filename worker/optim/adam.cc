@@ -51,13 +51,16 @@ void Adam<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     Real* __restrict w = weights.data() + segment.offset;
     WithWideVectors([=, count = segment.num_elements] {
       for (int64_t i = 0; i < count; ++i) {
-        const Real g = clip * gradient[i] + l2 * w[i];
+        // Nothing decays that never had a gradient.
+        const Real clipped = clip * gradient[i];
+        const bool is_used = v[i] > 0 || clipped != 0;
+        const Real g = clipped + (is_used ? l2 : Real{0}) * w[i];
         const Real former = m[i];
         m[i] = beta1 * former + new1 * g;
         v[i] = beta2 * v[i] + new2 * (g * g);
         const Real denominator = std::sqrt(v[i] * correction2) + epsilon;
         w[i] -= rate * ((m[i] * of_m - former * of_former) / denominator +
-                        decay * w[i]);
+                        (is_used ? decay : Real{0}) * w[i]);
       }
     });
   }

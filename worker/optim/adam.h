@@ -13,6 +13,8 @@
 //   adam:   w <- w - rate p
 //   adamw:  w <- w - rate (p + decay w)
 //
+// A weight that never had a gradient (v = 0) does not decay.
+//
 // t counts the steps that were applied; skipped ones do not age the averages.
 #ifndef DELTAPIPE_WORKER_OPTIM_ADAM_H_
 #define DELTAPIPE_WORKER_OPTIM_ADAM_H_

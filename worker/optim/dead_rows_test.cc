@@ -290,5 +290,60 @@ INSTANTIATE_TEST_SUITE_P(Kinds, DeadRowsOfOptimizersTest,
                                            "zero_one_adam"),
                          [](const auto& info) { return info.param; });
 
+// In full precision, with weight decay: of all kinds, and in the warm-up of
+// those that compress.
+class UnusedRowsTest : public DeadRowsOfOptimizersTest {};
+
+TEST_P(UnusedRowsTest, StayUntouchedInFullPrecision) {
+  options_.momentum_shift = GetParam() == "sgd" ? 1 : 0;
+  OneBitReplicas<float> replicas(options_, layout_, kRanks, problem_.start());
+  const std::vector<float> start = replicas.weights()[0];
+  auto alone = MakeFlatOptimizer<float>(options_, layout_);
+  std::vector<float> never = start;
+  std::vector<float> zero(start.size());
+
+  for (int64_t step = 0; step < kWarmUp; ++step) {
+    Step(&replicas, step);
+    std::fill(zero.begin(), zero.end(), 0.0f);
+    alone->Prepare(step, kRate, never, absl::MakeSpan(zero));
+    alone->Apply(step, kRate, 1.0, absl::MakeSpan(never));
+  }
+
+  EXPECT_EQ(replicas.last_format(), SyncFormat::kPlain);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const auto weights = Row(replicas.weights()[0], row);
+    if (IsDead(row)) {
+      EXPECT_EQ(weights, Row(start, row)) << row;
+    } else {
+      EXPECT_NE(weights, Row(start, row)) << row;
+    }
+  }
+  EXPECT_EQ(never, start);
+}
+
+// Decay acts from the first gradient on, also where later ones are zero.
+TEST_P(UnusedRowsTest, DecayFromTheirFirstGradientOn) {
+  constexpr int64_t kWaking = 5;
+  OneBitReplicas<float> decaying(options_, layout_, kRanks, problem_.start());
+  options_.weight_decay = 0;
+  OneBitReplicas<float> plain(options_, layout_, kRanks, problem_.start());
+
+  for (int64_t step = 0; step < 4; ++step) {
+    Step(&decaying, step, step == 1 ? kWaking : -1);
+    Step(&plain, step, step == 1 ? kWaking : -1);
+  }
+
+  EXPECT_NE(Row(decaying.weights()[0], kWaking),
+            Row(plain.weights()[0], kWaking));
+  EXPECT_EQ(Row(decaying.weights()[0], kWaking + 1),
+            Row(plain.weights()[0], kWaking + 1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, UnusedRowsTest,
+                         ::testing::Values("sgd", "adam", "adamw", "lamb",
+                                           "onebit_adam", "onebit_lamb",
+                                           "zero_one_adam"),
+                         [](const auto& info) { return info.param; });
+
 }  // namespace
 }  // namespace deltapipe

@@ -38,8 +38,10 @@ LambSquares UpdateLambMoments(const OptimizerOptions& options,
         const Real g = clip * block_g[i];
         block_m[i] = beta1 * block_m[i] + new1 * g;
         block_v[i] = beta2 * block_v[i] + new2 * (g * g);
+        // As DescendAlongMoments has it.
+        const Real of_w = block_v[i] > 0 ? decay : Real{0};
         update[i] =
-            block_m[i] / (std::sqrt(block_v[i]) + epsilon) + decay * block_w[i];
+            block_m[i] / (std::sqrt(block_v[i]) + epsilon) + of_w * block_w[i];
       }
       update_squares.Add(update, size);
       weight_squares.Add(block_w, size);

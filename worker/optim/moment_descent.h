@@ -2,6 +2,9 @@
 // elements:
 //
 //   w <- w - rate (m / (sqrt(v) + eps) + decay w)
+//
+// Weights whose variance is 0 do not decay: they never had a gradient (rows of
+// an embedding that nobody uses), and stay as they are.
 #ifndef DELTAPIPE_WORKER_OPTIM_MOMENT_DESCENT_H_
 #define DELTAPIPE_WORKER_OPTIM_MOMENT_DESCENT_H_
 
@@ -23,7 +26,8 @@ void DescendAlongMoments(const OptimizerOptions& options, double rate,
   const Real decay = static_cast<Real>(weight_decay);
   WithWideVectors([=] {
     for (int64_t i = 0; i < count; ++i) {
-      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
+      const Real of_w = v[i] > 0 ? decay : Real{0};
+      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + of_w * w[i]);
     }
   });
 }
@@ -49,7 +53,8 @@ void AdamWithoutCorrection(const OptimizerOptions& options, double rate,
       const Real g = clip * gradient[i];
       m[i] = b1 * m[i] + new1 * g;
       v[i] = b2 * v[i] + new2 * (g * g);
-      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + decay * w[i]);
+      const Real of_w = v[i] > 0 ? decay : Real{0};
+      w[i] -= step * (m[i] / (std::sqrt(v[i]) + eps) + of_w * w[i]);
     }
   });
 }

@@ -535,6 +535,17 @@ TEST_P(EveryOptimizerTest, RefusesDamagedState) {
   EXPECT_EQ(optimizer->ExportState(), state);
 }
 
+TEST_P(EveryOptimizerTest, TakesTheStateOfKindsThatHaveTheSame) {
+  for (const absl::string_view kind : OptimizerKinds()) {
+    const auto other = Optimizer::Create(OptionsOf(std::string(kind)), layout_);
+    ASSERT_TRUE(other.ok()) << other.status();
+
+    const absl::Status taken = Make()->ImportState((*other)->ExportState());
+
+    EXPECT_EQ(taken.ok(), HaveSameState(kind, GetParam())) << taken;
+  }
+}
+
 TEST_P(EveryOptimizerTest, RefusesCallsOutOfOrderAndOfAnotherSize) {
   auto optimizer = Make();
   std::vector<float> gradient(weights_.size());

@@ -33,8 +33,11 @@ void Sgd<Real>::Apply(int64_t step, double learning_rate, double clip_factor,
     Real* __restrict w = weights.data() + segment.offset;
     WithWideVectors([=, count = segment.num_elements] {
       for (int64_t i = 0; i < count; ++i) {
-        const Real g = clip * gradient[i] + decay * w[i];
+        // Nothing decays that never had a gradient.
         const Real former = m[i];
+        const Real clipped = clip * gradient[i];
+        const bool is_used = former != 0 || clipped != 0;
+        const Real g = clipped + (is_used ? decay : Real{0}) * w[i];
         m[i] = momentum * former + g;
         w[i] -= rate * (m[i] + ahead * (m[i] - former));
       }

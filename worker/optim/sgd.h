@@ -3,6 +3,8 @@
 //
 //   g <- clip * g + decay * w ; m <- momentum * m + g ; w <- w - rate * m
 //
+// What never had a gradient (a momentum of 0) does not decay.
+//
 // With a look-ahead of s steps, weights are kept moved ahead by s momenta:
 //
 //   w <- w - rate * (m + s (m - former m))

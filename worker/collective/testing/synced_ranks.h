@@ -1,5 +1,5 @@
-// SyncedRanks: one GradientSync per rank over loopback, and what its tests
-// bring to it.
+// SyncedRanks: one GradientSync per rank over loopback or TCP, and what its
+// tests bring to it.
 #ifndef DELTAPIPE_WORKER_COLLECTIVE_TESTING_SYNCED_RANKS_H_
 #define DELTAPIPE_WORKER_COLLECTIVE_TESTING_SYNCED_RANKS_H_
 
@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "worker/collective/gradient_sync.h"
 #include "worker/collective/loopback_ranks.h"
+#include "worker/transport/tcp/tcp_transport.h"
 
 namespace deltapipe {
 
@@ -65,13 +66,33 @@ inline void ExpectNear(const std::vector<float>& actual,
   }
 }
 
-/// One GradientSync per rank, over loopback.
+/// What ranks are joined by.
+enum class Wire { kLoopback, kTcp };
+
+inline const char* NameOf(Wire wire) {
+  return wire == Wire::kTcp ? "Tcp" : "Loopback";
+}
+
+inline LoopbackRanks RanksOver(Wire wire, int num_ranks,
+                               const FrameChannelOptions& options = {}) {
+  if (wire == Wire::kLoopback) {
+    return *LoopbackRanks::Create(num_ranks, options);
+  }
+  std::vector<std::unique_ptr<Transport>> transports;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    transports.push_back(*CreateTcpTransport("127.0.0.1:0"));
+  }
+  return *LoopbackRanks::CreateOver(std::move(transports), options);
+}
+
+/// One GradientSync per rank, over loopback unless told otherwise.
 class SyncedRanks {
  public:
   SyncedRanks(int num_ranks, int64_t num_elements,
               const GradientSyncOptions& options = {},
-              const FrameChannelOptions& channel_options = {})
-      : ranks_(*LoopbackRanks::Create(num_ranks, channel_options)) {
+              const FrameChannelOptions& channel_options = {},
+              Wire wire = Wire::kLoopback)
+      : ranks_(RanksOver(wire, num_ranks, channel_options)) {
     for (int rank = 0; rank < num_ranks; ++rank) {
       auto sync =
           GradientSync::Create(options, ranks_.group(rank), num_elements);

@@ -1,0 +1,177 @@
+#include "coordinator/spec/carried_state.h"
+
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "base/delay_stability.h"
+#include "base/layer_partition.h"
+#include "base/model_parameters.h"
+#include "base/optimizer_kind.h"
+#include "coordinator/spec/model_shape.h"
+#include "coordinator/spec/synchronisation.h"
+
+namespace deltapipe {
+namespace {
+
+bool HaveSameParameters(const v1::JobSpec& a, const v1::JobSpec& b) {
+  const ModelShape shape_a = ModelShapeOf(a.model());
+  const ModelShape shape_b = ModelShapeOf(b.model());
+  const auto of_a = ModelParametersOf(shape_a, 0, shape_a.layers);
+  const auto of_b = ModelParametersOf(shape_b, 0, shape_b.layers);
+  if (of_a.size() != of_b.size()) return false;
+  for (size_t i = 0; i < of_a.size(); ++i) {
+    if (of_a[i].name != of_b[i].name || of_a[i].shape != of_b[i].shape) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// Steps of SGD use two momenta in turn, as the workers decide it.
+bool HasShiftedMomentum(const v1::JobSpec& spec) {
+  const v1::OptimizerSpec& optimizer = spec.train().optimizer();
+  if (optimizer.kind() != "sgd" || spec.parallel().schedule() != "2bw" ||
+      optimizer.momentum_delay() == "standard") {
+    return false;
+  }
+  const double look_ahead = optimizer.has_look_ahead()
+                                ? optimizer.look_ahead()
+                                : DefaultLookAhead(optimizer.kind(), 1);
+  return look_ahead == 0;
+}
+
+bool CompressesByDecision(const v1::JobSpec& spec) {
+  const v1::OptimizerSpec& optimizer = spec.train().optimizer();
+  return IsCompressingKind(optimizer.kind()) &&
+         optimizer.compress_after_step() == "auto" &&
+         !IsPlainGradientCodec(spec.compression().gradients());
+}
+
+/// Compares two specs field by field.
+class Comparison {
+ public:
+  Comparison(const v1::JobSpec& former, const v1::JobSpec& spec,
+             const std::string& checkpoint)
+      : former_(former), spec_(spec), checkpoint_(checkpoint) {}
+
+  std::vector<SpecViolation> Find() {
+    CheckModel();
+    CheckOptimizer();
+    return std::move(violations_);
+  }
+
+ private:
+  void Add(const std::string& field, const std::string& former,
+           const std::string& now, const std::string& why) {
+    violations_.push_back(
+        {"", field,
+         absl::StrCat("expected ", former, ", as in checkpoint ", checkpoint_,
+                      ", got ", now, ": ", why, "; take ", former,
+                      ", or leave out --resume to begin anew")});
+  }
+
+  void CheckModel() {
+    const v1::ModelSpec& then = former_.model();
+    const v1::ModelSpec& now = spec_.model();
+    const char* const why =
+        "weights and the optimizer's state have another shape";
+    if (then.kind() != now.kind()) {
+      return Add("model.kind", then.kind(), now.kind(), why);
+    }
+    if (now.kind() == "synthetic") return CheckSynthetic(why);
+    // A field counts if it alone makes other parameters.
+    const auto check = [&](const char* field, const std::string& was,
+                           const std::string& is,
+                           const std::function<void(v1::ModelSpec*)>& change) {
+      if (was == is) return;
+      v1::JobSpec changed = former_;
+      change(changed.mutable_model());
+      if (!HaveSameParameters(former_, changed)) Add(field, was, is, why);
+    };
+    check("model.layers", absl::StrCat(then.layers()),
+          absl::StrCat(now.layers()),
+          [&](v1::ModelSpec* model) { model->set_layers(now.layers()); });
+    check("model.width", absl::StrCat(then.width()), absl::StrCat(now.width()),
+          [&](v1::ModelSpec* model) { model->set_width(now.width()); });
+    check("model.context", absl::StrCat(then.context()),
+          absl::StrCat(now.context()),
+          [&](v1::ModelSpec* model) { model->set_context(now.context()); });
+    check("model.tied", then.tied(), now.tied(),
+          [&](v1::ModelSpec* model) { model->set_tied(now.tied()); });
+    check("model.norm", then.norm(), now.norm(),
+          [&](v1::ModelSpec* model) { model->set_norm(now.norm()); });
+  }
+
+  void CheckSynthetic(const char* why) {
+    const int64_t then = former_.model().synthetic().parameters_per_stage();
+    const int64_t now = spec_.model().synthetic().parameters_per_stage();
+    if (then != now) {
+      Add("model.synthetic.parameters_per_stage", absl::StrCat(then),
+          absl::StrCat(now), why);
+    }
+    if (now > 0 && former_.model().layers() != spec_.model().layers()) {
+      Add("model.layers", absl::StrCat(former_.model().layers()),
+          absl::StrCat(spec_.model().layers()), why);
+    }
+  }
+
+  void CheckOptimizer() {
+    const v1::OptimizerSpec& then = former_.train().optimizer();
+    const v1::OptimizerSpec& now = spec_.train().optimizer();
+    if (!HaveSameState(then.kind(), now.kind())) {
+      return Add("train.optimizer.kind", then.kind(), now.kind(),
+                 "its state has another form");
+    }
+    if (HasShiftedMomentum(former_) != HasShiftedMomentum(spec_)) {
+      const char* const why =
+          "steps of sgd use two momenta in turn with 2bw and shifted, else one";
+      if (former_.parallel().schedule() != spec_.parallel().schedule()) {
+        Add("parallel.schedule", former_.parallel().schedule(),
+            spec_.parallel().schedule(), why);
+      } else if (then.momentum_delay() != now.momentum_delay()) {
+        Add("train.optimizer.momentum_delay", then.momentum_delay(),
+            now.momentum_delay(), why);
+      } else {
+        Add("train.optimizer.look_ahead", absl::StrCat(then.look_ahead()),
+            absl::StrCat(now.look_ahead()), why);
+      }
+    }
+    if (CompressesByDecision(spec_) && !CompressesByDecision(former_)) {
+      if (IsPlainGradientCodec(former_.compression().gradients())) {
+        Add("compression.gradients", former_.compression().gradients(),
+            spec_.compression().gradients(),
+            "there is no evidence that compression could begin by");
+      } else {
+        Add("train.optimizer.compress_after_step", then.compress_after_step(),
+            now.compress_after_step(),
+            "there is no evidence that compression could begin by");
+      }
+    }
+  }
+
+  const v1::JobSpec& former_;
+  const v1::JobSpec& spec_;
+  const std::string checkpoint_;
+  std::vector<SpecViolation> violations_;
+};
+
+}  // namespace
+
+bool TakesCutOf(const v1::JobSpec& former, const v1::JobSpec& spec) {
+  if (former.parallel().stages() != spec.parallel().stages()) return false;
+  const auto then = ParseLayerPartition(former.parallel().partition());
+  const auto now = ParseLayerPartition(spec.parallel().partition());
+  const bool are_given = then.ok() && now.ok() &&
+                         then->kind == LayerPartition::Kind::kGiven &&
+                         now->kind == LayerPartition::Kind::kGiven;
+  return !are_given || former.model().layers() != spec.model().layers() ||
+         then->layers == now->layers;
+}
+
+std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
+                                         const v1::JobSpec& spec,
+                                         const std::string& checkpoint) {
+  return Comparison(former, spec, checkpoint).Find();
+}
+
+}  // namespace deltapipe

@@ -1,0 +1,31 @@
+// What a job that is resumed can take over of an earlier one's checkpoint: a
+// mistake that is found before anything is started, rather than by the worker
+// that reads a tensor of another shape. Pure, thread-safe.
+#ifndef DELTAPIPE_COORDINATOR_SPEC_CARRIED_STATE_H_
+#define DELTAPIPE_COORDINATOR_SPEC_CARRIED_STATE_H_
+
+#include <string>
+#include <vector>
+
+#include "coordinator/spec/job_spec.h"
+#include "proto/deltapipe/v1/job.pb.h"
+
+namespace deltapipe {
+
+/// Whether workers of `spec` take a checkpoint whose job was `former`, so far
+/// as the cut into stages goes: one of another number of stages, or of another
+/// given cut of as many layers, is passed over, and they begin anew.
+bool TakesCutOf(const v1::JobSpec& former, const v1::JobSpec& spec);
+
+/// The fields that keep a job of `spec` from going on with the weights and the
+/// optimizer's state of `checkpoint` (a name, for the messages), whose job was
+/// `former`, with the value of then and that of now. Both specs are valid, with
+/// their defaults filled in. Empty: all of it can be carried over, if need be
+/// to another number of replicas.
+std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
+                                         const v1::JobSpec& spec,
+                                         const std::string& checkpoint);
+
+}  // namespace deltapipe
+
+#endif  // DELTAPIPE_COORDINATOR_SPEC_CARRIED_STATE_H_
