@@ -4,12 +4,13 @@
 //   bazel run -c opt //worker/saved_activations:checksum_benchmark
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/checksum.h"
 #include "benchmark/benchmark.h"
 #include "compression/bit_plan/bit_ladder.h"
-#include "compression/codec_spec.h"
+#include "compression/codec.h"
 
 namespace deltapipe {
 namespace {
