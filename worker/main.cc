@@ -183,6 +183,15 @@ absl::Status Profile(const Flags& flags) {
   return absl::OkStatus();
 }
 
+/// A budget that is too small is a mistake in the spec or on the command line.
+absl::Status AsUsage(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) &&
+                 absl::StrContains(status.message(),
+                                   "compression.saved_activations")
+             ? absl::InvalidArgumentError(status.message())
+             : status;
+}
+
 absl::Status Explain(const Flags& flags) {
   DP_ASSIGN_OR_RETURN(const v1::JobSpec spec, ReadSpec(flags.explain_saved));
   DP_ASSIGN_OR_RETURN(const auto device,
@@ -207,15 +216,15 @@ absl::Status Explain(const Flags& flags) {
     options.policies = flags.compare;
     options.device = device.first;
     options.finds_batch = flags.finds_batch;
-    DP_ASSIGN_OR_RETURN(const std::vector<SavedComparison> rows,
-                        CompareSaved(spec, options));
-    std::cout << ComparisonText(rows) << std::flush;
+    const auto rows = CompareSaved(spec, options);
+    DP_RETURN_IF_ERROR(AsUsage(rows.status()));
+    std::cout << ComparisonText(*rows) << std::flush;
     return absl::OkStatus();
   }
-  DP_ASSIGN_OR_RETURN(const SavedExplanation explanation,
-                      ExplainSaved(spec, first, end, device.first));
-  std::cout << (flags.json ? ExplanationJson(explanation)
-                           : ExplanationText(explanation, flags.rows))
+  const auto explanation = ExplainSaved(spec, first, end, device.first);
+  DP_RETURN_IF_ERROR(AsUsage(explanation.status()));
+  std::cout << (flags.json ? ExplanationJson(*explanation)
+                           : ExplanationText(*explanation, flags.rows))
             << std::flush;
   return absl::OkStatus();
 }

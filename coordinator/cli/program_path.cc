@@ -78,6 +78,10 @@ absl::StatusOr<std::string> CaptureProgram(
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return output;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " refused what it was given"));
+  }
   return absl::InternalError(absl::StrCat(
       path, WIFEXITED(status) ? " ended with exit code " : " died of signal ",
       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status)));

@@ -19,7 +19,8 @@ absl::Status BecomeProgram(const std::string& path,
                            const std::vector<std::string>& arguments);
 
 /// Runs the program at `path` and returns what it wrote to stdout; its stderr
-/// is this program's. The errors of BecomeProgram, or INTERNAL if it failed.
+/// is this program's. The errors of BecomeProgram, INVALID_ARGUMENT if
+/// it ended with exit code 2, or INTERNAL if it failed otherwise.
 absl::StatusOr<std::string> CaptureProgram(
     const std::string& path, const std::vector<std::string>& arguments);
 

@@ -1,4 +1,5 @@
 // `deltapipe lab`: codecs on files.
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -89,7 +90,7 @@ TEST_F(LabTest, SavedListsPoliciesAndShowsAStage) {
   EXPECT_THAT(policies.output, HasSubstr("2104.14129"));
   EXPECT_EQ(stage.exit_code, 0) << stage.text;
   EXPECT_THAT(stage.output, HasSubstr("the 3 largest"));
-  EXPECT_THAT(stage.output, HasSubstr("/gelu/0"));
+  EXPECT_THAT(stage.output, HasSubstr(" gelu/0 "));
   ASSERT_EQ(objects.exit_code, 0) << objects.text;
   EXPECT_EQ(objects.Objects().back()["schema"], "deltapipe.lab.SavedSums");
   EXPECT_EQ(compared.exit_code, 0) << compared.text;
@@ -100,6 +101,48 @@ TEST_F(LabTest, SavedListsPoliciesAndShowsAStage) {
                                        "+[0-9]+[.][0-9][0-9]\n"));
   EXPECT_EQ(wrong.exit_code, 2) << wrong.text;
   EXPECT_THAT(wrong.text, HasSubstr("did you mean 'fixed'"));
+}
+
+TEST_F(LabTest, SavedShowsBitsAndProbedErrorsWithinAHundredColumns) {
+  const Outcome table = bench_.Run(
+      {"lab", "saved", "job.yaml", "--policy", "fixed(int(4))", "--explain"});
+  const Outcome objects = bench_.Run(
+      {"lab", "saved", "job.yaml", "--policy", "fixed(int(4))", "--json"});
+
+  ASSERT_EQ(table.exit_code, 0) << table.text;
+  EXPECT_THAT(table.output,
+              ::testing::ContainsRegex("\nLAYER +OPERATOR +SHAPE +CLASS +BITS +"
+                                       "RAW +KEPT +ERROR +SHARED HOW\n"));
+  EXPECT_THAT(table.output,
+              ::testing::ContainsRegex(
+                  "\nblocks.[0-9]+ +gelu/0 +[0-9x]+ +activation +4[.][0-9]+ "
+                  "+[0-9.]+ [kM]?B +[0-9.]+ [kM]?B +[0-9.e-]+ +[0-9]+"));
+  std::istringstream lines(table.output);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_LE(line.size(), 100u) << line;
+  }
+  ASSERT_EQ(objects.exit_code, 0) << objects.text;
+  int num_packed = 0;
+  for (const nlohmann::json& object : objects.Objects()) {
+    if (object["schema"] != "deltapipe.lab.SavedTensor") continue;
+    ASSERT_TRUE(object.contains("error")) << object;
+    if (object["operator"] != "gelu") continue;
+    ++num_packed;
+    EXPECT_NEAR(object.value("bits", 0.0), 4, 0.5) << object;
+    EXPECT_GT(object.value("error", 0.0), 0) << object;
+  }
+  EXPECT_GT(num_packed, 0);
+}
+
+TEST_F(LabTest, SavedNamesTheStageThatABudgetIsTooSmallFor) {
+  const Outcome outcome =
+      bench_.Run({"lab", "saved", "job.yaml", "--policy", "auto(0.001)",
+                  "--stage", "1", "--explain"});
+
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.text;
+  EXPECT_THAT(outcome.errors, HasSubstr("stage 1: "));
+  EXPECT_THAT(outcome.errors, HasSubstr("auto(0.001) is too small"));
+  EXPECT_THAT(outcome.errors, HasSubstr("is the smallest budget that works"));
 }
 
 TEST_F(LabTest, SweepPrintsARowPerCodecAndWritesTableAndPlot) {

@@ -5,9 +5,11 @@
 #include "ATen/core/grad_mode.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "torch/csrc/autograd/function.h"
 #include "torch/csrc/autograd/saved_variable_hooks.h"
 #include "worker/saved_activations/host_packer.h"
 #include "worker/saved_activations/stash_state.h"
+#include "worker/saved_activations/tensor_class.h"
 
 namespace deltapipe {
 namespace {
@@ -20,6 +22,12 @@ bool IsTracked(const StashState& state, const at::Tensor& tensor) {
          tensor.numel() > 0 && !state.IsWeight(tensor);
 }
 
+/// " of stage 1, step 3, micro-batch 2"
+std::string Of(const SavedContext& context) {
+  return absl::StrCat(" of stage ", context.stage, ", step ", context.step,
+                      ", micro-batch ", context.microbatch);
+}
+
 /// One save of one tensor.
 class StashHooks : public torch::autograd::SavedVariableHooks {
  public:
@@ -29,7 +37,9 @@ class StashHooks : public torch::autograd::SavedVariableHooks {
   void call_pack_hook(const at::Tensor& tensor) override {
     at::NoGradGuard no_grad;
     HookSourceScope no_hooks(nullptr);
+    ++state_->num_saves;
     if (!IsTracked(*state_, tensor)) {
+      context_ = state_->context;
       exact_ = tensor.detach();
       version_ = tensor._version();
       return;
@@ -42,9 +52,16 @@ class StashHooks : public torch::autograd::SavedVariableHooks {
     HookSourceScope no_hooks(nullptr);
     if (saved_.entry != nullptr) return state_->Unpack(saved_);
     if (exact_._version() != version_) {
+      const auto node = torch::autograd::get_current_node();
       throw SavedActivationError(absl::FailedPreconditionError(absl::StrCat(
-          "a weight of sizes [", absl::StrJoin(exact_.sizes(), ","),
-          "] was changed in place between forward and backward")));
+          "a weight (", c10::toString(exact_.scalar_type()), " [",
+          absl::StrJoin(exact_.sizes(), ","), "])", Of(context_),
+          node == nullptr ? "" : ", which " + OperatorName(node->name()),
+          node == nullptr ? "" : " reads",
+          ", was changed in place between forward and backward (version ",
+          exact_._version(), ", saved as ", version_,
+          "), so that gradients would be wrong: change weights after the "
+          "step's last backward pass")));
     }
     return exact_;
   }
@@ -52,7 +69,9 @@ class StashHooks : public torch::autograd::SavedVariableHooks {
  private:
   const std::shared_ptr<StashState> state_;
   StashState::Saved saved_;
+  // Of what is not kept track of.
   at::Tensor exact_;
+  SavedContext context_;
   uint32_t version_ = 0;
 };
 
@@ -117,6 +136,8 @@ absl::Status ActivationStash::ReadDevice() { return state_->ReadDevice(); }
 bool ActivationStash::KeepsStorageOf(const at::Tensor& tensor) const {
   return state_->KeepsStorageOf(tensor);
 }
+
+int64_t ActivationStash::num_saves() const { return state_->num_saves; }
 
 SavedBytes ActivationStash::TakeBytes() { return state_->TakeBytes(); }
 std::vector<SavedTensorReport> ActivationStash::LastForward() const {

@@ -97,7 +97,8 @@ class ActivationStash : private HookSource {
   const Memories& memories() const;
   void SetMemories(Memories memories);
 
-  /// Bytes alive: packed, passed and metadata. 0 when no graph is held.
+  /// Bytes alive: packed, passed and metadata. 0 when no graph is held. Handles
+  /// of what is kept as it is are not counted, as LibTorch's are not.
   int64_t live_bytes() const;
   /// Whether the tensor's storage is kept as it is at the moment.
   bool KeepsStorageOf(const at::Tensor& tensor) const;
@@ -111,6 +112,9 @@ class ActivationStash : private HookSource {
   /// the device, for which it waits. DATA_LOSS if a payload was damaged there.
   absl::Status ReadDevice();
 
+  /// Tensors of the last forward pass that came through the hooks, weights and
+  /// what is shared too; for the thread that runs forward passes.
+  int64_t num_saves() const;
   /// The tensors of the last forward pass.
   std::vector<SavedTensorReport> LastForward() const;
 

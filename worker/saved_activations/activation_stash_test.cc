@@ -637,8 +637,7 @@ TEST_F(StashTest, AliasThatMustBeExactTakesBackWhatWasPacked) {
     output = y.sin().sum();
   }
   const SavedBytes bytes = stash_.TakeBytes();
-  EXPECT_EQ(bytes.live_peak - bytes.metadata,
-            64 * 64 * 4 + 64 * 64 / 4 + 64 + 1);
+  EXPECT_EQ(bytes.live_peak, 64 * 64 * 4);
 
   output.backward();
 
@@ -722,9 +721,12 @@ TEST_F(StashTest, LinearAndReluTakeWhatTheirBitsTakeAndTheMask) {
   EXPECT_LE(
       live("int(4,block=256,levels=affine,round=stochastic,scale=bf16)") / raw,
       0.165);
-  EXPECT_LE(
-      live("int(2,block=256,levels=affine,round=stochastic,scale=bf16)") / raw,
-      0.10);
+  const double two_bits =
+      live("int(2,block=256,levels=affine,round=stochastic,scale=bf16)") / raw;
+  RecordProperty("two_bits", std::to_string(two_bits));
+  // ActNN has 0.083 (12 times less): the mask and the codes of what is not
+  // zero, joined, take less.
+  EXPECT_LE(two_bits, 0.07);
 }
 
 TEST_F(StashTest, AnotherEngineIsFound) {

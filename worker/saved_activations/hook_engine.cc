@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "ATen/SavedTensorHooks.h"
+#include "absl/strings/str_cat.h"
 #include "torch/csrc/autograd/engine.h"
 
 namespace deltapipe {
@@ -37,7 +39,18 @@ void ReinstallHookEngineForTest() {
   torch::autograd::set_default_engine_stub(&HookEngine::Get);
 }
 
+absl::Status HooksAreDisabled() {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "compression.saved_activations: saved-variable hooks are disabled on "
+      "this "
+      "thread (\"",
+      at::SavedTensorDefaultHooks::get_disabled_error_message().value_or(""),
+      "\"), so that saved tensors would not be packed: enable them around the "
+      "forward pass, or use saved_activations: none"));
+}
+
 absl::Status CheckHookEngine() {
+  if (!at::SavedTensorDefaultHooks::is_enabled()) return HooksAreDisabled();
   if (&torch::autograd::Engine::get_default_engine() == &HookEngine::Get()) {
     return absl::OkStatus();
   }

@@ -33,8 +33,11 @@ void InstallHookEngine();
 void ReinstallHookEngineForTest();
 
 /// FAILED_PRECONDITION if another engine was installed since, by Python's torch
-/// in this process for one: tensors would be saved past the hooks.
+/// in this process for one, or if hooks are disabled on this thread: tensors
+/// would be saved past the hooks.
 absl::Status CheckHookEngine();
+/// Of the latter.
+absl::Status HooksAreDisabled();
 
 /// Tensors saved by this thread ask `source`, which must outlive the scope.
 /// Scopes nest, the innermost decides; null turns hooks off.

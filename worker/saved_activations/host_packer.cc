@@ -8,6 +8,8 @@
 #include "ATen/ops/aminmax.h"
 #include "ATen/ops/empty.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/checksum.h"
 #include "base/status_macros.h"
 #include "compression/codec_spec.h"
 #include "worker/saved_activations/bit_mask.h"
@@ -23,6 +25,24 @@ absl::Span<uint8_t> BytesOf(const at::Tensor& flat) {
 
 absl::Span<float> FloatsOf(const at::Tensor& flat) {
   return {flat.data_ptr<float>(), static_cast<size_t>(flat.numel())};
+}
+
+uint64_t ChecksumOf(const PackedTensor& packed) {
+  const uint64_t of_mask =
+      packed.mask.defined() ? Checksum(BytesOf(packed.mask)) : 0;
+  const at::Tensor& kept = packed.kept;
+  return Checksum({static_cast<const uint8_t*>(kept.const_data_ptr()),
+                   static_cast<size_t>(kept.nbytes())},
+                  of_mask);
+}
+
+absl::Status CheckChecksum(const PackedTensor& packed) {
+  const uint64_t checksum = ChecksumOf(packed);
+  if (checksum == packed.checksum) return absl::OkStatus();
+  return absl::DataLossError(absl::StrFormat(
+      "%d packed bytes have the checksum %016x, expected %016x: memory was "
+      "overwritten between forward and backward",
+      packed.stored_bytes(), checksum, packed.checksum));
 }
 
 bool IsFinite(absl::Span<const float> values) {
@@ -69,12 +89,14 @@ absl::StatusOr<std::optional<PackedTensor>> HostPacker::PackExactly(
     PackBits({reinterpret_cast<const uint8_t*>(bools.data_ptr<bool>()),
               static_cast<size_t>(bools.numel())},
              BytesOf(packed.kept));
+    packed.checksum = ChecksumOf(packed);
     return packed;
   }
   const at::ScalarType narrow = NarrowestType(flat);
   if (c10::elementSize(narrow) >= flat.element_size()) return std::nullopt;
   PackedTensor packed = PackedTensor::Of(Form::kNarrow, flat);
   packed.kept = flat.to(narrow);
+  packed.checksum = ChecksumOf(packed);
   return packed;
 }
 
@@ -144,6 +166,7 @@ absl::StatusOr<HostPacker::Outcome> HostPacker::PackWithCodec(
   }
   packed->kept = std::move(kept);
   packed->mask = std::move(mask);
+  packed->checksum = ChecksumOf(*packed);
   return Outcome::kPacked;
 }
 
@@ -168,6 +191,10 @@ absl::StatusOr<at::Tensor> HostPacker::UnpackFloats(
 }
 
 absl::StatusOr<at::Tensor> HostPacker::Unpack(const PackedTensor& packed) {
+  const bool is_packed = packed.form == Form::kCodec ||
+                         packed.form == Form::kBits ||
+                         packed.form == Form::kNarrow;
+  if (is_packed) DP_RETURN_IF_ERROR(CheckChecksum(packed));
   switch (packed.form) {
     case Form::kExact:
       return absl::InternalError("what is kept as it is needs no unpacking");

@@ -1,4 +1,8 @@
 // HostPacker: packs tensors in host memory, with any codec.
+//
+// What it packs carries a checksum (XXH3 of payload and mask), so that memory
+// that was overwritten meanwhile is an error and no wrong gradient: DATA_LOSS
+// of Unpack.
 #ifndef DELTAPIPE_WORKER_SAVED_ACTIVATIONS_HOST_PACKER_H_
 #define DELTAPIPE_WORKER_SAVED_ACTIVATIONS_HOST_PACKER_H_
 

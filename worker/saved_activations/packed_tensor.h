@@ -44,6 +44,8 @@ struct PackedTensor {
   int64_t num_elements = 0;
   at::Tensor kept;  // kExact: on the storage; else one-dimensional
   at::Tensor mask;  // kCodec: which elements are not zero
+  /// HostPacker's, of `kept` and `mask` where they are packed.
+  uint64_t checksum = 0;
   std::shared_ptr<const Codec> codec;
   std::function<absl::Status(absl::Span<float>)> read;  // kHeld
 

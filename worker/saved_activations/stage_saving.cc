@@ -119,8 +119,9 @@ std::vector<std::string> StageSaving::RecomputedLayers() const {
 
 absl::Status StageSaving::BeginForward(int64_t step) {
   probes_now_ = false;
-  if (stash_ == nullptr || step == step_) return absl::OkStatus();
+  if (stash_ == nullptr) return absl::OkStatus();
   DP_RETURN_IF_ERROR(CheckHookEngine());
+  if (step == step_) return absl::OkStatus();
   step_ = step;
   const SavedMeasures measures = stash_->policy()->measures();
   const auto is_due = [&](int64_t every) {

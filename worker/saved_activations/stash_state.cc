@@ -18,9 +18,6 @@ namespace {
 
 // Of RandomKey: activations, their gradients and gradients have 0 to 2.
 constexpr uint32_t kDirection = 3;
-// A view that must be kept as it is is copied rather than keep alive a storage
-// so many times as large.
-constexpr int64_t kLargestPinned = 2;
 
 using Form = PackedTensor::Form;
 
@@ -46,12 +43,6 @@ PackedTensor HeldBy(std::function<absl::Status(absl::Span<float>)> read,
   return packed;
 }
 
-/// Whether the entry is of what `tensor` is now, on its storage.
-bool IsOf(const SavedEntry& entry, const at::Tensor& tensor) {
-  return entry.version == tensor._version() &&
-         entry.packed.type == tensor.scalar_type();
-}
-
 /// Whether the entry has the region's elements, exactly if need be.
 bool Serves(const SavedEntry& entry, const MemoryRegion& region,
             bool as_it_is) {
@@ -61,8 +52,6 @@ bool Serves(const SavedEntry& entry, const MemoryRegion& region,
 }
 
 }  // namespace
-
-SavedEntry::~SavedEntry() { state->Forget(*this); }
 
 bool StashState::IsWeight(const at::Tensor& tensor) const {
   return known.weights.count(tensor.storage().unsafeGetStorageImpl()) > 0;
@@ -99,48 +88,6 @@ void StashState::Throw(absl::StatusCode code, const SavedEntry& entry,
       code, absl::StrCat("saved activation ", Where(entry), ": ", what)));
 }
 
-void StashState::CountLive(int64_t bytes) {
-  live_ += bytes;
-  bytes_.live_peak = std::max(bytes_.live_peak, live_);
-}
-
-void StashState::CountHost(int64_t bytes, SavedEntry* entry) {
-  host_live_ += bytes - entry->host_bytes;
-  bytes_.offloaded_peak = std::max(bytes_.offloaded_peak, host_live_);
-  entry->host_bytes = bytes;
-  entry->report->host_bytes = bytes;
-}
-
-void StashState::SetPacked(PackedTensor packed, SavedEntry* entry) {
-  const Form form = packed.form;
-  const int64_t bytes = packed.stored_bytes();
-  const int64_t host_bytes = packed.host_bytes();
-  has_offloaded_ |= packed.transfer != nullptr;
-  bytes_.offloaded += host_bytes;
-  CountHost(host_bytes, entry);
-  entry->packed = std::move(packed);
-  int64_t& sum = form == Form::kExact || form == Form::kCopy ? bytes_.passed
-                                                             : bytes_.packed;
-  sum += bytes;
-  CountLive(bytes - entry->stored_bytes);
-  entry->stored_bytes = bytes;
-  entry->report->stored_bytes = bytes;
-}
-
-void StashState::Forget(const SavedEntry& entry) {
-  MutexLock lock(&mutex_);
-  live_ -= entry.stored_bytes + entry.metadata_bytes + entry.fetched_bytes;
-  host_live_ -= entry.host_bytes;
-  if (entry.fetched_bytes > 0) --fetch_.num_fetched;
-  const auto found = entries_.find(entry.storage._unsafe_get_target());
-  if (found == entries_.end()) return;
-  auto& list = found->second;
-  list.erase(std::remove_if(list.begin(), list.end(),
-                            [](const auto& weak) { return weak.expired(); }),
-             list.end());
-  if (list.empty()) entries_.erase(found);
-}
-
 absl::Status StashState::ReadDevice() {
   MutexLock lock(&mutex_);
   DP_ASSIGN_OR_RETURN(const int64_t num_not_finite, packer_->TakeNotFinite());
@@ -162,41 +109,9 @@ std::shared_ptr<SavedEntry> StashState::FindServing(
     const at::Tensor& tensor, const MemoryRegion& region, bool as_it_is,
     const Aliases& aliases) const {
   for (const auto& alias : aliases) {
-    if (IsOf(*alias, tensor) && Serves(*alias, region, as_it_is)) return alias;
+    if (alias->IsOf(tensor) && Serves(*alias, region, as_it_is)) return alias;
   }
   return nullptr;
-}
-
-std::shared_ptr<SavedEntry> StashState::NewEntry(const at::Tensor& tensor,
-                                                 const MemoryRegion& region,
-                                                 TensorClass tensor_class,
-                                                 const SavedTensor& described) {
-  auto entry = std::make_shared<SavedEntry>(
-      shared_from_this(), WeakStorage(tensor.storage().getWeakStorageImpl()));
-  entry->version = tensor._version();
-  entry->context = context;
-  entry->number = num_entries_++;
-  entry->region = region;
-  entry->packed.type = tensor.scalar_type();
-  entry->report = std::make_shared<SavedTensorReport>();
-  SavedTensorReport& report = *entry->report;
-  CountName(described);
-  report.layer = described.layer;
-  report.op = described.op;
-  report.name = described.name;
-  report.shape = described.shape;
-  report.dtype = c10::toString(tensor.scalar_type());
-  report.tensor_class = TensorClassName(tensor_class);
-  report.raw_bytes =
-      region.num_elements * static_cast<int64_t>(tensor.element_size());
-  bytes_.unique += report.raw_bytes;
-  entry->metadata_bytes = static_cast<int64_t>(
-      sizeof(SavedEntry) + sizeof(SavedTensorReport) + report.name.size() +
-      region.extents.size() * sizeof(MemoryRegion::Extent));
-  bytes_.metadata += entry->metadata_bytes;
-  CountLive(entry->metadata_bytes);
-  last_forward_.push_back(entry->report);
-  return entry;
 }
 
 void StashState::CountName(const SavedTensor& described) {
@@ -225,24 +140,18 @@ SavedTensor StashState::Describe(const at::Tensor& tensor,
 void StashState::Keep(const at::Tensor& tensor, std::string reason,
                       const Aliases& aliases, SavedEntry* entry) {
   entry->report->reason = std::move(reason);
-  const int64_t storage_bytes = static_cast<int64_t>(tensor.storage().nbytes());
-  if (storage_bytes > kLargestPinned * entry->report->raw_bytes) {
+  // A copy rather than keep alive more than was asked for.
+  if (static_cast<int64_t>(tensor.storage().nbytes()) > entry->raw_bytes) {
     return SetPacked(CopyOf(Flatten(tensor, entry->region)), entry);
   }
-  SetPacked(Exactly(tensor), entry);
   // The storage stays in any case: what was packed of it is needed no more.
+  PackedTensor exactly = Exactly(tensor);
   for (const auto& other : aliases) {
-    if (!IsOf(*other, tensor) || other->packed.form == Form::kExact) continue;
-    CountLive(-other->stored_bytes);
-    other->stored_bytes = 0;
-    other->report->stored_bytes = 0;
-    CountHost(0, other.get());
-    ForgetFetched(other.get());
-    other->packed = entry->packed;
-    other->unpacked.reset();
-    other->report->reason = absl::StrCat("alias of ", entry->report->name,
-                                         ", which is kept as it is");
+    if (!other->IsOf(tensor) || other->packed.form == Form::kExact) continue;
+    other->packed = exactly;
+    KeepWith(*entry, other.get());
   }
+  SetPacked(std::move(exactly), entry);
 }
 
 void StashState::KeepExactly(const at::Tensor& tensor, const Aliases& aliases,
@@ -252,8 +161,10 @@ void StashState::KeepExactly(const at::Tensor& tensor, const Aliases& aliases,
   if (!packed.ok()) {
     Throw(packed.status().code(), *entry, packed.status().message());
   }
-  if (!packed->has_value()) {
-    return Keep(tensor, "integers, kept exactly", aliases, entry);
+  if (!packed->has_value() || !GetsSmaller(*entry, **packed)) {
+    return Keep(tensor,
+                absl::StrCat(entry->report->tensor_class, ", kept exactly"),
+                aliases, entry);
   }
   entry->report->reason =
       (*packed)->form == Form::kBits
@@ -303,10 +214,14 @@ void StashState::PackWithCodec(const at::Tensor& tensor, SavedTensor described,
     use.memory = &memories[described.name];
   }
   PackedTensor packed;
-  const absl::StatusOr<TensorPacker::Outcome> outcome =
+  absl::StatusOr<TensorPacker::Outcome> outcome =
       packer_->PackWithCodec(flat, use, &packed);
   if (!outcome.ok()) {
     Throw(outcome.status().code(), *entry, outcome.status().message());
+  }
+  if (*outcome == TensorPacker::Outcome::kPacked &&
+      !GetsSmaller(*entry, packed)) {
+    outcome = TensorPacker::Outcome::kNotSmaller;
   }
   switch (*outcome) {
     case TensorPacker::Outcome::kNotFinite:
@@ -348,9 +263,9 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
        tensor.scalar_type() == at::ScalarType::Undefined)) {
     throw SavedActivationError(absl::UnimplementedError(absl::StrCat(
         "saved activation ", SavedPart::Current(), "/", OperatorOf(tensor),
-        " of stage ", context.stage, ", step ", context.step, ", micro-batch ",
-        context.microbatch, " has the type ",
-        c10::toString(tensor.scalar_type()),
+        " [", absl::StrJoin(tensor.sizes(), ","), "] of stage ", context.stage,
+        ", step ", context.step, ", micro-batch ", context.microbatch,
+        " has the type ", c10::toString(tensor.scalar_type()),
         ", which is not known here: use compression.saved_activations: none")));
   }
   const absl::string_view scope_reason =
@@ -379,7 +294,7 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
     ++saved.entry->report->num_aliases;
   } else {
     SavedTensor described = Describe(tensor, region, tensor_class);
-    saved.entry = NewEntry(tensor, region, tensor_class, described);
+    saved.entry = NewEntry(tensor, region, tensor_class, described, aliases);
     SavedEntry* const entry = saved.entry.get();
     entries_[tensor.storage().unsafeGetStorageImpl()].push_back(saved.entry);
     if (tensor.device() != device_) {
@@ -387,7 +302,7 @@ StashState::Saved StashState::Pack(const at::Tensor& tensor) {
     } else if (held != nullptr &&
                tensor.storage().unsafeGetStorageImpl() == held &&
                read_held != nullptr && tensor.scalar_type() == at::kFloat &&
-               device_.is_cpu()) {
+               device_.is_cpu() && entry->raw_bytes > MetadataBytes(region)) {
       entry->report->reason = "the boundary's record holds it";
       SetPacked(HeldBy(read_held, region.num_elements), entry);
     } else if (may_be_packed && !as_it_is) {
@@ -428,6 +343,15 @@ at::Tensor StashState::UnpackFlat(const std::shared_ptr<SavedEntry>& entry,
     Throw(absl::StatusCode::kDataLoss, *entry,
           absl::StrCat("its packed bytes cannot be read: ",
                        flat.status().message()));
+  }
+  // Never a view of something shorter, or of another type.
+  if (flat->numel() != packed.num_elements ||
+      (packed.form != Form::kHeld && flat->scalar_type() != packed.type)) {
+    Throw(
+        absl::StatusCode::kDataLoss, *entry,
+        absl::StrCat("it was unpacked as ", flat->numel(), " elements of ",
+                     c10::toString(flat->scalar_type()), ", expected ",
+                     packed.num_elements, " of ", c10::toString(packed.type)));
   }
   if (packed.form != Form::kCopy || packed.transfer != nullptr) {
     entry->unpacked = WeakStorage(flat->storage().getWeakStorageImpl());

@@ -40,6 +40,8 @@ struct SavedEntry {
   SavedEntry(std::shared_ptr<StashState> state, WeakStorage storage)
       : state(std::move(state)), storage(std::move(storage)) {}
   ~SavedEntry();
+  /// Whether it is of what `tensor` is now, on its storage.
+  bool IsOf(const at::Tensor& tensor) const;
 
   // Constant after packing, unless an alias must be kept as it is (Keep).
   const std::shared_ptr<StashState> state;
@@ -51,15 +53,24 @@ struct SavedEntry {
   SavedContext context;
   MemoryRegion region;
   PackedTensor packed;
+  // Of all micro-batches' entries of this name.
   std::shared_ptr<SavedTensorReport> report;
+  int64_t raw_bytes = 0;
   int64_t stored_bytes = 0;
   int64_t host_bytes = 0;
   // Of them, on the device again.
   int64_t fetched_bytes = 0;
+  // 0 of what is kept as it is: a handle, as LibTorch has one itself.
   int64_t metadata_bytes = 0;
   // The unpacked elements, as long as a node still uses them.
   std::optional<WeakStorage> unpacked;
 };
+
+/// What keeping track of a packed tensor takes beside its payload. One that
+/// does not get smaller by as much is kept as it is.
+int64_t MetadataBytes(const MemoryRegion& region);
+/// Whether `packed` and its metadata take less than the elements.
+bool GetsSmaller(const SavedEntry& entry, const PackedTensor& packed);
 
 /// Shared by the stash and what it has saved.
 class StashState : public std::enable_shared_from_this<StashState> {
@@ -106,9 +117,12 @@ class StashState : public std::enable_shared_from_this<StashState> {
   GradientMeter* meter = nullptr;
   bool packs_head = false;
   ActivationStash::Memories memories;
+  // Tensors that hooks were asked about in the last forward pass, weights too.
+  int64_t num_saves = 0;
 
   void BeginForward() DP_EXCLUDES(mutex_) {
     counts.clear();
+    num_saves = 0;
     MutexLock lock(&mutex_);
     last_forward_.clear();
   }
@@ -152,11 +166,17 @@ class StashState : public std::enable_shared_from_this<StashState> {
       const at::Tensor& input, const MemoryRegion& region,
       SavedSubstitute substitute) const;
   void CountName(const SavedTensor& described);
-  /// Among the aliases only once it is put into entries_.
+  /// Among the aliases only once it is put into entries_. What they have of the
+  /// region is not counted again.
   std::shared_ptr<SavedEntry> NewEntry(const at::Tensor& tensor,
                                        const MemoryRegion& region,
                                        TensorClass tensor_class,
-                                       const SavedTensor& described)
+                                       const SavedTensor& described,
+                                       const Aliases& aliases)
+      DP_REQUIRES(mutex_);
+  std::shared_ptr<SavedTensorReport> NewReport(const at::Tensor& tensor,
+                                               TensorClass tensor_class,
+                                               const SavedTensor& described)
       DP_REQUIRES(mutex_);
   void Keep(const at::Tensor& tensor, std::string reason,
             const Aliases& aliases, SavedEntry* entry) DP_REQUIRES(mutex_);
@@ -166,6 +186,8 @@ class StashState : public std::enable_shared_from_this<StashState> {
                      const Aliases& aliases, SavedEntry* entry)
       DP_REQUIRES(mutex_);
   void SetPacked(PackedTensor packed, SavedEntry* entry) DP_REQUIRES(mutex_);
+  /// The storage of the entry stays as it is: so does what it has.
+  void KeepWith(const SavedEntry& kept, SavedEntry* entry) DP_REQUIRES(mutex_);
   void CountLive(int64_t bytes) DP_REQUIRES(mutex_);
   /// As far as there is room; what it looked at goes to `seen`.
   void FetchAhead(Aliases* seen) DP_REQUIRES(mutex_);
@@ -190,6 +212,9 @@ class StashState : public std::enable_shared_from_this<StashState> {
   std::map<int, std::shared_ptr<const Codec>> fine_codecs_;
 
   mutable Mutex mutex_;
+  // By name: one for each tensor of a stage, whatever is in flight.
+  std::map<std::string, std::shared_ptr<SavedTensorReport>> reports_
+      DP_GUARDED_BY(mutex_);
   std::unordered_map<const c10::StorageImpl*,
                      std::vector<std::weak_ptr<SavedEntry>>>
       entries_ DP_GUARDED_BY(mutex_);

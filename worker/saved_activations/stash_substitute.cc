@@ -80,11 +80,11 @@ std::shared_ptr<SavedEntry> StashState::KeepDerivative(
                      ": its derivative: ", outcome.status().message())));
   }
   if (*outcome != TensorPacker::Outcome::kPacked ||
-      packed.stored_bytes() >= raw_bytes) {
+      packed.stored_bytes() + MetadataBytes(region) >= raw_bytes) {
     return nullptr;
   }
   // Not among the aliases: it does not have the input's elements.
-  entry = NewEntry(input, region, TensorClass::kActivation, *described);
+  entry = NewEntry(input, region, TensorClass::kActivation, *described, {});
   entry->report->reason = absl::StrCat("derivative, ", treatment.codec->text(),
                                        ": ", treatment.reason);
   ++bytes_.num_tensors;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +47,52 @@ double Ratio(int64_t part, int64_t whole) {
                     : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+/// "gelu/0": with the layer, a tensor's name as errors have it; a long one is
+/// cut, as "scaled_dot_product_f~/0".
+std::string NumberedOperator(const SavedTensorReport& tensor) {
+  constexpr size_t kLongest = 23;
+  const size_t slash = tensor.name.rfind('/');
+  const std::string number =
+      slash == std::string::npos ? "" : tensor.name.substr(slash);
+  if (tensor.op.size() + number.size() <= kLongest) return tensor.op + number;
+  return absl::StrCat(tensor.op.substr(0, kLongest - number.size() - 1), "~",
+                      number);
+}
+
+/// That each element takes, wherever it is, scales and masks included.
+double BitsOf(const SavedTensorReport& tensor) {
+  double elements = 1;
+  for (const int64_t extent : tensor.shape) {
+    elements *= static_cast<double>(extent);
+  }
+  return 8.0 * static_cast<double>(tensor.stored_bytes + tensor.host_bytes) /
+         elements;
+}
+
+/// Of its operator, as probed; nothing of what no probe packs.
+std::optional<double> ErrorOf(const SavedExplanation& explanation,
+                              const SavedTensorReport& tensor) {
+  const bool is_packed =
+      tensor.stored_bytes + tensor.host_bytes < tensor.raw_bytes &&
+      (tensor.tensor_class == "activation" || tensor.tensor_class == "relu");
+  if (!is_packed) return std::nullopt;
+  for (const SavedFindings::Error& error : explanation.errors) {
+    if (error.op == tensor.op) return error.relative_error;
+  }
+  return std::nullopt;
+}
+
+/// Of a cut into even stages, the one that begins with the layer.
+int StageThatBeginsWith(const v1::JobSpec& spec, int first_layer) {
+  const int num_stages = std::max(spec.parallel().stages(), 1);
+  int stage = 0;
+  while (stage + 1 < num_stages &&
+         spec.model().layers() * (stage + 1) / num_stages <= first_layer) {
+    ++stage;
+  }
+  return stage;
+}
+
 }  // namespace
 
 absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
@@ -86,6 +133,7 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
   // errors are those of the plan.
   for (int64_t step = 0; step < 3; ++step) {
     input.step = step;
+    input.stage = StageThatBeginsWith(spec, first_layer);
     saved->TakeBytes();
     DP_RETURN_IF_ERROR(stage->Forward(input, &output));
     if (step == 1) explanation.tensors = saved->LastForward();
@@ -107,35 +155,69 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
   return explanation;
 }
 
+namespace {
+
+/// Columns are as wide as they need.
+std::string TensorTable(const SavedExplanation& explanation,
+                        const std::vector<const SavedTensorReport*>& largest) {
+  constexpr size_t kWidth = 100;
+  size_t layer_width = 5;
+  size_t operator_width = 8;
+  size_t shape_width = 5;
+  for (const SavedTensorReport* tensor : largest) {
+    layer_width = std::max(layer_width, tensor->layer.size());
+    operator_width = std::max(operator_width, NumberedOperator(*tensor).size());
+    shape_width = std::max(shape_width, ShapeText(tensor->shape).size());
+  }
+  const auto row = [&](const std::string& layer, const std::string& op,
+                       const std::string& shape, const std::string& its_class,
+                       const std::string& bits, const std::string& raw,
+                       const std::string& kept, const std::string& error,
+                       const std::string& shared) {
+    return absl::StrFormat("%-*s %-*s %-*s %-10s %5s %8s %8s %7s %6s",
+                           static_cast<int>(layer_width), layer,
+                           static_cast<int>(operator_width), op,
+                           static_cast<int>(shape_width), shape, its_class,
+                           bits, raw, kept, error, shared);
+  };
+  std::string text = absl::StrCat(row("LAYER", "OPERATOR", "SHAPE", "CLASS",
+                                      "BITS", "RAW", "KEPT", "ERROR", "SHARED"),
+                                  " HOW\n");
+  for (const SavedTensorReport* tensor : largest) {
+    const double bits = BitsOf(*tensor);
+    const std::optional<double> error = ErrorOf(explanation, *tensor);
+    const std::string line = row(
+        tensor->layer, NumberedOperator(*tensor), ShapeText(tensor->shape),
+        tensor->tensor_class, bits > 0 ? absl::StrFormat("%.2f", bits) : "-",
+        FormatBytes(tensor->raw_bytes), FormatBytes(tensor->stored_bytes),
+        error.has_value() ? absl::StrFormat("%.2g", *error) : "-",
+        absl::StrCat(tensor->num_aliases));
+    // A long reason has a line of its own.
+    const bool fits = line.size() + 1 + tensor->reason.size() <= kWidth;
+    absl::StrAppend(&text, line, fits ? " " : "\n    ", tensor->reason, "\n");
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string ExplanationText(const SavedExplanation& explanation, int num_rows) {
   std::vector<const SavedTensorReport*> largest;
-  size_t name_width = 6;
   for (const SavedTensorReport& tensor : explanation.tensors) {
     largest.push_back(&tensor);
-    name_width = std::max(name_width, tensor.name.size());
   }
   std::stable_sort(
       largest.begin(), largest.end(),
       [](const auto* a, const auto* b) { return a->raw_bytes > b->raw_bytes; });
-  const size_t shown =
-      std::min(largest.size(), static_cast<size_t>(std::max(num_rows, 0)));
+  largest.resize(
+      std::min(largest.size(), static_cast<size_t>(std::max(num_rows, 0))));
   std::string text = absl::StrFormat(
       "Layers %d to %d, %s, one micro-batch: %d tensors saved, %d of them "
       "shared; the %d largest:\n\n",
       explanation.first_layer, explanation.end_layer - 1, explanation.policy,
-      explanation.bytes.num_tensors, explanation.bytes.num_shared, shown);
-  const int width = static_cast<int>(name_width);
-  absl::StrAppendFormat(&text, "%-*s  %-16s %-10s %10s %10s %6s  %s\n", width,
-                        "TENSOR", "SHAPE", "CLASS", "RAW", "KEPT", "SHARED",
-                        "HOW");
-  for (size_t i = 0; i < shown; ++i) {
-    const SavedTensorReport& tensor = *largest[i];
-    absl::StrAppendFormat(&text, "%-*s  %-16s %-10s %10s %10s %6d  %s\n", width,
-                          tensor.name, ShapeText(tensor.shape),
-                          tensor.tensor_class, FormatBytes(tensor.raw_bytes),
-                          FormatBytes(tensor.stored_bytes), tensor.num_aliases,
-                          tensor.reason);
-  }
+      explanation.bytes.num_tensors, explanation.bytes.num_shared,
+      largest.size());
+  absl::StrAppend(&text, TensorTable(explanation, largest));
   absl::StrAppendFormat(&text, "\n%-10s %8s %10s %10s %7s\n", "CLASS",
                         "TENSORS", "RAW", "KEPT", "RATIO");
   ClassSum all;
@@ -185,6 +267,7 @@ std::string ExplanationJson(const SavedExplanation& explanation) {
     Json object;
     object["schema"] = "deltapipe.lab.SavedTensor";
     object["tensor"] = tensor.name;
+    object["layer"] = tensor.layer;
     object["operator"] = tensor.op;
     object["shape"] = tensor.shape;
     object["dtype"] = tensor.dtype;
@@ -193,6 +276,9 @@ std::string ExplanationJson(const SavedExplanation& explanation) {
     object["raw_bytes"] = tensor.raw_bytes;
     object["kept_bytes"] = tensor.stored_bytes;
     object["host_bytes"] = tensor.host_bytes;
+    object["bits"] = BitsOf(tensor);
+    const std::optional<double> error = ErrorOf(explanation, tensor);
+    object["error"] = error.has_value() ? Json(*error) : Json(nullptr);
     object["how"] = tensor.reason;
     absl::StrAppend(&lines, object.dump(), "\n");
   }

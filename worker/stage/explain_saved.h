@@ -33,8 +33,10 @@ absl::StatusOr<SavedExplanation> ExplainSaved(v1::JobSpec spec, int first_layer,
                                               int end_layer,
                                               const std::string& device);
 
-/// As a table of the `num_rows` largest tensors, sums by class, errors by
-/// operator.
+/// As a table of the `num_rows` largest tensors (operator, shape, class, bits
+/// of an element, bytes, the probed error of the operator, reason), sums by
+/// class, errors by operator. Lines have 100 columns or less, but for long
+/// reasons.
 std::string ExplanationText(const SavedExplanation& explanation, int num_rows);
 /// One JSON object a line: a tensor each, then the sums.
 std::string ExplanationJson(const SavedExplanation& explanation);

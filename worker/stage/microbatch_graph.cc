@@ -4,7 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "ATen/SavedTensorHooks.h"
 #include "ATen/core/grad_mode.h"
+#include "absl/strings/str_cat.h"
 #include "torch/csrc/autograd/engine.h"
 #include "torch/csrc/autograd/function.h"
 #include "torch/csrc/autograd/functions/utils.h"
@@ -90,6 +92,7 @@ at::Tensor MicrobatchGraph::RunParts(const Segment& segment,
     const at::Tensor part_input = value;
     const bool was_saved = IsSaved(part_input);
     value = options_.model->ForwardPart(part, value);
+    CheckHooksAreEnabled(name);
     if (options_.inputs != nullptr && name != "embedding" && name != "head") {
       options_.inputs->push_back({name,
                                   static_cast<int64_t>(part_input.nbytes()),
@@ -150,6 +153,34 @@ at::Tensor MicrobatchGraph::Run(Segment* segment, const at::Tensor& input) {
   return result.detach();
 }
 
+std::string MicrobatchGraph::Place() const {
+  const SavedContext& context = options_.context;
+  return absl::StrCat("saved activations of stage ", context.stage, ", step ",
+                      context.step, ", micro-batch ", context.microbatch, ": ");
+}
+
+void MicrobatchGraph::CheckHooksAreEnabled(const std::string& part) const {
+  if (options_.stash == nullptr || at::SavedTensorDefaultHooks::is_enabled()) {
+    return;
+  }
+  throw SavedActivationError(absl::FailedPreconditionError(absl::StrCat(
+      Place(), "after ", part, ": ", HooksAreDisabled().message())));
+}
+
+void MicrobatchGraph::CheckHooksWereAsked() const {
+  if (options_.stash == nullptr || options_.stash->num_saves() > 0) return;
+  const bool has_graph =
+      std::any_of(segments_.begin(), segments_.end(),
+                  [](const Segment& one) { return one.root.is_valid(); });
+  if (!has_graph) return;
+  throw SavedActivationError(absl::InternalError(absl::StrCat(
+      Place(), "the forward pass of ", options_.part_names->front(), " to ",
+      options_.part_names->back(),
+      " saved no tensor through the hooks, so that nothing was packed: a layer "
+      "turns them off (HookSourceScope), or another engine is in this process; "
+      "take that out, or use compression.saved_activations: none")));
+}
+
 at::Tensor MicrobatchGraph::Forward(const at::Tensor& input) {
   std::optional<ActivationStash::Scope> scope;
   if (options_.stash != nullptr) {
@@ -170,6 +201,7 @@ at::Tensor MicrobatchGraph::Forward(const at::Tensor& input) {
     segment.input = torch::autograd::SavedVariable(kept, /*is_output=*/false);
     value = RunParts(segment, value);
   }
+  CheckHooksWereAsked();
   if (options_.meter != nullptr) options_.meter->Watch(segments_[0].root);
   output_sizes_ = value.sizes().vec();
   options_.finish = nullptr;

@@ -103,6 +103,13 @@ class MicrobatchGraph {
   void Cut();
   /// Tells the stash what the segment's input is.
   void TellInput(const Segment& segment, const at::Tensor& input);
+  /// "saved activations of stage 1, step 3, micro-batch 2: "
+  std::string Place() const;
+  /// Throws FAILED_PRECONDITION if `part` left them disabled: what comes then
+  /// is saved past the stash.
+  void CheckHooksAreEnabled(const std::string& part) const;
+  /// Throws INTERNAL if nothing of the forward pass came through the hooks.
+  void CheckHooksWereAsked() const;
   std::string InputOperator(const Segment& segment) const;
   bool HasGradient(const Segment& segment) const;
   /// Runs a segment with a graph, and leaves its root and node.

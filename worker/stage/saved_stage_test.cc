@@ -540,7 +540,7 @@ TEST(SavedStage, ExplanationListsTheLargestTensorsAndErrors) {
   const std::string text = ExplanationText(*explained, 5);
 
   EXPECT_THAT(text, HasSubstr("Layers 2 to 3, fixed(int(4)), one micro-batch"));
-  EXPECT_THAT(text, HasSubstr("blocks.2/gelu/0"));
+  EXPECT_THAT(text, HasSubstr("blocks.2 gelu/0 "));
   EXPECT_THAT(text, HasSubstr("4x32x256"));
   EXPECT_THAT(text, HasSubstr("How far the stage's gradient moves"));
   EXPECT_THAT(ExplanationJson(*explained),

@@ -85,7 +85,7 @@ class TorchStage : public Stage {
     return CatchTorch("take over the weights", [&] {
       if (has_copy()) weights_.copy_(host_weights_);
       gradients_.zero_();
-      return saving_->EndStep();
+      return OfStage(saving_->EndStep(), absl::StrCat("stage ", stage_, ": "));
     });
   }
   BoundaryShape input_shape() const override { return input_shape_; }
@@ -280,7 +280,7 @@ class TorchStage : public Stage {
       }
       return absl::OkStatus();
     }
-    DP_RETURN_IF_ERROR(saving_->BeginForward(input.step));
+    DP_RETURN_IF_ERROR(BeginSaving(input));
     MicrobatchGraphOptions options = GraphOptions(input);
     auto pending = std::make_unique<Pending>(options);
     pending->loss_scale = input.loss_scale;
@@ -296,6 +296,20 @@ class TorchStage : public Stage {
       output->activation = Export(result);
     }
     return absl::OkStatus();
+  }
+
+  absl::Status BeginSaving(const StageInput& input) {
+    stage_ = input.stage;
+    return OfStage(saving_->BeginForward(input.step),
+                   absl::StrCat("stage ", input.stage, ", step ", input.step,
+                                ", micro-batch ", input.microbatch, ": "));
+  }
+
+  static absl::Status OfStage(const absl::Status& status,
+                              const std::string& where) {
+    return status.ok() ? status
+                       : absl::Status(status.code(),
+                                      absl::StrCat(where, status.message()));
   }
 
   MicrobatchGraphOptions GraphOptions(const StageInput& input) {
@@ -559,6 +573,7 @@ class TorchStage : public Stage {
   const at::ScalarType dtype_;  // that layers compute in
   bool is_first_ = false;
   bool is_last_ = false;
+  int stage_ = 0;  // as inputs say
   BoundaryShape input_shape_;
   BoundaryShape output_shape_;
   std::unique_ptr<PartialModel> model_;
