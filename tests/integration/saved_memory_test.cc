@@ -137,7 +137,8 @@ void ExpectPlannedPeaks(const v1::JobSpec& spec, int most_in_flight) {
       ::testing::Test::RecordProperty(
           absl::StrCat("stage_", stage, "_", in_flight),
           absl::StrCat(planned / reported));
-      EXPECT_GT(planned / reported, has_budget ? 0.999 : 0.95);
+      // Budgets are kept by more than metadata may differ.
+      EXPECT_GT(planned / reported, has_budget ? 0.99 : 0.95);
       EXPECT_LT(planned / reported, 1.05)
           << "stage " << stage << ", " << in_flight << " in flight: planned "
           << planned << ", reported " << reported;
