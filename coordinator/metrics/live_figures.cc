@@ -17,15 +17,23 @@ std::optional<v1::JobMetrics> LiveFigures::Get(const std::string& job_id) {
 }
 
 std::vector<v1::JobMetrics> LiveFigures::List(Nanos grace) {
+  std::vector<v1::JobMetrics> jobs;
+  for (JobSeries& series : Series(grace)) {
+    jobs.push_back(std::move(series.metrics));
+  }
+  return jobs;
+}
+
+std::vector<JobSeries> LiveFigures::Series(Nanos grace) {
   const int64_t now = clock_->WallMillis();
   const int64_t grace_millis =
       std::chrono::duration_cast<std::chrono::milliseconds>(grace).count();
-  std::vector<v1::JobMetrics> jobs;
+  std::vector<JobSeries> jobs;
   MutexLock lock(&mutex_);
   for (const auto& [id, figures] : jobs_) {
     const int64_t end = figures.end_time_millis();
     if (end == 0 || now - end < grace_millis) {
-      jobs.push_back(figures.Snapshot(now));
+      jobs.push_back(figures.Series(now));
     }
   }
   return jobs;
@@ -82,6 +90,13 @@ void LiveFigures::WorkerReported(const std::string& job_id, int stage,
   JobFigures* const figures = Find(job_id);
   if (figures == nullptr) return;
   figures->Report(stage, replica, report, clock_->WallMillis());
+}
+
+void LiveFigures::WentBack(const std::string& job_id,
+                           const std::string& cause) {
+  MutexLock lock(&mutex_);
+  JobFigures* const figures = Find(job_id);
+  if (figures != nullptr) figures->GoBack(cause, clock_->WallMillis());
 }
 
 void LiveFigures::StepCompleted(const std::string& job_id,
