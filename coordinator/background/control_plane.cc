@@ -23,7 +23,7 @@ absl::StatusOr<std::unique_ptr<ControlPlane>> ControlPlane::Create(
 ControlPlane::ControlPlane(ControlPlaneOptions options)
     : clock_(options.clock),
       check_spec_(std::move(options.check_spec)),
-      store_(std::move(options.store)),
+      store_(std::make_unique<TimedJobStore>(std::move(options.store), clock_)),
       roster_(std::move(options.roster), clock_),
       events_(store_.get(), clock_),
       logs_(store_.get()),

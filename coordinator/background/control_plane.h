@@ -20,9 +20,11 @@
 #include "coordinator/background/timekeeper.h"
 #include "coordinator/metrics/fan_out_sink.h"
 #include "coordinator/metrics/live_figures.h"
+#include "coordinator/metrics/rpc_counts.h"
 #include "coordinator/metrics/trace_collector.h"
 #include "coordinator/roster/roster.h"
 #include "coordinator/store/job_store.h"
+#include "coordinator/store/timed_job_store.h"
 
 namespace deltapipe {
 
@@ -53,7 +55,7 @@ class ControlPlane {
       ControlPlaneOptions options);
   ~ControlPlane();
 
-  JobStore* store() { return store_.get(); }
+  TimedJobStore* store() { return store_.get(); }
   Roster* roster() { return &roster_; }
   EventLog* events() { return &events_; }
   LogBook* logs() { return &logs_; }
@@ -62,6 +64,8 @@ class ControlPlane {
   TraceCollector* traces() { return &traces_; }
   /// Where jobs leave their figures: the two above and the option's sink.
   MetricSink* metrics() { return &sinks_; }
+  /// Of the server that works on this.
+  RpcCounts* rpcs() { return &rpcs_; }
   Clock* clock() { return clock_; }
   std::vector<std::string> CheckSpec(const v1::JobSpec& spec) const {
     return check_spec_(spec);
@@ -76,12 +80,13 @@ class ControlPlane {
 
   Clock* const clock_;
   const std::function<std::vector<std::string>(const v1::JobSpec&)> check_spec_;
-  const std::unique_ptr<JobStore> store_;
+  const std::unique_ptr<TimedJobStore> store_;
   Roster roster_;
   EventLog events_;
   LogBook logs_;
   LiveFigures figures_;
   TraceCollector traces_;
+  RpcCounts rpcs_;
   FanOutSink sinks_;
   std::unique_ptr<JobSupervisor> supervisor_;
   std::unique_ptr<Timekeeper> timekeeper_;

@@ -1,5 +1,6 @@
 #include "coordinator/background/event_log.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -45,6 +46,17 @@ std::unique_ptr<EventLog::Subscription> EventLog::Subscribe(
   MutexLock lock(&mutex_);
   subscriptions_.insert(subscription.get());
   return subscription;
+}
+
+int64_t EventLog::LongestQueue() {
+  MutexLock lock(&mutex_);
+  size_t longest = 0;
+  for (const Subscription* subscription : subscriptions_) {
+    longest =
+        std::max(longest, subscription->is_cut_ ? kMaxQueuedEvents
+                                                : subscription->queue_.size());
+  }
+  return static_cast<int64_t>(longest);
 }
 
 void EventLog::Close(const std::string& reason) {

@@ -61,6 +61,9 @@ class EventLog {
   /// Events from now on. The log outlives its subscriptions.
   std::unique_ptr<Subscription> Subscribe(const std::string& job_id,
                                           bool include_steps);
+  /// Events that the slowest reader has yet to take; of one that is being cut,
+  /// kMaxQueuedEvents.
+  int64_t LongestQueue();
   /// Ends every subscription.
   void Close(const std::string& reason);
 

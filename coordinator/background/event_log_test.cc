@@ -108,6 +108,19 @@ TEST_F(EventLogTest, SlowReaderIsCutWithAReasonAndOthersAreNot) {
   EXPECT_EQ(num_read, EventLog::kMaxQueuedEvents + 1);
 }
 
+TEST_F(EventLogTest, TheLongestQueueIsTheSlowestReaders) {
+  EXPECT_EQ(log_.LongestQueue(), 0);
+  const auto slow = log_.Subscribe("text-1", true);
+  const auto quick = log_.Subscribe("text-1", true);
+  for (int i = 0; i < 3; ++i) log_.Publish("text-1", EventOf("step", "s"));
+  Drain(quick.get());
+
+  EXPECT_EQ(log_.LongestQueue(), 3);
+
+  Drain(slow.get());
+  EXPECT_EQ(log_.LongestQueue(), 0);
+}
+
 TEST_F(EventLogTest, WaitingReaderIsWokenByAnEventAndByTheEnd) {
   const auto watch = log_.Subscribe("text-1", true);
   std::vector<std::string> texts;

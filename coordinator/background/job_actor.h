@@ -242,7 +242,8 @@ class JobActor {
   void BeginPause(const std::string& reason);
   void OnPaused();
   Nanos StopPatience() const;
-  void GoBack(const std::string& reason);
+  /// `cause` is one of MetricSink's.
+  void GoBack(const std::string& reason, const char* cause);
   /// Stops all members at once; once they are free the job waits again.
   void EndGeneration(const std::string& reason);
   void WaitAgain(const std::string& reason);

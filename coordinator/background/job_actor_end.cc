@@ -75,7 +75,7 @@ void JobActor::OnAllDone() {
                : absl::StrCat(cancel_reason_,
                               "; trouble while stopping: ", stop_trouble_));
   } else if (consequence_.has_value()) {
-    GoBack(*consequence_);
+    GoBack(*consequence_, kConnection);
   } else if (is_stopped_early_) {
     Fail("the workers stopped early, though nobody had asked them to");
   } else {

@@ -210,7 +210,7 @@ void JobActor::Lose(int rank, const std::string& why) {
     case Phase::kProfiling:
     case Phase::kStarting:
     case Phase::kRunning:
-      GoBack(lost);
+      GoBack(lost, kWorkerLost);
       return;
     case Phase::kWaiting:
     case Phase::kDone:
@@ -218,7 +218,7 @@ void JobActor::Lose(int rank, const std::string& why) {
   }
 }
 
-void JobActor::GoBack(const std::string& reason) {
+void JobActor::GoBack(const std::string& reason, const char* cause) {
   const int max_restarts = job_.spec().failure().max_restarts();
   if (job_.furthest_step() > furthest_at_restart_) {
     furthest_at_restart_ = job_.furthest_step();
@@ -234,6 +234,9 @@ void JobActor::GoBack(const std::string& reason) {
     return;
   }
   ++restarts_in_vain_;
+  if (services_.metrics != nullptr) {
+    services_.metrics->WentBack(job_.id(), cause);
+  }
   job_.set_restarts(job_.restarts() + 1);
   EndTuning(absl::UnavailableError(absl::StrCat(
       "the job goes back to a checkpoint and the change was dropped: ",

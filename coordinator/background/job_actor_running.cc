@@ -221,7 +221,7 @@ void JobActor::NoteFailedCheckpoint() {
   RecordEvent("warning", "not paused, training goes on");
   if (starts_again_) {
     starts_again_ = false;
-    GoBack("a worker leaves, and no checkpoint could be written");
+    GoBack("a worker leaves, and no checkpoint could be written", kWorkerLeft);
   }
 }
 
@@ -311,7 +311,7 @@ void JobActor::On(const Tick&) {
   LoseTheMissed();
   if (consequence_.has_value() && now >= consequence_until_ &&
       (phase_ == Phase::kStarting || phase_ == Phase::kRunning)) {
-    GoBack(*consequence_);
+    GoBack(*consequence_, kConnection);
     return;
   }
   switch (phase_) {

@@ -28,6 +28,7 @@ class TraceSink : public MetricSink {
   void JobChanged(const v1::Job&) override {}
   void WorkerReported(const std::string&, int, int,
                       const v1::StepReport&) override {}
+  void WentBack(const std::string&, const std::string&) override {}
   void StepCompleted(const std::string&, const v1::StepSummary&) override {}
   void Validated(const std::string&, const v1::StepSummary&) override {}
   void CheckpointCommitted(const std::string&, int64_t, int64_t, double,

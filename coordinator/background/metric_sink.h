@@ -16,6 +16,12 @@
 
 namespace deltapipe {
 
+// Why a job went back: WentBack's causes.
+inline constexpr char kWorkerLost[] = "worker_lost";
+inline constexpr char kWorkerLeft[] = "worker_left";
+/// Workers could not reach each other, and all of them live.
+inline constexpr char kConnection[] = "connection";
+
 class MetricSink {
  public:
   virtual ~MetricSink() = default;
@@ -27,6 +33,10 @@ class MetricSink {
   /// One worker's report, as it came.
   virtual void WorkerReported(const std::string& job_id, int stage, int replica,
                               const v1::StepReport& report) = 0;
+  /// The job goes back to a checkpoint, or to its beginning, as it just found
+  /// out that it must.
+  virtual void WentBack(const std::string& job_id,
+                        const std::string& cause) = 0;
   /// A step of all workers.
   virtual void StepCompleted(const std::string& job_id,
                              const v1::StepSummary& summary) = 0;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/verbs.h"
 #include "coordinator/rpc/fake_tuning_control.h"
@@ -86,6 +87,23 @@ class ScriptedJobs : public v1::JobService::Service {
     return refusal;
   }
 
+  grpc::Status TraceJob(grpc::ServerContext*, const v1::TraceJobRequest*,
+                        v1::TraceJobResponse* trace) override {
+    trace->set_chrome_json("{\"traceEvents\":[]}");
+    return refusal;
+  }
+  grpc::Status RequestCheckpoint(grpc::ServerContext*,
+                                 const v1::RequestCheckpointRequest* request,
+                                 v1::Job* job) override {
+    return Answer(request->id(), job);
+  }
+  grpc::Status GetLedger(grpc::ServerContext*, const v1::GetLedgerRequest*,
+                         v1::JobLedger* answer) override {
+    *answer = ledger;
+    return refusal;
+  }
+  v1::JobLedger ledger;
+
  private:
   grpc::Status Answer(const std::string& id, v1::Job* job) {
     job->set_id(id);
@@ -150,6 +168,10 @@ class AdminVerbsTest : public ::testing::Test {
     AddStragglersVerb(&app, &action);
     AddTopVerb(&app, &action);
     AddDoctorVerb(&app, &action);
+    AddMetricsVerb(&app, &action);
+    AddTraceVerb(&app, &action);
+    AddJobVerb(&app, &action);
+    AddCheckpointCreateVerb(app.add_subcommand("checkpoint"), &action);
     AddWorkerVerb(&app, &action);
     std::reverse(words.begin(), words.end());
     Outcome outcome;
@@ -323,6 +345,95 @@ TEST_F(AdminVerbsTest, DrainSaysWhenTheWorkerLeaves) {
               StartsWith("worker-3 leaves as soon as text-1 has written"));
 }
 
+TEST_F(AdminVerbsTest, MetricsPrintsTables) {
+  const Outcome outcome = Run({"metrics", "text-1"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, StartsWith("text-1"));
+}
+
+TEST_F(AdminVerbsTest, TraceWritesAFile) {
+  const std::string path = ::testing::TempDir() + "/trace.json";
+  const Outcome outcome = Run({"trace", "text-1", "--out", path});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, StartsWith("wrote " + path + ": open it with"));
+  EXPECT_EQ(ReadFile(path).value_or(""), "{\"traceEvents\":[]}");
+}
+
+TEST_F(AdminVerbsTest, TraceThatCannotBeWrittenIsNotFound) {
+  const Outcome outcome =
+      Run({"trace", "text-1", "--out", "/nowhere/trace.json"});
+
+  EXPECT_EQ(outcome.exit_code, kExitNotFound) << outcome.errors;
+  EXPECT_THAT(outcome.output, IsEmpty());
+}
+
+TEST_F(AdminVerbsTest, CheckpointCreateSaysWhenItIsWritten) {
+  const Outcome outcome = Run({"checkpoint", "create", "text-1"});
+
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output,
+              StartsWith("text-1 writes a checkpoint after its next step; "));
+}
+
+TEST_F(AdminVerbsTest, AuditThatFindsAMistakeIsExitCodeOne) {
+  jobs_.ledger.set_train_samples(64);
+  jobs_.ledger.set_num_slots(4);
+  jobs_.ledger.set_microbatch_samples(2);
+  jobs_.ledger.set_steps_begun(4);
+  v1::CommittedRange* range = jobs_.ledger.add_ranges();
+  range->set_generation(1);
+  range->set_end_step(4);
+  range->set_samples_applied(31);  // of 32
+
+  const Outcome outcome = Run({"job", "audit", "text-1"});
+
+  EXPECT_EQ(outcome.exit_code, kExitJobFailed) << outcome.output;
+  EXPECT_THAT(outcome.errors, StartsWith("error: "));
+}
+
+/// What the coordinator answers, and the exit code of every verb that asks it.
+struct Refusal {
+  grpc::StatusCode code;
+  int exit_code;
+};
+
+class RefusalTest : public AdminVerbsTest,
+                    public ::testing::WithParamInterface<Refusal> {};
+
+TEST_P(RefusalTest, HasItsExitCodeForEveryVerb) {
+  jobs_.refusal = grpc::Status(GetParam().code, "not this time");
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{
+           {"pause", "text-1"},
+           {"resume", "text-1"},
+           // From the last event on: none comes before the refusal.
+           {"events", "text-1", "--since", "3"},
+           {"top", "text-1"},
+           {"stragglers", "text-1"},
+           {"metrics", "text-1"},
+           {"trace", "text-1", "--out", "/nowhere/trace.json"},
+           {"job", "audit", "text-1"},
+           {"checkpoint", "create", "text-1"},
+           {"worker", "drain", "worker-1"}}) {
+    const Outcome outcome = Run(words);
+    EXPECT_EQ(outcome.exit_code, GetParam().exit_code) << words[0];
+    EXPECT_THAT(outcome.errors, HasSubstr("not this time")) << words[0];
+    EXPECT_THAT(outcome.output, IsEmpty()) << words[0];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Codes, RefusalTest,
+    ::testing::Values(
+        Refusal{grpc::StatusCode::INVALID_ARGUMENT, kExitUsage},
+        Refusal{grpc::StatusCode::NOT_FOUND, kExitNotFound},
+        Refusal{grpc::StatusCode::FAILED_PRECONDITION, kExitWrongState},
+        Refusal{grpc::StatusCode::ABORTED, kExitWrongState},
+        Refusal{grpc::StatusCode::PERMISSION_DENIED, kExitNotAllowed},
+        Refusal{grpc::StatusCode::UNAUTHENTICATED, kExitNotAllowed}));
+
 TEST_F(AdminVerbsTest, EveryVerbHasJsonWithASchema) {
   for (const std::vector<std::string>& words :
        std::vector<std::vector<std::string>>{
@@ -333,12 +444,16 @@ TEST_F(AdminVerbsTest, EveryVerbHasJsonWithASchema) {
            {"events", "text-1", "--since", "2", "--json"},
            {"top", "text-1", "--json"},
            {"stragglers", "text-1", "--json"},
+           {"metrics", "text-1", "--json"},
+           {"checkpoint", "create", "text-1", "--json"},
+           {"trace", "text-1", "--json", "--out",
+            ::testing::TempDir() + "/traced.json"},
            {"worker", "drain", "worker-1", "--json"}}) {
     const Outcome outcome = Run(words);
     EXPECT_EQ(outcome.exit_code, 0) << words[0] << ": " << outcome.errors;
     const auto json = nlohmann::json::parse(outcome.output, nullptr, false);
     ASSERT_FALSE(json.is_discarded()) << outcome.output;
-    EXPECT_THAT(json["schema"].get<std::string>(), StartsWith("deltapipe.v1."));
+    EXPECT_THAT(json["schema"].get<std::string>(), StartsWith("deltapipe."));
   }
 }
 
@@ -351,6 +466,10 @@ TEST_F(AdminVerbsTest, UnreachableCoordinatorIsExitCodeFive) {
                                              {"events", "text-1"},
                                              {"top", "text-1"},
                                              {"stragglers", "text-1"},
+                                             {"metrics", "text-1"},
+                                             {"trace", "text-1"},
+                                             {"job", "audit", "text-1"},
+                                             {"checkpoint", "create", "text-1"},
                                              {"worker", "drain", "w"}}) {
     std::vector<std::string> all = words;
     all.push_back("--coordinator=127.0.0.1:1");

@@ -55,6 +55,7 @@ void AddJobVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* group =
       app->add_subcommand("job", "Check what a job did with its samples");
   group->require_subcommand(1);
+  SetExamples(group, "  deltapipe job audit text-1");
   auto options = std::make_shared<AuditOptions>();
   CLI::App* verb = group->add_subcommand(
       "audit",

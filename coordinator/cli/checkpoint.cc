@@ -199,6 +199,9 @@ void AddCheckpointVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* group = app->add_subcommand(
       "checkpoint", "Make, look at, verify, export and remove checkpoints");
   group->require_subcommand(1);
+  SetExamples(group,
+              "  deltapipe checkpoint ls text-1\n"
+              "  deltapipe checkpoint verify text-1");
   AddCheckpointListVerb(group, chosen);
   AddCheckpointCreateVerb(group, chosen);
   AddCheckpointDescribeVerb(group, chosen);

@@ -124,7 +124,14 @@ int Revoke(const TokenOptions& options) {
   entry.object = options.id;
   entry.result = "OK";
   (*security)->audit()->Add(entry);
-  PrintData(absl::StrCat(options.id, " is revoked\n"));
+  if (options.json) {
+    Json object;
+    object["schema"] = "deltapipe.cli.RevokedToken";
+    object["id"] = options.id;
+    PrintData(JsonLine(object));
+  } else {
+    PrintData(absl::StrCat(options.id, " is revoked\n"));
+  }
   return kExitOk;
 }
 
@@ -142,6 +149,10 @@ void AddTokenVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* group = app->add_subcommand(
       "token", "Let users and workers in, on the coordinator's machine");
   group->require_subcommand(1);
+  SetExamples(group,
+              "  (umask 077; deltapipe token create --name alice > "
+              "alice.token)\n"
+              "  deltapipe token ls");
   auto options = std::make_shared<TokenOptions>();
   CLI::App* create = group->add_subcommand("create", "Make a token, show it");
   create->add_option("--name", options->name, "Whom it is for")->required();

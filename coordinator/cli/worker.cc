@@ -97,6 +97,9 @@ void AddWorkerVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* group = app->add_subcommand(
       "worker", "Look at the coordinator's workers, or send one away");
   group->require_subcommand(1);
+  SetExamples(group,
+              "  deltapipe worker ls\n"
+              "  deltapipe worker drain worker-3");
   auto options = std::make_shared<WorkerListOptions>();
   CLI::App* verb = group->add_subcommand("ls", "List the workers");
   AddJsonFlag(verb, &options->json);

@@ -23,6 +23,10 @@ void FanOutSink::WorkerReported(const std::string& job_id, int stage,
   }
 }
 
+void FanOutSink::WentBack(const std::string& job_id, const std::string& cause) {
+  for (MetricSink* sink : sinks_) sink->WentBack(job_id, cause);
+}
+
 void FanOutSink::StepCompleted(const std::string& job_id,
                                const v1::StepSummary& summary) {
   for (MetricSink* const sink : sinks_) sink->StepCompleted(job_id, summary);

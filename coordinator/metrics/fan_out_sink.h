@@ -21,6 +21,7 @@ class FanOutSink : public MetricSink {
   void JobChanged(const v1::Job& job) override;
   void WorkerReported(const std::string& job_id, int stage, int replica,
                       const v1::StepReport& report) override;
+  void WentBack(const std::string& job_id, const std::string& cause) override;
   void StepCompleted(const std::string& job_id,
                      const v1::StepSummary& summary) override;
   void Validated(const std::string& job_id,

@@ -87,6 +87,24 @@ void SetErrors(const v1::SavedReport& report, v1::SavedReport* total) {
   }
 }
 
+/// Counts are of the report's steps alone.
+void AddPhases(const v1::StepReport& report, RankPhases* total) {
+  const v1::PhaseSeconds& more = report.phases();
+  v1::PhaseSeconds& sum = total->phases;
+  sum.set_forward(sum.forward() + more.forward());
+  sum.set_backward(sum.backward() + more.backward());
+  sum.set_optimizer(sum.optimizer() + more.optimizer());
+  sum.set_receive_wait(sum.receive_wait() + more.receive_wait());
+  sum.set_send_wait(sum.send_wait() + more.send_wait());
+  sum.set_encode(sum.encode() + more.encode());
+  sum.set_decode(sum.decode() + more.decode());
+  sum.set_data(sum.data() + more.data());
+  // Where updates go on beside the computation they may take longer than what
+  // the compute thread waits for them.
+  total->reduce_seconds +=
+      std::max(0.0, report.reduce_seconds() - more.optimizer());
+}
+
 /// Counts are of the report's steps alone; peaks are its own.
 void AddSaved(const v1::SavedReport& report, v1::SavedReport* total) {
   total->set_tensors(total->tensors() + report.tensors());
@@ -131,8 +149,7 @@ void JobFigures::Start(const v1::Job& job, const v1::Plan& plan,
     paused_seconds_ += Seconds(paused_since_millis_, now_millis);
     paused_since_millis_ = 0;
   } else if (metrics_.start_time_millis() != 0) {
-    v1::LostSeconds* lost = metrics_.mutable_lost();
-    lost->set_restart(lost->restart() + Seconds(progress_millis_, now_millis));
+    LoseRestart(now_millis);
   }
   if (metrics_.start_time_millis() == 0) {
     metrics_.set_start_time_millis(now_millis);
@@ -145,6 +162,26 @@ void JobFigures::Start(const v1::Job& job, const v1::Plan& plan,
       std::max({furthest_step_, last_step_, job.furthest_step() - 1});
   StartRanks(plan);
   Change(job, now_millis);
+  detected_millis_ = 0;
+  assigned_millis_ = 0;
+}
+
+void JobFigures::LoseRestart(int64_t now_millis) {
+  v1::LostSeconds* lost = metrics_.mutable_lost();
+  lost->set_restart(lost->restart() + Seconds(progress_millis_, now_millis));
+  const int64_t detected = std::max(detected_millis_, progress_millis_);
+  detect_seconds_ += Seconds(progress_millis_, detected);
+  if (assigned_millis_ != 0) {
+    reload_seconds_ +=
+        Seconds(std::max(assigned_millis_, detected), now_millis);
+  }
+}
+
+void JobFigures::GoBack(const std::string& cause, int64_t now_millis) {
+  ++restarts_[cause];
+  // The first one of several before the next start.
+  if (detected_millis_ == 0) detected_millis_ = now_millis;
+  assigned_millis_ = 0;
 }
 
 void JobFigures::StartRanks(const v1::Plan& plan) {
@@ -189,6 +226,9 @@ void JobFigures::StartRanks(const v1::Plan& plan) {
 }
 
 void JobFigures::Change(const v1::Job& job, int64_t now_millis) {
+  if (job.state() == v1::JOB_STATE_STARTING && assigned_millis_ == 0) {
+    assigned_millis_ = now_millis;
+  }
   metrics_.set_state(job.state());
   metrics_.set_reason(job.reason());
   metrics_.set_restarts(job.restarts());
@@ -234,6 +274,7 @@ void JobFigures::Report(int stage, int replica, const v1::StepReport& report,
                                       metrics.microbatches_by_delay(delay) +
                                           report.microbatches_by_delay(delay));
   }
+  AddPhases(report, &rank.phases);
   if (report.has_saved()) AddSaved(report.saved(), metrics.mutable_saved());
   ReportDropped(stage, report, &rank);
   ReportLinks(replica, report);
@@ -325,6 +366,8 @@ void JobFigures::ReportLinks(int replica, const v1::StepReport& report) {
     next.set_wire_bytes(sum.wire_bytes() + link.wire_bytes());
     next.set_send_seconds(sum.send_seconds() + link.send_seconds());
     next.set_not_finite(sum.not_finite() + link.not_finite());
+    next.set_round_trip_seconds(
+        std::max(sum.round_trip_seconds(), link.round_trip_seconds()));
     sum = std::move(next);
   }
   for (const auto& [key, sum] : sums) {
@@ -491,15 +534,22 @@ v1::JobMetrics JobFigures::Snapshot(int64_t now_millis) const {
   return snapshot;
 }
 
-std::vector<LinkNotFinite> JobFigures::NotFinite() const {
-  std::vector<LinkNotFinite> found;
+JobSeries JobFigures::Series(int64_t now_millis) const {
+  JobSeries series(Snapshot(now_millis));
+  for (const auto& [place, rank] : ranks_) series.phases.push_back(rank.phases);
   for (const auto& [key, link] : links_) {
-    if (link.not_finite == 0) continue;
-    const auto& [boundary, is_gradient, replica] = key;
-    found.push_back(
-        {metrics_.id(), boundary, is_gradient, replica, link.not_finite});
+    if (link.not_finite > 0) series.not_finite[key] = link.not_finite;
+    const double seconds = link.last.round_trip_seconds();
+    if (seconds <= 0) continue;
+    // Both ends of a boundary see the same way there and back.
+    double& longest =
+        series.round_trip_seconds[{std::get<0>(key), std::get<2>(key)}];
+    longest = std::max(longest, seconds);
   }
-  return found;
+  series.restarts = restarts_;
+  series.detect_seconds = detect_seconds_;
+  series.reload_seconds = reload_seconds_;
+  return series;
 }
 
 }  // namespace deltapipe

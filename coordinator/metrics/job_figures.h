@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "coordinator/metrics/link_not_finite.h"
+#include "coordinator/metrics/job_series.h"
 #include "proto/deltapipe/v1/admin.pb.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/job.pb.h"
@@ -43,6 +43,9 @@ class JobFigures {
   /// Ignored if it is of an earlier generation, or of no rank of the plan.
   void Report(int stage, int replica, const v1::StepReport& report,
               int64_t now_millis);
+  /// The job is about to go back, for one of MetricSink's causes. From the last
+  /// step until now nobody knew of it.
+  void GoBack(const std::string& cause, int64_t now_millis);
   void Complete(const v1::StepSummary& summary, int64_t now_millis);
   void Validate(const v1::StepSummary& summary);
   void Checkpoint(const v1::CheckpointMetrics& checkpoint);
@@ -53,8 +56,8 @@ class JobFigures {
   int64_t last_event_sequence() const { return last_event_sequence_; }
 
   v1::JobMetrics Snapshot(int64_t now_millis) const;
-  /// Of the links of Snapshot, in its order, those that sent any.
-  std::vector<LinkNotFinite> NotFinite() const;
+  /// The same and what it has no field for; rate limits are left out.
+  JobSeries Series(int64_t now_millis) const;
   /// 0: it has not ended.
   int64_t end_time_millis() const { return metrics_.end_time_millis(); }
 
@@ -64,6 +67,7 @@ class JobFigures {
     /// The generation's last report, and the sums of the generations before.
     v1::StepReport last;
     v1::RankMetrics base;
+    RankPhases phases;
     double mean_compute_seconds = 0;  // exponential mean, per step
     double predicted_seconds = 0;
     int64_t hash_step = -1;
@@ -81,6 +85,8 @@ class JobFigures {
   using LinkKey = std::tuple<int, bool, int>;  // boundary, gradient, replica
 
   void StartRanks(const v1::Plan& plan);
+  /// Divides the time since the last step among its causes.
+  void LoseRestart(int64_t now_millis);
   /// Compute of a step in which the worker does as many micro-batches as the
   /// plan has, by its pace in these steps; 0: it did none.
   double PaceSeconds(const v1::StepReport& report) const;
@@ -105,6 +111,13 @@ class JobFigures {
   double paused_seconds_ = 0;
   int64_t paused_since_millis_ = 0;  // 0: not paused
   int64_t progress_millis_ = 0;      // of the last step or start
+  // Of this restart, 0: not yet: when the job was told to go back, and when it
+  // had its workers again.
+  int64_t detected_millis_ = 0;
+  int64_t assigned_millis_ = 0;
+  double detect_seconds_ = 0;
+  double reload_seconds_ = 0;
+  std::map<std::string, int64_t> restarts_;  // by cause
   std::vector<v1::LossPoint> losses_;
   int64_t loss_stride_ = 1;
   int64_t num_losses_ = 0;

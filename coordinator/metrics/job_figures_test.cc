@@ -5,11 +5,14 @@
 
 #include <cmath>
 
+#include "coordinator/background/metric_sink.h"
+
 namespace deltapipe {
 namespace {
 
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
+using ::testing::Pair;
 
 v1::Plan TwoStages() {
   v1::Plan plan;
@@ -158,7 +161,7 @@ TEST_F(JobFiguresTest, ABoundaryNamedTwiceIsOneLink) {
 }
 
 TEST_F(JobFiguresTest, ValuesThatAreNotFiniteAddUpOverCodecsAndGenerations) {
-  EXPECT_TRUE(figures_.NotFinite().empty());
+  EXPECT_TRUE(figures_.Series(now_).not_finite.empty());
   v1::StepReport report = LinkReport(0, 100, 50);
   report.mutable_links(0)->set_not_finite(3);
   *report.add_links() = report.links(0);
@@ -170,12 +173,9 @@ TEST_F(JobFiguresTest, ValuesThatAreNotFiniteAddUpOverCodecsAndGenerations) {
 
   figures_.Report(0, 0, report, now_);
 
-  const std::vector<LinkNotFinite> found = figures_.NotFinite();
-  ASSERT_EQ(found.size(), 1u);
-  EXPECT_EQ(found[0].job_id, Snapshot().id());
-  EXPECT_EQ(found[0].boundary, 0);
-  EXPECT_FALSE(found[0].is_gradient);
-  EXPECT_EQ(found[0].values, 8);
+  EXPECT_THAT(
+      figures_.Series(now_).not_finite,
+      testing::ElementsAre(testing::Pair(std::make_tuple(0, false, 0), 8)));
 }
 
 TEST_F(JobFiguresTest, GoodputLosesTheTimeOfARestartAndOfStepsDoneAgain) {
@@ -195,6 +195,80 @@ TEST_F(JobFiguresTest, GoodputLosesTheTimeOfARestartAndOfStepsDoneAgain) {
   EXPECT_EQ(metrics.samples(), 56);
   // 5 s of steps in 17 s.
   EXPECT_THAT(metrics.goodput_ratio(), DoubleNear(5.0 / 17, 1e-9));
+}
+
+TEST_F(JobFiguresTest, ARestartIsDetectedWaitedForAndReloaded) {
+  Complete(0);
+  now_ += 10000;
+  figures_.GoBack(kWorkerLost, now_);
+  now_ += 2000;
+  figures_.GoBack(kConnection, now_);  // meanwhile
+  now_ += 1000;
+  job_.set_state(v1::JOB_STATE_PENDING);
+  figures_.Change(job_, now_);
+  now_ += 4000;
+  job_.set_state(v1::JOB_STATE_STARTING);
+  figures_.Change(job_, now_);
+  now_ += 5000;
+  Restart(0);
+
+  const JobSeries series = figures_.Series(now_);
+  EXPECT_THAT(series.restarts,
+              ElementsAre(Pair("connection", 1), Pair("worker_lost", 1)));
+  EXPECT_DOUBLE_EQ(series.metrics.lost().restart(), 22);
+  EXPECT_DOUBLE_EQ(series.detect_seconds, 10);
+  EXPECT_DOUBLE_EQ(series.reload_seconds, 5);
+}
+
+TEST_F(JobFiguresTest, ARestartThatWasMeantHasNothingToDetect) {
+  job_.set_state(v1::JOB_STATE_STARTING);
+  Restart(0);
+  Complete(0);
+  now_ += 3000;
+  figures_.Change(job_, now_);  // STARTING once more
+  now_ += 5000;
+  Restart(0);
+
+  const JobSeries series = figures_.Series(now_);
+  EXPECT_DOUBLE_EQ(series.metrics.lost().restart(), 8);
+  EXPECT_DOUBLE_EQ(series.detect_seconds, 0);
+  EXPECT_DOUBLE_EQ(series.reload_seconds, 5);
+}
+
+TEST_F(JobFiguresTest, PhasesAddUpOverReportsAndGenerations) {
+  v1::StepReport report = Report(0);
+  report.set_reduce_seconds(0.5);
+  report.mutable_phases()->set_forward(0.2);
+  report.mutable_phases()->set_optimizer(0.125);
+  report.mutable_phases()->set_encode(0.25);
+  figures_.Report(0, 0, report, now_);
+  figures_.Report(0, 0, report, now_);  // sent once more
+  Restart(0);
+  report.set_generation(job_.generation());
+  // The update went on beside the computation.
+  report.set_reduce_seconds(0);
+  figures_.Report(0, 0, report, now_);
+
+  const JobSeries series = figures_.Series(now_);
+  ASSERT_EQ(series.phases.size(), 2u);
+  EXPECT_DOUBLE_EQ(series.phases[0].phases.forward(), 0.4);
+  EXPECT_DOUBLE_EQ(series.phases[0].phases.optimizer(), 0.25);
+  EXPECT_DOUBLE_EQ(series.phases[0].phases.encode(), 0.5);
+  EXPECT_DOUBLE_EQ(series.phases[0].reduce_seconds, 0.375);
+  EXPECT_DOUBLE_EQ(series.phases[1].phases.forward(), 0);
+}
+
+TEST_F(JobFiguresTest, TheRoundTripIsTheLongerOfBothEnds) {
+  v1::StepReport forward = LinkReport(0, 400, 100);
+  forward.mutable_links(0)->set_round_trip_seconds(0.02);
+  figures_.Report(0, 0, forward, now_);
+  v1::StepReport backward = LinkReport(0, 400, 100);
+  backward.mutable_links(0)->set_is_gradient(true);
+  backward.mutable_links(0)->set_round_trip_seconds(0.03);
+  figures_.Report(1, 0, backward, now_);
+
+  EXPECT_THAT(figures_.Series(now_).round_trip_seconds,
+              ElementsAre(Pair(Pair(0, 0), 0.03)));
 }
 
 TEST_F(JobFiguresTest, APauseCostsNoGoodput) {

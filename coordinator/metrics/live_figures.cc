@@ -17,32 +17,26 @@ std::optional<v1::JobMetrics> LiveFigures::Get(const std::string& job_id) {
 }
 
 std::vector<v1::JobMetrics> LiveFigures::List(Nanos grace) {
-  const int64_t now = clock_->WallMillis();
   std::vector<v1::JobMetrics> jobs;
-  MutexLock lock(&mutex_);
-  for (const auto& [id, figures] : jobs_) {
-    if (IsListed(figures, grace)) jobs.push_back(figures.Snapshot(now));
+  for (JobSeries& series : Series(grace)) {
+    jobs.push_back(std::move(series.metrics));
   }
   return jobs;
 }
 
-std::vector<LinkNotFinite> LiveFigures::ListNotFinite(Nanos grace) {
-  std::vector<LinkNotFinite> all;
-  MutexLock lock(&mutex_);
-  for (const auto& [id, figures] : jobs_) {
-    if (!IsListed(figures, grace)) continue;
-    for (LinkNotFinite& link : figures.NotFinite()) {
-      all.push_back(std::move(link));
-    }
-  }
-  return all;
-}
-
-bool LiveFigures::IsListed(const JobFigures& figures, Nanos grace) const {
-  const int64_t end = figures.end_time_millis();
+std::vector<JobSeries> LiveFigures::Series(Nanos grace) {
+  const int64_t now = clock_->WallMillis();
   const int64_t grace_millis =
       std::chrono::duration_cast<std::chrono::milliseconds>(grace).count();
-  return end == 0 || clock_->WallMillis() - end < grace_millis;
+  std::vector<JobSeries> jobs;
+  MutexLock lock(&mutex_);
+  for (const auto& [id, figures] : jobs_) {
+    const int64_t end = figures.end_time_millis();
+    if (end == 0 || now - end < grace_millis) {
+      jobs.push_back(figures.Series(now));
+    }
+  }
+  return jobs;
 }
 
 int64_t LiveFigures::LastEvent(const std::string& job_id) {
@@ -96,6 +90,13 @@ void LiveFigures::WorkerReported(const std::string& job_id, int stage,
   JobFigures* const figures = Find(job_id);
   if (figures == nullptr) return;
   figures->Report(stage, replica, report, clock_->WallMillis());
+}
+
+void LiveFigures::WentBack(const std::string& job_id,
+                           const std::string& cause) {
+  MutexLock lock(&mutex_);
+  JobFigures* const figures = Find(job_id);
+  if (figures != nullptr) figures->GoBack(cause, clock_->WallMillis());
 }
 
 void LiveFigures::StepCompleted(const std::string& job_id,

@@ -35,8 +35,8 @@ class LiveFigures : public MetricSink {
   /// By id: jobs that have not ended, and those that ended less than `grace`
   /// ago.
   std::vector<v1::JobMetrics> List(Nanos grace);
-  /// Of the links of the same jobs, those that sent any.
-  std::vector<LinkNotFinite> ListNotFinite(Nanos grace);
+  /// The same, for Prometheus.
+  std::vector<JobSeries> Series(Nanos grace);
 
   /// Events come from the store, after the last one that is known here.
   int64_t LastEvent(const std::string& job_id);
@@ -47,6 +47,7 @@ class LiveFigures : public MetricSink {
   void JobChanged(const v1::Job& job) override;
   void WorkerReported(const std::string& job_id, int stage, int replica,
                       const v1::StepReport& report) override;
+  void WentBack(const std::string& job_id, const std::string& cause) override;
   void StepCompleted(const std::string& job_id,
                      const v1::StepSummary& summary) override;
   void Validated(const std::string& job_id,
@@ -61,8 +62,6 @@ class LiveFigures : public MetricSink {
 
  private:
   JobFigures* Find(const std::string& job_id) DP_REQUIRES(mutex_);
-  /// Whether it has not ended, or less than `grace` ago.
-  bool IsListed(const JobFigures& figures, Nanos grace) const;
   /// Drops the job that ended first while there are too many.
   void DropEnded() DP_REQUIRES(mutex_);
 

@@ -60,31 +60,6 @@ TEST_F(LiveFiguresTest, AnEndedJobIsListedForTheGraceOnly) {
   EXPECT_TRUE(figures_.Get("text-1").has_value());
 }
 
-TEST_F(LiveFiguresTest, LinksThatSentNoNumbersAreListedWithTheirJobs) {
-  DemoJob job("text-1", 2, 1, &figures_);
-  job.Start();
-  job.Step(1);
-  EXPECT_TRUE(figures_.ListNotFinite(minutes(5)).empty());
-  v1::StepReport report;
-  report.set_generation(job.job().generation());
-  report.set_step(7);
-  report.set_steps(1);
-  v1::LinkReport* link = report.add_links();
-  link->set_is_gradient(true);
-  link->set_not_finite(9);
-  figures_.WorkerReported("text-1", 1, 0, report);
-
-  const std::vector<LinkNotFinite> listed = figures_.ListNotFinite(minutes(5));
-  job.Change(v1::JOB_STATE_SUCCEEDED, "done");
-  clock_.Advance(minutes(5));
-
-  ASSERT_EQ(listed.size(), 1u);
-  EXPECT_EQ(listed[0].job_id, "text-1");
-  EXPECT_TRUE(listed[0].is_gradient);
-  EXPECT_EQ(listed[0].values, 9);
-  EXPECT_TRUE(figures_.ListNotFinite(minutes(5)).empty());
-}
-
 TEST_F(LiveFiguresTest, OfMoreThanAFewEndedJobsTheFirstToEndGo) {
   for (int i = 0; i < LiveFigures::kMaxEnded + 2; ++i) {
     DemoJob job(absl::StrCat("text-", i), 1, 1, &figures_);

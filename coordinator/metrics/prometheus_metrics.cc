@@ -9,10 +9,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "coordinator/background/metric_sink.h"
 #include "coordinator/store/job_state.h"
 
 namespace deltapipe {
 namespace {
+
+/// Of an element as fp32.
+constexpr double kRawBits = 32;
 
 constexpr char kPrefix[] = "deltapipe_";
 
@@ -145,12 +149,10 @@ void AddJob(const v1::JobMetrics& job, Exposition* out) {
   }
   out->Add(k_step_seconds, id, job.step_seconds());
   out->Add(k_goodput_ratio, id, job.goodput_ratio());
-  out->Add(k_lost_seconds_total, {job.id(), "restart"}, job.lost().restart());
   out->Add(k_lost_seconds_total, {job.id(), "recompute"},
            job.lost().recompute());
   out->Add(k_lost_seconds_total, {job.id(), "checkpoint"},
            job.lost().checkpoint());
-  out->Add(k_restarts_total, id, job.restarts());
   out->Add(k_checkpoints_total, id, Number(job.checkpoints()));
   out->Add(k_checkpoint_stall_seconds_total, id,
            job.checkpoint_stall_seconds());
@@ -161,6 +163,25 @@ void AddJob(const v1::JobMetrics& job, Exposition* out) {
   out->Add(k_checkpoint_seconds, id, job.checkpoint().seconds());
   out->Add(k_checkpoint_last_success_timestamp_seconds, id,
            UnixSeconds(job.checkpoint().time_millis()));
+}
+
+void AddRestarts(const JobSeries& series, Exposition* out) {
+  const v1::JobMetrics& job = series.metrics;
+  const double restart =
+      job.lost().restart() - series.detect_seconds - series.reload_seconds;
+  out->Add(k_lost_seconds_total, {job.id(), "detect"}, series.detect_seconds);
+  out->Add(k_lost_seconds_total, {job.id(), "restart"}, std::max(0.0, restart));
+  out->Add(k_lost_seconds_total, {job.id(), "reload"}, series.reload_seconds);
+  int64_t earlier = job.restarts();
+  for (const char* const cause : {kWorkerLost, kWorkerLeft, kConnection}) {
+    const auto found = series.restarts.find(cause);
+    const int64_t count = found == series.restarts.end() ? 0 : found->second;
+    out->Add(k_restarts_total, {job.id(), cause}, Number(count));
+    earlier -= count;
+  }
+  if (earlier > 0) {
+    out->Add(k_restarts_total, {job.id(), "earlier"}, Number(earlier));
+  }
 }
 
 void AddStragglers(const v1::JobMetrics& job, Exposition* out) {
@@ -222,8 +243,42 @@ void AddSaved(const v1::SavedReport& saved, const Values& place,
   }
 }
 
+/// `place` is job, stage and replica.
+void AddPhases(const RankPhases& rank, const Values& place, Exposition* out) {
+  const v1::PhaseSeconds& phases = rank.phases;
+  for (const auto& [phase, seconds] : {
+           std::pair<const char*, double>{"data", phases.data()},
+           {"forward", phases.forward()},
+           {"backward", phases.backward()},
+           {"wait_recv", phases.receive_wait()},
+           {"reduce", rank.reduce_seconds},
+           {"optimizer", phases.optimizer()},
+           {"compress", phases.encode()},
+           {"wait_send", phases.send_wait()},
+           {"decompress", phases.decode()},
+       }) {
+    Values values = place;
+    values.emplace_back(phase);
+    out->Add(k_phase_seconds_total, values, seconds);
+  }
+}
+
+void AddFaults(const v1::RankMetrics& rank, const Values& place,
+               Exposition* out) {
+  const v1::FaultCounters& faults = rank.faults();
+  out->Add(k_delta_resync_total, place, Number(faults.keyframes()));
+  out->Add(k_retransmits_total, place, Number(faults.frames_resent()));
+  const auto add_if_any = [&](Metric metric, int64_t count) {
+    if (count > 0) out->Add(metric, place, Number(count));
+  };
+  add_if_any(k_checksum_errors_total, faults.bad_checksums());
+  add_if_any(k_frame_gaps_total, faults.gaps());
+  add_if_any(k_frames_refused_total, faults.refused());
+}
+
+/// `is_planned`: what a worker has to do may be less, or another's.
 void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
-             Exposition* out) {
+             bool is_planned, Exposition* out) {
   const Values place = {job_id, absl::StrCat(rank.stage()),
                         absl::StrCat(rank.replica())};
   const auto with = [&place](const std::string& last) {
@@ -231,25 +286,22 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
     values.push_back(last);
     return values;
   };
-  const double other = rank.total_step_seconds() -
-                       rank.total_compute_seconds() -
-                       rank.total_wait_seconds() - rank.total_reduce_seconds();
-  out->Add(k_phase_seconds_total, with("compute"),
-           rank.total_compute_seconds());
-  out->Add(k_phase_seconds_total, with("wait"), rank.total_wait_seconds());
-  out->Add(k_phase_seconds_total, with("reduce"), rank.total_reduce_seconds());
-  out->Add(k_phase_seconds_total, with("other"), std::max(0.0, other));
   out->Add(k_bubble_ratio, place, rank.idle_ratio());
-  if (rank.predicted_idle_ratio() > 0) {
-    out->Add(k_bubble_planned_ratio, place, rank.predicted_idle_ratio());
+  if (rank.predicted_idle_ratio() > 0 && rank.replica() == 0) {
+    out->Add(k_bubble_planned_ratio, {job_id, absl::StrCat(rank.stage())},
+             rank.predicted_idle_ratio());
   }
   if (rank.straggler_score() > 0) {
     out->Add(k_straggler_score, place, rank.straggler_score());
   }
-  out->Add(k_planned_microbatches, place, rank.planned_microbatches());
+  if (is_planned) {
+    out->Add(k_planned_microbatches, place, rank.planned_microbatches());
+  }
   if (rank.loss_scale() > 0) out->Add(k_loss_scale, place, rank.loss_scale());
-  out->Add(k_dropped_microbatches_total, place,
-           Number(rank.dropped_microbatches()));
+  if (is_planned || rank.dropped_microbatches() > 0) {
+    out->Add(k_dropped_microbatches_total, place,
+             Number(rank.dropped_microbatches()));
+  }
   for (int delay = 0; delay < rank.microbatches_by_delay_size(); ++delay) {
     out->Add(k_microbatches_total, with(absl::StrCat(delay)),
              Number(rank.microbatches_by_delay(delay)));
@@ -257,25 +309,23 @@ void AddRank(const std::string& job_id, const v1::RankMetrics& rank,
   out->Add(k_memory_bytes, with("resident"), Number(rank.memory_bytes()));
   out->Add(k_memory_bytes, with("codec_state"), Number(rank.state_bytes()));
   if (rank.has_saved()) AddSaved(rank.saved(), place, out);
-  out->Add(k_gradient_raw_bytes_total, place,
-           Number(rank.gradient_raw_bytes()));
-  out->Add(k_gradient_wire_bytes_total, place,
-           Number(rank.gradient_wire_bytes()));
+  if (rank.gradient_raw_bytes() > 0) {
+    out->Add(k_gradient_raw_bytes_total, place,
+             Number(rank.gradient_raw_bytes()));
+    out->Add(k_gradient_wire_bytes_total, place,
+             Number(rank.gradient_wire_bytes()));
+  }
   out->Add(k_other_wire_bytes_total, place, Number(rank.other_wire_bytes()));
-  out->Add(k_record_rows_total, with("delta"), Number(rank.delta_rows()));
-  out->Add(k_record_rows_total, with("value"), Number(rank.value_rows()));
-  const v1::FaultCounters& faults = rank.faults();
-  out->Add(k_delta_resync_total, place, Number(faults.keyframes()));
-  out->Add(k_retransmits_total, place, Number(faults.frames_resent()));
-  out->Add(k_checksum_errors_total, place, Number(faults.bad_checksums()));
-  out->Add(k_frame_gaps_total, place, Number(faults.gaps()));
-  out->Add(k_frames_refused_total, place, Number(faults.refused()));
-  out->Add(k_tuning_revision, place, rank.tuning_revision());
+  if (rank.delta_rows() + rank.value_rows() > 0) {
+    out->Add(k_record_rows_total, with("delta"), Number(rank.delta_rows()));
+    out->Add(k_record_rows_total, with("value"), Number(rank.value_rows()));
+  }
+  AddFaults(rank, place, out);
   out->Add(k_report_timestamp_seconds, place,
            UnixSeconds(rank.report_time_millis()));
 }
 
-/// The labels of a v1::LinkMetrics or a LinkNotFinite.
+/// The labels of what goes over a link in one direction.
 Values LinkPlace(const std::string& job_id, int boundary, bool is_gradient,
                  int replica) {
   return {job_id, absl::StrCat(boundary), is_gradient ? "backward" : "forward",
@@ -286,9 +336,11 @@ void AddLink(const std::string& job_id, const v1::LinkMetrics& link,
              Exposition* out) {
   const Values place =
       LinkPlace(job_id, link.boundary(), link.is_gradient(), link.replica());
-  Values info = place;
-  info.push_back(link.codec());
-  out->Add(k_link_info, info, 1);
+  Values coded = place;
+  coded.push_back(link.codec());
+  out->Add(
+      k_link_bits, coded,
+      link.compression_ratio() > 0 ? kRawBits / link.compression_ratio() : 0);
   out->Add(k_link_raw_bytes_total, place, Number(link.raw_bytes()));
   out->Add(k_link_wire_bytes_total, place, Number(link.wire_bytes()));
   out->Add(k_link_send_seconds_total, place, link.send_seconds());
@@ -297,6 +349,49 @@ void AddLink(const std::string& job_id, const v1::LinkMetrics& link,
   if (link.relative_error() > 0) {
     out->Add(k_link_quantization_error_relative, place, link.relative_error());
   }
+}
+
+void AddWays(const JobSeries& series, Exposition* out) {
+  for (const auto& [place, seconds] : series.round_trip_seconds) {
+    out->Add(k_link_round_trip_seconds,
+             {series.metrics.id(), absl::StrCat(place.first),
+              absl::StrCat(place.second)},
+             seconds);
+  }
+  for (const auto& [key, values] : series.not_finite) {
+    const auto& [boundary, is_gradient, replica] = key;
+    out->Add(k_link_not_finite_total,
+             LinkPlace(series.metrics.id(), boundary, is_gradient, replica),
+             Number(values));
+  }
+  for (const auto& [boundary, limit] : series.rate_limit_bytes_per_second) {
+    out->Add(k_link_rate_limit_bytes_per_second,
+             {series.metrics.id(), absl::StrCat(boundary)}, limit);
+  }
+}
+
+void AddJobSeries(const JobSeries& series, Exposition* out) {
+  const v1::JobMetrics& job = series.metrics;
+  AddJob(job, out);
+  AddRestarts(series, out);
+  AddStragglers(job, out);
+  uint32_t revision = UINT32_MAX;
+  for (int i = 0; i < job.ranks_size(); ++i) {
+    const v1::RankMetrics& rank = job.ranks(i);
+    // One that has not reported yet has nothing to say.
+    if (rank.report_time_millis() == 0) continue;
+    AddRank(job.id(), rank, job.has_dropping(), out);
+    if (static_cast<size_t>(i) < series.phases.size()) {
+      AddPhases(
+          series.phases[static_cast<size_t>(i)],
+          {job.id(), absl::StrCat(rank.stage()), absl::StrCat(rank.replica())},
+          out);
+    }
+    revision = std::min(revision, rank.tuning_revision());
+  }
+  if (revision != UINT32_MAX) out->Add(k_tuning_revision, {job.id()}, revision);
+  for (const v1::LinkMetrics& link : job.links()) AddLink(job.id(), link, out);
+  AddWays(series, out);
 }
 
 void AddCluster(const ClusterFigures& cluster, Exposition* out) {
@@ -309,32 +404,22 @@ void AddCluster(const ClusterFigures& cluster, Exposition* out) {
   out->Add(k_workers, {"idle"}, Number(cluster.idle_workers));
   out->Add(k_workers, {"busy"}, Number(cluster.busy_workers));
   out->Add(k_workers_lost_total, {}, Number(cluster.workers_lost));
+  out->Add(k_heartbeats_missed_total, {}, Number(cluster.heartbeats_missed));
+  for (const auto& [call, count] : cluster.rpcs) {
+    out->Add(k_rpcs_total, {call.first, call.second}, Number(count));
+  }
+  if (cluster.commit_seconds.counts_size() > 0) {
+    out->Add(k_db_commit_seconds, {}, cluster.commit_seconds);
+  }
+  out->Add(k_watch_lag_revisions, {}, Number(cluster.watch_lag));
 }
 
 }  // namespace
 
-std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
-                           const ClusterFigures& cluster,
-                           const std::vector<LinkNotFinite>& not_finite) {
+std::string PrometheusText(const std::vector<JobSeries>& jobs,
+                           const ClusterFigures& cluster) {
   Exposition exposition;
-  for (const v1::JobMetrics& job : jobs) {
-    AddJob(job, &exposition);
-    AddStragglers(job, &exposition);
-    for (const v1::RankMetrics& rank : job.ranks()) {
-      // One that has not reported yet has nothing to say.
-      if (rank.report_time_millis() == 0) continue;
-      AddRank(job.id(), rank, &exposition);
-    }
-    for (const v1::LinkMetrics& link : job.links()) {
-      AddLink(job.id(), link, &exposition);
-    }
-  }
-  for (const LinkNotFinite& link : not_finite) {
-    exposition.Add(
-        k_link_not_finite_total,
-        LinkPlace(link.job_id, link.boundary, link.is_gradient, link.replica),
-        Number(link.values));
-  }
+  for (const JobSeries& series : jobs) AddJobSeries(series, &exposition);
   AddCluster(cluster, &exposition);
   return exposition.ToString();
 }

@@ -5,8 +5,7 @@
 // where it packs saved activations, a few dozen a job, and none of a job that
 // is not in `jobs`. metrics.def lists the metrics.
 //
-//   PrometheusText(figures.List(kSeriesGrace), cluster,
-//                  figures.ListNotFinite(kSeriesGrace))
+//   PrometheusText(figures.Series(kSeriesGrace), cluster)
 #ifndef DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 #define DELTAPIPE_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 
@@ -14,10 +13,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
-#include "coordinator/metrics/link_not_finite.h"
+#include "coordinator/metrics/job_series.h"
 #include "proto/deltapipe/v1/admin.pb.h"
 
 namespace deltapipe {
@@ -36,14 +36,18 @@ struct ClusterFigures {
   int64_t idle_workers = 0;
   int64_t busy_workers = 0;
   int64_t workers_lost = 0;
+  int64_t heartbeats_missed = 0;
+  int64_t watch_lag = 0;  // events
+  /// How often each method was answered with each status code. Bounded by
+  /// whoever counts.
+  std::map<std::pair<std::string, std::string>, int64_t> rpcs;
+  v1::Histogram commit_seconds;
   /// Of jobs that have not ended.
   std::map<v1::JobState, int64_t> jobs;
 };
 
-/// `not_finite`: of links of `jobs`, in their order.
-std::string PrometheusText(const std::vector<v1::JobMetrics>& jobs,
-                           const ClusterFigures& cluster,
-                           const std::vector<LinkNotFinite>& not_finite = {});
+std::string PrometheusText(const std::vector<JobSeries>& jobs,
+                           const ClusterFigures& cluster);
 
 struct MetricDescription {
   std::string type;  // "counter", "gauge", "histogram"

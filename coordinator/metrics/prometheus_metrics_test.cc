@@ -21,8 +21,9 @@ using std::chrono::minutes;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-v1::JobMetrics Played(int stages, int replicas, int steps = 3,
-                      bool packs = false) {
+/// All that a worker and its links have unless something special is on.
+JobSeries PlayedSeries(int stages, int replicas, int steps = 3,
+                       bool packs = false) {
   FakeClock clock;
   clock.Advance(minutes(10));
   LiveFigures figures(&clock);
@@ -31,7 +32,12 @@ v1::JobMetrics Played(int stages, int replicas, int steps = 3,
   job.Start();
   for (int i = 0; i < steps; ++i) job.Step(0.5);
   job.Checkpoint();
-  return *figures.Get("text-1");
+  return figures.Series(minutes(5)).at(0);
+}
+
+v1::JobMetrics Played(int stages, int replicas, int steps = 3,
+                      bool packs = false) {
+  return PlayedSeries(stages, replicas, steps, packs).metrics;
 }
 
 int NumSeries(const std::string& text) {
@@ -158,25 +164,112 @@ TEST(PrometheusMetricsTest, LinksThatSentNoNumbers) {
   EXPECT_THAT(PrometheusText({job}, ClusterFigures()),
               Not(HasSubstr("deltapipe_link_not_finite_total{")));
 
-  LinkNotFinite link;
-  link.job_id = job.id();
-  link.is_gradient = true;
-  link.values = 12;
+  JobSeries series(job);
+  series.not_finite[{0, true, 0}] = 12;
 
   EXPECT_THAT(
-      PrometheusText({job}, ClusterFigures(), {link}),
+      PrometheusText({series}, ClusterFigures()),
       HasSubstr("deltapipe_link_not_finite_total{job_id=\"text-1\",boundary="
                 "\"0\",direction=\"backward\",replica=\"0\"} 12\n"));
 }
 
 TEST(PrometheusMetricsTest, A128RankJobHasFewerThan5000Series) {
-  for (const int replicas : {1, 8, 128}) {
-    const std::string text =
-        PrometheusText({Played(128 / replicas, replicas)}, ClusterFigures());
+  ClusterFigures cluster;
+  for (int i = 0; i < 40; ++i) cluster.rpcs[{absl::StrCat("M", i), "OK"}] = 1;
+  for (const int replicas : {1, 2, 8, 64, 128}) {
+    const int stages = 128 / replicas;
+    JobSeries series = PlayedSeries(stages, replicas);
+    ASSERT_EQ(series.phases.size(), 128u);
+    for (int boundary = 0; boundary + 1 < stages; ++boundary) {
+      series.rate_limit_bytes_per_second[boundary] = 1e6;
+    }
 
-    EXPECT_LT(NumSeries(text), 5000) << replicas << " replicas";
-    EXPECT_LT(NumSeries(text), 128 * kMaxSeriesPerRank + 80);
+    const int count = NumSeries(PrometheusText({series}, cluster));
+
+    EXPECT_LT(count, 5000) << replicas << " replicas";
+    EXPECT_LT(count, 128 * kMaxSeriesPerRank + 110);
   }
+}
+
+TEST(PrometheusMetricsTest, PhasesOfAWorkerAreSumsOverItsSteps) {
+  const std::string text =
+      PrometheusText({PlayedSeries(2, 1, /*steps=*/2)}, ClusterFigures());
+
+  const auto phase = [](const char* name) {
+    return absl::StrCat(
+        "deltapipe_phase_seconds_total{job_id=\"text-1\",stage=\"0"
+        "\",replica=\"0\",phase=\"",
+        name, "\"} ");
+  };
+  // Of steps of 0.5 s with 0.2 s of computation, of which 0.02 * 0.5 s of the
+  // 0.12 * 0.5 s for gradients update weights.
+  EXPECT_THAT(text, HasSubstr(phase("forward") + "0.13333"));
+  EXPECT_THAT(text, HasSubstr(phase("backward") + "0.26666"));
+  EXPECT_THAT(text, HasSubstr(phase("optimizer") + "0.02\n"));
+  EXPECT_THAT(text, HasSubstr(phase("wait_recv")));
+  EXPECT_THAT(text, HasSubstr(phase("wait_send") + "0.01\n"));
+  EXPECT_THAT(text, HasSubstr(phase("compress") + "0.03\n"));
+  EXPECT_THAT(text, HasSubstr(phase("decompress") + "0.02\n"));
+  EXPECT_THAT(text, HasSubstr(phase("data") + "0.005\n"));
+  EXPECT_THAT(text, HasSubstr(phase("reduce") + "0.09999"));
+}
+
+TEST(PrometheusMetricsTest, LinksHaveBitsARoundTripAndTheirLimit) {
+  JobSeries series = PlayedSeries(3, 1);
+  series.rate_limit_bytes_per_second[1] = 12.5e6;
+
+  const std::string text = PrometheusText({series}, ClusterFigures());
+
+  // 560,000 of 4,199,000 bytes of fp32 went over the wire.
+  EXPECT_THAT(text, HasSubstr("deltapipe_link_bits{job_id=\"text-1\",boundary="
+                              "\"0\",direction=\"forward\",replica=\"0\","
+                              "codec=\"delta(int(4),first=cast(bf16))\"} "
+                              "4.267"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_link_round_trip_seconds{job_id=\"text"
+                              "-1\",boundary=\"0\",replica=\"0\"} 0.0004\n"));
+  EXPECT_THAT(text,
+              HasSubstr("deltapipe_link_rate_limit_bytes_per_second{job_id=\""
+                        "text-1\",boundary=\"1\"} 12500000\n"));
+  EXPECT_THAT(text, Not(HasSubstr("deltapipe_link_rate_limit_bytes_per_second{"
+                                  "job_id=\"text-1\",boundary=\"0\"")));
+}
+
+TEST(PrometheusMetricsTest, RestartsAndTheirTimeByCause) {
+  JobSeries series = PlayedSeries(1, 1);
+  series.metrics.set_restarts(5);
+  series.restarts = {{"worker_lost", 2}, {"connection", 1}};
+  series.metrics.mutable_lost()->set_restart(20);
+  series.detect_seconds = 10;
+  series.reload_seconds = 7;
+
+  const std::string text = PrometheusText({series}, ClusterFigures());
+
+  const auto restarts = [](const char* cause) {
+    return absl::StrCat("deltapipe_restarts_total{job_id=\"text-1\",cause=\"",
+                        cause, "\"} ");
+  };
+  EXPECT_THAT(text, HasSubstr(restarts("worker_lost") + "2\n"));
+  EXPECT_THAT(text, HasSubstr(restarts("connection") + "1\n"));
+  EXPECT_THAT(text, HasSubstr(restarts("worker_left") + "0\n"));
+  EXPECT_THAT(text, HasSubstr(restarts("earlier") + "2\n"));
+  const auto lost = [](const char* cause) {
+    return absl::StrCat(
+        "deltapipe_lost_seconds_total{job_id=\"text-1\",cause="
+        "\"",
+        cause, "\"} ");
+  };
+  EXPECT_THAT(text, HasSubstr(lost("detect") + "10\n"));
+  EXPECT_THAT(text, HasSubstr(lost("restart") + "3\n"));
+  EXPECT_THAT(text, HasSubstr(lost("reload") + "7\n"));
+}
+
+TEST(PrometheusMetricsTest, TheLowestTuningRevisionIsTheJobs) {
+  JobSeries series = PlayedSeries(2, 1);
+  series.metrics.mutable_ranks(0)->set_tuning_revision(4);
+  series.metrics.mutable_ranks(1)->set_tuning_revision(3);
+
+  EXPECT_THAT(PrometheusText({series}, ClusterFigures()),
+              HasSubstr("deltapipe_tuning_revision{job_id=\"text-1\"} 3\n"));
 }
 
 TEST(PrometheusMetricsTest, AJobThatIsNotGivenHasNoSeries) {
@@ -190,6 +283,12 @@ TEST(PrometheusMetricsTest, ClusterFiguresAreThereWithoutJobs) {
   cluster.busy_workers = 5;
   cluster.workers_lost = 1;
   cluster.jobs[v1::JOB_STATE_PENDING] = 4;
+  cluster.heartbeats_missed = 6;
+  cluster.watch_lag = 17;
+  cluster.rpcs[{"JobService.GetJob", "NOT_FOUND"}] = 3;
+  cluster.commit_seconds.add_bounds(0.5);
+  cluster.commit_seconds.add_counts(2);
+  cluster.commit_seconds.add_counts(1);
 
   const std::string text = PrometheusText({}, cluster);
 
@@ -197,6 +296,14 @@ TEST(PrometheusMetricsTest, ClusterFiguresAreThereWithoutJobs) {
   EXPECT_THAT(text, HasSubstr("deltapipe_workers{state=\"busy\"} 5\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_jobs{state=\"PENDING\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("deltapipe_workers_lost_total 1\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_heartbeats_missed_total 6\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_watch_lag_revisions 17\n"));
+  EXPECT_THAT(text,
+              HasSubstr("deltapipe_rpcs_total{method=\"JobService.GetJob\""
+                        ",code=\"NOT_FOUND\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_db_commit_seconds_bucket{le=\"0.5\"} 2"
+                              "\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_db_commit_seconds_count 3\n"));
 }
 
 TEST(PrometheusMetricsTest, NamesFollowTheRules) {

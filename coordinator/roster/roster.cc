@@ -103,6 +103,7 @@ absl::StatusOr<v1::Welcome> Roster::Join(
     member.info.meant_for = hello.job_id();
     member.session = session;
     member.last_heard = now;
+    member.num_missed = 0;
     member.budget = holds ? member.present_budget : options_.idle_budget;
     member.is_welcomed = false;
     welcome.set_worker_id(id);
@@ -128,7 +129,9 @@ void Roster::Heard(const std::string& worker_id) {
   const Nanos now = clock_->Now();
   MutexLock lock(&mutex_);
   const auto found = members_.find(worker_id);
-  if (found != members_.end()) found->second.last_heard = now;
+  if (found == members_.end()) return;
+  found->second.last_heard = now;
+  found->second.num_missed = 0;
 }
 
 std::optional<DepartedWorker> Roster::Leave(const std::string& worker_id,
@@ -155,6 +158,11 @@ std::vector<DepartedWorker> Roster::RemoveSilent() {
     MutexLock lock(&mutex_);
     for (auto it = members_.begin(); it != members_.end();) {
       Member& member = it->second;
+      const int64_t missed = (now - member.last_heard) / options_.heartbeat - 1;
+      if (member.session != nullptr && missed > member.num_missed) {
+        num_heartbeats_missed_ += missed - member.num_missed;
+        member.num_missed = missed;
+      }
       if (now - member.last_heard <= member.budget) {
         ++it;
         continue;
@@ -177,6 +185,11 @@ std::vector<DepartedWorker> Roster::RemoveSilent() {
     sessions[i]->Close(absl::StrCat("declared dead: ", departed[i].reason));
   }
   return departed;
+}
+
+int64_t Roster::num_heartbeats_missed() {
+  MutexLock lock(&mutex_);
+  return num_heartbeats_missed_;
 }
 
 void Roster::Forgive(Nanos pause) {

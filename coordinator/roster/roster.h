@@ -107,6 +107,9 @@ class Roster {
   /// Removes the workers that were silent longer than their budgets and closes
   /// their sessions.
   std::vector<DepartedWorker> RemoveSilent();
+  /// Whole heartbeat intervals beyond the first in which a worker with a stream
+  /// was silent, of all workers, as RemoveSilent found them.
+  int64_t num_heartbeats_missed();
   /// Takes `pause`, during which this process itself stood still, off
   /// everyone's silence.
   void Forgive(Nanos pause);
@@ -152,6 +155,7 @@ class Roster {
     /// Welcome must be the first message, so no job may send before.
     bool is_welcomed = false;
     Nanos last_heard{0};
+    int64_t num_missed = 0;  // heartbeats of this silence
     Nanos budget{0};
     std::string job_id;
     int stage = 0;
@@ -177,6 +181,7 @@ class Roster {
   std::map<std::string, Member> members_ DP_GUARDED_BY(mutex_);
   std::vector<Waiting> line_ DP_GUARDED_BY(mutex_);
   int64_t last_number_ DP_GUARDED_BY(mutex_) = 0;
+  int64_t num_heartbeats_missed_ DP_GUARDED_BY(mutex_) = 0;
   std::string closed_reason_ DP_GUARDED_BY(mutex_);
   bool is_closed_ DP_GUARDED_BY(mutex_) = false;
 };

@@ -280,6 +280,26 @@ TEST_F(RosterTest, SignOfLifeResetsTheSilence) {
   EXPECT_THAT(roster_.RemoveSilent(), IsEmpty());
 }
 
+TEST_F(RosterTest, HeartbeatsMissedAreThoseOfConnectedWorkersCountedOnce) {
+  Join(HelloFrom("a"));
+  clock_.Advance(std::chrono::milliseconds(999));
+  roster_.RemoveSilent();
+  EXPECT_EQ(roster_.num_heartbeats_missed(), 0);
+
+  clock_.Advance(std::chrono::milliseconds(1));  // two intervals of 500 ms
+  roster_.RemoveSilent();
+  roster_.RemoveSilent();
+  EXPECT_EQ(roster_.num_heartbeats_missed(), 1);
+  clock_.Advance(std::chrono::seconds(1));
+  roster_.RemoveSilent();
+  EXPECT_EQ(roster_.num_heartbeats_missed(), 3);
+
+  roster_.Heard("worker-1");
+  clock_.Advance(std::chrono::seconds(1));
+  roster_.RemoveSilent();
+  EXPECT_EQ(roster_.num_heartbeats_missed(), 4);
+}
+
 TEST_F(RosterTest, OwnPauseIsNotTheWorkersSilence) {
   Join(HelloFrom("a"));
   clock_.Advance(std::chrono::seconds(60));

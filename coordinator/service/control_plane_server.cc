@@ -15,6 +15,7 @@
 #include "coordinator/service/message_size.h"
 #include "coordinator/service/reflection.h"
 #include "coordinator/service/request_guard.h"
+#include "coordinator/service/rpc_meter.h"
 #include "coordinator/service/service_health.h"
 
 namespace deltapipe {
@@ -82,14 +83,15 @@ absl::StatusOr<std::unique_ptr<ControlPlaneServer>> ControlPlaneServer::Start(
                                ? grpc::InsecureServerCredentials()
                                : MakeGuardedCredentials(security),
                            &port);
+  std::vector<
+      std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
+      interceptors;
+  interceptors.push_back(MakeRpcMeter(server->plane_->rpcs()));
   if (security != nullptr) {
     builder.RegisterService(&server->enrollment_service_);
-    std::vector<
-        std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
-        interceptors;
     interceptors.push_back(MakeAuditor(security));
-    builder.experimental().SetInterceptorCreators(std::move(interceptors));
   }
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   builder.RegisterService(&server->control_service_);
   builder.RegisterService(&server->job_service_);

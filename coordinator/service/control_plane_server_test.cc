@@ -23,6 +23,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 absl::StatusOr<PlanAnswer> TrivialPlan(const PlanRequest& request) {
   PlanAnswer answer;
@@ -304,6 +305,27 @@ TEST(ControlPlaneServerTest, ErrorsCrossTheWireWithTheirCodes) {
             "train.steps: too few\ntrain.batch: too small");
   EXPECT_EQ(missing.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_THAT(missing.error_message(), HasSubstr("text-7"));
+}
+
+TEST(ControlPlaneServerTest, AnswersAreCountedByMethodAndCode) {
+  const auto server = StartServer();
+  const auto client = Client(server->address());
+  for (int i = 0; i < 2; ++i) {
+    grpc::ClientContext unknown;
+    SetDeadline(&unknown);
+    v1::GetJobRequest get;
+    get.set_id("text-7");
+    v1::Job job;
+    client->GetJob(&unknown, get, &job);
+  }
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::ListJobsResponse jobs;
+  ASSERT_TRUE(client->ListJobs(&context, v1::ListJobsRequest(), &jobs).ok());
+
+  EXPECT_THAT(server->plane()->rpcs()->counts(),
+              ElementsAre(Pair(Pair("JobService.GetJob", "NOT_FOUND"), 2),
+                          Pair(Pair("JobService.ListJobs", "OK"), 1)));
 }
 
 TEST(ControlPlaneServerTest, PortInUseIsSaidWithTheRemedy) {

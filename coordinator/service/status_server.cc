@@ -1,9 +1,12 @@
 #include "coordinator/service/status_server.h"
 
 #include <climits>
+#include <cmath>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/units.h"
 #include "base/version.h"
 #include "coordinator/metrics/prometheus_metrics.h"
 #include "coordinator/metrics/status_pages.h"
@@ -21,6 +24,10 @@ ClusterFigures Cluster(ControlPlane* plane, int64_t start_time_millis) {
   cluster.version = kVersion;
   cluster.start_time_millis = start_time_millis;
   cluster.workers_lost = plane->jobs()->num_workers_lost();
+  cluster.heartbeats_missed = plane->roster()->num_heartbeats_missed();
+  cluster.watch_lag = plane->events()->LongestQueue();
+  cluster.rpcs = plane->rpcs()->counts();
+  cluster.commit_seconds = plane->store()->commit_seconds();
   const v1::ListWorkersResponse listed = plane->roster()->List();
   for (const v1::Worker& worker : listed.workers()) {
     ++(worker.job_id().empty() ? cluster.idle_workers : cluster.busy_workers);
@@ -38,6 +45,23 @@ ClusterFigures Cluster(ControlPlane* plane, int64_t start_time_millis) {
   if (!jobs.ok()) return cluster;
   for (const StoredJob& stored : *jobs) ++cluster.jobs[stored.job.state()];
   return cluster;
+}
+
+/// Figures of the jobs, with the limits of their stored tuning.
+std::vector<JobSeries> Jobs(ControlPlane* plane) {
+  std::vector<JobSeries> jobs = plane->figures()->Series(kSeriesGrace);
+  for (JobSeries& job : jobs) {
+    const auto stored = plane->store()->GetJob(job.metrics.id());
+    if (!stored.ok() || !stored->progress.has_value()) continue;
+    for (const v1::BoundaryTuning& boundary :
+         stored->progress->tuning().boundaries()) {
+      const auto bits = ParseBandwidth(boundary.rate_limit());
+      // Else it has none: "unlimited".
+      if (!bits.ok() || *bits <= 0 || !std::isfinite(*bits)) continue;
+      job.rate_limit_bytes_per_second[boundary.boundary()] = *bits / 8;
+    }
+  }
+  return jobs;
 }
 
 }  // namespace
@@ -76,9 +100,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusServer(
   };
   const int64_t start_time_millis = plane->clock()->WallMillis();
   source.prometheus_text = [plane, start_time_millis] {
-    return PrometheusText(plane->figures()->List(kSeriesGrace),
-                          Cluster(plane, start_time_millis),
-                          plane->figures()->ListNotFinite(kSeriesGrace));
+    return PrometheusText(Jobs(plane), Cluster(plane, start_time_millis));
   };
   HttpServerOptions options;
   // civetweb knows addresses, not names.

@@ -16,6 +16,7 @@ namespace deltapipe {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class StatusServerTest : public ::testing::Test {
  protected:
@@ -54,6 +55,38 @@ TEST_F(StatusServerTest, ServesTheFiguresOfJobs) {
   EXPECT_THAT(Get("/api/jobs/text-1"), HasSubstr("\"num_stages\":2"));
   EXPECT_THAT(Get("/"), HasSubstr("<title>deltapipe</title>"));
   EXPECT_EQ(Get("/healthz"), "ok\n");
+}
+
+TEST_F(StatusServerTest, FiguresOfTheCoordinatorAndLimitsOfTheTuning) {
+  DemoJob job("text-1", 3, 1, plane_->metrics());
+  job.Start();
+  job.Step(0.5);
+  v1::JobProgress progress;
+  for (const char* const limit : {"100Mbit/s", "unlimited"}) {
+    v1::BoundaryTuning* boundary = progress.mutable_tuning()->add_boundaries();
+    boundary->set_boundary(progress.tuning().boundaries_size() - 1);
+    boundary->set_rate_limit(limit);
+  }
+  JobChange change;
+  change.job_id = "text-1";
+  change.progress = progress;
+  ASSERT_TRUE(plane_->store()->Commit(change).ok());
+  plane_->rpcs()->Add("JobService.GetJob", "OK");
+  const auto watch = plane_->events()->Subscribe("text-1", true);
+  plane_->events()->Publish("text-1", v1::JobEvent());
+
+  const std::string text = Get("/metrics");
+  EXPECT_THAT(text,
+              HasSubstr("deltapipe_link_rate_limit_bytes_per_second{job_id=\""
+                        "text-1\",boundary=\"0\"} 12500000\n"));
+  EXPECT_THAT(text, Not(HasSubstr("limit_bytes_per_second{job_id=\"text-1\","
+                                  "boundary=\"1\"")));
+  EXPECT_THAT(text, HasSubstr("deltapipe_rpcs_total{method=\"JobService.GetJob"
+                              "\",code=\"OK\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_watch_lag_revisions 1\n"));
+  EXPECT_THAT(text, HasSubstr("deltapipe_heartbeats_missed_total 0\n"));
+  // The job, and the change above.
+  EXPECT_THAT(text, HasSubstr("deltapipe_db_commit_seconds_count 2\n"));
 }
 
 TEST_F(StatusServerTest, AJobWithoutFiguresSaysWhy) {

@@ -36,6 +36,20 @@ TEST(ExamplesTest, EveryExampleParses) {
   }
 }
 
+TEST(ExamplesTest, TheJobForOneGpuHasFourStagesAnd100MillionParameters) {
+  const auto spec = LoadJobSpec("examples/gpt-100m.yaml", {});
+
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->parallel().stages(), 4);
+  EXPECT_EQ(spec->parallel().replicas(), 1);
+  EXPECT_EQ(spec->parallel().device(), "cuda");
+  EXPECT_EQ(spec->network().emulate().bandwidth(), "500Mbit/s");
+  // A block's matrices: queries, keys, values and projection, and the two of
+  // the perceptron, four times as wide.
+  const int64_t width = spec->model().width();
+  EXPECT_GE(spec->model().layers() * 12 * width * width, 100'000'000);
+}
+
 TEST(ExamplesTest, MainJobIsTheOneThatTheDesignNames) {
   const auto spec = LoadJobSpec("examples/text.yaml", {});
 

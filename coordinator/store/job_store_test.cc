@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/store/memory_job_store.h"
 #include "coordinator/store/sqlite_job_store.h"
+#include "coordinator/store/timed_job_store.h"
 
 namespace deltapipe {
 namespace {
@@ -86,6 +87,9 @@ class JobStoreTest : public ::testing::TestWithParam<const char*> {
     } else {
       store_ = std::make_unique<MemoryJobStore>();
     }
+    if (std::string(GetParam()) == "timed") {
+      store_ = std::make_unique<TimedJobStore>(std::move(store_), &clock_);
+    }
     ASSERT_NE(store_, nullptr);
   }
   std::string Create(const std::string& name) {
@@ -99,11 +103,49 @@ class JobStoreTest : public ::testing::TestWithParam<const char*> {
     EXPECT_TRUE(store_->Commit({id, job, std::nullopt, std::nullopt}).ok());
   }
 
+  FakeClock clock_;
   std::unique_ptr<JobStore> store_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Stores, JobStoreTest,
-                         ::testing::Values("memory", "sqlite"));
+                         ::testing::Values("memory", "sqlite", "timed"));
+
+/// A store on a disk that takes its time.
+class SlowStore : public MemoryJobStore {
+ public:
+  explicit SlowStore(FakeClock* clock) : clock_(clock) {}
+  absl::StatusOr<int64_t> Commit(const JobChange& change) override {
+    clock_->Advance(std::chrono::milliseconds(30));
+    return MemoryJobStore::Commit(change);
+  }
+  absl::StatusOr<StoredJob> GetJob(const std::string& id) override {
+    clock_->Advance(std::chrono::seconds(1));
+    return MemoryJobStore::GetJob(id);
+  }
+
+ private:
+  FakeClock* const clock_;
+};
+
+TEST(TimedJobStoreTest, TransactionsThatWriteAreTimedFailedOnesIncluded) {
+  FakeClock clock;
+  TimedJobStore store(std::make_unique<SlowStore>(&clock), &clock);
+  ASSERT_TRUE(store.CreateJob(JobNamed("text")).ok());
+  ASSERT_TRUE(store.GetJob("text-1").ok());
+  const v1::Histogram before = store.commit_seconds();
+
+  ASSERT_TRUE(
+      store.Commit({"text-1", std::nullopt, std::nullopt, EventOf("a")}).ok());
+  ASSERT_FALSE(
+      store.Commit({"text-9", std::nullopt, std::nullopt, EventOf("b")}).ok());
+
+  EXPECT_EQ(before.counts(0), 1);  // made at once
+  EXPECT_DOUBLE_EQ(before.sum(), 0);
+  const v1::Histogram after = store.commit_seconds();
+  EXPECT_DOUBLE_EQ(after.sum(), 0.06);
+  EXPECT_EQ(after.bounds(6), 0.05);
+  EXPECT_EQ(after.counts(6), 2);
+}
 
 TEST_P(JobStoreTest, GenerationsRise) {
   const uint64_t first = *store_->NewGeneration();

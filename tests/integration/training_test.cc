@@ -112,6 +112,37 @@ TEST(TrainingTest, AReportCoversTheStepsSinceTheLastOne) {
   }
 }
 
+TEST(TrainingTest, AReportDividesItsTimeIntoPhases) {
+  Job job(2, 2, {"train.report_every=5", "compression.activations=int(8)"});
+  job.use_tcp = true;
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  for (const auto& [rank, reports] : result.reports) {
+    for (const v1::StepReport& report : reports) {
+      const v1::PhaseSeconds& phases = report.phases();
+      EXPECT_GT(phases.forward(), 0) << rank;
+      EXPECT_GT(phases.backward(), 0) << rank;
+      EXPECT_GT(phases.optimizer(), 0) << rank;
+      EXPECT_GT(phases.data(), 0) << rank;
+      EXPECT_GT(phases.receive_wait(), 0) << rank;
+      EXPECT_GT(phases.encode(), 0) << rank;
+      EXPECT_GT(phases.decode(), 0) << rank;
+      EXPECT_GT(phases.send_wait(), 0) << rank;
+      EXPECT_NEAR(phases.forward() + phases.backward(),
+                  report.compute_seconds(), 1e-9);
+      EXPECT_NEAR(phases.receive_wait(), report.wait_seconds(), 1e-9);
+      EXPECT_LE(phases.optimizer(), report.reduce_seconds());
+      EXPECT_LE(report.compute_seconds() + report.wait_seconds() +
+                    report.reduce_seconds() + phases.data(),
+                report.step_seconds());
+      ASSERT_EQ(report.links_size(), 1) << rank;
+      EXPECT_GT(report.links(0).round_trip_seconds(), 0) << rank;
+    }
+  }
+}
+
 TEST(TrainingTest, TheSameSeedGivesTheSameBytesOverLoopbackAndTcp) {
   using Recordings = std::map<std::string, std::shared_ptr<Recording>>;
   Mutex mutex;

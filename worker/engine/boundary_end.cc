@@ -1,6 +1,7 @@
 #include "worker/engine/boundary_end.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -28,6 +29,11 @@ BoundaryOptions DirectionOptions(const BoundaryEndOptions& options,
   made.state_capacity_bytes = options.state_capacity_bytes;
   made.state_folder = options.state_folder;
   return made;
+}
+
+double SecondsFrom(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+      .count();
 }
 
 struct EndCodecs {
@@ -425,6 +431,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   header.num_rows = static_cast<uint32_t>(item.samples.size());
   header.row_elements = static_cast<uint32_t>(codec->elements);
   Buffer body;
+  std::chrono::steady_clock::time_point encode_begin;
   switch (item.kind) {
     case Outgoing::Kind::kCommit: {
       encoders_.CommitStep(item.step);
@@ -450,18 +457,27 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
       break;
     case Outgoing::Kind::kTensor:
       if (item.is_evaluation) header.flags |= kFrameEvaluation;
+      encode_begin = std::chrono::steady_clock::now();
       DP_RETURN_IF_ERROR(codec->coder->Encode(item.step, item.samples,
                                               item.tensor.values,
                                               item.is_evaluation, &body));
       item.tensor = TensorRef();
       break;
   }
+  const auto send_begin = std::chrono::steady_clock::now();
   DP_RETURN_IF_ERROR(channel_->Send(header, {body.span()},
                                     Deadline::After(options_.max_wait)));
+  const double send_seconds = SecondsFrom(send_begin);
   MutexLock lock(&mutex_);
   counters_.sent = sent_before_ + encoders_.counters();
   if (item.is_evaluation) {
     counters_.evaluation_wire_bytes += body.size() + kFrameHeaderBytes;
+  } else {
+    counters_.send_wait_seconds += send_seconds;
+    if (item.kind == Outgoing::Kind::kTensor) {
+      counters_.encode_seconds +=
+          std::chrono::duration<double>(send_begin - encode_begin).count();
+    }
   }
   return absl::OkStatus();
 }
@@ -626,9 +642,11 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
   const absl::Span<float> floats(
       reinterpret_cast<float*>(values->data()),
       static_cast<size_t>(values->size()) / sizeof(float));
+  const auto begin = std::chrono::steady_clock::now();
   std::vector<uint64_t> missing;
   DP_RETURN_IF_ERROR(decoder.Decode(item.step, item.samples, frame.payload(),
                                     item.is_evaluation, floats, &missing));
+  double seconds = SecondsFrom(begin);
   if (!missing.empty()) {
     Outgoing request;
     request.kind = Outgoing::Kind::kKeyframeRequest;
@@ -641,8 +659,10 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
     }
     PushOutgoing(std::move(request));
     DP_ASSIGN_OR_RETURN(const Frame answer, NextKeyframe());
+    const auto again = std::chrono::steady_clock::now();
     DP_RETURN_IF_ERROR(decoder.ApplyKeyframes(
         item.step, item.samples, frame.payload(), answer.payload(), floats));
+    seconds += SecondsFrom(again);
   }
   TensorRef tensor{floats, values, nullptr};
   if (!item.is_evaluation) {
@@ -653,6 +673,7 @@ absl::Status BoundaryEnd::DecodeOne(const Incoming& item, Frame frame) {
     }
   }
   MutexLock lock(&mutex_);
+  if (!item.is_evaluation) counters_.decode_seconds += seconds;
   decoded_[{{item.is_evaluation, item.step}, item.microbatch}] =
       std::move(tensor);
   return absl::OkStatus();
@@ -664,6 +685,7 @@ BoundaryEnd::Counters BoundaryEnd::counters() const {
   const ChannelCounters channel = channel_->channel_counters();
   counters.wire_bytes = channel.bytes_sent;
   counters.busy_seconds = channel.busy_seconds;
+  counters.round_trip_seconds = channel.round_trip_seconds;
   counters.frames = channel_->counters();
   counters.state_bytes = sent_state_bytes_ + received_state_bytes_;
   return counters;

@@ -134,6 +134,12 @@ class BoundaryEnd {
     int64_t keyframes_requested = 0;
     int64_t state_bytes = 0;  // of both directions
     double busy_seconds = 0;  // for which the link was busy with what is sent
+    double round_trip_seconds = 0;  // 0: not known
+    // Of training, by the threads of this object: of codecs, and until the
+    // channel had taken what was encoded.
+    double encode_seconds = 0;
+    double decode_seconds = 0;
+    double send_wait_seconds = 0;
     FrameCounters frames;
   };
   Counters counters() const;

@@ -401,8 +401,9 @@ class Training {
   int64_t saved_raw_bytes_ = 0;
   int64_t saved_stored_bytes_ = 0;
   // What went out at the last report, toward the stage before and the next.
-  BoundaryCounters reported_gradients_;
-  BoundaryCounters reported_activations_;
+  // As last reported: of previous_ and next_.
+  BoundaryEnd::Counters reported_gradients_;
+  BoundaryEnd::Counters reported_activations_;
 
   v1::Tuning tuning_;                          // in force
   std::shared_ptr<LinkShaper> previous_link_;  // what is sent to each

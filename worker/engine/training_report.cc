@@ -23,7 +23,7 @@ int64_t ResidentBytes() {
 
 /// `before` is what the counters were at the last report.
 void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
-             BoundaryCounters* before, v1::StepReport* report) {
+             BoundaryEnd::Counters* before, v1::StepReport* report) {
   if (end == nullptr) return;
   const BoundaryEnd::Counters counters = end->counters();
   v1::LinkReport* link = report->add_links();
@@ -33,13 +33,21 @@ void AddLink(const BoundaryEnd* end, int boundary, bool is_gradient,
   link->set_raw_bytes(counters.sent.raw_bytes);
   link->set_wire_bytes(counters.wire_bytes - counters.evaluation_wire_bytes);
   link->set_send_seconds(counters.busy_seconds);
+  link->set_round_trip_seconds(counters.round_trip_seconds);
   const double values =
-      counters.sent.probed_value_squares - before->probed_value_squares;
+      counters.sent.probed_value_squares - before->sent.probed_value_squares;
   const double errors =
-      counters.sent.probed_error_squares - before->probed_error_squares;
+      counters.sent.probed_error_squares - before->sent.probed_error_squares;
   if (values > 0) link->set_relative_error(std::sqrt(errors / values));
   link->set_not_finite(counters.sent.not_finite);
-  *before = counters.sent;
+  v1::PhaseSeconds* const phases = report->mutable_phases();
+  phases->set_encode(phases->encode() + counters.encode_seconds -
+                     before->encode_seconds);
+  phases->set_decode(phases->decode() + counters.decode_seconds -
+                     before->decode_seconds);
+  phases->set_send_wait(phases->send_wait() + counters.send_wait_seconds -
+                        before->send_wait_seconds);
+  *before = counters;
 }
 
 }  // namespace
@@ -76,9 +84,16 @@ void Training::Report(const StepState& state) {
   report.set_learning_rate(LearningRateAt(state.step));
   if (loss_scale_.is_used()) report.set_loss_scale(state.gradient_scale);
   report.set_step_seconds(report.step_seconds() + SecondsSince(state.begin));
-  report.set_compute_seconds(report.compute_seconds() + state.compute_seconds);
+  report.set_compute_seconds(report.compute_seconds() + state.forward_seconds +
+                             state.backward_seconds);
   report.set_wait_seconds(report.wait_seconds() + state.wait_seconds);
   report.set_reduce_seconds(report.reduce_seconds() + state.reduce_seconds);
+  v1::PhaseSeconds* const phases = report.mutable_phases();
+  phases->set_forward(phases->forward() + state.forward_seconds);
+  phases->set_backward(phases->backward() + state.backward_seconds);
+  phases->set_optimizer(phases->optimizer() + state.optimizer_seconds);
+  phases->set_receive_wait(phases->receive_wait() + state.wait_seconds);
+  phases->set_data(phases->data() + state.data_seconds);
   report.set_skipped_steps(report.skipped_steps() + (state.is_skipped ? 1 : 0));
   const int delay = static_cast<int>(state.weight_delay);
   while (report.microbatches_by_delay_size() <= delay) {

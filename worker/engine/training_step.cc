@@ -129,6 +129,7 @@ std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
   if (state->is_traced) --num_traces_wanted_;
   state->end = counts_->of(replica_);
   state->gradient_scale = loss_scale_.scale();
+  const auto data_begin = SteadyClock::now();
   for (int mb = 0; mb < state->end; ++mb) {
     const int64_t begin = state->is_traced ? WallNanos() : 0;
     const int64_t slot = cursors_->Slot(step, replica_, mb);
@@ -137,6 +138,7 @@ std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
     DelayInput();
     if (state->is_traced) AddSpan("LOAD", "compute", mb, begin, &state->trace);
   }
+  state->data_seconds = SecondsSince(data_begin);
   std::vector<uint64_t> keys;
   for (const Microbatch& batch : state->batch) {
     for (const BoundarySample& sample : batch.samples) {
@@ -263,7 +265,7 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
         state->activations[mb] = std::move(output.activation);
       }
       Delay(mb, /*is_forward=*/true, SecondsSince(begin), *state);
-      state->compute_seconds += SecondsSince(begin);
+      state->forward_seconds += SecondsSince(begin);
       return absl::OkStatus();
     }
     case v1::Instruction::SEND_ACTIVATION:
@@ -291,7 +293,7 @@ absl::Status Training::ExecuteUntraced(const v1::Instruction& instruction,
       if (!is_first()) state->gradients[mb] = *std::move(input_gradient);
       Delay(mb, /*is_forward=*/false, SecondsSince(begin), *state);
       if (stragglers_ != nullptr) stragglers_->NoteDone(mb);
-      state->compute_seconds += SecondsSince(begin);
+      state->backward_seconds += SecondsSince(begin);
       return absl::OkStatus();
     }
     case v1::Instruction::SEND_GRADIENT:
@@ -475,11 +477,13 @@ absl::Status Training::Apply(StepState* state) {
                             ? limit / state->gradient_norm
                             : 1.0;
     const double rate = LearningRateAt(state->step);
+    const auto begin = SteadyClock::now();
     DP_RETURN_IF_ERROR(
         optimizer_->Apply(state->step, rate, clip, Owned(weights)));
     if (tied_ != nullptr) {
       DP_RETURN_IF_ERROR(tied_->Apply(state->step, rate, clip, weights));
     }
+    state->optimizer_seconds = SecondsSince(begin);
     if (shards_state_) {
       DP_RETURN_IF_ERROR(sync_->Gather(
           step, weights.first(static_cast<size_t>(layout().tied_begin())),

@@ -75,8 +75,11 @@ struct Training::StepState {
   std::map<int, TensorRef> received_gradients;
   std::map<int, TensorRef> activations;
   std::map<int, TensorRef> gradients;
-  double loss_sum = 0;  // over micro-batches
-  double compute_seconds = 0;
+  double loss_sum = 0;      // over micro-batches
+  double data_seconds = 0;  // for the batch
+  double forward_seconds = 0;
+  double backward_seconds = 0;
+  double optimizer_seconds = 0;  // in reduce_seconds, or beside the next step
   double wait_seconds = 0;
   double reduce_seconds = 0;
   double replica_squared_norm = 0;  // of this replica's own gradient

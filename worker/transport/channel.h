@@ -48,6 +48,8 @@ struct ChannelCounters {
   double busy_seconds = 0;
   /// What the link has lately carried while it was busy; 0 where nobody knows.
   double bytes_per_second = 0;
+  /// Of the connection, smoothed; 0 where nobody knows.
+  double round_trip_seconds = 0;
 };
 
 class Channel {

@@ -25,12 +25,25 @@ ClusterFigures Cluster() {
   cluster.busy_workers = 6;
   cluster.idle_workers = 1;
   cluster.jobs[v1::JOB_STATE_RUNNING] = 1;
+  cluster.rpcs[{"JobService.GetJob", "OK"}] = 12;
+  cluster.commit_seconds.add_bounds(0.01);
+  cluster.commit_seconds.add_counts(40);
+  cluster.commit_seconds.add_counts(1);
+  cluster.commit_seconds.set_sum(0.2);
   return cluster;
+}
+
+/// The first boundary is held back.
+std::string Text(LiveFigures* figures) {
+  std::vector<JobSeries> jobs = figures->Series(kSeriesGrace);
+  for (JobSeries& job : jobs) job.rate_limit_bytes_per_second[0] = 12.5e6;
+  return PrometheusText(jobs, Cluster());
 }
 
 void Play(DemoJob* job) {
   job->Start();
   job->PackActivations();
+  job->DamageFrames();
   for (int i = 0; i < 260; ++i) job->Step(0.05 + 0.002 * (i % 5));
   job->Checkpoint();
   for (int i = 0; i < 30; ++i) job->Step(0.052);
@@ -79,10 +92,7 @@ int Serve(LiveFigures* figures, const std::vector<DemoJob*>& demos) {
     }
     return absl::NotFoundError(absl::StrCat("no job '", id, "'"));
   };
-  source.prometheus_text = [&] {
-    return PrometheusText(figures->List(kSeriesGrace), Cluster(),
-                          figures->ListNotFinite(kSeriesGrace));
-  };
+  source.prometheus_text = [&] { return Text(figures); };
   HttpServerOptions options;
   options.handler = [&](const std::string& path) {
     return AnswerStatusPath(source, path);
@@ -111,8 +121,7 @@ int Run(int argc, char** argv) {
   ended.Change(v1::JOB_STATE_FAILED,
                "the weights of stage 0 differ between its replicas");
   if (what == "exposition") {
-    std::cout << PrometheusText(figures.List(kSeriesGrace), Cluster(),
-                                figures.ListNotFinite(kSeriesGrace));
+    std::cout << Text(&figures);
     return 0;
   }
   if (what == "serve") return Serve(&figures, {&text, &ended});

@@ -94,6 +94,7 @@ void DemoJob::Change(v1::JobState state, const std::string& reason) {
 
 void DemoJob::Restart() {
   job_.set_restarts(job_.restarts() + 1);
+  sink_->WentBack(job_.id(), kWorkerLost);
   AddEvent("restart", absl::StrCat("worker-2 was silent for 10 s: generation ",
                                    job_.generation() + 1, " goes on from step ",
                                    job_.checkpoint_step()));
@@ -146,6 +147,15 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
   report.set_reduce_seconds(0.12 * seconds);
   report.set_wait_seconds(
       std::max(0.0, seconds - compute - 0.12 * seconds - 0.04 * seconds));
+  v1::PhaseSeconds* phases = report.mutable_phases();
+  phases->set_forward(compute / 3);
+  phases->set_backward(compute - compute / 3);
+  phases->set_optimizer(0.02 * seconds);
+  phases->set_receive_wait(report.wait_seconds());
+  phases->set_send_wait(0.01 * seconds);
+  phases->set_encode(0.03 * seconds);
+  phases->set_decode(0.02 * seconds);
+  phases->set_data(0.005 * seconds);
   report.set_memory_bytes(int64_t{612000000} + int64_t{20000000} * stage);
   report.set_tuning_revision(1);
   report.add_microbatches_by_delay(plan_.num_microbatches());
@@ -163,8 +173,16 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
     report.set_loss_scale(65536);
   }
   const int64_t reports = generation_steps_ + 1;
-  report.mutable_bytes()->set_gradient_raw(reports * 3500000);
-  report.mutable_bytes()->set_gradient_wire(reports * 110000);
+  if (replicas_ > 1) {
+    report.mutable_bytes()->set_gradient_raw(reports * 3500000);
+    report.mutable_bytes()->set_gradient_wire(reports * 110000);
+  }
+  if (damages_frames_ && stage == stages_ - 1 && replica == replicas_ - 1) {
+    report.mutable_faults()->set_frames_resent(2);
+    report.mutable_faults()->set_bad_checksums(1);
+    report.mutable_faults()->set_gaps(1);
+    report.mutable_faults()->set_refused(1);
+  }
   report.mutable_bytes()->set_other_wire(reports * 900);
   report.mutable_bytes()->set_state_bytes(17000000);
   report.mutable_bytes()->set_delta_rows(reports * 30);
@@ -179,6 +197,7 @@ v1::StepReport DemoJob::Report(int stage, int replica, double seconds,
     link->set_raw_bytes(reports * kRawBytes);
     link->set_wire_bytes(reports * (is_gradient ? 1060000 : 560000));
     link->set_send_seconds(static_cast<double>(reports) * 0.015);
+    link->set_round_trip_seconds(0.0004);
     link->set_relative_error(is_gradient ? 0.0041 : 0.0236);
   }
   return report;

@@ -27,6 +27,8 @@ class DemoJob {
   /// All workers pack what they save for backward passes from here on.
   void PackActivations() { packs_ = true; }
   void Checkpoint();
+  /// Damaged and missing frames, of the last worker alone, from here on.
+  void DamageFrames() { damages_frames_ = true; }
   void Change(v1::JobState state, const std::string& reason);
   void Restart();
 
@@ -47,6 +49,7 @@ class DemoJob {
   std::vector<v1::JobEvent> events_;
   bool leaves_out_ = false;
   bool packs_ = false;
+  bool damages_frames_ = false;
   int64_t step_ = 0;              // done
   int64_t generation_steps_ = 0;  // done in this generation
 };

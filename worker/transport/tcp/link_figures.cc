@@ -14,11 +14,12 @@ LinkFigures ReadLinkFigures(int fd) {
   socklen_t size = sizeof(info);
   LinkFigures figures;
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return figures;
-  // The later field of the two.
+  // The last field of those.
   constexpr size_t kEnd =
       offsetof(tcp_info, tcpi_busy_time) + sizeof(info.tcpi_busy_time);
   if (size < kEnd) return figures;
   figures.busy_seconds = static_cast<double>(info.tcpi_busy_time) * 1e-6;
+  figures.round_trip_seconds = static_cast<double>(info.tcpi_rtt) * 1e-6;
   figures.bytes_per_second = static_cast<double>(info.tcpi_delivery_rate);
   return figures;
 }

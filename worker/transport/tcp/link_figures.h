@@ -12,6 +12,8 @@ struct LinkFigures {
   /// What the peer lately acknowledged while enough was sent to tell; messages
   /// too short for that count where they went faster.
   double bytes_per_second = 0;
+  /// Smoothed, delayed acknowledgements included; 0 before the first one.
+  double round_trip_seconds = 0;
 };
 
 LinkFigures ReadLinkFigures(int fd);

@@ -112,6 +112,7 @@ class TcpChannel : public Channel {
     const LinkFigures link = ReadLinkFigures(stream_->fd());
     counters.busy_seconds = link.busy_seconds;
     counters.bytes_per_second = link.bytes_per_second;
+    counters.round_trip_seconds = link.round_trip_seconds;
     return counters;
   }
 

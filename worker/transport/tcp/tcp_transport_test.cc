@@ -54,6 +54,23 @@ TEST(TcpTransportTest, CarriesFramesBothWays) {
   EXPECT_EQ(back->payload(), Bytes("and back"));
 }
 
+TEST(TcpTransportTest, KnowsTheRoundTripOnceSomethingWasAcknowledged) {
+  auto a = CreateTcpTransport("127.0.0.1:0").value();
+  auto b = CreateTcpTransport("127.0.0.1:0").value();
+  auto from_a = a->Connect(b->address(), "trip", Soon());
+  ASSERT_TRUE(from_a.ok()) << from_a.status();
+  auto from_b = b->Accept("trip", Soon());
+  ASSERT_TRUE(from_b.ok()) << from_b.status();
+  ASSERT_TRUE((*from_a)->Send({Bytes("there")}, Soon()).ok());
+  ASSERT_TRUE((*from_b)->Receive(Soon()).ok());
+  ASSERT_TRUE((*from_b)->Send({Bytes("and back")}, Soon()).ok());
+  ASSERT_TRUE((*from_a)->Receive(Soon()).ok());
+
+  // The answer carried the acknowledgement.
+  EXPECT_GT((*from_a)->counters().round_trip_seconds, 0);
+  EXPECT_LT((*from_a)->counters().round_trip_seconds, 20);
+}
+
 TEST(TcpTransportTest, SaysThatAPortIsInUse) {
   auto first = CreateTcpTransport("127.0.0.1:0").value();
 
