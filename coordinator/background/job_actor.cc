@@ -39,7 +39,9 @@ JobActor::JobActor(v1::Job job, JobServices services,
       detection_budget_(std::max(WantedBudget(job.spec()), kLeastBudget)),
       job_(std::move(job)) {}
 
-void JobActor::Start(const std::optional<v1::JobProgress>& progress) {
+void JobActor::Start(const std::optional<v1::JobProgress>& progress,
+                     const std::string& tuning_answers) {
+  LoadTuningAnswers(tuning_answers);
   if (WantedBudget(job_.spec()) < detection_budget_) {
     RecordEvent(
         "warning",
@@ -456,7 +458,9 @@ void JobActor::Record(std::optional<v1::JobEvent> event) {
 absl::Status JobActor::Store(JobChange change) {
   const bool has_progress = change.progress.has_value();
   const bool has_job = change.job.has_value();
+  if (are_answers_dirty_) change.tuning_answers = tuning_answers_.Text();
   DP_RETURN_IF_ERROR(services_.events->Record(std::move(change)));
+  are_answers_dirty_ = false;
   if (has_progress) {
     is_progress_dirty_ = false;
     progress_saved_ = services_.clock->Now();

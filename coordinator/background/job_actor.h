@@ -53,6 +53,7 @@
 #include "coordinator/tuning/link_meter.h"
 #include "coordinator/tuning/sync_meter.h"
 #include "coordinator/tuning/tuner.h"
+#include "coordinator/tuning/tuning_answers.h"
 
 namespace deltapipe {
 
@@ -109,12 +110,14 @@ class JobActor {
            std::function<void(const v1::JobSpec&)> start_profile);
 
   /// Called once, before Handle: either, for a job that waits for workers...
-  void Start(const std::optional<v1::JobProgress>& progress = std::nullopt);
+  void Start(const std::optional<v1::JobProgress>& progress = std::nullopt,
+             const std::string& tuning_answers = "");
   /// ... or, for one that a former coordinator was running: its workers go on,
-  /// and come back. `stragglers` as it was stored.
+  /// and come back. `stragglers` and `tuning_answers` as they were stored.
   void GoOn(const std::optional<v1::Plan>& plan,
             const std::optional<v1::JobProgress>& progress,
-            const std::string& stragglers = "");
+            const std::string& stragglers = "",
+            const std::string& tuning_answers = "");
   void Handle(const JobMessage& message);
   /// The job has its final state and holds no worker.
   bool is_done() const { return phase_ == Phase::kDone; }
@@ -213,6 +216,12 @@ class JobActor {
   void EndTuning(const absl::StatusOr<v1::Tuning>& outcome);
   void SaveDecidedTuning(v1::JobProgress* progress) const;
   void LoadDecidedTuning(const v1::JobProgress& progress);
+  /// Answers a request that was made before; false if it was not.
+  bool RepeatAnswer(const TuningRequested& request);
+  /// Keeps the answer also for a successor.
+  absl::Status RememberAnswer(const TuningRequestKey& key,
+                              const v1::Tuning& answer);
+  void LoadTuningAnswers(const std::string& text);
   std::string TuningJson() const;
 
   // job_actor_stragglers.cc: traces, for users and to find stragglers.
@@ -341,6 +350,8 @@ class JobActor {
   v1::Tuning tuning_;
   std::optional<PendingTuning> pending_tuning_;
   std::deque<TuningRequested> waiting_tunings_;
+  TuningAnswers tuning_answers_;
+  bool are_answers_dirty_ = false;  // and not stored since
 };
 
 }  // namespace deltapipe

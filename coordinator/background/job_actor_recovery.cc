@@ -22,7 +22,8 @@ constexpr int kReturnBudgets = 3;
 
 void JobActor::GoOn(const std::optional<v1::Plan>& plan,
                     const std::optional<v1::JobProgress>& progress,
-                    const std::string& stragglers) {
+                    const std::string& stragglers,
+                    const std::string& tuning_answers) {
   // Whoever trains has begun a range of the ledger.
   const bool was_training =
       plan.has_value() && progress.has_value() &&
@@ -34,9 +35,10 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   if (!was_training) {
     job_.set_resume(job_.resume() || job_.checkpoint_step() > 0);
     if (progress.has_value() && plan.has_value()) plan_ = *plan;
-    Start(progress);
+    Start(progress, tuning_answers);
     return;
   }
+  LoadTuningAnswers(tuning_answers);
   plan_ = *plan;
   tuning_ = progress->tuning();
   ledger_.assign(progress->ledger().begin(), progress->ledger().end());

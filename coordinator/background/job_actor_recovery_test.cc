@@ -90,8 +90,9 @@ class JobActorRecoveryTest : public JobActorFixture {
     return found;
   }
   /// Asks for other activations; the answer is in answers_.
-  void Tune(const std::string& codec) {
+  void Tune(const std::string& codec, const TuningRequestKey& key = {}) {
     TuningRequested request;
+    request.key = key;
     request.principal = "ann";
     request.reason = "a thin line";
     request.make_next = [codec](const v1::Tuning& current, const v1::JobSpec&,
@@ -470,7 +471,8 @@ class CoordinatorRestartTest : public JobActorRecoveryTest {
     const StoredJob stored = *store_.GetJob("text-1");
     actor_ = std::make_unique<JobActor>(stored.job, services_,
                                         [](const v1::JobSpec&) {});
-    actor_->GoOn(stored.plan, stored.progress, stored.stragglers);
+    actor_->GoOn(stored.plan, stored.progress, stored.stragglers,
+                 stored.tuning_answers);
   }
   v1::Welcome Rejoin(int rank, uint64_t generation) {
     v1::Hello hello;
@@ -598,6 +600,38 @@ TEST_F(CoordinatorRestartTest, ADecidedChangeIsCarriedThrough) {
   Say(0, AppliedOf(3, 12));
   ASSERT_EQ(answers_.size(), 1u);
   EXPECT_TRUE(answers_[0].ok()) << answers_[0].status();
+}
+
+TEST_F(CoordinatorRestartTest, ARequestIsKnownToASuccessor) {
+  StartTraining();
+  Tune("int(4)", {"a", 7});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(1, AppliedOf(2, 9));
+  Restart();
+
+  Tune("int(4)", {"a", 7});
+
+  ASSERT_EQ(answers_.size(), 2u);
+  ASSERT_TRUE(answers_[1].ok()) << answers_[1].status();
+  EXPECT_EQ(answers_[1]->effective_step(), 9);
+  EXPECT_EQ(answers_[1]->SerializeAsString(), answers_[0]->SerializeAsString());
+}
+
+TEST_F(CoordinatorRestartTest, ARequestThatWasDecidedIsAnsweredByASuccessor) {
+  StartTraining();
+  Tune("int(4)", {"a", 7});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Restart();  // before anybody said that it holds
+  for (int rank = 0; rank < 4; ++rank) Rejoin(rank, generation_);
+
+  Tune("int(4)", {"a", 7});
+  EXPECT_THAT(answers_, IsEmpty());
+  Say(1, AppliedOf(2, 9));
+
+  ASSERT_EQ(answers_.size(), 1u);
+  ASSERT_TRUE(answers_[0].ok()) << answers_[0].status();
+  EXPECT_EQ(answers_[0]->effective_step(), 9);
+  EXPECT_THAT(EventTexts("tuning"), ElementsAre(HasSubstr("ann set")));
 }
 
 TEST_F(CoordinatorRestartTest, ACheckpointThatWasPromisedIsAskedForAgain) {
@@ -780,6 +814,65 @@ TEST_F(TuningTest, ChangesComeOneAfterTheOther) {
   ASSERT_EQ(answers_.size(), 2u);
   EXPECT_EQ(answers_[1]->revision(), 3u);
   EXPECT_EQ(second.back().prepare_tuning().tuning().revision(), 3u);
+}
+
+TEST_F(TuningTest, ARequestThatIsSentAgainChangesNothing) {
+  StartTraining();
+  Tune("int(4)", {"a", 7});
+  Tune("int(4)", {"a", 7});  // while the first is on its way
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+  Tune("int(2)", {"b", 8});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(3));
+  Say(0, AppliedOf(3, 12));
+  for (const auto& session : sessions_) session->TakeSent();
+  EventTexts("tuning");
+
+  Tune("int(4)", {"a", 7});
+
+  ASSERT_EQ(answers_.size(), 4u);
+  for (int i : {1, 3}) {
+    ASSERT_TRUE(answers_[i].ok()) << answers_[i].status();
+    EXPECT_EQ(answers_[i]->SerializeAsString(),
+              answers_[0]->SerializeAsString());
+  }
+  EXPECT_EQ(answers_[0]->effective_step(), 10);
+  EXPECT_THAT(SentTo(0, v1::CoordinatorMessage::kPrepareTuning), IsEmpty());
+  EXPECT_THAT(EventTexts("tuning"), IsEmpty());
+}
+
+TEST_F(TuningTest, AnIdStandsForOneRequest) {
+  StartTraining();
+  Tune("int(4)", {"a", 7});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+
+  Tune("int(2)", {"a", 8});
+
+  ASSERT_EQ(answers_.size(), 2u);
+  EXPECT_EQ(answers_[1].status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(TuningTest, WhoWasRefusedMayAskAgain) {
+  StartTraining();
+  Tune("int(4)", {"a", 7});
+  Say(0, AnswerOf(2, "no memory"));
+  Tune("int(4)", {"a", 7});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+
+  ASSERT_EQ(answers_.size(), 2u);
+  EXPECT_FALSE(answers_[0].ok());
+  EXPECT_TRUE(answers_[1].ok()) << answers_[1].status();
+}
+
+TEST_F(TuningTest, AllThatWaitAreAnsweredWhenTheyAreRepetitions) {
+  StartTraining();
+  for (int i = 0; i < 4; ++i) Tune("int(4)", {"a", 7});
+  for (int rank = 0; rank < 4; ++rank) Say(rank, AnswerOf(2));
+  Say(0, AppliedOf(2, 10));
+
+  EXPECT_EQ(answers_.size(), 4u);
 }
 
 TEST_F(TuningTest, ARestartKeepsWhatWasInForce) {

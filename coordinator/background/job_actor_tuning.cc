@@ -36,7 +36,34 @@ void JobActor::On(const TuningRequested& request) {
   BeginTuning(request);
 }
 
+void JobActor::LoadTuningAnswers(const std::string& text) {
+  auto answers = TuningAnswers::Read(text);
+  if (!answers.ok()) {
+    // A request that is sent again may change something once more.
+    LOG_WARNING << job_.id() << ": " << answers.status().message();
+    return;
+  }
+  tuning_answers_ = *std::move(answers);
+}
+
+bool JobActor::RepeatAnswer(const TuningRequested& request) {
+  const auto known = tuning_answers_.Find(request.key);
+  if (known.ok() && !known->has_value()) return false;
+  request.reply(known.ok() ? absl::StatusOr<v1::Tuning>(**known)
+                           : absl::StatusOr<v1::Tuning>(known.status()));
+  return true;
+}
+
+absl::Status JobActor::RememberAnswer(const TuningRequestKey& key,
+                                      const v1::Tuning& answer) {
+  if (key.id.empty()) return absl::OkStatus();
+  tuning_answers_.Remember(key, answer);
+  are_answers_dirty_ = true;
+  return Store({job_.id(), std::nullopt, std::nullopt, std::nullopt});
+}
+
 void JobActor::BeginTuning(const TuningRequested& request) {
+  if (RepeatAnswer(request)) return;
   if (plan_.num_stages() == 0) {
     request.reply(absl::FailedPreconditionError(absl::StrCat(
         "job '", job_.id(),
@@ -48,8 +75,13 @@ void JobActor::BeginTuning(const TuningRequested& request) {
   }
   absl::StatusOr<v1::Tuning> next =
       request.make_next(tuning_, job_.spec(), plan_);
-  if (!next.ok() || request.is_look || next->revision() == tuning_.revision()) {
+  if (!next.ok() || request.is_look) {
     request.reply(next);
+    return;
+  }
+  if (next->revision() == tuning_.revision()) {
+    const absl::Status stored = RememberAnswer(request.key, *next);
+    request.reply(stored.ok() ? next : absl::StatusOr<v1::Tuning>(stored));
     return;
   }
   PendingTuning pending;
@@ -91,6 +123,9 @@ void JobActor::OnTuningAnswer(int rank, const v1::TuningAnswer& answer) {
     if (!is_prepared) return;
   }
   pending_tuning_->is_decided = true;
+  tuning_answers_.Decide(pending_tuning_->request.key,
+                         pending_tuning_->next.revision());
+  are_answers_dirty_ |= !pending_tuning_->request.key.id.empty();
   // Workers apply what they are told to: a successor must know it by then.
   const absl::Status stored = StoreProgress();
   if (!stored.ok()) {
@@ -115,6 +150,7 @@ void JobActor::LoadDecidedTuning(const v1::JobProgress& progress) {
   pending.next = progress.decided_tuning().tuning();
   pending.request.principal = progress.decided_tuning().principal();
   pending.request.reason = progress.decided_tuning().reason();
+  pending.request.key = tuning_answers_.DecidedAs(pending.next.revision());
   pending.request.reply = [](const absl::StatusOr<v1::Tuning>&) {};
   pending.is_decided = true;
   pending_tuning_ = std::move(pending);
@@ -164,7 +200,10 @@ void JobActor::EndTuning(const absl::StatusOr<v1::Tuning>& outcome) {
   const TuningRequested request = pending_tuning_->request;
   pending_tuning_.reset();
   absl::StatusOr<v1::Tuning> answer = outcome;
+  are_answers_dirty_ |= !request.key.id.empty();
+  tuning_answers_.Drop(request.key);
   if (outcome.ok()) {
+    tuning_answers_.Remember(request.key, *outcome);
     const TuningDifference difference = DescribeChange(tuning_, *outcome);
     tuning_ = *outcome;
     v1::JobEvent event;
@@ -187,10 +226,12 @@ void JobActor::EndTuning(const absl::StatusOr<v1::Tuning>& outcome) {
     if (!recorded.ok()) answer = recorded;
   }
   request.reply(answer);
-  if (waiting_tunings_.empty()) return;
-  const TuningRequested waiting = std::move(waiting_tunings_.front());
-  waiting_tunings_.pop_front();
-  On(waiting);
+  // Those that need no worker are answered at once.
+  while (!pending_tuning_.has_value() && !waiting_tunings_.empty()) {
+    const TuningRequested waiting = std::move(waiting_tunings_.front());
+    waiting_tunings_.pop_front();
+    On(waiting);
+  }
 }
 
 void JobActor::TuneByMeasurement(const v1::StepSummary& summary) {

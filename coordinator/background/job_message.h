@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/launch/worker_supply.h"
 #include "coordinator/roster/roster.h"
+#include "coordinator/tuning/tuning_answers.h"
 #include "proto/deltapipe/v1/control.pb.h"
 #include "proto/deltapipe/v1/plan.pb.h"
 #include "proto/deltapipe/v1/tuning.pb.h"
@@ -76,6 +77,9 @@ struct TuningRequested {
       make_next;
   std::string principal;
   std::string reason;
+  /// Of the client; the same one again is answered as it was, and changes
+  /// nothing. A look has none.
+  TuningRequestKey key = {};
   /// Only tells what the next revision would be.
   bool is_look = false;
   /// Told once the change is in force everywhere, or refused.

@@ -58,9 +58,9 @@ void JobRunner::StartProfile(const v1::JobSpec& spec) {
 
 void JobRunner::Run(const StoredJob& job, bool goes_on) {
   if (goes_on) {
-    actor_.GoOn(job.plan, job.progress, job.stragglers);
+    actor_.GoOn(job.plan, job.progress, job.stragglers, job.tuning_answers);
   } else {
-    actor_.Start(job.progress);
+    actor_.Start(job.progress, job.tuning_answers);
   }
   while (!actor_.is_done()) {
     std::deque<JobMessage> messages;

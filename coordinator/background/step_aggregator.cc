@@ -324,7 +324,11 @@ v1::StepSummary StepAggregator::Summarise(const Step& step) {
   if (seconds > 0) {
     summary.set_tokens_per_second(static_cast<double>(recent_tokens) / seconds);
   }
-  const v1::ByteCounters bytes = TotalBytes();
+  // As of this step: who is ahead has reported more since.
+  v1::ByteCounters bytes = former_bytes_;
+  for (const auto& report : step.reports) {
+    AddTo(report->bytes(), &bytes);
+  }
   summary.set_activation_raw_bytes(bytes.activation_raw());
   summary.set_activation_wire_bytes(bytes.activation_wire());
   summary.set_gradient_raw_bytes(bytes.gradient_raw());

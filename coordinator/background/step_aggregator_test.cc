@@ -68,6 +68,23 @@ TEST(StepAggregatorTest, StepIsCompleteWhenAllRanksHaveReportedIt) {
   EXPECT_EQ(aggregator.num_complete(), 1);
 }
 
+// Differences between steps were off by what the fastest ranks had sent since.
+TEST(StepAggregatorTest, BytesAreThoseUpToTheStepWhoeverIsAhead) {
+  StepAggregator aggregator(TwoByTwo());
+  for (int64_t step = 1; step <= 3; ++step) {
+    for (int rank = 0; rank < 3; ++rank) {
+      ASSERT_FALSE(aggregator.Add(rank, ReportOf(rank, step))->has_value());
+    }
+  }
+
+  for (int64_t step = 1; step <= 3; ++step) {
+    const auto summary = *aggregator.Add(3, ReportOf(3, step));
+    ASSERT_TRUE(summary.has_value());
+    EXPECT_EQ(summary->activation_wire_bytes(), 400 * step);
+    EXPECT_EQ(summary->gradient_wire_bytes(), 40 * step);
+  }
+}
+
 TEST(StepAggregatorTest, RanksMayBeStepsApart) {
   StepAggregator aggregator(TwoByTwo());
   for (int64_t step = 1; step <= 3; ++step) {

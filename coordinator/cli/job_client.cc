@@ -250,6 +250,7 @@ absl::Status JobClient::Watch(
     const v1::WatchJobRequest& request,
     const std::function<bool(const v1::JobEvent&)>& on_event) {
   v1::WatchJobRequest rest = request;
+  rest.set_allow_bookmarks(true);
   while (true) {
     bool has_read = false;
     const absl::Status status = ReadStream<v1::WatchJobRequest, v1::JobEvent>(
@@ -257,7 +258,7 @@ absl::Status JobClient::Watch(
           has_read = true;
           rest.set_after_sequence(
               std::max(rest.after_sequence(), event.sequence()));
-          return on_event(event);
+          return event.kind() == "bookmark" || on_event(event);
         });
     // A stream that is cut before its first event would be cut for ever.
     if (!absl::IsResourceExhausted(status) || !has_read) return status;

@@ -60,7 +60,8 @@ class JobClient {
   /// (OK), the stream breaks, Stop is called (CANCELLED) or `on_event` returns
   /// false (OK). An `on_event` that was slow misses steps, never other events:
   /// the coordinator cuts the stream then, and this watches again after an
-  /// event of kind "warning" that says so.
+  /// event of kind "warning" that says so. It does so from the last event or
+  /// bookmark on; it asks for bookmarks itself and keeps them to itself.
   absl::Status Watch(const v1::WatchJobRequest& request,
                      const std::function<bool(const v1::JobEvent&)>& on_event);
   absl::Status ReadLogs(const v1::ReadLogsRequest& request,

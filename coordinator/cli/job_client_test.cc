@@ -74,8 +74,41 @@ class ScriptedService : public v1::JobService::Service {
   bool is_over_ DP_GUARDED_BY(mutex_) = false;
 };
 
-struct Server {
-  explicit Server(int64_t num_events) : service(num_events) {
+/// Cuts its first watch after a bookmark of 7 and nothing else; the second one
+/// gets event 8 between two bookmarks.
+class BookmarkingService : public v1::JobService::Service {
+ public:
+  grpc::Status WatchJob(grpc::ServerContext*,
+                        const v1::WatchJobRequest* request,
+                        grpc::ServerWriter<v1::JobEvent>* writer) override {
+    requests_.push_back(*request);
+    Write("bookmark", 7, writer);
+    if (requests_.size() == 1) {
+      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too slow");
+    }
+    Write("worker", 8, writer);
+    Write("bookmark", 8, writer);
+    return grpc::Status::OK;
+  }
+  void Finish() {}
+  /// Once the watch has ended.
+  const std::vector<v1::WatchJobRequest>& requests() const { return requests_; }
+
+ private:
+  static void Write(const std::string& kind, int64_t sequence,
+                    grpc::ServerWriter<v1::JobEvent>* writer) {
+    v1::JobEvent event;
+    event.set_kind(kind);
+    event.set_sequence(sequence);
+    writer->Write(event);
+  }
+  std::vector<v1::WatchJobRequest> requests_;
+};
+
+template <typename Service>
+struct ServerOf {
+  template <typename... Arguments>
+  explicit ServerOf(Arguments... arguments) : service(arguments...) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
@@ -84,14 +117,16 @@ struct Server {
     server = builder.BuildAndStart();
     address = "127.0.0.1:" + std::to_string(port);
   }
-  ~Server() {
+  ~ServerOf() {
     service.Finish();
     server->Shutdown();
   }
-  ScriptedService service;
+  Service service;
   std::unique_ptr<grpc::Server> server;
   std::string address;
 };
+
+using Server = ServerOf<ScriptedService>;
 
 TEST(JobClientTest, AWatchThatIsCutGoesOnWhereItWas) {
   Server server(5);
@@ -120,6 +155,26 @@ TEST(JobClientTest, AWatchThatIsCutBeforeItsFirstEventFails) {
       v1::WatchJobRequest(), [](const v1::JobEvent&) { return true; });
 
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(JobClientTest, AWatchThatIsCutGoesOnFromItsBookmark) {
+  ServerOf<BookmarkingService> server;
+  JobClient client(server.address);
+  std::vector<std::string> kinds;
+
+  const absl::Status status =
+      client.Watch(v1::WatchJobRequest(), [&](const v1::JobEvent& event) {
+        kinds.push_back(event.kind());
+        return true;
+      });
+
+  EXPECT_TRUE(status.ok()) << status;
+  // Bookmarks are the client's own: "warning" is that steps may be missing.
+  EXPECT_THAT(kinds, ElementsAre("warning", "worker"));
+  ASSERT_EQ(server.service.requests().size(), 2u);
+  EXPECT_TRUE(server.service.requests()[0].allow_bookmarks());
+  EXPECT_EQ(server.service.requests()[0].after_sequence(), 0);
+  EXPECT_EQ(server.service.requests()[1].after_sequence(), 7);
 }
 
 TEST(JobClientTest, StopEndsASubmissionThatIsNotAnswered) {

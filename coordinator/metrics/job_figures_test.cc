@@ -173,9 +173,8 @@ TEST_F(JobFiguresTest, ValuesThatAreNotFiniteAddUpOverCodecsAndGenerations) {
 
   figures_.Report(0, 0, report, now_);
 
-  EXPECT_THAT(
-      figures_.Series(now_).not_finite,
-      testing::ElementsAre(testing::Pair(std::make_tuple(0, false, 0), 8)));
+  EXPECT_THAT(figures_.Series(now_).not_finite,
+              ElementsAre(Pair(std::make_tuple(0, false, 0), 8)));
 }
 
 TEST_F(JobFiguresTest, GoodputLosesTheTimeOfARestartAndOfStepsDoneAgain) {

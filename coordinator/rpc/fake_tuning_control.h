@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/rpc/tuning_control.h"
 #include "coordinator/tuning/bit_budget.h"
+#include "coordinator/tuning/tuning_answers.h"
 #include "coordinator/tuning/tuning_state.h"
 
 namespace deltapipe {
@@ -32,8 +33,15 @@ class FakeTuningControl : public TuningControl {
                                     const TuningCaller& caller) override {
     const auto current = Get(request.tuning().job_id());
     if (!current.ok()) return current;
-    return Adopt(ApplyUpdate(*current, request, spec_, plan_),
-                 request.validate_only(), caller);
+    TuningRequestKey key;
+    if (!request.validate_only()) key = KeyOf(request);
+    const auto known = answers_.Find(key);
+    if (!known.ok()) return known.status();
+    if (known->has_value()) return **known;
+    const auto next = Adopt(ApplyUpdate(*current, request, spec_, plan_),
+                            request.validate_only(), caller);
+    if (next.ok()) answers_.Remember(key, *next);
+    return next;
   }
 
   absl::StatusOr<v1::Tuning> SetBudget(const v1::SetBudgetRequest& request,
@@ -66,6 +74,7 @@ class FakeTuningControl : public TuningControl {
   const v1::JobSpec spec_;
   const v1::Plan plan_;
   v1::Tuning tuning_;
+  TuningAnswers answers_;
 };
 
 }  // namespace deltapipe

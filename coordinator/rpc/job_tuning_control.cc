@@ -10,6 +10,7 @@
 #include "coordinator/rpc/find_job.h"
 #include "coordinator/store/job_state.h"
 #include "coordinator/tuning/bit_budget.h"
+#include "coordinator/tuning/tuning_answers.h"
 #include "coordinator/tuning/tuning_state.h"
 
 namespace deltapipe {
@@ -31,6 +32,7 @@ absl::StatusOr<v1::Tuning> JobTuningControl::Ask(const std::string& job_id,
   // shared_ptr: the job's thread may answer when nobody waits any more.
   const auto answer = std::make_shared<Answer>();
   request.principal = caller.principal;
+  const TuningRequestKey key = request.key;
   request.reply = [answer](const absl::StatusOr<v1::Tuning>& tuning) {
     {
       MutexLock lock(&answer->mutex);
@@ -40,6 +42,12 @@ absl::StatusOr<v1::Tuning> JobTuningControl::Ask(const std::string& job_id,
   };
   if (!plane_->jobs()->Post(job_id, std::move(request))) {
     DP_ASSIGN_OR_RETURN(const StoredJob stored, FindJob(plane_, job_id));
+    // It may have been answered before the job came to rest.
+    DP_ASSIGN_OR_RETURN(const TuningAnswers answers,
+                        TuningAnswers::Read(stored.tuning_answers));
+    DP_ASSIGN_OR_RETURN(const std::optional<v1::Tuning> known,
+                        answers.Find(key));
+    if (known.has_value()) return *known;
     return absl::FailedPreconditionError(
         absl::StrCat("job '", job_id, "' is ", StateName(stored.job.state()),
                      ": its knobs can be set while it trains or waits"));
@@ -89,6 +97,7 @@ absl::StatusOr<v1::Tuning> JobTuningControl::Update(
   TuningRequested change;
   change.reason = request.reason();
   change.is_look = request.validate_only();
+  if (!change.is_look) change.key = KeyOf(request);
   change.make_next = [request](const v1::Tuning& current,
                                const v1::JobSpec& spec, const v1::Plan& plan) {
     return ApplyUpdate(current, request, spec, plan);

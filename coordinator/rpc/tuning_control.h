@@ -31,7 +31,12 @@ class TuningControl {
   /// NOT_FOUND: no such job; FAILED_PRECONDITION: it has no plan yet.
   virtual absl::StatusOr<v1::Tuning> Get(const std::string& job_id) = 0;
 
-  /// The job is request.tuning().job_id(). The errors of Get and of
+  /// The job is request.tuning().job_id(). A request that is sent again, by its
+  /// request_id, is answered as it was and changes nothing, whatever its etag,
+  /// as long as the job remembers it (TuningAnswers), also after a restart of
+  /// the coordinator; so is, later, one that comes while the first is on its
+  /// way. Those that only validate are no such requests. INVALID_ARGUMENT: the
+  /// id was that of another request. The errors of Get and of
   /// ApplyUpdate; FAILED_PRECONDITION naming the worker that cannot make the
   /// change; DEADLINE_EXCEEDED or CANCELLED: the caller did not wait for the
   /// outcome, which the job's events tell.

@@ -88,6 +88,44 @@ TEST_F(TuningHandlersTest, ValidateOnlyChangesNothing) {
   EXPECT_THAT(control_.principals, IsEmpty());
 }
 
+TEST_F(TuningHandlersTest, ARequestThatIsSentAgainChangesNothing) {
+  update_.mutable_tuning()->add_boundaries()->set_activations("int(2)");
+  update_.set_request_id("a");
+  const auto first = UpdateTuning(&control_, update_, caller_);
+  v1::UpdateTuningRequest other = update_;
+  other.mutable_tuning()->mutable_boundaries(0)->set_activations("int(4)");
+  other.set_request_id("b");
+  ASSERT_TRUE(UpdateTuning(&control_, other, caller_).ok());
+
+  const auto again = UpdateTuning(&control_, update_, caller_);
+
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->SerializeAsString(), first->SerializeAsString());
+  EXPECT_EQ(control_.Get("text-1")->revision(), 3u);
+  EXPECT_THAT(control_.principals, ElementsAre("ann", "ann"));
+}
+
+TEST_F(TuningHandlersTest, AnIdStandsForOneRequest) {
+  update_.mutable_tuning()->add_boundaries()->set_activations("int(2)");
+  update_.set_request_id("a");
+  ASSERT_TRUE(UpdateTuning(&control_, update_, caller_).ok());
+  update_.mutable_tuning()->mutable_boundaries(0)->set_activations("int(8)");
+
+  EXPECT_THAT(FieldsOf(UpdateTuning(&control_, update_, caller_).status()),
+              ElementsAre("request_id"));
+}
+
+TEST_F(TuningHandlersTest, ValidatingUsesUpNoId) {
+  update_.mutable_tuning()->add_boundaries()->set_activations("int(2)");
+  update_.set_request_id("a");
+  update_.set_validate_only(true);
+  ASSERT_TRUE(UpdateTuning(&control_, update_, caller_).ok());
+  update_.set_validate_only(false);
+
+  EXPECT_TRUE(UpdateTuning(&control_, update_, caller_).ok());
+  EXPECT_THAT(control_.principals, ElementsAre("ann"));
+}
+
 TEST_F(TuningHandlersTest, OversizeTextsAreRefusedAtOnce) {
   update_.mutable_tuning()->clear_job_id();
   update_.mutable_tuning()->set_gradients(std::string(2 << 20, 'x'));

@@ -54,6 +54,8 @@ struct StoredJob {
   std::optional<v1::JobProgress> progress = std::nullopt;
   /// StragglerMemoryText(); empty: nothing is known.
   std::string stragglers = {};
+  /// TuningAnswers::Text(); empty: no request that had an id was answered.
+  std::string tuning_answers = {};
 };
 
 /// What is stored in one transaction; absent parts stay as they are.
@@ -65,6 +67,7 @@ struct JobChange {
   std::optional<v1::JobEvent> event;
   std::optional<v1::JobProgress> progress = std::nullopt;
   std::optional<std::string> stragglers = std::nullopt;
+  std::optional<std::string> tuning_answers = std::nullopt;
 };
 
 struct JobQuery {
@@ -108,7 +111,7 @@ class JobStore {
   virtual absl::StatusOr<int64_t> Commit(const JobChange& change) = 0;
   /// NOT_FOUND: no such job.
   virtual absl::StatusOr<StoredJob> GetJob(const std::string& id) = 0;
-  /// Newest first, without plans, progress and stragglers.
+  /// Newest first, with their number and job only.
   virtual absl::StatusOr<std::vector<StoredJob>> ListJobs(
       const JobQuery& query) = 0;
   /// In order of their sequence, at most `limit`.

@@ -421,6 +421,36 @@ TEST_P(JobStoreTest, StragglersAreKeptUntilTheyChange) {
   EXPECT_EQ(store_->GetJob(id)->stragglers, "");
 }
 
+TEST_P(JobStoreTest, AnswersToChangesOfKnobsAreKeptUntilTheyChange) {
+  const std::string id = Create("text");
+  JobChange change;
+  change.job_id = id;
+  change.tuning_answers = "[1]";
+
+  EXPECT_EQ(store_->GetJob(id)->tuning_answers, "");
+  ASSERT_TRUE(store_->Commit(change).ok());
+  Finish(id);
+  EXPECT_EQ(store_->GetJob(id)->tuning_answers, "[1]");
+}
+
+TEST(SqliteJobStoreTest, StoreOfTheThirdSchemaIsBroughtUp) {
+  const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
+  OpenSqlite(path)->CreateJob(JobNamed("text")).status().IgnoreError();
+  {
+    auto database =
+        *SqliteDatabase::Open(path, SqliteDatabase::Durability::kPowerLoss);
+    ASSERT_TRUE(database
+                    ->Execute("ALTER TABLE jobs DROP COLUMN tuning_answers;"
+                              "PRAGMA user_version=3")
+                    .ok());
+  }
+
+  const auto store = OpenSqlite(path);
+
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->GetJob("text-1")->tuning_answers, "");
+}
+
 TEST(SqliteJobStoreTest, StoreOfTheSecondSchemaIsBroughtUp) {
   const std::string path = absl::StrCat(FreshFolder(), "/jobs.db");
   OpenSqlite(path)->CreateJob(JobNamed("text")).status().IgnoreError();
@@ -428,7 +458,8 @@ TEST(SqliteJobStoreTest, StoreOfTheSecondSchemaIsBroughtUp) {
     auto database =
         *SqliteDatabase::Open(path, SqliteDatabase::Durability::kPowerLoss);
     ASSERT_TRUE(database
-                    ->Execute("ALTER TABLE jobs DROP COLUMN stragglers;"
+                    ->Execute("ALTER TABLE jobs DROP COLUMN tuning_answers;"
+                              "ALTER TABLE jobs DROP COLUMN stragglers;"
                               "PRAGMA user_version=2")
                     .ok());
   }
@@ -448,6 +479,7 @@ TEST(SqliteJobStoreTest, StoreOfTheFirstSchemaIsBroughtUp) {
     ASSERT_TRUE(database
                     ->Execute("ALTER TABLE jobs DROP COLUMN progress;"
                               "ALTER TABLE jobs DROP COLUMN stragglers;"
+                              "ALTER TABLE jobs DROP COLUMN tuning_answers;"
                               "DELETE FROM counters WHERE name = 'epoch';"
                               "PRAGMA user_version=1")
                     .ok());

@@ -45,6 +45,9 @@ absl::StatusOr<int64_t> MemoryJobStore::Commit(const JobChange& change) {
   if (change.stragglers.has_value()) {
     record.stored.stragglers = *change.stragglers;
   }
+  if (change.tuning_answers.has_value()) {
+    record.stored.tuning_answers = *change.tuning_answers;
+  }
   if (!change.event.has_value()) return 0;
   record.events.push_back(*change.event);
   record.events.back().set_sequence(++last_event_);

@@ -50,6 +50,9 @@ INSERT INTO counters VALUES('epoch', 0);
     R"sql(
 ALTER TABLE jobs ADD COLUMN stragglers BLOB;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN tuning_answers BLOB;
+)sql",
 };
 
 constexpr int64_t kPruneEvery = 1000;
@@ -284,8 +287,8 @@ absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
                                                   const std::string& value) {
   DP_ASSIGN_OR_RETURN(SqliteStatement select,
                       database_->Prepare(absl::StrCat(
-                          "SELECT number, job, plan, progress, stragglers FROM "
-                          "jobs WHERE ",
+                          "SELECT number, job, plan, progress, stragglers, "
+                          "tuning_answers FROM jobs WHERE ",
                           column, " = ?")));
   select.Bind(1, value);
   DP_ASSIGN_OR_RETURN(const bool has_row, select.Step());
@@ -302,6 +305,7 @@ absl::StatusOr<StoredJob> SqliteJobStore::FindJob(const std::string& column,
         ParseRecord(select.Bytes(3), "progress", &*stored.progress));
   }
   if (!select.IsNull(4)) stored.stragglers = select.Bytes(4);
+  if (!select.IsNull(5)) stored.tuning_answers = select.Bytes(5);
   return stored;
 }
 
@@ -391,6 +395,15 @@ absl::StatusOr<int64_t> SqliteJobStore::Commit(const JobChange& change) {
         SqliteStatement update,
         database_->Prepare("UPDATE jobs SET stragglers = ? WHERE number = ?"));
     update.Bind(1, *change.stragglers);
+    update.Bind(2, number);
+    DP_RETURN_IF_ERROR(update.Run());
+  }
+  if (change.tuning_answers.has_value()) {
+    DP_ASSIGN_OR_RETURN(
+        SqliteStatement update,
+        database_->Prepare(
+            "UPDATE jobs SET tuning_answers = ? WHERE number = ?"));
+    update.Bind(1, *change.tuning_answers);
     update.Bind(2, number);
     DP_RETURN_IF_ERROR(update.Run());
   }

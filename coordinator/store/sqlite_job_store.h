@@ -23,7 +23,7 @@ namespace deltapipe {
 
 class SqliteJobStore : public JobStore {
  public:
-  static constexpr int kSchemaVersion = 3;
+  static constexpr int kSchemaVersion = 4;
 
   /// Creates the file if it is not there. INVALID_ARGUMENT: it is a folder, or
   /// a file that is no database. NOT_FOUND: its folder is missing.

@@ -78,9 +78,9 @@ class Allocator {
   /// The texts and bytes of equal directions are made once.
   absl::StatusOr<std::vector<Option>> OptionsOf(
       const BudgetDirection& direction) {
-    const auto key = std::make_tuple(direction.codec, direction.is_gradient,
-                                     direction.elements_per_sample,
-                                     direction.range, direction.value_share);
+    const auto key = std::make_tuple(
+        direction.codec, direction.is_gradient, direction.elements_per_sample,
+        direction.range, direction.value_share, direction.frame_bytes);
     const auto known = cache_.find(key);
     if (known != cache_.end()) return known->second;
     std::vector<Option> options;
@@ -274,7 +274,7 @@ class Allocator {
   std::vector<std::vector<Option>> plain_;
   std::vector<std::vector<Option>> all_;
   std::vector<Option> chosen_;
-  std::map<std::tuple<std::string, bool, int64_t, double, double>,
+  std::map<std::tuple<std::string, bool, int64_t, double, double, double>,
            std::vector<Option>>
       cache_;
 };

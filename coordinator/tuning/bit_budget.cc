@@ -14,10 +14,10 @@
 namespace deltapipe {
 namespace {
 
-/// Header and framing of a message, as plans have it.
-constexpr double kFrameBytes = 100;
 /// A direction that sends more of its samples in full is in its first epoch.
 constexpr double kMostlyValues = 0.5;
+/// More beside a body is none of a message: frames that were sent again.
+constexpr double kMostFrameBytes = 1000;
 /// Ranges outside are errors of measurement.
 constexpr double kLeastRange = 1.0 / 64;
 constexpr double kMostRange = 64;
@@ -51,8 +51,21 @@ double ValueShare(const BudgetProblem& problem,
   const double messages =
       static_cast<double>(problem.num_microbatches) * problem.num_replicas;
   const double share =
-      (measured / messages - kFrameBytes - body->later_visit) / difference;
+      (measured / messages - direction.frame_bytes - body->later_visit) /
+      difference;
   return std::clamp(share, 0.0, 1.0);
+}
+
+/// What a message has beside its body, by `measured` bytes, where its share of
+/// first visits does not explain them.
+double FrameBytes(const BudgetProblem& problem,
+                  const BudgetDirection& direction, double measured) {
+  const auto predicted = PredictStepBytes(problem, direction, direction.codec);
+  if (!predicted.ok()) return direction.frame_bytes;
+  const double messages =
+      static_cast<double>(problem.num_microbatches) * problem.num_replicas;
+  return std::clamp(direction.frame_bytes + (measured - *predicted) / messages,
+                    0.0, kMostFrameBytes);
 }
 
 std::string* CodecOf(const BudgetDirection& direction, v1::Tuning* tuning) {
@@ -101,7 +114,10 @@ void Calibrate(const std::vector<LinkSample>& samples, BudgetProblem* problem) {
     }
     const double share =
         ValueShare(*problem, *direction, sample.wire_bytes_per_step);
-    direction->value_share = share > kMostlyValues ? 0 : share;
+    direction->value_share = share;
+    direction->frame_bytes =
+        FrameBytes(*problem, *direction, sample.wire_bytes_per_step);
+    if (share > kMostlyValues) direction->value_share = 0;
     const auto bits = ReadCodecBits(direction->codec, direction->is_gradient);
     if (bits.ok() && bits->bits <= 8 && !bits->is_nominal &&
         sample.relative_error > 0) {
@@ -133,7 +149,7 @@ absl::StatusOr<double> PredictStepBytes(const BudgetProblem& problem,
                                            direction.elements_per_sample));
   const double bytes = direction.value_share * body.first_visit +
                        (1 - direction.value_share) * body.later_visit;
-  return (bytes + kFrameBytes) * problem.num_microbatches *
+  return (bytes + direction.frame_bytes) * problem.num_microbatches *
          problem.num_replicas;
 }
 

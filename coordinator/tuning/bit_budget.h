@@ -43,6 +43,9 @@ struct BudgetDirection {
   double range = 1;
   /// Of samples that a delta sends through `first`, measured.
   double value_share = 0;
+  /// Bytes of a message beside its body: header, and its share of what the
+  /// other end acknowledges. As plans have it until it is measured.
+  double frame_bytes = 100;
 };
 
 struct BudgetProblem {
@@ -56,7 +59,8 @@ struct BudgetProblem {
 /// Empty directions for a job of one stage.
 BudgetProblem BudgetProblemOf(const v1::Tuning& tuning, const v1::Plan& plan);
 
-/// Takes ranges and shares of values from samples of the codecs in force. A
+/// Takes ranges, shares of values and what comes beside bodies from samples of
+/// the codecs in force. A
 /// direction that sends mostly first visits is taken as if it did not: its
 /// bits will matter later.
 void Calibrate(const std::vector<LinkSample>& samples, BudgetProblem* problem);

@@ -219,6 +219,7 @@ class BudgetLoopTest : public ::testing::Test {
       sample.is_gradient = direction.is_gradient;
       sample.codec = direction.codec;
       sample.steps = 1;
+      direction.frame_bytes = frame_bytes_;
       sample.wire_bytes_per_step =
           *PredictStepBytes(world, direction, direction.codec);
       const int bits =
@@ -241,6 +242,7 @@ class BudgetLoopTest : public ::testing::Test {
   v1::Plan plan_;
   v1::Tuning tuning_;
   double value_share_ = 0.3;
+  double frame_bytes_ = 100;
 };
 
 TEST_F(BudgetLoopTest, MeetsTheBudgetWithinFiveSteps) {
@@ -268,6 +270,28 @@ TEST_F(BudgetLoopTest, FollowsWhatItMeasures) {
 
   EXPECT_GT(tuning_.revision(), revision);
   EXPECT_NEAR(Sent() / 4e6, 1, kBudgetTolerance);
+}
+
+// Small messages of which each is acknowledged by itself stayed above the
+// budget for good: that a frame has 100 bytes was taken for granted.
+TEST_F(BudgetLoopTest, WhatComesBesideSmallBodiesIsMeasured) {
+  for (v1::LinkPlan& link : *plan_.mutable_links()) {
+    link.set_activation_raw_bytes(4.0 * 16 * 1000);
+    link.set_gradient_raw_bytes(4.0 * 16 * 1000);
+  }
+  for (v1::BoundaryTuning& boundary : *tuning_.mutable_boundaries()) {
+    boundary.set_activations("int(8)");
+  }
+  value_share_ = 0;
+  frame_bytes_ = 224;
+  tuning_ = *ApplyBudget(tuning_, 90000, plan_, {});
+  ASSERT_GT(Sent() / 90000, 1 + kBudgetTolerance);
+
+  for (int step = 0; step < 5; ++step) {
+    tuning_ = *KeepBudget(tuning_, spec_, plan_, Measure());
+  }
+
+  EXPECT_NEAR(Sent() / 90000, 1, kBudgetTolerance);
 }
 
 TEST_F(BudgetLoopTest, FirstEpochDoesNotStarveTheLaterOnes) {

@@ -22,6 +22,11 @@ double SecondsSince(SteadyClock::time_point begin) {
   return std::chrono::duration<double>(SteadyClock::now() - begin).count();
 }
 
+int64_t PartBytes(const CheckpointPart& part) {
+  return StateBytes(part.own_state) +
+         (part.stage_state.has_value() ? StateBytes(*part.stage_state) : 0);
+}
+
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(CheckpointWriterOptions options)
@@ -39,9 +44,8 @@ CheckpointWriter::~CheckpointWriter() {
 
 absl::Status CheckpointWriter::Write(CheckpointPart part, Deadline deadline) {
   const int64_t step = part.step;
-  const int64_t bytes =
-      StateBytes(part.own_state) +
-      (part.stage_state.has_value() ? StateBytes(*part.stage_state) : 0);
+  const int64_t bytes = PartBytes(part);
+  const bool is_waited_for = IsWaitedFor(part);
   const auto is_idle = [this]() DP_REQUIRES(mutex_) {
     return !cancelled_.ok() || (tasks_.empty() && !is_writing_);
   };
@@ -56,12 +60,22 @@ absl::Status CheckpointWriter::Write(CheckpointPart part, Deadline deadline) {
     if (!cancelled_.ok()) return cancelled_;
     stall_seconds_ = SecondsSince(part.begin);
     tasks_.push_back(std::move(part));
+    staged_bytes_ = bytes;
   }
   changed_.NotifyAll();
-  if (bytes <= options_.staging_bytes) return absl::OkStatus();
+  if (!is_waited_for) return absl::OkStatus();
   MutexLock lock(&mutex_);
   if (!changed_.WaitUntil(lock, deadline, is_idle)) return late();
   return cancelled_;
+}
+
+bool CheckpointWriter::IsWaitedFor(const CheckpointPart& part) const {
+  return PartBytes(part) > options_.staging_bytes;
+}
+
+int64_t CheckpointWriter::staged_bytes() {
+  MutexLock lock(&mutex_);
+  return staged_bytes_;
 }
 
 void CheckpointWriter::Commit(v1::CommitCheckpoint commit) {
@@ -111,10 +125,12 @@ void CheckpointWriter::Run() {
     } else {
       Store(std::get<v1::CommitCheckpoint>(task));
     }
+    const bool is_part = std::holds_alternative<CheckpointPart>(task);
     task = Task();  // frees the copy before the next one may come
     {
       MutexLock lock(&mutex_);
       is_writing_ = false;
+      if (is_part) staged_bytes_ = 0;
     }
     changed_.NotifyAll();
   }
@@ -134,7 +150,9 @@ void CheckpointWriter::WritePart(const CheckpointPart& part) {
   shards.set_seconds(SecondsSince(part.begin));
   {
     MutexLock lock(&mutex_);
-    shards.set_stall_seconds(stall_seconds_);
+    // Training stands still until all is written, or until it was handed over.
+    shards.set_stall_seconds(IsWaitedFor(part) ? shards.seconds()
+                                               : stall_seconds_);
     if (!written.ok()) {
       failed_step_ = part.step;
       failure_ = written;

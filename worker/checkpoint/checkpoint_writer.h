@@ -72,10 +72,15 @@ class CheckpointWriter {
   absl::Status WaitForCommit(int64_t step, Deadline deadline);
   /// Wakes all waits, which return `reason`. Any thread.
   void Cancel(const absl::Status& reason);
+  /// Of the part that it holds, 0 if it holds none. Beside training never more
+  /// than options.staging_bytes: a larger part is held while Write waits for
+  /// it, or after its wait was cut short. Any thread.
+  int64_t staged_bytes();
 
  private:
   using Task = std::variant<CheckpointPart, v1::CommitCheckpoint>;
 
+  bool IsWaitedFor(const CheckpointPart& part) const;
   void Run();
   void WritePart(const CheckpointPart& part);
   absl::Status WriteFiles(const CheckpointPart& part,
@@ -87,6 +92,7 @@ class CheckpointWriter {
   CondVar changed_;
   std::deque<Task> tasks_ DP_GUARDED_BY(mutex_);
   bool is_writing_ DP_GUARDED_BY(mutex_) = false;
+  int64_t staged_bytes_ DP_GUARDED_BY(mutex_) = 0;
   bool must_stop_ DP_GUARDED_BY(mutex_) = false;
   absl::Status cancelled_ DP_GUARDED_BY(mutex_);
   int64_t stored_step_ DP_GUARDED_BY(mutex_) = 0;
