@@ -90,7 +90,9 @@ bool DeltaTiles::EncodeAs(const float* value, const Store* base,
     }
     if (is_first) {
       // Of values one of which is NaN or infinite, the norm is, too.
-      *row.is_finite = std::isfinite(estimate.value);
+      if (row.is_finite != nullptr) {
+        *row.is_finite = std::isfinite(estimate.value);
+      }
       if (!PaysAsAWhole(estimate, value, base)) return false;
     }
   }

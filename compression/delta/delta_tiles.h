@@ -47,8 +47,9 @@ class DeltaTiles {
     /// May be null; the norms of value - next and of value, of long rows for
     /// the first 2^20 values or a few more.
     SquaredNorms* sent;
-    /// Becomes true if all values are known to be finite, else false.
-    bool* is_finite;
+    /// May be null; becomes true if all values are known to be finite, else
+    /// false.
+    bool* is_finite = nullptr;
   };
 
   /// For rows of `num_elements` and records in fp32, or else in bf16. What
