@@ -7,7 +7,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "base/file.h"
 
 namespace deltapipe {
@@ -17,6 +21,7 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
 using ::testing::StartsWith;
 
 struct Outcome {
@@ -53,18 +58,65 @@ Outcome Deltapipe(const std::string& arguments,
   return outcome;
 }
 
+/// The verbs that a help lists, without those of verbs; none if it is no group.
+std::vector<std::string> VerbsIn(const std::string& help) {
+  std::vector<std::string> verbs;
+  bool lists_verbs = false;
+  for (const absl::string_view line : absl::StrSplit(help, '\n')) {
+    if (line == "Subcommands:") {
+      lists_verbs = true;
+    } else if (!absl::StartsWith(line, "  ")) {
+      lists_verbs = false;
+    } else if (lists_verbs && line[2] != ' ') {
+      const absl::string_view name = line.substr(2);
+      verbs.emplace_back(name.substr(0, name.find(' ')));
+    }
+  }
+  return verbs;
+}
+
+/// Every verb below `verb` ("" or "worker "), groups before what is in them.
+void WalkVerbs(const std::string& verb, std::vector<std::string>* all) {
+  // What lab knows is another program's (lab_test.cc).
+  if (verb == "lab ") return;
+  const Outcome outcome = Deltapipe(verb + "--help");
+  EXPECT_EQ(outcome.exit_code, 0) << verb;
+  for (const std::string& inner : VerbsIn(outcome.output)) {
+    all->push_back(verb + inner);
+    WalkVerbs(verb + inner + " ", all);
+  }
+}
+
 TEST(CommandLineTest, HelpOfEveryVerbHasExamples) {
-  for (const std::string verb :
-       {"run",          "compare",   "plan",       "sample", "submit",
-        "ls",           "describe",  "logs",       "cancel", "worker ls",
-        "worker drain", "set",       "budget",     "pause",  "resume",
-        "events",       "top",       "stragglers", "doctor", "coordinator",
-        "version",      "completion"}) {
+  std::vector<std::string> verbs;
+  WalkVerbs("", &verbs);
+
+  // Of each level of the tree.
+  EXPECT_THAT(verbs, IsSupersetOf({"run", "worker", "worker drain", "trace",
+                                   "checkpoint create", "token revoke",
+                                   "job audit", "completion"}));
+  for (const std::string& verb : verbs) {
+    if (verb == "lab") continue;
     const Outcome outcome = Deltapipe(verb + " --help");
     EXPECT_EQ(outcome.exit_code, 0) << verb;
     EXPECT_THAT(outcome.output,
-                AllOf(HasSubstr("Examples:"), HasSubstr("deltapipe " + verb)));
+                AllOf(HasSubstr("Examples:"), HasSubstr("deltapipe " + verb)))
+        << verb;
     EXPECT_THAT(outcome.errors, IsEmpty());
+  }
+}
+
+TEST(CommandLineTest, EveryVerbHasJsonExceptThoseWithoutData) {
+  std::vector<std::string> verbs;
+  WalkVerbs("", &verbs);
+
+  for (const std::string& verb : verbs) {
+    const std::string help = Deltapipe(verb + " --help").output;
+    // Groups; a script for a shell; and lab, whose verbs have it.
+    if (!VerbsIn(help).empty() || verb == "completion" || verb == "lab") {
+      continue;
+    }
+    EXPECT_THAT(help, HasSubstr("--json")) << verb;
   }
 }
 
@@ -141,6 +193,16 @@ INSTANTIATE_TEST_SUITE_P(
                 "argument 3 is not UTF-8"},
         Mistake{"run $(printf '\\377').yaml", "argument 2 is not UTF-8"},
         Mistake{"completion tcsh", "tcsh"},
+        Mistake{"completion bash --json", "unknown flag --json"},
+        Mistake{"trace", "JOB is required"},
+        Mistake{"trace text-1 --steps 101", "--steps: "},
+        Mistake{"metrics", "JOB is required"},
+        Mistake{"checkpoint create", "JOB is required"},
+        Mistake{"job audit", "JOB is required"},
+        Mistake{"token create", "--name is required"},
+        Mistake{"token revoke", "TOKEN is required"},
+        Mistake{"token create --name a --scope king", "king"},
+        Mistake{"token create --name a --expires soon", "soon"},
         Mistake{"run nowhere.yaml", "cannot read nowhere.yaml"}));
 
 TEST(CommandLineTest, BadSpecListsEverythingAndStartsNothing) {
@@ -203,6 +265,18 @@ TEST(CommandLineTest, PlanRefusesALimitThatLeavesTooLittleOfACorpus) {
 
 TEST(CommandLineTest, MissingRunIsNotFound) {
   EXPECT_EQ(Deltapipe("sample nobody --prompt x").exit_code, 3);
+}
+
+TEST(CommandLineTest, TokensOfNoCoordinatorAreNotFound) {
+  for (const char* arguments :
+       {"token ls", "token create --name ann", "token revoke 3f9c2a1b"}) {
+    const Outcome outcome =
+        Deltapipe(std::string(arguments) + " --store nowhere/coordinator.db");
+
+    EXPECT_EQ(outcome.exit_code, 3) << arguments << ": " << outcome.errors;
+    EXPECT_THAT(outcome.output, IsEmpty());
+    EXPECT_THAT(outcome.errors, StartsWith("error: "));
+  }
 }
 
 TEST(CommandLineTest, MissingLabProgramNamesTheRemedy) {

@@ -133,6 +133,11 @@ void DeclareOptimizer(CLI::App& app, Flags& flags) {
   CLI::App* optimizer = app.add_subcommand(
       "optimizer",
       "Run an optimizer on recorded gradients, with and without compression");
+  optimizer->footer(
+      "Examples:\n"
+      "  deltapipe lab optimizer --algorithm onebit_lamb --gradients "
+      "g.safetensors \\\n"
+      "      --parameters w.safetensors --ranks 4 --out trained.safetensors");
   optimizer
       ->add_option("--algorithm", experiment.algorithm,
                    "The optimizer, as train.optimizer.kind in a job spec")
@@ -174,6 +179,10 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
   CLI::App* codec = app.add_subcommand(
       "codec",
       "Encode and decode every float tensor of a file; one line a tensor");
+  codec->footer(
+      "Examples:\n"
+      "  deltapipe lab codec --codec \"int(4)\" --in x.safetensors --out "
+      "y.safetensors");
   codec
       ->add_option("--codec", flags.experiment.codec,
                    "The codec, such as \"int(4,block=64)\" or "
@@ -190,6 +199,10 @@ void DeclareCommands(CLI::App& app, Flags& flags) {
   codec->add_flag("--json", flags.json, "One JSON object a line");
   CLI::App* codecs = app.add_subcommand(
       "codecs", "List all codecs with parameters, ranges, defaults, papers");
+  codecs->footer(
+      "Examples:\n"
+      "  deltapipe lab codecs\n"
+      "  deltapipe lab codecs --json | jq -r .codec");
   codecs->add_flag("--json", flags.json, "One JSON object a line");
   DeclareSweep(app, &flags.sweep);
   DeclareOptimizer(app, flags);

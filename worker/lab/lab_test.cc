@@ -270,6 +270,17 @@ TEST_F(LabTest, CodecsListsEveryCodecWithParametersAndPaper) {
               HasSubstr("bits = 1..8 (required): bits per value"));
 }
 
+TEST_F(LabTest, HelpOfEveryVerbHasExamples) {
+  for (const std::string verb :
+       {"codec", "codecs", "optimizer", "stragglers", "sweep"}) {
+    const LabOutcome outcome = RunLabProgram({verb, "--help"});
+
+    EXPECT_EQ(outcome.exit_code, 0) << verb;
+    EXPECT_THAT(outcome.out, HasSubstr("Examples:")) << verb;
+    EXPECT_THAT(outcome.out, HasSubstr("deltapipe lab " + verb));
+  }
+}
+
 TEST_F(LabTest, MistakesAreOneSentenceAndExitCode2) {
   WriteTensors("x.safetensors", 1, 0);
   std::ofstream(LabPath("bad.safetensors"), std::ios::binary) << "not a tensor";

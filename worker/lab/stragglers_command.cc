@@ -65,6 +65,10 @@ void DeclareStragglers(CLI::App& app, StragglerCommand* command) {
   CLI::App* stragglers = app.add_subcommand(
       "stragglers",
       "Try every straggler policy on recorded or generated latencies");
+  stragglers->footer(
+      "Examples:\n"
+      "  deltapipe lab stragglers --inject lognormal:1.0 --replicas 8 "
+      "--microbatches 12");
   CLI::Option* latencies = stragglers->add_option(
       "--latencies", experiment.latencies_path,
       "A safetensors file with a tensor [steps, replicas, micro-batches] of "

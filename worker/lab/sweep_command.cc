@@ -99,6 +99,9 @@ void DeclareSweep(CLI::App& app, SweepCommand* command) {
   CLI::App* sweep = app.add_subcommand(
       "sweep",
       "Try every codec on the float tensors of a file: error against bits");
+  sweep->footer(
+      "Examples:\n"
+      "  deltapipe lab sweep --in x.safetensors --plot x.svg");
   sweep->add_option("--in", command->sweep.input_path, "A safetensors file")
       ->required();
   sweep->add_option(
