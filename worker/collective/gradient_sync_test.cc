@@ -190,9 +190,10 @@ std::vector<ElementRange> SmallTensors(int64_t size) {
   std::vector<ElementRange> ranges;
   for (int64_t begin = 0; begin < size;) {
     const int64_t end = std::min<int64_t>(size, begin + 1 + begin % 17);
-    ranges.insert(ranges.begin(), {begin, end});
+    ranges.push_back({begin, end});
     begin = end;
   }
+  std::reverse(ranges.begin(), ranges.end());
   return ranges;
 }
 
