@@ -5,7 +5,9 @@
 #include "base/float_cast.h"
 
 // SSE4, AVX2 and AVX-512 cover today's machines; fewer targets build faster.
+#ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compression/delta/not_finite.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h

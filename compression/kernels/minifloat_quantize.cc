@@ -11,7 +11,9 @@
 #include "compression/kernels/reference/minifloat_quantize.h"
 
 // SSE4, AVX2 and AVX-512 cover today's machines; fewer targets build faster.
+#ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "compression/kernels/minifloat_quantize.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
