@@ -6,9 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
-#include <thread>
 #include <utility>
 #include <vector>
+
+#include "base/thread.h"
 
 namespace deltapipe {
 namespace {
@@ -97,9 +98,9 @@ TEST(BufferTest, BlocksThatAreInUseAreNotShared) {
 }
 
 TEST(BufferTest, ThreadsMayPassBlocksOn) {
-  std::vector<std::thread> threads;
+  std::vector<Thread> threads;
   for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([t] {
+    threads.emplace_back("passer", [t] {
       for (int i = 0; i < 200; ++i) {
         Buffer buffer((1 << 18) + (i % 3) * (1 << 16));
         std::memset(buffer.data(), t, static_cast<size_t>(buffer.size()));
@@ -108,7 +109,6 @@ TEST(BufferTest, ThreadsMayPassBlocksOn) {
       }
     });
   }
-  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(BufferTest, ImpossibleSizesThrowInsteadOfGivingNoMemory) {

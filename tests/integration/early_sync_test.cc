@@ -37,17 +37,18 @@ std::vector<std::string> Large(int replicas,
   return overrides;
 }
 
+constexpr int64_t kBucketElementsPerRank = 2048;
+
+/// Layers of 2 x so many parameters: the vector of a stage with four of them
+/// travels in buckets in fp32, of six in bf16 and in one bit.
+constexpr int kWidth = 1600;
+
 /// Makes layers of 2 x `width` parameters, more than a spec may ask for.
-std::function<void(int, v1::Assignment*)> WidenTo(int width) {
-  return [width](int, v1::Assignment* assignment) {
+void Widen(int width, Job* job) {
+  job->bucket_elements_per_rank = kBucketElementsPerRank;
+  job->adjust = [width](int, v1::Assignment* assignment) {
     assignment->mutable_spec()->mutable_model()->set_width(width);
   };
-}
-
-/// Of 800,000: the vector of a stage with four of them travels in buckets in
-/// fp32, of six in bf16 and in one bit.
-void Widen(int rank, v1::Assignment* assignment) {
-  WidenTo(400000)(rank, assignment);
 }
 
 /// Counts how often it is asked to tell.
@@ -75,7 +76,7 @@ struct EarlyJob {
   int stages = 1;
   int replicas = 2;
   std::vector<std::string> overrides;
-  decltype(Job::adjust) adjust = nullptr;
+  int width = 0;  // 0: the spec's
   /// What each replica does in each step, where it may leave out work.
   std::vector<std::vector<int>> executed;
 };
@@ -83,7 +84,7 @@ struct EarlyJob {
 EarlyRun RunJob(const EarlyJob& with, bool tells_early) {
   std::atomic<int> num_watched{0};
   Job job(with.stages, with.replicas, with.overrides);
-  job.adjust = with.adjust;
+  if (with.width > 0) Widen(with.width, &job);
   job.assignment().mutable_tuning()->set_straggler_policy(
       job.assignment().spec().stragglers().policy());
   for (size_t step = 0; step < with.executed.size(); ++step) {
@@ -109,7 +110,7 @@ struct Case {
   int stages;
   int replicas;
   std::vector<std::string> overrides;
-  int width = 400000;
+  int width = kWidth;
 };
 
 std::vector<std::string> InOneBit(const std::string& kind) {
@@ -130,7 +131,7 @@ TEST_P(EarlySyncJobTest, HasTheBitsOfOneThatWaitsForItsLastBackward) {
   const EarlyJob job = {test.stages,
                         test.replicas,
                         Large(test.replicas, test.overrides),
-                        WidenTo(test.width),
+                        test.width,
                         {}};
 
   const EarlyRun early = RunJob(job, true);
@@ -167,7 +168,10 @@ INSTANTIATE_TEST_SUITE_P(
               "model.layers=6"}},
         Case{1, 4, WithNodes(InOneBit("onebit_adam"))},
         Case{1, 4, WithNodes(InOneBit("zero_one_adam"))},
-        Case{2, 2, {"model.tied=on", "train.optimizer.kind=lamb"}, 720000},
+        Case{2,
+             2,
+             {"model.tied=on", "train.optimizer.kind=lamb"},
+             kWidth * 9 / 5},
         Case{2,
              2,
              {"model.tied=on", "train.optimizer.kind=onebit_lamb",
@@ -192,7 +196,7 @@ TEST(EarlySyncTest, AReplicaThatWaitsChangesNoBit) {
   const auto run = [](int tells_from_stage) {
     std::atomic<int> num_stages{0};
     Job job(1, 2, Large(2));
-    job.adjust = Widen;
+    Widen(kWidth, &job);
     job.make_stage = [&](const v1::JobSpec& spec, const v1::StagePlan& plan)
         -> absl::StatusOr<std::unique_ptr<Stage>> {
       auto stage = std::make_unique<ElementwiseStage>(spec, plan.first_layer(),
@@ -215,10 +219,11 @@ TEST(EarlySyncTest, AReplicaThatWaitsChangesNoBit) {
 // In the last backward each rank waits, before its first layer, for gradients
 // of its last layers to have arrived at the other.
 TEST(EarlySyncTest, LateLayersTravelBeforeTheFirstIsDone) {
-  constexpr int64_t kBytesOfABucket = 4 << 20;
+  constexpr int64_t kBytesOfABucket =
+      2 * kBucketElementsPerRank * sizeof(float);
   std::vector<std::vector<std::shared_ptr<Recording>>> links(2);
   Job job(1, 2, Large(2));
-  job.adjust = Widen;
+  Widen(kWidth, &job);
   job.decorate = [&](std::unique_ptr<Channel> channel, int rank, int,
                      int) -> std::unique_ptr<Channel> {
     auto recording = std::make_shared<Recording>();
@@ -259,7 +264,7 @@ class EarlyNonFiniteTest
 
 TEST_P(EarlyNonFiniteTest, GradientOnOneReplicaSkipsTheStepOnAll) {
   Job job(1, 2, Large(2, GetParam()));
-  job.adjust = Widen;
+  Widen(kWidth, &job);
   job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
                           int) {
     stage->before_layer_backward = [=](int mb, int layer) {
@@ -323,7 +328,7 @@ TEST(EarlySyncTest, AnInputThatOverflowsOnOneReplicaSkipsTheStepOnAll) {
   for (const bool tells_early : {true, false}) {
     std::atomic<int> num_made{0};
     Job job(2, 2, Large(2, {"train.precision=fp16"}));
-    job.adjust = WidenTo(600000);
+    Widen(kWidth * 3 / 2, &job);
     job.make_stage = [&](const v1::JobSpec& spec, const v1::StagePlan& plan)
         -> absl::StatusOr<std::unique_ptr<Stage>> {
       auto stage = std::make_unique<MarkingStage>(spec, plan);
@@ -359,7 +364,7 @@ class EarlyFailureTest : public ::testing::TestWithParam<Case> {};
 TEST_P(EarlyFailureTest, ABackwardThatFailsEndsAllWithTheCause) {
   const Case& test = GetParam();
   Job job(test.stages, test.replicas, Large(2, test.overrides));
-  job.adjust = WidenTo(test.width);
+  Widen(test.width, &job);
   job.before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
                           int) {
     stage->before_layer_backward = [rank, step](int mb, int layer) {
@@ -385,7 +390,8 @@ TEST_P(EarlyFailureTest, ABackwardThatFailsEndsAllWithTheCause) {
 
 INSTANTIATE_TEST_SUITE_P(
     Jobs, EarlyFailureTest,
-    ::testing::Values(Case{1, 2, {}}, Case{2, 2, {"model.tied=on"}, 720000}),
+    ::testing::Values(Case{1, 2, {}},
+                      Case{2, 2, {"model.tied=on"}, kWidth * 9 / 5}),
     [](const auto& info) { return absl::StrCat("Case", info.index); });
 
 // What each replica did is told after the last backward, and weights what it

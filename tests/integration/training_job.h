@@ -119,6 +119,7 @@ class Job {
       make_stage;
   /// Changes what one rank is told.
   std::function<void(int rank, v1::Assignment*)> adjust;
+  int64_t bucket_elements_per_rank = TrainingOptions().bucket_elements_per_rank;
   bool use_tcp = false;
   /// Of the workers, for network.transport: nccl.
   MakeChannelUpgrade make_nccl;
@@ -198,6 +199,7 @@ class Job {
     options.assignment.set_rank(rank);
     if (adjust) adjust(rank, &options.assignment);
     options.transport = transport;
+    options.bucket_elements_per_rank = bucket_elements_per_rank;
     options.make_stage = [&](const v1::Assignment& assignment)
         -> absl::StatusOr<std::unique_ptr<Stage>> {
       const v1::StagePlan& plan = assignment.plan().stages(rank / replicas_);

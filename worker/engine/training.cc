@@ -236,6 +236,7 @@ GradientSyncOptions Training::SyncOptions() const {
   if (!spec_.compression().node_gradients().empty()) {
     sync.node_codec = spec_.compression().node_gradients();
   }
+  sync.bucket_elements_per_rank = options_.bucket_elements_per_rank;
   sync.seed = spec_.seed();
   sync.generation = options_.assignment.generation();
   return sync;

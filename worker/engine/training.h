@@ -65,6 +65,10 @@ struct TrainingOptions {
   MakeChannelUpgrade make_nccl;
   /// Wraps channels below the emulated links; for tests.
   ChannelDecorator decorate;
+  /// As in GradientSyncOptions, equal on all workers; other for tests, whose
+  /// models are small.
+  int64_t bucket_elements_per_rank =
+      GradientSyncOptions().bucket_elements_per_rank;
   std::function<void(const v1::StepReport&)> on_step;
   std::function<void(const v1::ValidationReport&)> on_validation;
   /// What else the coordinator is told, from several threads: parts of
