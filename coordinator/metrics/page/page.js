@@ -81,7 +81,7 @@ function showJobs(jobs) {
     return item;
   });
   at("jobs").replaceChildren(...items);
-  at("empty").textContent = jobs.length ? "No job has been chosen."
+  at("empty").textContent = jobs.length ? "Reading the job…"
     : "There are no jobs yet.";
 }
 
