@@ -52,6 +52,18 @@ class Buffer {
   absl::Span<const uint8_t> span() const {
     return absl::MakeConstSpan(data_.get(), static_cast<size_t>(size_));
   }
+  /// Makes the buffer `size` bytes long, with content that is not initialised:
+  /// in the block that it owns, if that is large enough.
+  void Reset(int64_t size) {
+    // What is borrowed, and what was moved from, has no block.
+    if (data_ == nullptr || size < 0 ||
+        static_cast<size_t>(size) > data_.get_deleter().capacity) {
+      size_ = 0;
+      data_.reset();
+      data_ = Allocate(size);
+    }
+    size_ = size;
+  }
   /// Makes the buffer shorter without moving its bytes.
   void Truncate(int64_t size) { size_ = size < size_ ? size : size_; }
 

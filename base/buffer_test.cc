@@ -66,6 +66,37 @@ TEST(BufferTest, TruncateShortensOnly) {
   EXPECT_EQ(buffer.size(), 2);
 }
 
+TEST(BufferTest, ResetKeepsABlockThatIsLargeEnough) {
+  Buffer buffer(1000);
+  const uint8_t* const data = buffer.data();
+
+  buffer.Truncate(3);
+  buffer.Reset(900);
+  EXPECT_EQ(buffer.data(), data);
+  EXPECT_EQ(buffer.size(), 900);
+
+  buffer.Reset(5000);
+  std::memset(buffer.data(), 1, 5000);
+  EXPECT_EQ(buffer.size(), 5000);
+}
+
+TEST(BufferTest, ResetTakesABlockWhereThereIsNone) {
+  std::vector<uint8_t> bytes = {1, 2, 3};
+  Buffer borrowed = Buffer::Borrow(absl::MakeSpan(bytes));
+  Buffer moved(1000);
+  const Buffer owner = std::move(moved);
+
+  borrowed.Reset(2);
+  std::memset(borrowed.data(), 9, 2);
+  moved.Reset(10);
+  std::memset(moved.data(), 9, 10);
+
+  EXPECT_THAT(bytes, ElementsAre(1, 2, 3));
+  EXPECT_NE(moved.data(), owner.data());
+  EXPECT_THROW(moved.Reset(-1), std::bad_alloc);
+  EXPECT_TRUE(moved.empty());
+}
+
 #if !defined(__SANITIZE_ADDRESS__)
 TEST(BufferTest, ALargeBlockIsUsedAgainForAboutTheSameSize) {
   const int64_t size = (3 << 20) - 2000;

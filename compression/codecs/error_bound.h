@@ -28,7 +28,9 @@
 // chunk and 12.
 //
 // The frame's bytes are zstd's and may change with its version; what they
-// decode to does not. `level` is zstd's.
+// decode to does not. `level` is zstd's. Its tables are the calling thread's,
+// as large as the worst chunk so far needed: of all codecs, this one alone may
+// allocate for a tensor of a size that the thread has seen.
 //
 // Jin et al., "COMET: A Novel Memory-Efficient Deep Learning Training Framework
 // by Using Error-Bounded Lossy Compression", VLDB 2022, arXiv 2111.09562; Tao

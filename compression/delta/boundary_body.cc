@@ -46,8 +46,8 @@ void SealBody(const BodyContext& context, absl::Span<uint8_t> body) {
                     body.data());
 }
 
-absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
-                                     absl::Span<const uint8_t> body) {
+absl::Status ParseBody(const BodyContext& context,
+                       absl::Span<const uint8_t> body, ParsedBody* parsed) {
   const int64_t size = static_cast<int64_t>(body.size());
   if (size < kBodyHeaderBytes) {
     return Damaged(absl::StrCat("expected at least ", kBodyHeaderBytes,
@@ -66,16 +66,18 @@ absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
                   context.step, " of boundary ", context.boundary_id)));
   }
   const int64_t num_rows = LoadLittleEndian<uint32_t>(body.data() + 8);
-  ParsedBody parsed;
-  parsed.first_version = LoadLittleEndian<uint32_t>(body.data() + 12);
+  parsed->rows.clear();
+  parsed->payloads.clear();
+  parsed->num_evictions = 0;
+  parsed->first_version = LoadLittleEndian<uint32_t>(body.data() + 12);
   if (num_rows > (size - kBodyHeaderBytes) / kBodyRowBytes) {
     return Damaged(absl::StrCat(num_rows, " rows in ", size, " bytes"));
   }
-  if (parsed.first_version > UINT32_MAX - num_rows) {
+  if (parsed->first_version > UINT32_MAX - num_rows) {
     return Damaged("its versions overflow");
   }
-  parsed.rows.reserve(static_cast<size_t>(num_rows));
-  parsed.payloads.reserve(static_cast<size_t>(num_rows));
+  parsed->rows.reserve(static_cast<size_t>(num_rows));
+  parsed->payloads.reserve(static_cast<size_t>(num_rows));
   int64_t position = BodyTableBytes(num_rows);
   for (int64_t i = 0; i < num_rows; ++i) {
     const uint8_t* at = body.data() + BodyTableBytes(i);
@@ -96,22 +98,22 @@ absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
                                   size - position, " are left"));
     }
     if (row.mode == RowMode::kEvict) {
-      ++parsed.num_evictions;
+      ++parsed->num_evictions;
       if (row.payload_bytes != 0) {
         return Damaged(absl::StrCat("row ", i, " evicts and has a payload"));
       }
-    } else if (parsed.num_evictions > 0) {
+    } else if (parsed->num_evictions > 0) {
       return Damaged(absl::StrCat("row ", i, ": a sample after evictions"));
     }
-    parsed.payloads.push_back(body.subspan(
+    parsed->payloads.push_back(body.subspan(
         static_cast<size_t>(position), static_cast<size_t>(row.payload_bytes)));
     position += row.payload_bytes;
-    parsed.rows.push_back(row);
+    parsed->rows.push_back(row);
   }
   if (position != size) {
     return Damaged(absl::StrCat(size - position, " bytes belong to no row"));
   }
-  return parsed;
+  return absl::OkStatus();
 }
 
 }  // namespace deltapipe

@@ -21,7 +21,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "base/buffer.h"
@@ -73,9 +73,11 @@ struct ParsedBody {
   size_t num_evictions = 0;
 };
 
-/// INVALID_ARGUMENT says what is wrong: size, checksum, row, sum of payloads.
-absl::StatusOr<ParsedBody> ParseBody(const BodyContext& context,
-                                     absl::Span<const uint8_t> body);
+/// Replaces what `parsed` holds, in the memory that it has. INVALID_ARGUMENT
+/// says what is wrong: size, checksum, row, sum of payloads; `parsed` then
+/// means nothing.
+absl::Status ParseBody(const BodyContext& context,
+                       absl::Span<const uint8_t> body, ParsedBody* parsed);
 
 }  // namespace deltapipe
 

@@ -68,8 +68,16 @@ const std::vector<BodyRow>& SomeRows() {
   return *rows;
 }
 
+absl::StatusOr<ParsedBody> ParseAs(const BodyContext& context,
+                                   absl::Span<const uint8_t> body) {
+  ParsedBody parsed;
+  const absl::Status status = ParseBody(context, body, &parsed);
+  if (!status.ok()) return status;
+  return parsed;
+}
+
 std::string ErrorOf(const std::vector<BodyRow>& rows, int64_t extra_bytes = 0) {
-  const auto parsed = ParseBody(TestContext(), BodyOf(rows, extra_bytes));
+  const auto parsed = ParseAs(TestContext(), BodyOf(rows, extra_bytes));
   EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
   return std::string(parsed.status().message());
 }
@@ -77,7 +85,7 @@ std::string ErrorOf(const std::vector<BodyRow>& rows, int64_t extra_bytes = 0) {
 TEST(BoundaryBodyTest, ParsesWhatWasWritten) {
   const std::vector<uint8_t> body = BodyOf(SomeRows());
 
-  const ParsedBody parsed = ParseBody(TestContext(), body).value();
+  const ParsedBody parsed = ParseAs(TestContext(), body).value();
 
   EXPECT_EQ(parsed.first_version, 41);
   ASSERT_EQ(parsed.rows.size(), 3);
@@ -90,6 +98,19 @@ TEST(BoundaryBodyTest, ParsesWhatWasWritten) {
   EXPECT_THAT(parsed.payloads[0], ElementsAre(1, 2, 3));
   EXPECT_THAT(parsed.payloads[1], ElementsAre(4, 5));
   EXPECT_TRUE(parsed.payloads[2].empty());
+}
+
+TEST(BoundaryBodyTest, WhatWasParsedBeforeIsForgotten) {
+  ParsedBody parsed;
+  ASSERT_TRUE(ParseBody(TestContext(), BodyOf(SomeRows()), &parsed).ok());
+  const std::vector<uint8_t> body = BodyOf({{8, 0, RowMode::kValue, 0, 1}});
+
+  ASSERT_TRUE(ParseBody(TestContext(), body, &parsed).ok());
+
+  ASSERT_EQ(parsed.rows.size(), 1);
+  EXPECT_EQ(parsed.rows[0].key, 8);
+  EXPECT_THAT(parsed.payloads, ElementsAre(ElementsAre(1)));
+  EXPECT_EQ(parsed.num_evictions, 0);
 }
 
 TEST(BoundaryBodyTest, LayoutIsFixed) {
@@ -114,10 +135,10 @@ TEST(BoundaryBodyTest, EveryFlippedBitIsFound) {
 
   for (size_t bit = 0; bit < 8 * body.size(); ++bit) {
     body[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
-    EXPECT_FALSE(ParseBody(TestContext(), body).ok()) << bit;
+    EXPECT_FALSE(ParseAs(TestContext(), body).ok()) << bit;
     body[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
   }
-  EXPECT_TRUE(ParseBody(TestContext(), body).ok());
+  EXPECT_TRUE(ParseAs(TestContext(), body).ok());
 }
 
 TEST(BoundaryBodyTest, EveryTruncationIsFound) {
@@ -125,7 +146,7 @@ TEST(BoundaryBodyTest, EveryTruncationIsFound) {
 
   for (size_t size = 0; size < body.size(); ++size) {
     EXPECT_FALSE(
-        ParseBody(TestContext(), absl::MakeConstSpan(body).first(size)).ok())
+        ParseAs(TestContext(), absl::MakeConstSpan(body).first(size)).ok())
         << size;
   }
 }
@@ -141,7 +162,7 @@ TEST(BoundaryBodyTest, BodiesOfOtherContextsAreRefused) {
   others[5].is_keyframes = true;
 
   for (const BodyContext& other : others) {
-    EXPECT_THAT(std::string(ParseBody(other, body).status().message()),
+    EXPECT_THAT(std::string(ParseAs(other, body).status().message()),
                 HasSubstr("checksum"));
   }
 }
@@ -166,7 +187,7 @@ TEST(BoundaryBodyTest, RowCountIsCheckedBeforeMemoryIsTaken) {
   std::fill(body.begin() + 8, body.begin() + 12, uint8_t{0xFF});
   Seal(&body);
 
-  EXPECT_THAT(std::string(ParseBody(TestContext(), body).status().message()),
+  EXPECT_THAT(std::string(ParseAs(TestContext(), body).status().message()),
               HasSubstr("4294967295 rows"));
 }
 
@@ -175,7 +196,7 @@ TEST(BoundaryBodyTest, VersionsThatOverflowAreRefused) {
   std::fill(body.begin() + 12, body.begin() + 16, uint8_t{0xFF});
   Seal(&body);
 
-  EXPECT_THAT(std::string(ParseBody(TestContext(), body).status().message()),
+  EXPECT_THAT(std::string(ParseAs(TestContext(), body).status().message()),
               HasSubstr("versions overflow"));
 }
 

@@ -17,6 +17,11 @@
 // every step. Each object is used by one thread at a time. The body's layout is
 // in boundary_body.h.
 //
+// Once every sample has been seen, or the cap is reached, and bodies have been
+// as large, calls allocate nothing: records that a commit drops are filled
+// again, tables and bodies keep their memory. A record that somebody holds
+// (HeldRows, a checkpoint being written) is replaced by a fresh one instead.
+//
 //   encoder->Encode(step, samples, values, false, &body);            // sender
 //   decoder->Decode(step, samples, body.span(), false, values, &missing);
 //   if (!missing.empty()) {
@@ -115,7 +120,8 @@ class BoundaryEncoder {
   /// state of each sample (staged until CommitStep). The same sample may occur
   /// twice in a step; rows apply in order. `reads_only` (evaluation) encodes
   /// with cast(bf16), reads no state and advances none. Steps never decrease.
-  /// After an error the state is as before.
+  /// `body` is written in the memory it has, where that suffices. After an
+  /// error the state is as before, and `body` means nothing.
   virtual absl::Status Encode(uint32_t step,
                               absl::Span<const BoundarySample> samples,
                               absl::Span<const float> values, bool reads_only,
@@ -184,8 +190,9 @@ class BoundaryDecoder {
                                       absl::Span<float> values) = 0;
 
   /// What the last Decode or ApplyKeyframes gave for `samples`, those of its
-  /// call, in its order; null where no records hold the same bits: without a
-  /// delta, after evictions, or if a sample came twice.
+  /// call, in its order, in an object of the caller's; null where no records
+  /// hold the same bits: without a delta, after evictions, or if a sample came
+  /// twice.
   virtual std::shared_ptr<const HeldRows> Hold(
       absl::Span<const BoundarySample> samples) = 0;
 

@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <map>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -9,15 +11,12 @@
 #include "compression/delta/boundary_channel.h"
 #include "compression/delta/boundary_codec.h"
 #include "compression/delta/held_rows.h"
+#include "compression/delta/node_cache.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
 
 namespace deltapipe {
 namespace {
-
-/// Keyframe payloads by key and version.
-using Keyframes = absl::flat_hash_map<std::pair<uint64_t, uint32_t>,
-                                      absl::Span<const uint8_t>>;
 
 class Decoder : public BoundaryDecoder {
  public:
@@ -25,7 +24,8 @@ class Decoder : public BoundaryDecoder {
   Decoder(BoundaryChannel channel, std::unique_ptr<StateStore> store)
       : channel_(std::move(channel)),
         math_(channel_.record_form(), channel_.num_elements()),
-        store_(std::move(store)) {}
+        store_(std::move(store)),
+        pending_(store_.get()) {}
 
   absl::Status Decode(uint32_t step, absl::Span<const BoundarySample> expected,
                       absl::Span<const uint8_t> body, bool reads_only,
@@ -33,24 +33,24 @@ class Decoder : public BoundaryDecoder {
                       std::vector<uint64_t>* missing_keys) override {
     if (missing_keys != nullptr) missing_keys->clear();
     DP_RETURN_IF_ERROR(channel_.CheckValues(expected.size(), values.size()));
-    DP_ASSIGN_OR_RETURN(const ParsedBody parsed,
-                        Parse(step, expected, body, reads_only));
+    DP_RETURN_IF_ERROR(Parse(step, expected, body, reads_only));
     if (reads_only || !keeps_records()) {
-      return DecodeWithoutState(parsed, body.size(), reads_only, values);
+      return DecodeWithoutState(body.size(), reads_only, values);
     }
-    const std::vector<uint64_t> missing = MissingKeys(parsed);
-    if (!missing.empty()) {
+    FindMissingKeys();
+    if (!missing_.empty()) {
       if (missing_keys == nullptr) {
         return absl::FailedPreconditionError(
-            absl::StrCat("decode failed: ", missing.size(),
+            absl::StrCat("decode failed: ", missing_.size(),
                          " records are missing or of another version, such as "
                          "that of sample ",
-                         missing[0]));
+                         missing_[0]));
       }
-      *missing_keys = missing;
+      *missing_keys = missing_;
       return absl::OkStatus();
     }
-    DP_RETURN_IF_ERROR(Apply(step, parsed, {}, values));
+    keyframes_.clear();
+    DP_RETURN_IF_ERROR(Apply(step, values));
     Count(expected.size(), body.size());
     return absl::OkStatus();
   }
@@ -65,13 +65,12 @@ class Decoder : public BoundaryDecoder {
           absl::StrCat("codec ", channel_.spec.Text(), " has no keyframes"));
     }
     DP_RETURN_IF_ERROR(channel_.CheckValues(expected.size(), values.size()));
-    DP_ASSIGN_OR_RETURN(const ParsedBody parsed,
-                        Parse(step, expected, body, false));
-    DP_ASSIGN_OR_RETURN(const ParsedBody parsed_keyframes,
-                        ParseBody(channel_.KeyframeContext(), keyframes));
-    Keyframes records;
-    for (size_t i = 0; i < parsed_keyframes.rows.size(); ++i) {
-      const BodyRow& row = parsed_keyframes.rows[i];
+    DP_RETURN_IF_ERROR(Parse(step, expected, body, false));
+    DP_RETURN_IF_ERROR(
+        ParseBody(channel_.KeyframeContext(), keyframes, &parsed_keyframes_));
+    keyframes_.clear();
+    for (size_t i = 0; i < parsed_keyframes_.rows.size(); ++i) {
+      const BodyRow& row = parsed_keyframes_.rows[i];
       if (row.mode != RowMode::kKeyframe ||
           row.payload_bytes != channel_.record_bytes()) {
         return absl::InvalidArgumentError(absl::StrCat(
@@ -79,11 +78,11 @@ class Decoder : public BoundaryDecoder {
             static_cast<int>(row.mode), " and ", row.payload_bytes,
             " bytes, expected a record of ", channel_.record_bytes()));
       }
-      records[{row.key, row.base_version}] = parsed_keyframes.payloads[i];
+      keyframes_[{row.key, row.base_version}] = parsed_keyframes_.payloads[i];
     }
-    DP_RETURN_IF_ERROR(Apply(step, parsed, records, values));
+    DP_RETURN_IF_ERROR(Apply(step, values));
     counters_.keyframe_rows +=
-        static_cast<int64_t>(parsed_keyframes.rows.size());
+        static_cast<int64_t>(parsed_keyframes_.rows.size());
     counters_.body_bytes += static_cast<int64_t>(keyframes.size());
     Count(expected.size(), body.size());
     return absl::OkStatus();
@@ -135,41 +134,44 @@ class Decoder : public BoundaryDecoder {
     counters_.body_bytes += static_cast<int64_t>(body_bytes);
   }
 
-  /// Parses and checks everything that does not depend on the records.
-  absl::StatusOr<ParsedBody> Parse(uint32_t step,
-                                   absl::Span<const BoundarySample> expected,
-                                   absl::Span<const uint8_t> body,
-                                   bool reads_only) const {
-    DP_ASSIGN_OR_RETURN(ParsedBody parsed,
-                        ParseBody(channel_.Context(step), body));
-    const size_t num_samples = parsed.rows.size() - parsed.num_evictions;
+  /// Parses into parsed_, and checks everything that does not depend on the
+  /// records.
+  absl::Status Parse(uint32_t step, absl::Span<const BoundarySample> expected,
+                     absl::Span<const uint8_t> body, bool reads_only) {
+    DP_RETURN_IF_ERROR(ParseBody(channel_.Context(step), body, &parsed_));
+    const size_t num_samples = num_parsed_samples();
     if (num_samples != expected.size()) {
       return absl::InvalidArgumentError(
           absl::StrCat("bad body: expected ", expected.size(), " samples, got ",
                        num_samples));
     }
     const bool advances = !reads_only && keeps_records();
-    if (advances != (parsed.first_version != 0)) {
+    if (advances != (parsed_.first_version != 0)) {
       return absl::InvalidArgumentError(
           advances ? "bad body: it has no versions"
                    : "bad body: it has versions where none are kept");
     }
-    if (advances && parsed.first_version <= store_->usage().last_version) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("bad body: its versions begin at ", parsed.first_version,
-                       ", expected more than ", store_->usage().last_version,
-                       ": it was applied before"));
+    if (advances && parsed_.first_version <= store_->usage().last_version) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "bad body: its versions begin at ", parsed_.first_version,
+          ", expected more than ", store_->usage().last_version,
+          ": it was applied before"));
     }
-    for (size_t i = 0; i < parsed.rows.size(); ++i) {
-      DP_RETURN_IF_ERROR(CheckRow(
-          parsed, i, i < num_samples ? &expected[i] : nullptr, reads_only));
+    for (size_t i = 0; i < parsed_.rows.size(); ++i) {
+      DP_RETURN_IF_ERROR(
+          CheckRow(i, i < num_samples ? &expected[i] : nullptr, reads_only));
     }
-    return parsed;
+    return absl::OkStatus();
   }
 
-  absl::Status CheckRow(const ParsedBody& parsed, size_t index,
-                        const BoundarySample* expected, bool reads_only) const {
-    const BodyRow& row = parsed.rows[index];
+  /// The rows but those that evict, which come last.
+  size_t num_parsed_samples() const {
+    return parsed_.rows.size() - parsed_.num_evictions;
+  }
+
+  absl::Status CheckRow(size_t index, const BoundarySample* expected,
+                        bool reads_only) const {
+    const BodyRow& row = parsed_.rows[index];
     const auto refuse = [index](absl::string_view why) {
       return absl::InvalidArgumentError(
           absl::StrCat("bad body: row ", index, ": ", why));
@@ -190,7 +192,7 @@ class Decoder : public BoundaryDecoder {
       case RowMode::kDelta:
         if (!advances) return refuse("a delta where no records are kept");
         if (row.base_version == 0 ||
-            row.base_version >= parsed.first_version + index) {
+            row.base_version >= parsed_.first_version + index) {
           return refuse(absl::StrCat("impossible base ", row.base_version));
         }
         return absl::OkStatus();
@@ -203,14 +205,14 @@ class Decoder : public BoundaryDecoder {
     return refuse("unknown mode");
   }
 
-  absl::Status DecodeWithoutState(const ParsedBody& parsed, size_t body_bytes,
-                                  bool reads_only, absl::Span<float> values) {
+  absl::Status DecodeWithoutState(size_t body_bytes, bool reads_only,
+                                  absl::Span<float> values) {
     const Codec& codec =
         reads_only ? *channel_.evaluation_codec : *channel_.spec.codec;
-    const size_t num_samples = parsed.rows.size();
+    const size_t num_samples = parsed_.rows.size();
     for (size_t i = 0; i < num_samples; ++i) {
       DP_RETURN_IF_ERROR(
-          codec.Decode(parsed.payloads[i], channel_.Row(values, i)));
+          codec.Decode(parsed_.payloads[i], channel_.Row(values, i)));
     }
     if (reads_only) {
       counters_.evaluation_samples += static_cast<int64_t>(num_samples);
@@ -223,72 +225,69 @@ class Decoder : public BoundaryDecoder {
     return absl::OkStatus();
   }
 
-  /// The keys of rows whose base is not in the store: each once, in row order.
-  std::vector<uint64_t> MissingKeys(const ParsedBody& parsed) const {
-    std::vector<uint64_t> missing;
+  /// Leaves in missing_ the keys of rows whose base is not in the store: each
+  /// once, in row order.
+  void FindMissingKeys() {
+    missing_.clear();
     // Rows write their versions whether or not they must be healed first.
-    absl::flat_hash_map<uint64_t, uint32_t> written;
-    for (size_t i = 0; i < parsed.rows.size(); ++i) {
-      const BodyRow& row = parsed.rows[i];
+    written_.clear();
+    for (size_t i = 0; i < parsed_.rows.size(); ++i) {
+      const BodyRow& row = parsed_.rows[i];
       if (row.mode == RowMode::kEvict) break;
       if (row.mode == RowMode::kDelta) {
-        const auto found = written.find(row.key);
+        const auto found = written_.find(row.key);
         uint32_t version = 0;
-        if (found != written.end()) {
+        if (found != written_.end()) {
           version = found->second;
         } else if (const RecordPtr record = store_->Read(row.key)) {
           version = record->version;
         }
         if (version != row.base_version &&
-            std::find(missing.begin(), missing.end(), row.key) ==
-                missing.end()) {
-          missing.push_back(row.key);
+            std::find(missing_.begin(), missing_.end(), row.key) ==
+                missing_.end()) {
+          missing_.push_back(row.key);
         }
       }
-      written[row.key] = parsed.first_version + static_cast<uint32_t>(i);
+      written_[row.key] = parsed_.first_version + static_cast<uint32_t>(i);
     }
-    return missing;
   }
 
-  /// Decodes all rows, then stages all records: an error leaves the state
-  /// alone.
-  absl::Status Apply(uint32_t step, const ParsedBody& parsed,
-                     const Keyframes& keyframes, absl::Span<float> values) {
-    const size_t num_samples = parsed.rows.size() - parsed.num_evictions;
-    PendingRecords pending(store_.get());
+  /// Decodes all rows, with keyframes_ where they are needed, then stages all
+  /// records: an error leaves the state alone.
+  absl::Status Apply(uint32_t step, absl::Span<float> values) {
+    const size_t num_samples = num_parsed_samples();
+    pending_.Begin();
     int64_t num_deltas = 0;
     for (size_t i = 0; i < num_samples; ++i) {
-      const uint32_t version = parsed.first_version + static_cast<uint32_t>(i);
-      DP_RETURN_IF_ERROR(ApplyRow(parsed.rows[i], parsed.payloads[i], version,
-                                  keyframes, channel_.Row(values, i),
-                                  &pending));
-      if (parsed.rows[i].mode == RowMode::kDelta) ++num_deltas;
+      const uint32_t version = parsed_.first_version + static_cast<uint32_t>(i);
+      DP_RETURN_IF_ERROR(ApplyRow(parsed_.rows[i], parsed_.payloads[i], version,
+                                  channel_.Row(values, i)));
+      if (parsed_.rows[i].mode == RowMode::kDelta) ++num_deltas;
     }
-    pending.StageAll(step);
-    for (size_t i = num_samples; i < parsed.rows.size(); ++i) {
-      store_->Stage(step, parsed.rows[i].key, nullptr);
+    pending_.StageAll(step);
+    for (size_t i = num_samples; i < parsed_.rows.size(); ++i) {
+      store_->Stage(step, parsed_.rows[i].key, nullptr);
     }
     counters_.delta_rows += num_deltas;
     counters_.value_rows += static_cast<int64_t>(num_samples) - num_deltas;
-    counters_.evictions += static_cast<int64_t>(parsed.num_evictions);
+    counters_.evictions += static_cast<int64_t>(parsed_.num_evictions);
     return absl::OkStatus();
   }
 
   absl::Status ApplyRow(const BodyRow& row, absl::Span<const uint8_t> payload,
-                        uint32_t version, const Keyframes& keyframes,
-                        absl::Span<float> values, PendingRecords* pending) {
+                        uint32_t version, absl::Span<float> values) {
     DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
                         store_->NewRecord(version, channel_.record_bytes()));
     if (row.mode == RowMode::kValue) {
       DP_RETURN_IF_ERROR(channel_.spec.first->Decode(payload, values));
       DP_RETURN_IF_ERROR(math_.StoreAndUse(values.data(), next.get()));
-    } else if (const RecordPtr base = pending->Read(row.key);
+    } else if (const RecordPtr base = pending_.Read(row.key);
                base != nullptr && base->version == row.base_version) {
       DP_RETURN_IF_ERROR(channel_.spec.codec->Decode(payload, values));
       DP_RETURN_IF_ERROR(math_.AddAndUse(*base, values.data(), next.get()));
     } else {
-      const auto keyframe = keyframes.find({row.key, version});
-      if (keyframe == keyframes.end()) {
+      const auto keyframe = keyframes_.find({row.key, version});
+      if (keyframe == keyframes_.end()) {
         return absl::FailedPreconditionError(absl::StrCat(
             "decode failed: sample ", row.key, " needs its record of version ",
             row.base_version, " or a keyframe of version ", version));
@@ -297,7 +296,7 @@ class Decoder : public BoundaryDecoder {
                 next->values.data());
       DP_RETURN_IF_ERROR(math_.Load(*next, values.data()));
     }
-    pending->Put(row.key, next);
+    pending_.Put(row.key, next);
     return absl::OkStatus();
   }
 
@@ -305,6 +304,17 @@ class Decoder : public BoundaryDecoder {
   RecordMath math_;
   std::unique_ptr<StateStore> store_;  // null without delta
   BoundaryCounters counters_;
+
+  // Of one call each, kept for their memory.
+  ParsedBody parsed_;
+  ParsedBody parsed_keyframes_;
+  PendingRecords pending_;
+  std::vector<uint64_t> missing_;
+  NodeCache nodes_;  // of what follows
+  std::pmr::unordered_map<uint64_t, uint32_t> written_{&nodes_};
+  /// Payloads of keyframes by key and version.
+  std::pmr::map<std::pair<uint64_t, uint32_t>, absl::Span<const uint8_t>>
+      keyframes_{&nodes_};
 };
 
 }  // namespace

@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "compression/codecs/int.h"
@@ -13,6 +14,7 @@
 #include "compression/delta/channel_memory.h"
 #include "compression/delta/delta_tiles.h"
 #include "compression/delta/error_feedback.h"
+#include "compression/delta/evictions.h"
 #include "compression/delta/not_finite.h"
 #include "compression/delta/pending_records.h"
 #include "compression/delta/record_math.h"
@@ -29,12 +31,20 @@ bool PaysDelta(const SquaredNorms& norms) {
          norms.difference <= kDeltaRatio * kDeltaRatio * norms.value;
 }
 
-/// The table and payloads of a body in the making.
+/// The table and payloads of a body in the making, one after another.
 struct Draft {
   std::vector<BodyRow> rows;
   Buffer bytes;
   int64_t size = 0;  // table and payloads so far
 
+  /// Another one, with room for that many rows and bytes of payloads, in
+  /// `block` if it is large enough.
+  void Begin(size_t num_rows, int64_t payload_bytes, Buffer block) {
+    rows.clear();
+    size = BodyTableBytes(static_cast<int64_t>(num_rows));
+    bytes = std::move(block);
+    bytes.Reset(size + payload_bytes);
+  }
   absl::Span<uint8_t> room() {
     return bytes.span().subspan(static_cast<size_t>(size));
   }
@@ -50,7 +60,8 @@ class Encoder : public BoundaryEncoder {
   Encoder(BoundaryChannel channel, std::unique_ptr<StateStore> store)
       : channel_(std::move(channel)),
         store_(std::move(store)),
-        math_(channel_.record_form(), channel_.num_elements()) {
+        math_(channel_.record_form(), channel_.num_elements()),
+        pending_(store_.get()) {
     const BoundarySpec& spec = channel_.spec;
     const int64_t float_bytes =
         channel_.num_elements() * static_cast<int64_t>(sizeof(float));
@@ -71,6 +82,11 @@ class Encoder : public BoundaryEncoder {
       feedback_ = std::make_unique<ErrorFeedback>(spec.codec.get(),
                                                   channel_.num_elements());
     }
+    if (store_ != nullptr) {
+      evictions_ = std::make_unique<Evictions>(
+          store_.get(),
+          channel_.options.state_capacity_bytes / channel_.record_bytes());
+    }
   }
 
   absl::Status Encode(uint32_t step, absl::Span<const BoundarySample> samples,
@@ -81,10 +97,11 @@ class Encoder : public BoundaryEncoder {
     if (memory_ != nullptr) memory_->Begin();
     if (store_ == nullptr) return EncodeStateless(step, samples, values, body);
 
-    std::vector<uint64_t> keys;
-    for (const BoundarySample& sample : samples) keys.push_back(sample.key);
-    store_->Prefetch(keys);
-    const std::vector<std::pair<uint64_t, uint32_t>> victims = Victims(keys);
+    keys_.clear();
+    for (const BoundarySample& sample : samples) keys_.push_back(sample.key);
+    store_->Prefetch(keys_);
+    const absl::Span<const Evictions::Victim> victims =
+        evictions_->After(samples);
     const bool is_delta = channel_.spec.kind == BoundarySpec::Kind::kDelta;
     const uint32_t first_version = store_->usage().last_version + 1;
     if (first_version > UINT32_MAX - samples.size()) {
@@ -92,53 +109,50 @@ class Encoder : public BoundaryEncoder {
           "encode failed: the channel's 2^32 versions are used up: restart it "
           "without its state");
     }
-    Draft draft = NewDraft(samples.size(), is_delta ? victims.size() : 0,
-                           channel_.max_payload_bytes());
-    PendingRecords pending(store_.get());
+    BeginDraft(samples.size(), is_delta ? victims.size() : 0,
+               channel_.max_payload_bytes(), body);
+    pending_.Begin();
     int64_t not_finite = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
       is_row_finite_ = false;
       const uint32_t version = first_version + static_cast<uint32_t>(i);
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
-      absl::Status status = is_delta
-                                ? AddDeltaRow(step, samples[i].key, key,
-                                              version, value, &pending, &draft)
-                                : AddFeedbackRow(samples[i].key, key, version,
-                                                 value, &pending, &draft);
-      DP_RETURN_IF_ERROR(status);
+      const uint64_t sample = samples[i].key;
+      DP_RETURN_IF_ERROR(is_delta
+                             ? AddDeltaRow(step, sample, key, version, value)
+                             : AddFeedbackRow(sample, key, version, value));
       if (!is_row_finite_) not_finite += CountNotFinite(value);
       if (i > 0 || !IsFirstOf(step)) continue;
       if (is_delta) {
-        DP_RETURN_IF_ERROR(
-            ProbeDelta(step, value, *pending.Read(samples[i].key)));
+        DP_RETURN_IF_ERROR(ProbeDelta(step, value, *pending_.Read(sample)));
       } else {
-        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
+        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value));
       }
     }
     // Nothing fails from here on.
     if (memory_ != nullptr) memory_->Stage(step);
-    if (step != last_step_) written_in_step_.clear();
+    if (step != last_step_) ForgetWritten();
     last_step_ = step;
     if (is_delta) {
-      for (const auto& written : pending.in_order()) {
+      for (const auto& written : pending_.in_order()) {
         written_in_step_.push_back(written);
       }
     }
-    for (const BodyRow& row : draft.rows) {
+    for (const BodyRow& row : draft_.rows) {
       ++(row.mode == RowMode::kDelta ? counters_.delta_rows
                                      : counters_.value_rows);
     }
-    pending.StageAll(step);
+    pending_.StageAll(step);
     for (const auto& [key, version] : victims) {
       store_->Stage(step, key, nullptr);
       if (is_delta) {
         // A key of this very body was written by its last row for it.
-        draft.AddRow(key, version, RowMode::kEvict, 0, 0);
+        draft_.AddRow(key, version, RowMode::kEvict, 0, 0);
       }
     }
     counters_.evictions += static_cast<int64_t>(victims.size());
-    *body = Finish(step, is_delta ? first_version : 0, std::move(draft));
+    Finish(channel_.Context(step), is_delta ? first_version : 0, body);
     Count(samples.size(), not_finite, *body);
     return absl::OkStatus();
   }
@@ -149,34 +163,29 @@ class Encoder : public BoundaryEncoder {
       return absl::FailedPreconditionError(absl::StrCat(
           "codec ", channel_.spec.codec->text(), " has no keyframes"));
     }
-    std::vector<std::pair<uint64_t, RecordPtr>> records;
+    keyframes_.clear();
     for (const uint64_t key : keys) {
-      const size_t num_before = records.size();
-      for (const auto& written : written_in_step_) {
-        if (written.first == key) records.push_back(written);
+      const size_t num_before = keyframes_.size();
+      for (const auto& [written, record] : written_in_step_) {
+        if (written == key) keyframes_.emplace_back(key, record.get());
       }
-      if (records.size() > num_before) continue;
-      RecordPtr record = store_->Read(key);
+      if (keyframes_.size() > num_before) continue;
+      const RecordPtr record = store_->Read(key);
       if (record == nullptr) {
         return absl::NotFoundError(
             absl::StrCat("keyframe of sample ", key, ": there is no record"));
       }
-      records.emplace_back(key, std::move(record));
+      keyframes_.emplace_back(key, record.get());
     }
-    const int64_t num_rows = static_cast<int64_t>(records.size());
-    Draft draft;
-    draft.size = BodyTableBytes(num_rows);
-    draft.bytes = Buffer(draft.size + num_rows * channel_.record_bytes());
-    for (const auto& [key, record] : records) {
+    BeginDraft(keyframes_.size(), 0, channel_.record_bytes(), body);
+    for (const auto& [key, record] : keyframes_) {
       std::copy_n(record->values.data(), record->values.size(),
-                  draft.room().data());
-      draft.AddRow(key, record->version, RowMode::kKeyframe, 0,
-                   record->values.size());
+                  draft_.room().data());
+      draft_.AddRow(key, record->version, RowMode::kKeyframe, 0,
+                    record->values.size());
     }
-    WriteBodyTable(channel_.KeyframeContext(), 0, draft.rows,
-                   draft.bytes.span());
-    *body = std::move(draft.bytes);
-    counters_.keyframe_rows += num_rows;
+    Finish(channel_.KeyframeContext(), 0, body);
+    counters_.keyframe_rows += static_cast<int64_t>(keyframes_.size());
     counters_.body_bytes += body->size();
     return absl::OkStatus();
   }
@@ -190,7 +199,7 @@ class Encoder : public BoundaryEncoder {
     if (memory_ != nullptr) DP_RETURN_IF_ERROR(memory_->RollbackTo(step));
     if (store_ == nullptr) return absl::OkStatus();
     DP_RETURN_IF_ERROR(store_->RollbackTo(step));
-    written_in_step_.clear();
+    ForgetWritten();
     return absl::OkStatus();
   }
 
@@ -209,22 +218,27 @@ class Encoder : public BoundaryEncoder {
   ChannelMemory* memory() override { return memory_.get(); }
 
  private:
-  /// Room for the table and for payloads of the given size.
-  Draft NewDraft(size_t num_samples, size_t num_evictions,
-                 int64_t payload_bytes) const {
-    const int64_t rows = static_cast<int64_t>(num_samples);
-    Draft draft;
-    draft.rows.reserve(num_samples + num_evictions);
-    draft.size = BodyTableBytes(rows + static_cast<int64_t>(num_evictions));
-    draft.bytes = Buffer(draft.size + rows * payload_bytes);
-    return draft;
+  /// Room for the table and for payloads of the given size, in the block of
+  /// `body`.
+  void BeginDraft(size_t num_samples, size_t num_evictions,
+                  int64_t payload_bytes, Buffer* body) {
+    draft_.Begin(num_samples + num_evictions,
+                 static_cast<int64_t>(num_samples) * payload_bytes,
+                 std::move(*body));
   }
 
-  Buffer Finish(uint32_t step, uint32_t first_version, Draft draft) const {
-    draft.bytes.Truncate(draft.size);
-    WriteBodyTable(channel_.Context(step), first_version, draft.rows,
-                   draft.bytes.span());
-    return std::move(draft.bytes);
+  void Finish(const BodyContext& context, uint32_t first_version,
+              Buffer* body) {
+    draft_.bytes.Truncate(draft_.size);
+    WriteBodyTable(context, first_version, draft_.rows, draft_.bytes.span());
+    *body = std::move(draft_.bytes);
+  }
+
+  void ForgetWritten() {
+    for (auto& [key, record] : written_in_step_) {
+      store_->GiveBack(std::move(record));
+    }
+    written_in_step_.clear();
   }
 
   void Count(size_t num_samples, int64_t not_finite, const Buffer& body) {
@@ -255,23 +269,23 @@ class Encoder : public BoundaryEncoder {
     const uint8_t flags = reads_only ? kRowReadsOnly : 0;
     const Codec& codec =
         reads_only ? *channel_.evaluation_codec : *channel_.spec.codec;
-    Draft draft = NewDraft(samples.size(), 0,
-                           codec.MaxPayloadBytes(channel_.num_elements()));
+    BeginDraft(samples.size(), 0,
+               codec.MaxPayloadBytes(channel_.num_elements()), body);
     for (size_t i = 0; i < samples.size(); ++i) {
       const absl::Span<const float> value = channel_.Row(values, i);
       const RandomKey key = channel_.Key(step, samples[i].slot);
       // Just before the codec, which then finds the sample in a cache.
       if (!reads_only) *not_finite += CountNotFinite(value);
       DP_ASSIGN_OR_RETURN(const int64_t size,
-                          reads_only ? codec.Encode(value, key, draft.room())
+                          reads_only ? codec.Encode(value, key, draft_.room())
                                      : EncodeRow(ChannelMemory::kCodec, value,
-                                                 key, draft.room()));
-      draft.AddRow(samples[i].key, 0, RowMode::kValue, flags, size);
+                                                 key, draft_.room()));
+      draft_.AddRow(samples[i].key, 0, RowMode::kValue, flags, size);
       if (i == 0 && !reads_only && IsFirstOf(step)) {
-        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value, draft));
+        DP_RETURN_IF_ERROR(DecodeAndProbe(step, value));
       }
     }
-    *body = Finish(step, 0, std::move(draft));
+    Finish(channel_.Context(step), 0, body);
     return absl::OkStatus();
   }
 
@@ -279,11 +293,10 @@ class Encoder : public BoundaryEncoder {
   bool IsFirstOf(uint32_t step) const { return probed_step_ != step; }
 
   /// Compares `value` with the draft's last row as the receiver decodes it.
-  absl::Status DecodeAndProbe(uint32_t step, absl::Span<const float> value,
-                              const Draft& draft) {
-    const int64_t size = draft.rows.back().payload_bytes;
-    const absl::Span<const uint8_t> payload = draft.bytes.span().subspan(
-        static_cast<size_t>(draft.size - size), static_cast<size_t>(size));
+  absl::Status DecodeAndProbe(uint32_t step, absl::Span<const float> value) {
+    const int64_t size = draft_.rows.back().payload_bytes;
+    const absl::Span<const uint8_t> payload = draft_.bytes.span().subspan(
+        static_cast<size_t>(draft_.size - size), static_cast<size_t>(size));
     DP_RETURN_IF_ERROR(channel_.spec.codec->Decode(
         payload, absl::MakeSpan(Floats(&restored_), value.size())));
     Probe(step, value);
@@ -340,9 +353,8 @@ class Encoder : public BoundaryEncoder {
 
   /// AQ-SGD, section 3: m <- store(m + deq(Q(a - m))), by what was measured.
   absl::Status AddDeltaRow(uint32_t step, uint64_t key, const RandomKey& random,
-                           uint32_t version, absl::Span<const float> value,
-                           PendingRecords* pending, Draft* draft) {
-    const RecordPtr base = pending->Read(key);
+                           uint32_t version, absl::Span<const float> value) {
+    const RecordPtr base = pending_.Read(key);
     DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
                         store_->NewRecord(version, channel_.record_bytes()));
     sent_norms_.reset();
@@ -351,12 +363,12 @@ class Encoder : public BoundaryEncoder {
       SquaredNorms sent;
       if (tiles_->Encode(
               value.data(), *base, random,
-              {draft->room().data(), next.get(),
+              {draft_.room().data(), next.get(),
                IsFirstOf(step) ? &sent : nullptr, &is_row_finite_})) {
         if (IsFirstOf(step)) sent_norms_ = sent;
-        draft->AddRow(key, base->version, RowMode::kDelta, 0,
+        draft_.AddRow(key, base->version, RowMode::kDelta, 0,
                       channel_.spec.codec->MaxPayloadBytes(value.size()));
-        pending->Put(key, next);
+        pending_.Put(key, next);
         return absl::OkStatus();
       }
     } else if (base != nullptr) {
@@ -373,26 +385,25 @@ class Encoder : public BoundaryEncoder {
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
         EncodeRow(sends_delta ? ChannelMemory::kCodec : ChannelMemory::kFirst,
-                  input, random, draft->room()));
+                  input, random, draft_.room()));
     // The sender stores what the receiver will decode.
     DP_RETURN_IF_ERROR(
-        codec.Decode(draft->room().first(static_cast<size_t>(size)),
+        codec.Decode(draft_.room().first(static_cast<size_t>(size)),
                      absl::MakeSpan(Floats(&restored_), value.size())));
     if (sends_delta) {
       DP_RETURN_IF_ERROR(math_.Add(*base, Floats(&restored_), next.get()));
     } else {
       DP_RETURN_IF_ERROR(math_.Store(Floats(&restored_), next.get()));
     }
-    draft->AddRow(key, sends_delta ? base->version : 0,
+    draft_.AddRow(key, sends_delta ? base->version : 0,
                   sends_delta ? RowMode::kDelta : RowMode::kValue, 0, size);
-    pending->Put(key, next);
+    pending_.Put(key, next);
     return absl::OkStatus();
   }
 
   absl::Status AddFeedbackRow(uint64_t key, const RandomKey& random,
-                              uint32_t version, absl::Span<const float> value,
-                              PendingRecords* pending, Draft* draft) {
-    const RecordPtr record = pending->Read(key);
+                              uint32_t version, absl::Span<const float> value) {
+    const RecordPtr record = pending_.Read(key);
     DP_ASSIGN_OR_RETURN(const std::shared_ptr<Record> next,
                         store_->NewRecord(version, channel_.record_bytes()));
     // Residuals in fp32 are used where they lie.
@@ -410,48 +421,14 @@ class Encoder : public BoundaryEncoder {
     DP_ASSIGN_OR_RETURN(
         const int64_t size,
         feedback_->Encode(
-            value, residual, random, draft->room(), next_residual,
+            value, residual, random, draft_.room(), next_residual,
             memory_ == nullptr ? nullptr : memory_->Of(ChannelMemory::kCodec)));
     if (!is_in_place) {
       DP_RETURN_IF_ERROR(math_.Store(next_residual, next.get()));
     }
-    draft->AddRow(key, 0, RowMode::kValue, 0, size);
-    pending->Put(key, next);
+    draft_.AddRow(key, 0, RowMode::kValue, 0, size);
+    pending_.Put(key, next);
     return absl::OkStatus();
-  }
-
-  /// The keys to evict, and their versions, so that the records fit the cap
-  /// after a visit of `keys`: least recently visited first, `keys` themselves
-  /// last.
-  std::vector<std::pair<uint64_t, uint32_t>> Victims(
-      absl::Span<const uint64_t> keys) const {
-    const int64_t capacity =
-        channel_.options.state_capacity_bytes / channel_.record_bytes();
-    const StateStore::Usage usage = store_->usage();
-    // Versions of the last visit of each key in this body, oldest first.
-    std::vector<std::pair<uint64_t, uint32_t>> visited;
-    absl::flat_hash_set<uint64_t> distinct;
-    int64_t num_after = usage.num_records;
-    for (size_t i = keys.size(); i-- > 0;) {
-      if (!distinct.insert(keys[i]).second) continue;
-      visited.emplace_back(keys[i],
-                           usage.last_version + 1 + static_cast<uint32_t>(i));
-      if (store_->Read(keys[i]) == nullptr) ++num_after;
-    }
-    std::reverse(visited.begin(), visited.end());
-    std::vector<std::pair<uint64_t, uint32_t>> victims;
-    if (num_after <= capacity) return victims;
-    const size_t num_victims = static_cast<size_t>(num_after - capacity);
-    store_->ForEach([&](uint64_t key, const RecordPtr& record) {
-      if (victims.size() == num_victims) return false;
-      if (!distinct.contains(key)) victims.emplace_back(key, record->version);
-      return true;
-    });
-    for (const auto& key_and_version : visited) {
-      if (victims.size() == num_victims) break;
-      victims.push_back(key_and_version);
-    }
-    return victims;
   }
 
   static float* Floats(Buffer* buffer) {
@@ -464,6 +441,7 @@ class Encoder : public BoundaryEncoder {
   std::unique_ptr<DeltaTiles> tiles_;        // null: rows go unfused
   std::unique_ptr<ErrorFeedback> feedback_;  // of ef(...) only
   std::unique_ptr<ChannelMemory> memory_;    // null: no codec has one
+  std::unique_ptr<Evictions> evictions_;     // null without state
   Buffer difference_;                        // a - m
   Buffer restored_;                          // deq(Q(a - m)), or what is probed
   BoundaryCounters counters_;
@@ -472,6 +450,12 @@ class Encoder : public BoundaryEncoder {
   std::optional<SquaredNorms> sent_norms_;
   // The row has no value that is not finite, as norms have shown.
   bool is_row_finite_ = false;
+
+  // Of one call each, kept for their memory.
+  PendingRecords pending_;
+  Draft draft_;
+  std::vector<uint64_t> keys_;
+  std::vector<std::pair<uint64_t, const Record*>> keyframes_;
 
   /// What the last step wrote, for keyframes: also versions that a later row
   /// replaced and records that were evicted at once.

@@ -24,9 +24,12 @@ void ChannelMemory::Stage(uint32_t step) {
   for (size_t which = 0; which < kCount; ++which) {
     const std::vector<float>& memory = working_[which];
     if (memory.empty()) continue;
+    // A store in memory has room.
     std::shared_ptr<Record> record =
-        NewRecord(store_->usage().last_version + 1,
-                  static_cast<int64_t>(memory.size() * sizeof(float)));
+        store_
+            ->NewRecord(store_->usage().last_version + 1,
+                        static_cast<int64_t>(memory.size() * sizeof(float)))
+            .value();
     std::memcpy(record->values.data(), memory.data(),
                 memory.size() * sizeof(float));
     store_->Stage(step, which, std::move(record));

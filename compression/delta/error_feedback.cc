@@ -27,7 +27,9 @@ absl::StatusOr<int64_t> ErrorFeedback::Encode(
   }
   if (sign_ != nullptr) {
     const int64_t size = codec_->MaxPayloadBytes(count);
-    DP_RETURN_IF_ERROR(CheckRoom(codec_->text(), size, out.size()));
+    if (static_cast<int64_t>(out.size()) < size) {
+      return CheckRoom(codec_->text(), size, out.size());
+    }
     EncodeSignsWithFeedback(*sign_, values, residual,
                             out.first(static_cast<size_t>(size)),
                             next_residual);

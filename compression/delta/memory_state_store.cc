@@ -1,12 +1,15 @@
 #include <algorithm>
+#include <map>
+#include <memory>
 #include <set>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/checksum.h"
 #include "base/status_macros.h"
+#include "compression/delta/node_cache.h"
 #include "compression/delta/record_file.h"
 #include "compression/delta/state_store.h"
 
@@ -44,9 +47,11 @@ class MemoryStateStore : public StateStore {
       usage_.former_bytes += BytesOf(former);
     }
     Put(key, std::move(record));
+    GiveBack(std::move(former));
   }
 
   void CommitStep(uint32_t step) override {
+    num_made_ = 0;
     if (step >= last_step_) {
       ForgetAll(&since_commit_);
       ForgetAll(&since_step_);
@@ -95,7 +100,7 @@ class MemoryStateStore : public StateStore {
 
   Usage usage() const override { return usage_; }
 
-  void ForEach(const std::function<bool(uint64_t, const RecordPtr&)>& visit)
+  void ForEach(absl::FunctionRef<bool(uint64_t, const RecordPtr&)> visit)
       const override {
     for (const auto& [version, key] : by_version_) {
       if (!visit(key, entries_.at(key).record)) return;
@@ -115,8 +120,24 @@ class MemoryStateStore : public StateStore {
 
   absl::StatusOr<std::shared_ptr<Record>> NewRecord(uint32_t version,
                                                     int64_t bytes) override {
+    most_made_ = std::max(most_made_, ++num_made_);
+    if (std::shared_ptr<Record> record = TakeIdle(bytes)) {
+      record->version = version;
+      return record;
+    }
     if (file_ != nullptr) return file_->New(version);
     return deltapipe::NewRecord(version, bytes);
+  }
+
+  void GiveBack(RecordPtr record) override {
+    if (record == nullptr || record.use_count() != 1 ||
+        idle_.size() >= most_made_) {
+      return;
+    }
+    // Another thread may have held it. To take a reference and to drop it
+    // orders what that thread read before what is written here.
+    RecordPtr(record).reset();
+    idle_.push_back(std::const_pointer_cast<Record>(std::move(record)));
   }
 
   absl::StatusOr<RecordPtr> Adopt(RecordPtr record) override {
@@ -137,12 +158,29 @@ class MemoryStateStore : public StateStore {
   /// The first former record of each key since some moment, null where there
   /// was none, and the last version at that moment.
   struct Journal {
-    absl::flat_hash_map<uint64_t, RecordPtr> formers;
+    explicit Journal(NodeCache* nodes) : formers(nodes) {}
+    std::pmr::map<uint64_t, RecordPtr> formers;
     uint32_t last_version = 0;
   };
 
   static int64_t BytesOf(const RecordPtr& record) {
     return record == nullptr ? 0 : record->values.size();
+  }
+
+  /// Null: none of this size is idle.
+  std::shared_ptr<Record> TakeIdle(int64_t bytes) {
+    // The youngest: its content may still be in a cache.
+    const auto found = std::find_if(
+        idle_.rbegin(), idle_.rend(),
+        [bytes](const auto& record) { return record->values.size() == bytes; });
+    if (found == idle_.rend()) {
+      idle_.clear();  // of sizes that are no longer asked for
+      return nullptr;
+    }
+    std::swap(*found, idle_.back());
+    std::shared_ptr<Record> record = std::move(idle_.back());
+    idle_.pop_back();
+    return record;
   }
 
   void BeginStep(uint32_t step) {
@@ -151,6 +189,7 @@ class MemoryStateStore : public StateStore {
         // Where the journal knows an older one, that one is kept.
         if (!since_commit_.formers.try_emplace(key, former).second) {
           usage_.former_bytes -= BytesOf(former);
+          GiveBack(std::move(former));
         }
       }
       since_step_.formers.clear();
@@ -172,6 +211,7 @@ class MemoryStateStore : public StateStore {
     }
     if (record == nullptr) {
       if (found != entries_.end()) entries_.erase(found);
+      unhashed_.erase(key);
       return;
     }
     usage_.bytes += BytesOf(record);
@@ -182,27 +222,40 @@ class MemoryStateStore : public StateStore {
   }
 
   void Undo(Journal* journal) {
-    for (const auto& [key, former] : journal->formers) Put(key, former);
+    for (const auto& [key, former] : journal->formers) {
+      RecordPtr undone = Read(key);
+      Put(key, former);
+      GiveBack(std::move(undone));
+    }
     usage_.last_version = journal->last_version;
     ForgetAll(journal);
   }
 
   void ForgetAll(Journal* journal) {
-    for (const auto& [key, former] : journal->formers) {
+    for (auto& [key, former] : journal->formers) {
       usage_.former_bytes -= BytesOf(former);
+      GiveBack(std::move(former));
     }
     journal->formers.clear();
   }
 
   const std::shared_ptr<RecordFile> file_;
-  absl::flat_hash_map<uint64_t, Entry> entries_;
-  std::set<std::pair<uint32_t, uint64_t>> by_version_;
+  NodeCache nodes_;  // of all that follows
+  std::pmr::unordered_map<uint64_t, Entry> entries_{&nodes_};
+  std::pmr::set<std::pair<uint32_t, uint64_t>> by_version_{&nodes_};
   Usage usage_;
   uint64_t hash_ = 0;
-  absl::flat_hash_set<uint64_t> unhashed_;
+  std::pmr::set<uint64_t> unhashed_{&nodes_};
 
-  Journal since_commit_;  // up to the beginning of the step in flight
-  Journal since_step_;    // of the step in flight, last_step_, if has_step_
+  // Records to be filled again; nobody else holds them.
+  std::vector<std::shared_ptr<Record>> idle_;
+  size_t num_made_ = 0;   // since the last commit
+  size_t most_made_ = 0;  // between two commits, ever
+
+  // Up to the beginning of the step in flight.
+  Journal since_commit_{&nodes_};
+  // Of the step in flight, last_step_, if has_step_.
+  Journal since_step_{&nodes_};
   bool has_step_ = false;
   uint32_t last_step_ = 0;    // the state is the one after this step
   uint32_t step_before_ = 0;  // since_step_ leads back to this one

@@ -18,10 +18,11 @@ Element* Mutable(Record* record) {
 }  // namespace
 
 RecordMath::RecordMath(const RecordForm& form, int64_t num_elements)
-    : form_(form), num_elements_(num_elements) {
-  if (form.codec != nullptr) {
-    scratch_ = Buffer(num_elements * static_cast<int64_t>(sizeof(float)));
-  }
+    : form_(form), num_elements_(num_elements) {}
+
+float* RecordMath::scratch() {
+  scratch_.Reset(num_elements_ * static_cast<int64_t>(sizeof(float)));
+  return reinterpret_cast<float*>(scratch_.data());
 }
 
 absl::StatusOr<SquaredNorms> RecordMath::Subtract(const float* value,
@@ -38,11 +39,12 @@ absl::StatusOr<SquaredNorms> RecordMath::Subtract(const float* value,
 }
 
 absl::Status RecordMath::Sum(const Record& record, const float* restored) {
-  DP_RETURN_IF_ERROR(Load(record, scratch()));
-  AddResidual(scratch(), restored, scratch(), num_elements_);
+  float* const sum = scratch();
+  DP_RETURN_IF_ERROR(Load(record, sum));
+  AddResidual(sum, restored, sum, num_elements_);
   // Finite values stay finite in records; NaN passes.
   for (int64_t i = 0; i < num_elements_; ++i) {
-    scratch()[i] = std::clamp(scratch()[i], -FLT_MAX, FLT_MAX);
+    sum[i] = std::clamp(sum[i], -FLT_MAX, FLT_MAX);
   }
   return absl::OkStatus();
 }

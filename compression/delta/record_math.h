@@ -51,7 +51,8 @@ class RecordMath {
   absl::Status Load(const Record& record, float* value);
 
  private:
-  float* scratch() { return reinterpret_cast<float*>(scratch_.data()); }
+  /// num_elements values; allocated where it is first used.
+  float* scratch();
   /// scratch = record + restored, infinities as the largest floats.
   absl::Status Sum(const Record& record, const float* restored);
 

@@ -11,6 +11,9 @@
 // undoing a checkpoint's distance costs at most one more record per key,
 // whatever the number of visits.
 //
+// Records that nobody holds any more are filled again, so that steps that stage
+// as much as those before allocate nothing.
+//
 //   RecordPtr record = store->Read(key);       // may be null
 //   store->Stage(step, key, next);             // null evicts
 //   store->CommitStep(step);                   // after a step, or a checkpoint
@@ -19,10 +22,10 @@
 #define DELTAPIPE_COMPRESSION_DELTA_STATE_STORE_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -67,7 +70,7 @@ class StateStore {
   /// Calls `visit` with the records, least recent version first, until it
   /// returns false. It must not change the store.
   virtual void ForEach(
-      const std::function<bool(uint64_t, const RecordPtr&)>& visit) const = 0;
+      absl::FunctionRef<bool(uint64_t, const RecordPtr&)> visit) const = 0;
 
   /// Says that these keys are read soon. A store in memory has nothing to do.
   virtual void Prefetch(absl::Span<const uint64_t> keys) = 0;
@@ -76,6 +79,11 @@ class StateStore {
   /// its content is not initialised. RESOURCE_EXHAUSTED on a full disk.
   virtual absl::StatusOr<std::shared_ptr<Record>> NewRecord(uint32_t version,
                                                             int64_t bytes) = 0;
+  /// Takes back a reference to a record of NewRecord. If it was the last one,
+  /// the record is kept for NewRecord, as long as no more are idle than were
+  /// ever made between two commits. What the store itself drops goes the same
+  /// way.
+  virtual void GiveBack(RecordPtr record) = 0;
   /// `record`, or a copy of it where this store keeps its records. Errors as
   /// NewRecord.
   virtual absl::StatusOr<RecordPtr> Adopt(RecordPtr record) = 0;

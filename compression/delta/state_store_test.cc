@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
@@ -207,6 +208,68 @@ TEST_F(StateStoreTest, CommitBehindTheStepInFlightKeepsThatStepUndoable) {
   ASSERT_TRUE(store_->RollbackTo(1).ok());
   EXPECT_EQ(VersionOf(1), 1);
   EXPECT_EQ(store_->usage().last_version, 1);
+}
+
+TEST_F(StateStoreTest, ARecordThatNobodyHoldsIsFilledAgain) {
+  store_->Stage(1, 5, *store_->NewRecord(1, kRecordBytes));
+  store_->CommitStep(1);
+  const uint8_t* const former = store_->Read(5)->values.data();
+  store_->Stage(2, 5, *store_->NewRecord(2, kRecordBytes));
+
+  store_->CommitStep(2);
+
+  const std::shared_ptr<Record> again = *store_->NewRecord(3, kRecordBytes);
+  EXPECT_EQ(again->values.data(), former);
+  EXPECT_EQ(again->version, 3);
+  EXPECT_EQ(VersionOf(5), 2);
+}
+
+TEST_F(StateStoreTest, ARecordThatSomebodyHoldsIsLeftAlone) {
+  store_->Stage(1, 5, *store_->NewRecord(1, kRecordBytes));
+  store_->CommitStep(1);
+  const RecordPtr held = store_->Read(5);
+  store_->Stage(2, 5, *store_->NewRecord(2, kRecordBytes));
+
+  store_->CommitStep(2);
+
+  EXPECT_NE(*store_->NewRecord(3, kRecordBytes), held);
+  EXPECT_EQ(held->version, 1);
+}
+
+TEST_F(StateStoreTest, ARecordOfAnotherSizeIsNotFilledAgain) {
+  store_->GiveBack(*store_->NewRecord(1, 8));
+
+  EXPECT_EQ((*store_->NewRecord(2, 24))->values.size(), 24);
+}
+
+TEST_F(StateStoreTest, ARollbackLeavesRecordsToFillAgain) {
+  store_->Stage(1, 5, *store_->NewRecord(1, kRecordBytes));
+  store_->CommitStep(1);
+  store_->Stage(2, 5, *store_->NewRecord(2, kRecordBytes));
+  const uint8_t* const undone = store_->Read(5)->values.data();
+
+  ASSERT_TRUE(store_->RollbackTo(1).ok());
+
+  EXPECT_EQ((*store_->NewRecord(2, kRecordBytes))->values.data(), undone);
+  EXPECT_EQ(VersionOf(5), 1);
+}
+
+TEST_F(StateStoreTest, NoMoreRecordsAreIdleThanWereMadeBetweenTwoCommits) {
+  std::vector<std::weak_ptr<const Record>> records;
+  for (uint32_t step = 1; step <= 10; ++step) {
+    for (const uint32_t key : {2 * step, 2 * step + 1}) {
+      store_->Stage(step, key, *store_->NewRecord(key, kRecordBytes));
+      records.push_back(store_->Read(key));
+    }
+    store_->CommitStep(step);
+  }
+  for (uint32_t key = 2; key < 22; ++key) store_->Stage(11, key, nullptr);
+
+  store_->CommitStep(11);
+
+  EXPECT_EQ(std::count_if(records.begin(), records.end(),
+                          [](const auto& record) { return !record.expired(); }),
+            2);
 }
 
 TEST_F(StateStoreTest, RandomHistoriesRollBackToTheirSnapshots) {

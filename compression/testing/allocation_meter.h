@@ -1,5 +1,6 @@
-// Counts what a thread allocates, in programs built with a sanitizer; elsewhere
-// it counts nothing. For fuzzers and tests of what reads foreign bytes.
+// Counts what a thread allocates: in programs that link malloc_counter, or are
+// built with a sanitizer; elsewhere it counts nothing. For tests of code that
+// must not allocate, fuzzers and tests of what reads foreign bytes.
 //
 //   const AllocationMeter meter;
 //   codec->Decode(payload, out).IgnoreError();
@@ -15,6 +16,9 @@ extern "C" int __sanitizer_install_malloc_and_free_hooks(
     void (*on_malloc)(const volatile void*, size_t),
     void (*on_free)(const volatile void*)) __attribute__((weak));
 
+// Of malloc_counter.cc: what this thread has allocated so far; null without.
+extern "C" int64_t deltapipe_allocated_bytes() __attribute__((weak));
+
 namespace deltapipe {
 
 /// One thread's allocations since construction; what was freed counts, too.
@@ -25,7 +29,8 @@ class AllocationMeter {
 
   /// Whether anything is counted in this program.
   static bool is_counting() {
-    return __sanitizer_install_malloc_and_free_hooks != nullptr;
+    return deltapipe_allocated_bytes != nullptr ||
+           __sanitizer_install_malloc_and_free_hooks != nullptr;
   }
 
  private:
@@ -34,6 +39,9 @@ class AllocationMeter {
     return bytes;
   }
   static int64_t Total() {
+    if (deltapipe_allocated_bytes != nullptr) {
+      return deltapipe_allocated_bytes();
+    }
     static const int installed =
         __sanitizer_install_malloc_and_free_hooks == nullptr
             ? 0

@@ -114,8 +114,9 @@ void CheckRandomness(const ConformanceCase& test);
 void CheckMemory(const ConformanceCase& test);
 
 /// Once a thread has encoded and decoded a size, Encode, EncodeNext and Decode
-/// of that size allocate nothing. Counted where a sanitizer counts
-/// (allocation_meter.h); elsewhere nothing is checked.
+/// of that size allocate nothing, whatever the values and the key; but
+/// `error_bound`, whose zstd may first have to see worse ones. Checked where
+/// something counts (allocation_meter.h).
 void CheckAllocations(const ConformanceCase& test);
 
 /// All of the above but CheckLargeTensor.

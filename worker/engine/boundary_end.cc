@@ -430,7 +430,7 @@ absl::Status BoundaryEnd::SendOne(Outgoing item) {
   header.codec_hash = codec->codec_hash;
   header.num_rows = static_cast<uint32_t>(item.samples.size());
   header.row_elements = static_cast<uint32_t>(codec->elements);
-  Buffer body;
+  Buffer& body = send_body_;
   std::chrono::steady_clock::time_point encode_begin;
   switch (item.kind) {
     case Outgoing::Kind::kCommit: {

@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/buffer.h"
 #include "base/deadline.h"
 #include "base/image_model.h"
 #include "base/mutex.h"
@@ -213,6 +214,7 @@ class BoundaryEnd {
   // Changed between steps, when both threads are idle.
   uint32_t tuning_revision_;
   ShapedCodecs<BoundaryEncoder> encoders_;  // send thread
+  Buffer send_body_;                        // send thread; keeps its memory
   ShapedCodecs<BoundaryDecoder> decoders_;  // decode thread
   BoundaryCounters sent_before_;            // of former codecs
   BoundaryCounters received_before_;
