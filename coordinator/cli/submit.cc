@@ -3,11 +3,14 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_printer.h"
 #include "coordinator/cli/job_report.h"
+#include "coordinator/cli/reconnection.h"
 #include "coordinator/cli/run_folder.h"
 #include "coordinator/cli/signal_watch.h"
 #include "coordinator/cli/terminal.h"
@@ -21,6 +24,7 @@ struct SubmitOptions {
   SpecOptions spec;
   std::string coordinator;
   std::string run_folder;
+  Nanos reconnect_for{0};
   bool detach = false;
   bool here = false;
   bool dry_run = false;
@@ -42,17 +46,34 @@ Json EventOfJob(const std::string& event, const v1::Job& job) {
   return object;
 }
 
+/// The job, also from a coordinator that goes away just when it has ended.
+absl::StatusOr<v1::Job> GetEnded(const std::string& id,
+                                 InterruptibleClient* client,
+                                 Reconnection* reconnection) {
+  while (true) {
+    auto job = (*client)->Get(id);
+    if (job.ok()) return job;
+    DP_RETURN_IF_ERROR((*client)->AwaitReturn(job.status(), reconnection));
+  }
+}
+
 int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
                InterruptibleClient* client) {
   JobPrinter printer(job.id(), options.json, Clock::Real());
   v1::WatchJobRequest request;
   request.set_id(job.id());
   request.set_include_steps(true);
-  const absl::Status status =
-      (*client)->Watch(request, [&](const v1::JobEvent& event) {
+  const auto tell = [&](const std::string& line) { printer.Note(line); };
+  Reconnection reconnection(
+      {options.coordinator, options.reconnect_for, tell, Clock::Real()});
+  reconnection.OnAnswer();  // it has taken the job
+  const absl::Status status = (*client)->Watch(
+      request,
+      [&](const v1::JobEvent& event) {
         printer.OnEvent(event);
         return true;
-      });
+      },
+      &reconnection);
   printer.Finish();
   if (client->signal() != 0) {
     PrintNote(absl::StrCat("the job goes on: 'deltapipe describe ", job.id(),
@@ -61,7 +82,9 @@ int WatchToEnd(const SubmitOptions& options, const v1::Job& job,
     return ExitCodeOfSignal(client->signal());
   }
   if (!status.ok()) return Fail(status);
-  const auto ended = (*client)->Get(job.id());
+  const auto ended = GetEnded(job.id(), client, &reconnection);
+  printer.Finish();
+  if (client->signal() != 0) return ExitCodeOfSignal(client->signal());
   if (!ended.ok()) return Fail(ended.status());
   if (options.json) {
     PrintData(JsonLine(ResultJson(*ended)));
@@ -136,6 +159,7 @@ void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
   AddInjectOption(verb, &options->spec);
   verb->add_flag("-d,--detach", options->detach,
                  "Print the job's id and do not watch it");
+  AddReconnectOption(verb, &options->reconnect_for)->excludes("--detach");
   verb->add_flag("--here", options->here,
                  "The workers see this machine's files: check data.path here "
                  "and send it absolute");
@@ -153,7 +177,8 @@ void AddSubmitVerb(CLI::App* app, VerbAction* chosen) {
   SetExamples(verb,
               "  deltapipe submit examples/text.yaml\n"
               "  job=$(deltapipe submit -d examples/text.yaml)\n"
-              "Ctrl-C stops watching; the job goes on.");
+              "Ctrl-C stops watching; the job goes on. So does watching when "
+              "the coordinator\nis started again.");
   verb->callback([=] { *chosen = [=] { return Submit(*options); }; });
 }
 
