@@ -4,10 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/clock.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/interruptible_client.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/job_report.h"
+#include "coordinator/cli/reconnection.h"
 #include "coordinator/cli/signal_watch.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/tuning_text.h"
@@ -23,6 +25,7 @@ struct EventsOptions {
   bool watch = false;
   bool steps = false;
   int64_t since = 0;
+  Nanos reconnect_for{0};
   bool json = false;
 };
 
@@ -52,11 +55,15 @@ int Events(const EventsOptions& options) {
   request.set_after_sequence(options.since);
   request.set_stored_only(!options.watch);
   request.set_include_steps(options.steps);
-  const absl::Status status =
-      client->Watch(request, [&](const v1::JobEvent& event) {
+  Reconnection reconnection(
+      {options.coordinator, options.reconnect_for, PrintNote, Clock::Real()});
+  const absl::Status status = client->Watch(
+      request,
+      [&](const v1::JobEvent& event) {
         PrintData(options.json ? JsonLine(ToJson(event)) : EventText(event));
         return true;
-      });
+      },
+      options.watch ? &reconnection : nullptr);
   if (client.signal() != 0) {
     return ExitCodeOfSignal(client.signal());
   }
@@ -80,11 +87,14 @@ void AddEventsVerb(CLI::App* app, VerbAction* chosen) {
       ->type_name("SEQ")
       ->check(NotNegative())
       ->capture_default_str();
+  AddReconnectOption(verb, &options->reconnect_for)->needs("--watch");
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);
   SetExamples(verb,
               "  deltapipe events text-1\n"
-              "  deltapipe events text-1 -w --json | jq -r .text");
+              "  deltapipe events text-1 -w --json | jq -r .text\n"
+              "With -w it goes on where it was when the coordinator is started "
+              "again.");
   verb->callback([=] { *chosen = [=] { return Events(*options); }; });
 }
 

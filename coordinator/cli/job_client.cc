@@ -2,12 +2,13 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/status_macros.h"
 #include "base/tls/identity.h"
+#include "coordinator/cli/watch_position.h"
 #include "coordinator/service/rich_status.h"
 
 namespace deltapipe {
@@ -22,6 +23,10 @@ constexpr seconds kSubmitLimit(60);
 constexpr seconds kTraceLimit(11 * 60);
 /// A change of tuning waits until every worker has it.
 constexpr seconds kTuningLimit(60);
+/// Between two connections that fail: shorter than the pauses of whoever waits
+/// for a coordinator, who else would ask a channel that does not even try.
+constexpr int kFirstBackoffMillis = 200;
+constexpr int kLongestBackoffMillis = 1000;
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
                                            const ClientSecurity& security,
@@ -34,6 +39,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
   // Each client has its own connection, so that one that failed does not make
   // the next one wait.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMillis);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestBackoffMillis);
   arguments.SetSslTargetNameOverride(kCoordinatorHost);
   // Without credentials every call fails at once.
   return grpc::CreateCustomChannel(
@@ -248,22 +255,43 @@ absl::Status JobClient::ReadStream(
 
 absl::Status JobClient::Watch(
     const v1::WatchJobRequest& request,
-    const std::function<bool(const v1::JobEvent&)>& on_event) {
+    const std::function<bool(const v1::JobEvent&)>& on_event,
+    Reconnection* reconnection) {
   v1::WatchJobRequest rest = request;
   rest.set_allow_bookmarks(true);
+  WatchPosition position(request.after_sequence());
   while (true) {
+    rest.set_after_sequence(position.after_sequence());
     bool has_read = false;
     const absl::Status status = ReadStream<v1::WatchJobRequest, v1::JobEvent>(
         &v1::JobService::Stub::WatchJob, rest, [&](const v1::JobEvent& event) {
           has_read = true;
-          rest.set_after_sequence(
-              std::max(rest.after_sequence(), event.sequence()));
-          return event.kind() == "bookmark" || on_event(event);
+          if (reconnection != nullptr) reconnection->OnAnswer();
+          const WatchedEvent news = position.Add(event);
+          if (news == WatchedEvent::kKnown) return true;
+          if (news == WatchedEvent::kNewsAfterGap && !on_event(GapEvent())) {
+            return false;
+          }
+          return on_event(event);
         });
+    if (reconnection != nullptr && absl::IsUnavailable(status)) {
+      DP_RETURN_IF_ERROR(AwaitReturn(status, reconnection));
+      position.BreakOff();
+      continue;
+    }
     // A stream that is cut before its first event would be cut for ever.
     if (!absl::IsResourceExhausted(status) || !has_read) return status;
     if (!on_event(GapEvent())) return absl::OkStatus();
   }
+}
+
+absl::Status JobClient::AwaitReturn(const absl::Status& error,
+                                    Reconnection* reconnection) {
+  DP_ASSIGN_OR_RETURN(const Nanos when, reconnection->OnFailure(error));
+  if (!reconnection->clock()->SleepUntil(when, &stop_)) {
+    return absl::CancelledError("the wait for the coordinator was stopped");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status JobClient::ReadLogs(
@@ -285,6 +313,7 @@ void JobClient::MakeUnstoppable() {
 }
 
 void JobClient::Stop() {
+  stop_.Cancel();
   MutexLock lock(&mutex_);
   is_stopped_ = true;
   if (stoppable_ != nullptr) stoppable_->TryCancel();

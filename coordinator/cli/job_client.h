@@ -12,8 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "coordinator/cli/client_security.h"
+#include "coordinator/cli/reconnection.h"
 #include "proto/deltapipe/v1/admin.grpc.pb.h"
 #include "proto/deltapipe/v1/tuning.grpc.pb.h"
 
@@ -62,12 +64,22 @@ class JobClient {
   /// the coordinator cuts the stream then, and this watches again after an
   /// event of kind "warning" that says so. It does so from the last event or
   /// bookmark on; it asks for bookmarks itself and keeps them to itself.
+  ///
+  /// With a `reconnection` (borrowed) a stream that ends because the
+  /// coordinator has gone is taken up again, too, as that decides: no event is
+  /// missed and none told twice, and steps that were made meanwhile have the
+  /// same warning in their place.
   absl::Status Watch(const v1::WatchJobRequest& request,
-                     const std::function<bool(const v1::JobEvent&)>& on_event);
+                     const std::function<bool(const v1::JobEvent&)>& on_event,
+                     Reconnection* reconnection = nullptr);
+  /// To be called when a call has failed with `error`: OK when it is time to
+  /// try it again. What `reconnection` gives up with; CANCELLED by Stop.
+  absl::Status AwaitReturn(const absl::Status& error,
+                           Reconnection* reconnection);
   absl::Status ReadLogs(const v1::ReadLogsRequest& request,
                         const std::function<bool(const v1::LogLine&)>& on_line);
 
-  /// Ends every present and future stream, Submit and Trace.
+  /// Ends every present and future stream, Submit, Trace and AwaitReturn.
   void Stop();
 
  private:
@@ -99,6 +111,7 @@ class JobClient {
   const std::shared_ptr<grpc::Channel> channel_;  // the stubs share it
   const std::unique_ptr<v1::JobService::Stub> stub_;
   const std::unique_ptr<v1::TuningService::Stub> tuning_stub_;
+  CancelToken stop_;  // cancelled by Stop
   Mutex mutex_;
   bool is_stopped_ DP_GUARDED_BY(mutex_) = false;
   /// The stream, Submit or Trace under way, if any; one at a time.

@@ -8,11 +8,14 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/deadline.h"
 #include "base/mutex.h"
 #include "base/thread.h"
+#include "coordinator/cli/reconnection.h"
 
 namespace deltapipe {
 namespace {
@@ -105,6 +108,43 @@ class BookmarkingService : public v1::JobService::Service {
   std::vector<v1::WatchJobRequest> requests_;
 };
 
+/// Goes away after two events and a step; is away still at the next watch; then
+/// has that step again, a later one, and one more event.
+class LeavingService : public v1::JobService::Service {
+ public:
+  grpc::Status WatchJob(grpc::ServerContext*,
+                        const v1::WatchJobRequest* request,
+                        grpc::ServerWriter<v1::JobEvent>* writer) override {
+    requests_.push_back(*request);
+    const grpc::Status away(grpc::StatusCode::UNAVAILABLE, "shutting down");
+    if (requests_.size() == 2) return away;
+    if (requests_.size() == 1) {
+      Write("worker", 1, 0, writer);
+      Write("worker", 2, 0, writer);
+      Write("step", 0, 5, writer);
+      return away;
+    }
+    Write("step", 0, 5, writer);
+    Write("step", 0, 8, writer);
+    Write("worker", 3, 0, writer);
+    return grpc::Status::OK;
+  }
+  void Finish() {}
+  /// Once the watch has ended.
+  const std::vector<v1::WatchJobRequest>& requests() const { return requests_; }
+
+ private:
+  static void Write(const std::string& kind, int64_t sequence, int64_t step,
+                    grpc::ServerWriter<v1::JobEvent>* writer) {
+    v1::JobEvent event;
+    event.set_kind(kind);
+    event.set_sequence(sequence);
+    if (kind == "step") event.mutable_step()->set_step(step);
+    writer->Write(event);
+  }
+  std::vector<v1::WatchJobRequest> requests_;
+};
+
 template <typename Service>
 struct ServerOf {
   template <typename... Arguments>
@@ -175,6 +215,71 @@ TEST(JobClientTest, AWatchThatIsCutGoesOnFromItsBookmark) {
   EXPECT_TRUE(server.service.requests()[0].allow_bookmarks());
   EXPECT_EQ(server.service.requests()[0].after_sequence(), 0);
   EXPECT_EQ(server.service.requests()[1].after_sequence(), 7);
+}
+
+class ReturningCoordinatorTest : public ::testing::Test {
+ protected:
+  ReturningCoordinatorTest() : client_(server_.address) {
+    ReconnectionOptions options;
+    options.address = "host:7707";
+    options.tell = [this](const std::string& line) { told_.push_back(line); };
+    options.clock = &clock_;
+    reconnection_ = std::make_unique<Reconnection>(std::move(options));
+  }
+  absl::Status Watch() {
+    return client_.Watch(
+        v1::WatchJobRequest(),
+        [this](const v1::JobEvent& event) {
+          seen_.push_back(
+              event.kind() == "step"
+                  ? event.kind() + std::to_string(event.step().step())
+                  : event.kind() + std::to_string(event.sequence()));
+          return true;
+        },
+        reconnection_.get());
+  }
+
+  ServerOf<LeavingService> server_;
+  JobClient client_;
+  FakeClock clock_;
+  std::vector<std::string> told_;
+  std::vector<std::string> seen_;
+  std::unique_ptr<Reconnection> reconnection_;
+};
+
+TEST_F(ReturningCoordinatorTest, ItsWatchGoesOnWithNothingMissedNorToldTwice) {
+  Thread time("time", [this] {
+    for (const Nanos pause :
+         {Reconnection::kFirstPause, 2 * Reconnection::kFirstPause}) {
+      clock_.AwaitSleepers(1);
+      clock_.Advance(pause);
+    }
+  });
+
+  const absl::Status status = Watch();
+  time.Join();
+
+  EXPECT_TRUE(status.ok()) << status;
+  // "warning0" is that steps 6 and 7 are missing.
+  EXPECT_THAT(seen_, ElementsAre("worker1", "worker2", "step5", "warning0",
+                                 "step8", "worker3"));
+  ASSERT_EQ(server_.service.requests().size(), 3u);
+  EXPECT_EQ(server_.service.requests()[1].after_sequence(), 2);
+  EXPECT_EQ(server_.service.requests()[2].after_sequence(), 2);
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("is gone"), HasSubstr("is back")));
+}
+
+TEST_F(ReturningCoordinatorTest, StopEndsTheWaitForIt) {
+  Thread stopper("stopper", [this] {
+    clock_.AwaitSleepers(1);
+    client_.Stop();
+  });
+
+  const absl::Status status = Watch();
+  stopper.Join();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("is gone")));
 }
 
 TEST(JobClientTest, StopEndsASubmissionThatIsNotAnswered) {

@@ -22,6 +22,8 @@ class JobPrinter {
   ~JobPrinter();
 
   void OnEvent(const v1::JobEvent& event);
+  /// Writes a line to stderr, above the bar.
+  void Note(const std::string& line);
   /// Ends the bar's line, so that other text may follow. Idempotent.
   void Finish();
 
@@ -29,7 +31,6 @@ class JobPrinter {
 
  private:
   void OnStep(const v1::StepSummary& step);
-  void Note(const std::string& line);
   /// Whether a line about workers coming and going is worth showing yet.
   bool IsWorkerNoteDue();
   void DrawBar();

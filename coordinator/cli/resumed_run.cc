@@ -5,20 +5,9 @@
 #include <optional>
 
 #include "base/checkpoint/manifest.h"
-#include "base/layer_partition.h"
-#include "coordinator/spec/carried_state.h"
 
 namespace deltapipe {
 namespace {
-
-std::vector<FoundCheckpoint> CheckpointsOf(const std::string& folder,
-                                           const v1::JobSpec& spec) {
-  const std::string& elsewhere = spec.checkpoint().folder();
-  auto scan =
-      ScanCheckpoints(elsewhere.empty() ? folder + "/checkpoints" : elsewhere);
-  if (!scan.ok()) return {};
-  return std::move(scan->checkpoints);
-}
 
 /// The spec of the job that wrote it, if this build can read it.
 std::optional<v1::JobSpec> FormerSpec(const CheckpointManifest& manifest) {
@@ -33,32 +22,20 @@ std::optional<v1::JobSpec> FormerSpec(const CheckpointManifest& manifest) {
 
 }  // namespace
 
-void KeepCut(const std::string& folder, v1::JobSpec* spec) {
-  v1::ParallelSpec* const parallel = spec->mutable_parallel();
-  if (parallel->partition() != "auto") return;
-  const auto checkpoints = CheckpointsOf(folder, *spec);
-  if (checkpoints.empty()) return;
-  const auto former = FormerSpec(checkpoints.front().manifest);
-  if (!former.has_value() || !TakesCutOf(*former, *spec) ||
-      former->model().layers() != spec->model().layers()) {
-    return;
+std::vector<FormerCheckpoint> CheckpointsOfRun(const std::string& folder,
+                                               const v1::JobSpec& spec) {
+  const std::string& elsewhere = spec.checkpoint().folder();
+  const auto scan =
+      ScanCheckpoints(elsewhere.empty() ? folder + "/checkpoints" : elsewhere);
+  std::vector<FormerCheckpoint> checkpoints;
+  if (!scan.ok()) return checkpoints;
+  for (const FoundCheckpoint& found : scan->checkpoints) {
+    const CheckpointManifest& manifest = found.manifest;
+    checkpoints.push_back(
+        {CheckpointFolderName(manifest.step, manifest.generation),
+         FormerSpec(manifest)});
   }
-  const auto cut = ParseLayerPartition(former->parallel().partition());
-  if (!cut.ok() || cut->kind != LayerPartition::Kind::kGiven) return;
-  parallel->set_partition(former->parallel().partition());
-}
-
-std::vector<SpecViolation> CheckResumable(const std::string& folder,
-                                          const v1::JobSpec& spec) {
-  for (const FoundCheckpoint& found : CheckpointsOf(folder, spec)) {
-    const auto former = FormerSpec(found.manifest);
-    if (!former.has_value()) return {};
-    if (!TakesCutOf(*former, spec)) continue;
-    return FindUncarried(
-        *former, spec,
-        CheckpointFolderName(found.manifest.step, found.manifest.generation));
-  }
-  return {};
+  return checkpoints;
 }
 
 }  // namespace deltapipe

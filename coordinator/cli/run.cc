@@ -171,8 +171,9 @@ int Run(const RunOptions& options) {
                           : CreateRunFolder(options.runs, spec.name());
   if (!folder.ok()) return Fail(folder.status());
   if (options.resume) {
-    KeepCut(*folder, &spec);
-    reading.Add(CheckResumable(*folder, spec));
+    const auto checkpoints = CheckpointsOfRun(*folder, spec);
+    KeepCut(checkpoints, &spec);
+    reading.Add(FindUncarried(checkpoints, spec));
     if (!ExplainViolations(options.spec, reading)) return kExitUsage;
   }
   const absl::Status written =

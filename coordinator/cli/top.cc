@@ -10,9 +10,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/json_line.h"
+#include "coordinator/cli/reconnection.h"
 #include "coordinator/cli/signal_watch.h"
 #include "coordinator/cli/terminal.h"
 #include "coordinator/cli/top_frame.h"
@@ -31,11 +34,12 @@ constexpr char kEnter[] = "\x1b[?1049h\x1b[?25l";
 constexpr char kLeave[] = "\x1b[?25h\x1b[?1049l";
 constexpr char kHome[] = "\x1b[H";
 constexpr char kEraseLine[] = "\x1b[K\n";
-constexpr char kEraseBelow[] = "\x1b[J";
+constexpr char kEraseRest[] = "\x1b[K\x1b[J";
 
 struct TopOptions {
   std::string coordinator;
   std::string job;
+  Nanos reconnect_for{0};
   bool json = false;
 };
 
@@ -76,8 +80,10 @@ TopSize TerminalSize() {
 }
 
 /// Waits for the next frame's time. False if the user or a signal ends it.
-bool AwaitNextFrame(const SignalWatch& signals) {
-  for (int waited = 0; waited < kFrameMillis; waited += kPollMillis) {
+bool AwaitNextFrame(Nanos pause, const SignalWatch& signals) {
+  const auto millis =
+      std::chrono::duration_cast<std::chrono::milliseconds>(pause).count();
+  for (int waited = 0; waited < millis; waited += kPollMillis) {
     if (signals.first_signal() != 0) return false;
     pollfd input = {STDIN_FILENO, POLLIN, 0};
     if (poll(&input, 1, kPollMillis) <= 0) continue;
@@ -89,6 +95,44 @@ bool AwaitNextFrame(const SignalWatch& signals) {
   return true;
 }
 
+/// `frame` on the whole screen, and `line` below it.
+void DrawFrame(const std::string& frame, const std::string& line) {
+  PrintData(absl::StrCat(
+      kHome, absl::StrReplaceAll(frame + line, {{"\n", kEraseLine}}),
+      kEraseRest));
+}
+
+/// Draws frames until the job, the user or a signal ends it, or an error, which
+/// it returns. `last` is the last frame.
+absl::Status DrawFrames(const TopOptions& options, const SignalWatch& signals,
+                        JobClient* client, std::string* last) {
+  std::string note;
+  Reconnection reconnection(
+      {options.coordinator, options.reconnect_for,
+       [&note](const std::string& line) { note = line + "; "; },
+       Clock::Real()});
+  for (;;) {
+    const auto metrics = client->GetMetrics(options.job);
+    Nanos pause = std::chrono::milliseconds(kFrameMillis);
+    TopSize size = TerminalSize();
+    size.rows -= 2;
+    if (metrics.ok()) {
+      reconnection.OnAnswer();
+      *last = TopFrame(*metrics, size);
+      if (IsFinished(metrics->state())) return absl::OkStatus();
+    } else {
+      DP_ASSIGN_OR_RETURN(const Nanos when,
+                          reconnection.OnFailure(metrics.status()));
+      pause = when - Clock::Real()->Now();
+    }
+    const std::string line = note + "q quits";
+    DrawFrame(*last, line.substr(0, static_cast<size_t>(size.columns)));
+    // That it is back is told for one frame.
+    if (!reconnection.is_away()) note.clear();
+    if (!AwaitNextFrame(pause, signals)) return absl::OkStatus();
+  }
+}
+
 int Live(const TopOptions& options) {
   SignalWatch signals([](int, int) {});
   JobClient client(options.coordinator);
@@ -96,18 +140,7 @@ int Live(const TopOptions& options) {
   std::string last;
   {
     const KeyMode keys;
-    for (;;) {
-      const auto metrics = client.GetMetrics(options.job);
-      status = metrics.status();
-      if (!metrics.ok()) break;
-      TopSize size = TerminalSize();
-      size.rows -= 2;
-      last = TopFrame(*metrics, size);
-      PrintData(absl::StrCat(
-          kHome, absl::StrReplaceAll(last + "q quits", {{"\n", kEraseLine}}),
-          kEraseBelow));
-      if (IsFinished(metrics->state()) || !AwaitNextFrame(signals)) break;
-    }
+    status = DrawFrames(options, signals, &client, &last);
   }
   if (!status.ok()) return Fail(status);
   PrintData(last);
@@ -133,13 +166,15 @@ void AddTopVerb(CLI::App* app, VerbAction* chosen) {
   CLI::App* verb = app->add_subcommand(
       "top", "Watch a job: pipeline, links, stragglers, events");
   verb->add_option("JOB", options->job, "The job's id")->required();
+  AddReconnectOption(verb, &options->reconnect_for);
   AddJsonFlag(verb, &options->json);
   AddCoordinatorOption(verb, &options->coordinator);
   SetExamples(verb,
               "  deltapipe top text-1\n"
               "  deltapipe top text-1 | head\n"
               "Where there is no terminal, one frame is printed; q ends it "
-              "where there is one.");
+              "where there is one,\nand it goes on when the coordinator is "
+              "started again.");
   verb->callback([=] { *chosen = [=] { return Top(*options); }; });
 }
 

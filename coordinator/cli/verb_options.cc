@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <limits>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/units.h"
 #include "coordinator/cli/client_security.h"
 #include "coordinator/cli/exit_code.h"
 #include "coordinator/cli/terminal.h"
@@ -48,6 +50,25 @@ void AddCoordinatorOption(CLI::App* verb, std::string* address) {
       ->type_name("HOST:PORT")
       ->capture_default_str();
   AddSecurityOptions(verb);
+}
+
+CLI::Option* AddReconnectOption(CLI::App* verb, Nanos* limit) {
+  *limit = std::chrono::seconds(60);
+  const auto check = [](std::string& text) -> std::string {
+    const auto duration = ParseDuration(text);
+    return duration.ok() ? "" : std::string(duration.status().message());
+  };
+  const auto set = [limit](const std::string& text) {
+    *limit = ParseDuration(text).value_or(*limit);  // it was checked
+  };
+  return verb
+      ->add_option_function<std::string>(
+          "--reconnect-for", set,
+          "How long to try again when the coordinator goes away; 0 ends at "
+          "once")
+      ->check(CLI::Validator(check, ""))
+      ->type_name("DURATION")
+      ->default_str("60s");
 }
 
 void AddSecurityOptions(CLI::App* verb) {

@@ -7,6 +7,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "base/clock.h"
 #include "coordinator/spec/spec_reading.h"
 
 namespace deltapipe {
@@ -23,6 +24,8 @@ CLI::Validator HostPort(int least_port);
 CLI::Validator NotNegative();
 /// --coordinator HOST:PORT, or $DELTAPIPE_COORDINATOR
 void AddCoordinatorOption(CLI::App* verb, std::string* address);
+/// --reconnect-for DURATION, for verbs that follow a job; 60 s by default.
+CLI::Option* AddReconnectOption(CLI::App* verb, Nanos* limit);
 /// --ca-file, --ca-hash and --token-file, which AddCoordinatorOption adds too.
 void AddSecurityOptions(CLI::App* verb);
 /// --runs DIR

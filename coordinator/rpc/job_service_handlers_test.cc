@@ -23,6 +23,7 @@
 #include "coordinator/rpc/read_logs.h"
 #include "coordinator/rpc/submit_job.h"
 #include "coordinator/rpc/watch_job.h"
+#include "coordinator/spec/job_spec.h"
 #include "coordinator/store/memory_job_store.h"
 
 namespace deltapipe {
@@ -182,6 +183,116 @@ TEST_F(HandlersTest, SubmitTakesTheRunFolder) {
   request.set_run_folder("/somewhere/else");
 
   EXPECT_EQ(SubmitJob(plane_.get(), request)->run_folder(), "/somewhere/else");
+}
+
+/// Submissions that are to go on from what earlier jobs left.
+class GoingOnTest : public HandlersTest {
+ protected:
+  v1::SubmitJobRequest ResumeIn(const std::string& run_folder) {
+    v1::SubmitJobRequest request = Request();
+    request.mutable_spec()->mutable_model()->set_width(32);
+    request.mutable_spec()->mutable_parallel()->set_stages(2);
+    request.set_run_folder(run_folder);
+    request.set_resume(true);
+    return request;
+  }
+  /// A job with that width at rest, whose stages had 3 layers and 1; its id.
+  std::string StoreFormer(const std::string& run_folder, int64_t checkpoint,
+                          int width = 32) {
+    NewJob job;
+    job.spec = ResumeIn("").spec();
+    job.spec.mutable_model()->set_width(width);
+    job.run_folder = run_folder;
+    FillDefaults(&job.spec);
+    JobChange change;
+    change.job = plane_->store()->CreateJob(job)->job;
+    change.job_id = change.job->id();
+    change.job->set_state(v1::JOB_STATE_SUCCEEDED);
+    change.job->set_checkpoint_step(checkpoint);
+    change.plan.emplace();
+    change.plan->add_stages()->set_end_layer(3);
+    change.plan->add_stages()->set_first_layer(3);
+    change.plan->mutable_stages(1)->set_end_layer(4);
+    EXPECT_TRUE(plane_->store()->Commit(change).ok());
+    return change.job_id;
+  }
+};
+
+TEST_F(GoingOnTest, TheCutOfTheFormerJobIsKept) {
+  StoreFormer("/runs/a", 50);
+
+  const auto job = SubmitJob(plane_.get(), ResumeIn("/runs//x/../a/"));
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_TRUE(job->resume());
+  EXPECT_EQ(job->spec().parallel().partition(), "3,1");
+}
+
+TEST_F(GoingOnTest, AnotherShapeIsRefusedWithFieldAndBothValues) {
+  StoreFormer("/runs/a", 50);
+  v1::SubmitJobRequest request = ResumeIn("/runs/a");
+  request.mutable_spec()->mutable_model()->set_width(64);
+  request.mutable_spec()->mutable_train()->mutable_optimizer()->set_kind(
+      "lamb");
+
+  const auto job = SubmitJob(plane_.get(), request);
+  request.set_validate_only(true);
+  const auto preview = SubmitJob(plane_.get(), request);
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(job.status())->reason, "INVALID_SPEC");
+  const auto violations = FieldViolationsOf(job.status());
+  ASSERT_EQ(violations.size(), 2u) << job.status();
+  EXPECT_EQ(violations[0].field, "model.width");
+  EXPECT_THAT(violations[0].description,
+              HasSubstr("expected 32, as in checkpoint 50 of text-1, got 64"));
+  EXPECT_EQ(violations[1].field, "train.optimizer.kind");
+  EXPECT_EQ(preview.status(), job.status());
+  EXPECT_EQ(plane_->store()->ListJobs(JobQuery())->size(), 1u);
+}
+
+TEST_F(GoingOnTest, TheFurthestJobOfAPlaceIsCompared) {
+  StoreFormer("/runs/a", 80, /*width=*/64);
+  StoreFormer("/runs/a", 50);
+  StoreFormer("/runs/b", 90);
+  StoreFormer("/runs/a", 0);  // never came to a checkpoint
+
+  const auto job = SubmitJob(plane_.get(), ResumeIn("/runs/a"));
+
+  EXPECT_THAT(std::string(job.status().message()),
+              HasSubstr("expected 64, as in checkpoint 80 of text-1, got 32"));
+}
+
+TEST_F(GoingOnTest, AJobWithoutARunFolderWroteToOneOfItsName) {
+  const std::string id = StoreFormer("", 50, /*width=*/64);
+
+  const auto own = SubmitJob(plane_.get(), ResumeIn("/var/runs/" + id));
+  const auto other = SubmitJob(plane_.get(), ResumeIn("/var/runs/other"));
+
+  EXPECT_EQ(own.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(other.ok()) << other.status();
+}
+
+TEST_F(GoingOnTest, TheFolderOfCheckpointsCountsBeforeTheRunFolder) {
+  v1::SubmitJobRequest request = ResumeIn("/runs/a");
+  request.mutable_spec()->mutable_checkpoint()->set_folder(
+      "/runs/b/checkpoints");
+  StoreFormer("/runs/a", 80, /*width=*/64);
+  StoreFormer("/runs/b", 50);
+
+  const auto job = SubmitJob(plane_.get(), request);
+
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->spec().parallel().partition(), "3,1");
+}
+
+TEST_F(GoingOnTest, WithoutAFolderThereIsNothingToGoOnFrom) {
+  const auto job = SubmitJob(plane_.get(), ResumeIn(""));
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument);
+  const auto violations = FieldViolationsOf(job.status());
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].field, "run_folder");
 }
 
 TEST_F(HandlersTest, OversizeSpecIsRefused) {

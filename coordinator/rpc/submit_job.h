@@ -9,8 +9,11 @@
 namespace deltapipe {
 
 /// Fields that are absent from the spec get their defaults first.
-/// INVALID_ARGUMENT: every violation of the spec, one a line. With
-/// validate_only the answer is the job as it would be, without an id.
+/// INVALID_ARGUMENT: every violation of the spec, one a line; of a job that is
+/// to go on (resume) also what keeps it from that, by the jobs in the store, or
+/// that it names no folder. Such a job keeps the layers' cut of what it goes on
+/// from. With validate_only the answer is the job as it would be, without an
+/// id.
 absl::StatusOr<v1::Job> SubmitJob(ControlPlane* plane,
                                   const v1::SubmitJobRequest& request);
 

@@ -174,4 +174,28 @@ std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
   return Comparison(former, spec, checkpoint).Find();
 }
 
+void KeepCut(const std::vector<FormerCheckpoint>& checkpoints,
+             v1::JobSpec* spec) {
+  v1::ParallelSpec* const parallel = spec->mutable_parallel();
+  if (parallel->partition() != "auto" || checkpoints.empty()) return;
+  const std::optional<v1::JobSpec>& former = checkpoints.front().spec;
+  if (!former.has_value() || !TakesCutOf(*former, *spec) ||
+      former->model().layers() != spec->model().layers()) {
+    return;
+  }
+  const auto cut = ParseLayerPartition(former->parallel().partition());
+  if (!cut.ok() || cut->kind != LayerPartition::Kind::kGiven) return;
+  parallel->set_partition(former->parallel().partition());
+}
+
+std::vector<SpecViolation> FindUncarried(
+    const std::vector<FormerCheckpoint>& checkpoints, const v1::JobSpec& spec) {
+  for (const FormerCheckpoint& found : checkpoints) {
+    if (!found.spec.has_value()) return {};
+    if (!TakesCutOf(*found.spec, spec)) continue;
+    return FindUncarried(*found.spec, spec, found.name);
+  }
+  return {};
+}
+
 }  // namespace deltapipe

@@ -4,6 +4,7 @@
 #ifndef DELTAPIPE_COORDINATOR_SPEC_CARRIED_STATE_H_
 #define DELTAPIPE_COORDINATOR_SPEC_CARRIED_STATE_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,26 @@ bool TakesCutOf(const v1::JobSpec& former, const v1::JobSpec& spec);
 std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
                                          const v1::JobSpec& spec,
                                          const std::string& checkpoint);
+
+/// A checkpoint that a job could go on from.
+struct FormerCheckpoint {
+  std::string name;
+  /// Of the job that wrote it, with the layers that each stage had as its
+  /// partition; absent: this build cannot read it.
+  std::optional<v1::JobSpec> spec;
+};
+
+/// Cuts the layers as those of the newest of `checkpoints` (newest first) are,
+/// unless the spec says how: measured anew they might be cut otherwise, and
+/// stages fit no other cut.
+void KeepCut(const std::vector<FormerCheckpoint>& checkpoints,
+             v1::JobSpec* spec);
+
+/// What keeps the job from going on with the one that its workers would take of
+/// `checkpoints` (newest first). Empty where there is none, or none that can be
+/// read: workers tell of those.
+std::vector<SpecViolation> FindUncarried(
+    const std::vector<FormerCheckpoint>& checkpoints, const v1::JobSpec& spec);
 
 }  // namespace deltapipe
 

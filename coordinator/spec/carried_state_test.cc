@@ -113,5 +113,44 @@ TEST(CarriedStateTest, AnotherCutOrNumberOfStagesIsPassedOver) {
   EXPECT_TRUE(takes({}, {"parallel.replicas=4"}));
 }
 
+TEST(CarriedStateTest, TheCutOfTheNewestCheckpointIsKeptUnlessOneIsAskedFor) {
+  const std::vector<FormerCheckpoint> checkpoints = {
+      {"new", Spec({"parallel.partition=\"3,1\""})},
+      {"old", Spec({"parallel.partition=\"2,2\""})}};
+  v1::JobSpec measured = Spec({"parallel.partition=auto"});
+  v1::JobSpec even = Spec({"parallel.partition=even"});
+  v1::JobSpec deeper = Spec({"parallel.partition=auto", "model.layers=6"});
+  v1::JobSpec of_nothing = Spec({"parallel.partition=auto"});
+
+  KeepCut(checkpoints, &measured);
+  KeepCut(checkpoints, &even);
+  KeepCut(checkpoints, &deeper);
+  KeepCut({{"unreadable", std::nullopt}, checkpoints[0]}, &of_nothing);
+
+  EXPECT_EQ(measured.parallel().partition(), "3,1");
+  EXPECT_EQ(even.parallel().partition(), "even");
+  EXPECT_EQ(deeper.parallel().partition(), "auto");
+  EXPECT_EQ(of_nothing.parallel().partition(), "auto");
+}
+
+TEST(CarriedStateTest, TheNewestCheckpointThatWorkersWouldTakeDecides) {
+  const std::vector<FormerCheckpoint> checkpoints = {
+      {"passed-over", Spec({"parallel.stages=1", "model.width=32"})},
+      {"taken", Spec({"model.width=64"})},
+      {"older", Spec({"model.width=32"})}};
+
+  EXPECT_THAT(
+      FindUncarried(checkpoints, Spec({"model.width=32"})),
+      ElementsAre(Field(&SpecViolation::message,
+                        HasSubstr("expected 64, as in checkpoint taken, "
+                                  "got 32"))));
+  EXPECT_THAT(FindUncarried(checkpoints, Spec({"model.width=64"})), IsEmpty());
+  EXPECT_THAT(FindUncarried({{"unreadable", std::nullopt}, checkpoints[1]},
+                            Spec({"model.width=32"})),
+              IsEmpty());
+  EXPECT_THAT(FindUncarried(std::vector<FormerCheckpoint>(), Spec({})),
+              IsEmpty());
+}
+
 }  // namespace
 }  // namespace deltapipe

@@ -112,10 +112,14 @@ def launches(view):
 
 @policy(("Role", "deltapipe-launcher", add("/rules/1/verbs/-", "delete")),
         ("Role", "deltapipe-launcher", add("/rules/0/verbs", ["create", "get", "list", "watch"])),
+        ("Role", "deltapipe-launcher", remove("/rules/2")),
+        ("Role", "deltapipe-launcher", add("/rules/2/verbs/-", "delete")),
         (*COORDINATOR, add(MAIN + "/args", ["coordinator"])))
 def launcher_may_do_what_it_does_and_no_more(view):
     allowed = {("batch", "jobs"): {"create", "get", "list", "watch", "delete"},
-               ("", "pods"): {"get", "list", "watch"}} if launches(view) else {}
+               ("", "pods"): {"get", "list", "watch"},
+               # Each belongs to a Job, with which it goes.
+               ("policy", "poddisruptionbudgets"): {"create"}} if launches(view) else {}
     granted = {}
     for role in view.of("Role"):
         for rule in role["rules"]:

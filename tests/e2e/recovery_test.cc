@@ -396,6 +396,43 @@ TEST_F(ClusterRecoveryTest, AWorkerThatIsTerminatedLeavesItsJobToASpare) {
   EXPECT_EQ(audit.exit_code, 0) << audit.text;
 }
 
+TEST_F(ClusterRecoveryTest, ASubmissionGoesOnFromAnEarlierJob) {
+  Begin(45);
+  ASSERT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  const auto submit = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"submit", "job.yaml", "--resume",
+                                          "--json"};
+    const std::vector<std::string> job = JobArguments();
+    arguments.insert(arguments.end(), job.begin(), job.end());
+    arguments.insert(arguments.end(), {"--set", "train.steps=60"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Ask(arguments);
+  };
+
+  const Outcome nowhere = submit({});
+  const Outcome wider =
+      submit({"--run-folder", "runs/small-1", "--set", "model.width=64"});
+  const Outcome here = submit({"--run-folder", "runs/small-1", "--here",
+                               "--set", "train.optimizer.kind=adamw"});
+  const Outcome longer = submit({"--run-folder", "runs/small-1"});
+
+  EXPECT_EQ(nowhere.exit_code, 2) << nowhere.text;
+  EXPECT_THAT(nowhere.errors, HasSubstr("run_folder: expected "));
+  EXPECT_EQ(wider.exit_code, 2) << wider.text;
+  EXPECT_THAT(wider.errors,
+              testing::ContainsRegex("model.width: expected 32, as in "
+                                     "checkpoint [0-9]+ of small-1, got 64"));
+  EXPECT_EQ(here.exit_code, 2) << here.text;
+  EXPECT_THAT(here.errors,
+              HasSubstr("train.optimizer.kind: expected onebit_lamb, as in "
+                        "checkpoint step-"));
+  EXPECT_EQ(longer.exit_code, 0) << longer.text;
+  const std::map<int, double> losses = LossesOf(longer.output);
+  ASSERT_THAT(losses, Not(IsEmpty())) << longer.text;
+  EXPECT_GT(losses.begin()->first, 40);
+  EXPECT_EQ(losses.rbegin()->first, 60);
+}
+
 TEST_F(ClusterRecoveryTest, PauseResumeAndKnobsWhileItTrains) {
   Begin(900);
 

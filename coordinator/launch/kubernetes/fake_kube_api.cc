@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -17,6 +18,8 @@
 
 namespace deltapipe {
 namespace {
+
+constexpr char kBudgets[] = "/poddisruptionbudgets";
 
 std::string Answer(int status, const std::string& body) {
   return absl::StrCat("HTTP/1.1 ", status,
@@ -46,6 +49,14 @@ std::string Between(const std::string& text, const std::string& start,
   if (from == std::string::npos) return "";
   const size_t begin = from + start.size();
   return text.substr(begin, text.find(end, begin) - begin);
+}
+
+/// The uid of what the object belongs to; "" if it is nothing's.
+std::string OwnerOf(const KubernetesObject& object) {
+  const KubernetesObject* const owners =
+      FindAt(object, {"metadata", "ownerReferences"});
+  if (owners == nullptr || !owners->is_array() || owners->empty()) return "";
+  return TextAt((*owners)[0], {"uid"});
 }
 
 }  // namespace
@@ -143,12 +154,14 @@ void FakeKubeApi::Serve(int socket) {
   bool is_watch = absl::StrContains(request.query, "watch=1");
   {
     MutexLock lock(&mutex_);
-    ++num_requests_[is_watch ? "WATCH" : request.method];
+    const bool is_budget = absl::EndsWith(request.path, kBudgets);
+    ++num_requests_[is_watch ? "WATCH" : is_budget ? "BUDGET" : request.method];
     if (is_frozen_) {
       changed_.Wait(lock, [this] { return is_stopped_; });
       return;
     }
-    if (request.method == "POST" && std::exchange(is_next_post_late_, false)) {
+    if (request.method == "POST" && !is_budget &&
+        std::exchange(is_next_post_late_, false)) {
       late_job_ = KubernetesObject::parse(request.body, nullptr, false);
       changed_.Wait(lock, [this] { return is_stopped_; });
       return;
@@ -176,6 +189,7 @@ void FakeKubeApi::Serve(int socket) {
 
 std::string FakeKubeApi::AnswerTo(const Request& request) {
   if (absl::StrContains(request.path, "/jobs")) return AnswerToJobs(request);
+  if (absl::EndsWith(request.path, kBudgets)) return AnswerToBudgets(request);
   if (absl::EndsWith(request.path, "/pods")) return Answer(200, ListPods());
   return Refusal(404, absl::StrCat("no resource at ", request.path));
 }
@@ -189,18 +203,15 @@ std::string FakeKubeApi::AnswerToJobs(const Request& request) {
       return Refusal(409,
                      absl::StrCat("jobs.batch \"", name, "\" already exists"));
     }
-    jobs_[name] = job;
-    AddPods(job);
-    changed_.NotifyAll();
-    return Answer(201, job.dump());
+    KeepJob(job);
+    return Answer(201, jobs_[name].dump());
   }
   if (absl::EndsWith(request.path, "/jobs")) return Answer(200, ListJobs());
   const std::string name = request.path.substr(request.path.rfind('/') + 1);
   const auto job = jobs_.find(name);
   if (job == jobs_.end()) {
     if (TextAt(late_job_, {"metadata", "name"}) == name) {
-      jobs_[name] = std::exchange(late_job_, KubernetesObject());
-      AddPods(jobs_[name]);
+      KeepJob(std::exchange(late_job_, KubernetesObject()));
     }
     return Refusal(404, absl::StrCat("jobs.batch \"", name, "\" not found"));
   }
@@ -209,15 +220,52 @@ std::string FakeKubeApi::AnswerToJobs(const Request& request) {
     if (num_lingering_ > 0) {
       job->second["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z";
     } else {
-      jobs_.erase(job);
-      changed_.NotifyAll();
+      DropJob(name);
     }
   } else if (FindAt(job->second, {"metadata", "deletionTimestamp"}) &&
              --num_lingering_ <= 0) {
-    jobs_.erase(job);
-    changed_.NotifyAll();
+    DropJob(name);
   }
   return Answer(200, text);
+}
+
+std::string FakeKubeApi::AnswerToBudgets(const Request& request) {
+  const auto budget = KubernetesObject::parse(request.body, nullptr, false);
+  const std::string name = TextAt(budget, {"metadata", "name"});
+  if (request.method != "POST" || name.empty()) {
+    return Refusal(422, "metadata.name: Required value");
+  }
+  if (budget_refusal_ != 0) return Refusal(budget_refusal_, fail_message_);
+  if (budgets_.count(name) > 0) {
+    return Refusal(409, absl::StrCat("poddisruptionbudgets.policy \"", name,
+                                     "\" already exists"));
+  }
+  // What belongs to a Job that is gone goes, too.
+  for (const auto& [job_name, job] : jobs_) {
+    if (OwnerOf(budget) == TextAt(job, {"metadata", "uid"})) {
+      budgets_[name] = budget;
+    }
+  }
+  changed_.NotifyAll();
+  return Answer(201, budget.dump());
+}
+
+void FakeKubeApi::KeepJob(KubernetesObject job) {
+  const std::string name = TextAt(job, {"metadata", "name"});
+  job["metadata"]["uid"] = absl::StrCat(absl::Hex(++num_jobs_, absl::kZeroPad8),
+                                        "-0000-4000-8000-000000000000");
+  AddPods(job);
+  jobs_[name] = std::move(job);
+  changed_.NotifyAll();
+}
+
+void FakeKubeApi::DropJob(const std::string& name) {
+  const std::string uid = TextAt(jobs_[name], {"metadata", "uid"});
+  for (auto it = budgets_.begin(); it != budgets_.end();) {
+    it = OwnerOf(it->second) == uid ? budgets_.erase(it) : std::next(it);
+  }
+  jobs_.erase(name);
+  changed_.NotifyAll();
 }
 
 std::string FakeKubeApi::ListPods() {
@@ -380,6 +428,11 @@ void FakeKubeApi::Freeze() {
   is_frozen_ = true;
 }
 
+void FakeKubeApi::RefuseBudgets(int status) {
+  MutexLock lock(&mutex_);
+  budget_refusal_ = status;
+}
+
 void FakeKubeApi::LetDeletedJobsLinger(int count) {
   MutexLock lock(&mutex_);
   num_lingering_ = count;
@@ -417,14 +470,12 @@ void FakeKubeApi::SetStatus(const std::string& job,
 
 void FakeKubeApi::RemoveJob(const std::string& job) {
   MutexLock lock(&mutex_);
-  jobs_.erase(job);
-  changed_.NotifyAll();
+  DropJob(job);
 }
 
 void FakeKubeApi::AddJob(const KubernetesObject& job) {
   MutexLock lock(&mutex_);
-  jobs_[TextAt(job, {"metadata", "name"})] = job;
-  AddPods(job);
+  KeepJob(job);
 }
 
 bool FakeKubeApi::AwaitWatches(int count) {
@@ -459,6 +510,15 @@ std::vector<std::string> FakeKubeApi::AwaitJobs(
     for (const auto& [name, job] : jobs_) there.push_back(name);
     return there == names;
   });
+  return there;
+}
+
+std::vector<KubernetesObject> FakeKubeApi::AwaitBudgets(size_t count) {
+  std::vector<KubernetesObject> there;
+  MutexLock lock(&mutex_);
+  changed_.WaitUntil(lock, Deadline::After(std::chrono::seconds(30)),
+                     [&] { return budgets_.size() == count; });
+  for (const auto& [name, budget] : budgets_) there.push_back(budget);
   return there;
 }
 

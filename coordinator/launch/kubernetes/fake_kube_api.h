@@ -2,8 +2,9 @@
 //
 // Plain HTTP/1.1 over sockets, as much of it as KubeClient speaks. Plays the
 // Job controller too: a Job's pods run as soon as it is created, and a test
-// ends them by hand. Faults are ordered beforehand. Thread-safe; a thread for
-// each connection, all joined when it goes.
+// ends them by hand; what belongs to a Job goes with it. Faults are ordered
+// beforehand. Thread-safe; a thread for each connection, all joined when it
+// goes.
 //
 //   auto api = FakeKubeApi::Start();
 //   api->FailNext(500, 2);
@@ -50,6 +51,8 @@ class FakeKubeApi {
   void Forget(bool as_answer);
   /// Accepts requests and answers none of them.
   void Freeze();
+  /// Every PodDisruptionBudget is refused with `status`; 0: none is.
+  void RefuseBudgets(int status);
   /// Has a deleted Job stay, on its way out, for its next `count` GETs.
   void LetDeletedJobsLinger(int count);
 
@@ -68,11 +71,16 @@ class FakeKubeApi {
   /// False after 30 s.
   bool AwaitWatches(int count);
   int num_watches();
+  /// Those for watches count as "WATCH", those for PodDisruptionBudgets as
+  /// "BUDGET".
   int num_requests(const std::string& method);
   std::vector<std::string> job_names();
   /// Waits until there are just these, 30 s at most; what there is then.
   std::vector<std::string> AwaitJobs(const std::vector<std::string>& names);
   KubernetesObject JobNamed(const std::string& name);
+  /// Waits until there are so many PodDisruptionBudgets, 30 s at most; those
+  /// that there are then.
+  std::vector<KubernetesObject> AwaitBudgets(size_t count);
 
  private:
   struct Change {
@@ -98,6 +106,9 @@ class FakeKubeApi {
   bool ReadRequest(int socket, Request* request);
   std::string AnswerTo(const Request& request) DP_REQUIRES(mutex_);
   std::string AnswerToJobs(const Request& request) DP_REQUIRES(mutex_);
+  std::string AnswerToBudgets(const Request& request) DP_REQUIRES(mutex_);
+  void KeepJob(KubernetesObject job) DP_REQUIRES(mutex_);
+  void DropJob(const std::string& name) DP_REQUIRES(mutex_);
   void ServeWatch(int socket, const Request& request);
   std::string ListPods() DP_REQUIRES(mutex_);
   std::string ListJobs() DP_REQUIRES(mutex_);
@@ -113,6 +124,7 @@ class FakeKubeApi {
   Mutex mutex_;
   CondVar changed_;
   std::map<std::string, KubernetesObject> jobs_ DP_GUARDED_BY(mutex_);
+  std::map<std::string, KubernetesObject> budgets_ DP_GUARDED_BY(mutex_);
   std::map<std::string, KubernetesObject> pods_ DP_GUARDED_BY(mutex_);
   std::vector<Change> changes_ DP_GUARDED_BY(mutex_);
   int64_t version_ DP_GUARDED_BY(mutex_) = 100;
@@ -120,7 +132,9 @@ class FakeKubeApi {
   bool gone_as_answer_ DP_GUARDED_BY(mutex_) = false;
   int num_cuts_ DP_GUARDED_BY(mutex_) = 0;
   int num_watches_ DP_GUARDED_BY(mutex_) = 0;
+  int num_jobs_ DP_GUARDED_BY(mutex_) = 0;  // that there ever were
   int num_pods_ DP_GUARDED_BY(mutex_) = 0;
+  int budget_refusal_ DP_GUARDED_BY(mutex_) = 0;  // a status
   int num_lingering_ DP_GUARDED_BY(mutex_) = 0;
   bool is_next_post_late_ DP_GUARDED_BY(mutex_) = false;
   KubernetesObject late_job_ DP_GUARDED_BY(mutex_);  // null: none

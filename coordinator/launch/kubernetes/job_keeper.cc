@@ -216,8 +216,36 @@ absl::Status JobKeeper::Look() {
         absl::StrCat("Kubernetes runs no worker of the Job ", Place(),
                      " any more, which is made again: ", why));
   }
+  BoundEvictions(*job);
   LookAtPods(*job);
   return absl::OkStatus();
+}
+
+void JobKeeper::BoundEvictions(const KubernetesObject& job) {
+  const std::string uid = TextAt(job, {"metadata", "uid"});
+  if (uid == bounded_uid_) return;
+  WorkerGroup group;
+  group.name = name_;
+  group.num_workers = job_.num_workers;
+  ManifestOptions manifests = options_.manifests;
+  manifests.namespace_name = options_.kube.namespace_name;
+  const absl::Status made = client_->CreateDisruptionBudget(
+      RenderWorkerBudget(group, uid, manifests),
+      Deadline::After(options_.patience), changed_.get());
+  // One that is there is of an earlier attempt, or of the last coordinator.
+  if (made.ok() || absl::IsAlreadyExists(made)) {
+    bounded_uid_ = uid;
+    budget_trouble_.clear();
+    return;
+  }
+  if (absl::IsCancelled(made)) return;
+  const std::string text = absl::StrCat(
+      "its workers go on without a PodDisruptionBudget, so that draining nodes "
+      "may take several at once, which is tried again: ",
+      made.message());
+  if (text == budget_trouble_) return;
+  budget_trouble_ = text;
+  tell_({SupplyNotice::Kind::kTrouble, text});
 }
 
 void JobKeeper::LookAtPods(const KubernetesObject& job) {

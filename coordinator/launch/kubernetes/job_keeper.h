@@ -2,9 +2,10 @@
 // there, or gone.
 //
 // Made by KubernetesSupply. A thread of its own launches the Job (or adopts the
-// one that is there), looks at it every few seconds, makes it anew when it has
-// failed, and deletes it when it is wanted no more; what fails is tried again
-// after growing pauses, and told. Going away leaves the Job as it is.
+// one that is there), sees to its PodDisruptionBudget, looks at it every few
+// seconds, makes it anew when it has failed, and deletes it when it is wanted
+// no more; what fails is tried again after growing pauses, and told. Going away
+// leaves the Job as it is.
 //
 //   DP_ASSIGN_OR_RETURN(auto keeper, JobKeeper::Create(
 //       options, {"text-1", 4, "cpu"}, /*is_wanted=*/true, tell));
@@ -82,6 +83,9 @@ class JobKeeper {
   /// Returns when the Job is not as it should be; CANCELLED by a change.
   absl::Status Watch();
   absl::Status Look();
+  /// Sees to it that the Job has a PodDisruptionBudget; says where it cannot,
+  /// which the next look tries again.
+  void BoundEvictions(const KubernetesObject& job);
   /// Where some pods have not run for long, says so.
   void LookAtPods(const KubernetesObject& job);
   /// NOT_FOUND: there is none, or it is not this job's.
@@ -102,7 +106,9 @@ class JobKeeper {
   // Of thread_.
   SuppliedJob job_;  // as it was wanted last
   std::chrono::milliseconds pause_;
-  std::string trouble_;  // the last one told, and not over
+  std::string trouble_;         // the last one told, and not over
+  std::string bounded_uid_;     // of the Job that has a budget
+  std::string budget_trouble_;  // the last one told of it
   /// A launch was cut short: its Job may turn up yet.
   bool may_turn_up_ = false;
   /// When all workers ran last, or were launched.

@@ -261,6 +261,15 @@ absl::Status KubeClient::CreateJob(const KubernetesObject& job,
   return Call("POST", path, &job, deadline, cancel).status();
 }
 
+absl::Status KubeClient::CreateDisruptionBudget(const KubernetesObject& budget,
+                                                Deadline deadline,
+                                                const CancelSignal* cancel) {
+  const std::string path =
+      absl::StrCat("/apis/policy/v1/namespaces/", options_.namespace_name,
+                   "/poddisruptionbudgets");
+  return Call("POST", path, &budget, deadline, cancel).status();
+}
+
 absl::StatusOr<KubernetesObject> KubeClient::GetJob(
     const std::string& name, Deadline deadline, const CancelSignal* cancel) {
   const std::string path = absl::StrCat(

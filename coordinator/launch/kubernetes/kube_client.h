@@ -1,4 +1,4 @@
-// KubeClient: the five calls of the Kubernetes API that the launcher makes.
+// KubeClient: the six calls of the Kubernetes API that the launcher makes.
 //
 // Thread-safe; every call blocks until its deadline at most and ends at once
 // with CANCELLED when its signal is cancelled. Reads the token for each
@@ -75,7 +75,12 @@ class KubeClient {
   /// All Jobs with these labels ("a=b,c=d").
   absl::StatusOr<std::vector<KubernetesObject>> ListJobs(
       const std::string& labels, Deadline deadline, const CancelSignal* cancel);
-  /// Its pods end in the background, within their grace. NOT_FOUND.
+  /// ALREADY_EXISTS: as CreateJob.
+  absl::Status CreateDisruptionBudget(const KubernetesObject& budget,
+                                      Deadline deadline,
+                                      const CancelSignal* cancel);
+  /// Its pods end in the background, within their grace, and what belongs to it
+  /// goes. NOT_FOUND.
   absl::Status DeleteJob(const std::string& name, Deadline deadline,
                          const CancelSignal* cancel);
   /// Watches the pods with these labels ("a=b,c=d") until `cancel`, the

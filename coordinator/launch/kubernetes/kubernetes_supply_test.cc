@@ -54,12 +54,12 @@ class Notices {
     });
     return text;
   }
-  bool Has(SupplyNotice::Kind kind) {
+  bool Has(SupplyNotice::Kind kind) { return Count(kind) > 0; }
+  int Count(SupplyNotice::Kind kind) {
     MutexLock lock(&mutex_);
-    for (const auto& [id, notice] : notices_) {
-      if (notice.kind == kind) return true;
-    }
-    return false;
+    int count = 0;
+    for (const auto& [id, notice] : notices_) count += notice.kind == kind;
+    return count;
   }
   void Clear() {
     MutexLock lock(&mutex_);
@@ -113,6 +113,12 @@ class KubernetesSupplyTest : public ::testing::Test {
     while (api_->num_requests(method) == 0 && !deadline.has_passed()) {
     }
     return api_->num_requests(method) > 0;
+  }
+  /// Returns when the Job has been looked at a few times more.
+  void AwaitLooks() {
+    const int num_looks = api_->num_requests("GET");
+    while (api_->num_requests("GET") < num_looks + 3) {
+    }
   }
   std::string AwaitTrouble(const std::string& part = "") {
     return notices_.Await("text-1", SupplyNotice::Kind::kTrouble, part);
@@ -342,11 +348,84 @@ TEST_F(KubernetesSupplyTest, WorkerThatIsReplacedInTimeIsNoTrouble) {
   AwaitLaunch();
 
   api_->SetStatus(kJob, {{"active", 4}, {"ready", 3}});
-  const int num_looks = api_->num_requests("GET");
-  while (api_->num_requests("GET") < num_looks + 3) {
-  }
+  AwaitLooks();
 
   EXPECT_FALSE(notices_.Has(SupplyNotice::Kind::kTrouble));
+}
+
+TEST_F(KubernetesSupplyTest, WorkersAreEvictedOneByOneForAsLongAsTheirJobIs) {
+  const auto supply = Start();
+
+  supply->Want(kText);
+  const auto budgets = api_->AwaitBudgets(1);
+  const KubernetesObject job = api_->JobNamed(kJob);
+  supply->Unwant("text-1");
+
+  ASSERT_EQ(budgets.size(), 1u);
+  const KubernetesObject& budget = budgets[0];
+  EXPECT_EQ(TextAt(budget, {"apiVersion"}), "policy/v1");
+  EXPECT_EQ(TextAt(budget, {"kind"}), "PodDisruptionBudget");
+  EXPECT_EQ(TextAt(budget, {"metadata", "namespace"}), "team-a");
+  EXPECT_EQ(NumberAt(budget, {"spec", "minAvailable"}, 0), 3);
+  // The pods of this Job and no others.
+  KubernetesObject labels =
+      *FindAt(job, {"spec", "template", "metadata", "labels"});
+  labels["batch.kubernetes.io/job-name"] = kJob;
+  EXPECT_EQ(*FindAt(budget, {"spec", "selector", "matchLabels"}), labels);
+  const KubernetesObject& owner = budget["metadata"]["ownerReferences"][0];
+  EXPECT_EQ(TextAt(owner, {"kind"}), "Job");
+  EXPECT_EQ(TextAt(owner, {"uid"}), TextAt(job, {"metadata", "uid"}));
+  // Kubernetes deletes what belongs to a Job.
+  EXPECT_THAT(api_->AwaitBudgets(0), IsEmpty());
+}
+
+TEST_F(KubernetesSupplyTest, JobThatIsMadeAgainGetsItsOwnBudget) {
+  const auto supply = Start();
+  supply->Want(kText);
+  const auto before = api_->AwaitBudgets(1);
+  ASSERT_EQ(before.size(), 1u);
+
+  api_->RemoveJob(kJob);
+  ASSERT_THAT(api_->AwaitJobs({kJob}), ElementsAre(kJob));
+
+  const auto after = api_->AwaitBudgets(1);
+  ASSERT_EQ(after.size(), 1u);
+  EXPECT_NE(TextAt(after[0], {"metadata", "name"}),
+            TextAt(before[0], {"metadata", "name"}));
+}
+
+TEST_F(KubernetesSupplyTest, BudgetThatIsThereIsNoTrouble) {
+  {
+    const auto supply = Start();
+    supply->Want(kText);
+    ASSERT_EQ(api_->AwaitBudgets(1).size(), 1u);
+  }
+  const auto supply = Start();
+
+  supply->Want(kText);
+  AwaitLooks();
+
+  EXPECT_FALSE(notices_.Has(SupplyNotice::Kind::kTrouble));
+  EXPECT_EQ(api_->AwaitBudgets(1).size(), 1u);
+  EXPECT_EQ(api_->num_requests("BUDGET"), 2);
+}
+
+TEST_F(KubernetesSupplyTest, BudgetThatIsRefusedIsToldOnceAndTriedAgain) {
+  api_->RefuseBudgets(403);
+  const auto supply = Start();
+
+  supply->Want(kText);
+  const std::string trouble = AwaitTrouble("PodDisruptionBudget");
+  api_->SetStatus(kJob, {{"active", 4}, {"ready", 4}});
+  AwaitLooks();
+  const int num_told = notices_.Count(SupplyNotice::Kind::kTrouble);
+  api_->RefuseBudgets(0);
+
+  EXPECT_THAT(trouble, AllOf(HasSubstr("its workers go on without"),
+                             HasSubstr("with 403"), HasSubstr("is it bound?")));
+  EXPECT_EQ(num_told, 1);
+  EXPECT_EQ(api_->AwaitBudgets(1).size(), 1u);
+  EXPECT_THAT(api_->job_names(), ElementsAre(kJob));
 }
 
 TEST_F(KubernetesSupplyTest, EndReturnsInTimeFromASilentServer) {

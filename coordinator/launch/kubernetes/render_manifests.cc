@@ -22,6 +22,8 @@ constexpr int kDataPort = 7708;
 constexpr int kUserId = 65532;
 // A pod is called NAME-INDEX-xxxxx, its host NAME-INDEX: 63 characters.
 constexpr size_t kLongestGroupName = 52;
+// Of a uid, which is random.
+constexpr size_t kUidBeginning = 8;
 
 /// FNV-1a: names must never change, and no secret is at stake.
 std::string ShortHash(absl::string_view text) {
@@ -311,10 +313,12 @@ Object HeadlessService(const std::string& name,
 
 Object DisruptionBudget(const WorkerGroup& group,
                         const ManifestOptions& options) {
+  const Object labels = Labels(LabelOf(group));
   Object budget = Head("policy/v1", "PodDisruptionBudget", group.name, options);
+  budget["metadata"]["labels"] = labels;
   // A Job has no scale, so only a number may stand here: all but one.
   budget["spec"] = {{"minAvailable", group.num_workers - 1},
-                    {"selector", {{"matchLabels", Labels(group.name)}}}};
+                    {"selector", {{"matchLabels", labels}}}};
   return budget;
 }
 
@@ -394,6 +398,23 @@ KubernetesObject RenderWorkerJob(const WorkerGroup& group,
                       {"spec", Pod(group, options)}};
   job["spec"] = spec;
   return job;
+}
+
+KubernetesObject RenderWorkerBudget(const WorkerGroup& group,
+                                    const std::string& job_uid,
+                                    const ManifestOptions& options) {
+  Object budget = DisruptionBudget(group, options);
+  budget["metadata"]["name"] =
+      absl::StrCat(group.name, "-", job_uid.substr(0, kUidBeginning));
+  budget["metadata"]["ownerReferences"] =
+      Object::array({{{"apiVersion", "batch/v1"},
+                      {"kind", "Job"},
+                      {"name", group.name},
+                      {"uid", job_uid}}});
+  // Several Jobs may share the other labels.
+  budget["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/job-name"] =
+      group.name;
+  return budget;
 }
 
 absl::StatusOr<std::vector<KubernetesObject>> RenderManifests(

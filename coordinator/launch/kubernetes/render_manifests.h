@@ -1,10 +1,10 @@
 // RenderManifests: the Kubernetes objects that run the workers of a job.
 //
 // Called by `deltapipe render`, which prints them for kubectl, and by
-// KubernetesLauncher, which posts the Job itself. Pure: the same spec and
-// options give the same bytes. Never submits anything to a coordinator: the
-// workers join the one that they are told, and it places jobs on them. The
-// namespace, its network policies and its accounts are those of
+// KubernetesLauncher and JobKeeper, which post the Job and its budget. Pure:
+// the same spec and options give the same bytes. Never submits anything to a
+// coordinator: the workers join the one that they are told, and it places jobs
+// on them. The namespace, its network policies and its accounts are those of
 // deploy/kubernetes/base.
 //
 //   DP_ASSIGN_OR_RETURN(const auto manifests, RenderManifests(spec, options));
@@ -70,6 +70,14 @@ absl::Status CheckManifestOptions(const ManifestOptions& options);
 /// The Indexed Job of `group`; the options are checked.
 KubernetesObject RenderWorkerJob(const WorkerGroup& group,
                                  const ManifestOptions& options);
+
+/// The PodDisruptionBudget by which the pods of `group` are evicted one by one.
+/// `job_uid` is that of its Job in the API server: the budget belongs to the
+/// Job, with which Kubernetes deletes it, and is named after both, so that it
+/// is another one than that of an earlier Job of this name on its way out.
+KubernetesObject RenderWorkerBudget(const WorkerGroup& group,
+                                    const std::string& job_uid,
+                                    const ManifestOptions& options);
 
 /// What runs stages x replicas workers for `spec` (valid, defaults filled in):
 /// a ConfigMap with the spec, a headless Service, a PodDisruptionBudget and the
