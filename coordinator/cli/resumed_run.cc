@@ -7,6 +7,7 @@
 #include "base/checkpoint/manifest.h"
 #include "base/layer_partition.h"
 #include "coordinator/spec/carried_state.h"
+#include "proto/deltapipe/v1/tuning.pb.h"
 
 namespace deltapipe {
 namespace {
@@ -18,6 +19,17 @@ std::vector<FoundCheckpoint> CheckpointsOf(const std::string& folder,
       ScanCheckpoints(elsewhere.empty() ? folder + "/checkpoints" : elsewhere);
   if (!scan.ok()) return {};
   return std::move(scan->checkpoints);
+}
+
+/// Which codecs were in force; empty if this build cannot read it.
+v1::Tuning FormerTuning(const CheckpointManifest& manifest) {
+  v1::Tuning tuning;
+  if (!google::protobuf::util::JsonStringToMessage(manifest.tuning_json,
+                                                   &tuning)
+           .ok()) {
+    tuning.Clear();
+  }
+  return tuning;
 }
 
 /// The spec of the job that wrote it, if this build can read it.
@@ -55,7 +67,7 @@ std::vector<SpecViolation> CheckResumable(const std::string& folder,
     if (!former.has_value()) return {};
     if (!TakesCutOf(*former, spec)) continue;
     return FindUncarried(
-        *former, spec,
+        *former, spec, FormerTuning(found.manifest),
         CheckpointFolderName(found.manifest.step, found.manifest.generation));
   }
   return {};
