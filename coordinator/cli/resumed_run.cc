@@ -5,9 +5,21 @@
 #include <optional>
 
 #include "base/checkpoint/manifest.h"
+#include "proto/deltapipe/v1/tuning.pb.h"
 
 namespace deltapipe {
 namespace {
+
+/// Which codecs were in force; empty if this build cannot read it.
+v1::Tuning FormerTuning(const CheckpointManifest& manifest) {
+  v1::Tuning tuning;
+  if (!google::protobuf::util::JsonStringToMessage(manifest.tuning_json,
+                                                   &tuning)
+           .ok()) {
+    tuning.Clear();
+  }
+  return tuning;
+}
 
 /// The spec of the job that wrote it, if this build can read it.
 std::optional<v1::JobSpec> FormerSpec(const CheckpointManifest& manifest) {
@@ -33,7 +45,7 @@ std::vector<FormerCheckpoint> CheckpointsOfRun(const std::string& folder,
     const CheckpointManifest& manifest = found.manifest;
     checkpoints.push_back(
         {CheckpointFolderName(manifest.step, manifest.generation),
-         FormerSpec(manifest)});
+         FormerSpec(manifest), FormerTuning(manifest)});
   }
   return checkpoints;
 }

@@ -1,12 +1,17 @@
 #include "coordinator/spec/carried_state.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/delay_stability.h"
+#include "base/image_model.h"
 #include "base/layer_partition.h"
 #include "base/model_parameters.h"
 #include "base/optimizer_kind.h"
+#include "compression/delta/boundary_spec.h"
 #include "coordinator/spec/model_shape.h"
 #include "coordinator/spec/synchronisation.h"
 
@@ -47,15 +52,48 @@ bool CompressesByDecision(const v1::JobSpec& spec) {
          !IsPlainGradientCodec(spec.compression().gradients());
 }
 
+/// Whether a codec keeps a tensor per sample. `auto` is unknown.
+bool KeepsRecords(const std::string& codec, bool is_gradient) {
+  const auto boundary = ParseBoundarySpec(codec, is_gradient ? 1 : 0);
+  return boundary.ok() && boundary->kind != BoundarySpec::Kind::kStateless;
+}
+
+/// A codec of `former`'s boundaries whose records are in its checkpoints; "":
+/// there are none.
+std::string CodecWithRecords(const v1::JobSpec& former,
+                             const v1::Tuning& tuning) {
+  if (former.checkpoint().records() == "forget" ||
+      former.parallel().stages() < 2) {
+    return "";
+  }
+  std::vector<std::pair<std::string, bool>> codecs;
+  for (const v1::BoundaryTuning& boundary : tuning.boundaries()) {
+    codecs.emplace_back(boundary.activations(), false);
+    codecs.emplace_back(boundary.activation_gradients(), true);
+  }
+  if (codecs.empty()) {
+    codecs = {{former.compression().activations(), false},
+              {former.compression().activation_gradients(), true}};
+  }
+  for (const auto& [codec, is_gradient] : codecs) {
+    if (KeepsRecords(codec, is_gradient)) return codec;
+  }
+  return "";
+}
+
 /// Compares two specs field by field.
 class Comparison {
  public:
   Comparison(const v1::JobSpec& former, const v1::JobSpec& spec,
-             const std::string& checkpoint)
-      : former_(former), spec_(spec), checkpoint_(checkpoint) {}
+             const v1::Tuning& tuning, const std::string& checkpoint)
+      : former_(former),
+        spec_(spec),
+        tuning_(tuning),
+        checkpoint_(checkpoint) {}
 
   std::vector<SpecViolation> Find() {
     CheckModel();
+    CheckBoundaries();
     CheckOptimizer();
     return std::move(violations_);
   }
@@ -115,6 +153,32 @@ class Comparison {
     }
   }
 
+  /// The tensors that cross boundaries: context x width, but of images, whose
+  /// follow from the parameters. Records begin anew where the number of
+  /// replicas is another one.
+  void CheckBoundaries() {
+    const v1::ModelSpec& then = former_.model();
+    const v1::ModelSpec& now = spec_.model();
+    const std::string codec = CodecWithRecords(former_, tuning_);
+    if (codec.empty() || then.kind() != now.kind() ||
+        IsImageModel(now.kind()) ||
+        former_.parallel().replicas() != spec_.parallel().replicas()) {
+      return;
+    }
+    const std::string why =
+        absl::StrCat("what ", codec,
+                     " keeps of each sample at a boundary has another shape");
+    const auto check = [&](const char* field, int64_t was, int64_t is) {
+      const bool is_told = std::any_of(
+          violations_.begin(), violations_.end(),
+          [&](const SpecViolation& told) { return told.field == field; });
+      if (was == is || is_told) return;
+      Add(field, absl::StrCat(was), absl::StrCat(is), why);
+    };
+    check("model.context", then.context(), now.context());
+    check("model.width", then.width(), now.width());
+  }
+
   void CheckOptimizer() {
     const v1::OptimizerSpec& then = former_.train().optimizer();
     const v1::OptimizerSpec& now = spec_.train().optimizer();
@@ -151,6 +215,7 @@ class Comparison {
 
   const v1::JobSpec& former_;
   const v1::JobSpec& spec_;
+  const v1::Tuning& tuning_;
   const std::string checkpoint_;
   std::vector<SpecViolation> violations_;
 };
@@ -170,8 +235,9 @@ bool TakesCutOf(const v1::JobSpec& former, const v1::JobSpec& spec) {
 
 std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
                                          const v1::JobSpec& spec,
+                                         const v1::Tuning& tuning,
                                          const std::string& checkpoint) {
-  return Comparison(former, spec, checkpoint).Find();
+  return Comparison(former, spec, tuning, checkpoint).Find();
 }
 
 void KeepCut(const std::vector<FormerCheckpoint>& checkpoints,
@@ -193,7 +259,7 @@ std::vector<SpecViolation> FindUncarried(
   for (const FormerCheckpoint& found : checkpoints) {
     if (!found.spec.has_value()) return {};
     if (!TakesCutOf(*found.spec, spec)) continue;
-    return FindUncarried(*found.spec, spec, found.name);
+    return FindUncarried(*found.spec, spec, found.tuning, found.name);
   }
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include "coordinator/spec/job_spec.h"
 #include "proto/deltapipe/v1/job.pb.h"
+#include "proto/deltapipe/v1/tuning.pb.h"
 
 namespace deltapipe {
 
@@ -18,13 +19,16 @@ namespace deltapipe {
 /// given cut of as many layers, is passed over, and they begin anew.
 bool TakesCutOf(const v1::JobSpec& former, const v1::JobSpec& spec);
 
-/// The fields that keep a job of `spec` from going on with the weights and the
-/// optimizer's state of `checkpoint` (a name, for the messages), whose job was
-/// `former`, with the value of then and that of now. Both specs are valid, with
+/// The fields that keep a job of `spec` from going on with the weights, the
+/// optimizer's state, and the records and residuals of boundaries of
+/// `checkpoint` (a name, for the messages), whose job was `former`, with the
+/// value of then and that of now. `tuning` says which codecs its boundaries had
+/// (if it names none, they are those of `former`). Both specs are valid, with
 /// their defaults filled in. Empty: all of it can be carried over, if need be
 /// to another number of replicas.
 std::vector<SpecViolation> FindUncarried(const v1::JobSpec& former,
                                          const v1::JobSpec& spec,
+                                         const v1::Tuning& tuning,
                                          const std::string& checkpoint);
 
 /// A checkpoint that a job could go on from.
@@ -33,6 +37,9 @@ struct FormerCheckpoint {
   /// Of the job that wrote it, with the layers that each stage had as its
   /// partition; absent: this build cannot read it.
   std::optional<v1::JobSpec> spec;
+  /// Which codecs its boundaries had; names none where they are the spec's, or
+  /// are not known.
+  v1::Tuning tuning = {};
 };
 
 /// Cuts the layers as those of the newest of `checkpoints` (newest first) are,

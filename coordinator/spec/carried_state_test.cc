@@ -25,8 +25,23 @@ v1::JobSpec Spec(const Settings& settings) {
   return spec.ok() ? *spec : v1::JobSpec();
 }
 
-std::vector<SpecViolation> Find(const Settings& former, const Settings& now) {
-  return FindUncarried(Spec(former), Spec(now), "step-000000050-g7");
+std::vector<SpecViolation> Find(const Settings& former, const Settings& now,
+                                const v1::Tuning& tuning = {}) {
+  return FindUncarried(Spec(former), Spec(now), tuning, "step-000000050-g7");
+}
+
+std::vector<std::string> Fields(const Settings& former, const Settings& now,
+                                const v1::Tuning& tuning = {}) {
+  std::vector<std::string> fields;
+  for (const auto& violation : Find(former, now, tuning)) {
+    fields.push_back(violation.field);
+  }
+  return fields;
+}
+
+Settings With(Settings settings, const std::string& setting) {
+  settings.push_back(setting);
+  return settings;
 }
 
 TEST(CarriedStateTest, AFieldThatChangesShapesIsNamedWithBothValues) {
@@ -41,26 +56,110 @@ TEST(CarriedStateTest, AFieldThatChangesShapesIsNamedWithBothValues) {
 }
 
 TEST(CarriedStateTest, EachFieldOfTheModelCountsWhereItMakesOtherParameters) {
-  const auto fields = [](const Settings& former, const Settings& now) {
-    std::vector<std::string> fields;
-    for (const auto& violation : Find(former, now)) {
-      fields.push_back(violation.field);
-    }
-    return fields;
-  };
-
-  EXPECT_THAT(fields({}, {"model.kind=mlp"}), ElementsAre("model.kind"));
-  EXPECT_THAT(fields({}, {"model.layers=6", "model.context=64"}),
+  EXPECT_THAT(Fields({}, {"model.kind=mlp"}), ElementsAre("model.kind"));
+  EXPECT_THAT(Fields({}, {"model.layers=6", "model.context=64"}),
               ElementsAre("model.layers", "model.context"));
-  EXPECT_THAT(fields({}, {"model.tied=on"}), ElementsAre("model.tied"));
-  EXPECT_THAT(fields({}, {"model.heads=2", "model.dropout=0.1"}), IsEmpty());
-  EXPECT_THAT(
-      fields({"model.kind=mlp"}, {"model.kind=mlp", "model.context=64"}),
-      IsEmpty());
-  const char* const synthetic = "model.kind=synthetic";
-  EXPECT_THAT(fields({synthetic, "model.synthetic.parameters_per_stage=1000"},
-                     {synthetic, "model.synthetic.parameters_per_stage=2000"}),
+  EXPECT_THAT(Fields({}, {"model.tied=on"}), ElementsAre("model.tied"));
+  EXPECT_THAT(Fields({}, {"model.heads=2", "model.dropout=0.1"}), IsEmpty());
+  const Settings mlp = {"model.kind=mlp"};
+  EXPECT_THAT(Fields(mlp, With(mlp, "model.width=64")),
+              ElementsAre("model.width"));
+  EXPECT_THAT(Fields(mlp, With(mlp, "model.layers=6")),
+              ElementsAre("model.layers"));
+  EXPECT_THAT(Fields(mlp, With(mlp, "model.context=64")), IsEmpty());
+  const Settings synthetic = {"model.kind=synthetic",
+                              "model.synthetic.parameters_per_stage=1000"};
+  EXPECT_THAT(Fields(synthetic, {"model.kind=synthetic",
+                                 "model.synthetic.parameters_per_stage=2000"}),
               ElementsAre("model.synthetic.parameters_per_stage"));
+  EXPECT_THAT(Fields(synthetic, With(synthetic, "model.context=64")),
+              IsEmpty());
+}
+
+TEST(CarriedStateTest, FieldsOfModelsOfImagesCountAlike) {
+  const Settings images = {"data.kind=fashion_mnist", "model.layers=6"};
+  const Settings resnet = With(images, "model.kind=resnet");
+  const Settings image_mlp = With(images, "model.kind=image_mlp");
+
+  for (const Settings& model : {resnet, image_mlp}) {
+    EXPECT_THAT(Fields(model, With(model, "model.width=64")),
+                ElementsAre("model.width"));
+    EXPECT_THAT(Fields(model, With(model, "model.layers=7")),
+                ElementsAre("model.layers"));
+    EXPECT_THAT(Fields(model, With(model, "model.context=64")), IsEmpty());
+  }
+  EXPECT_THAT(Fields(resnet, image_mlp), ElementsAre("model.kind"));
+  EXPECT_THAT(Fields(resnet, With(resnet, "model.norm=fixup")),
+              ElementsAre("model.norm"));
+}
+
+// mlp has the same parameters for any context, synthetic models for any width,
+// too; but records and residuals are of tensors of context x width.
+TEST(CarriedStateTest, WhatBoundariesKeepOfSamplesHasAShapeToo) {
+  for (const char* const codec :
+       {"compression.activations=delta(int(4),first=int(8))",
+        "compression.activation_gradients=ef(int(4))"}) {
+    const Settings gpt = {codec};
+    const Settings mlp = {codec, "model.kind=mlp"};
+    const Settings synthetic = {codec, "model.kind=synthetic"};
+
+    EXPECT_THAT(Fields(gpt, With(gpt, "model.context=64")),
+                ElementsAre("model.context"));
+    EXPECT_THAT(Fields(mlp, With(mlp, "model.context=64")),
+                ElementsAre("model.context"));
+    EXPECT_THAT(Fields(mlp, {codec, "model.kind=mlp", "model.context=64",
+                             "model.width=64"}),
+                ElementsAre("model.width", "model.context"));
+    EXPECT_THAT(Fields(synthetic, {codec, "model.kind=synthetic",
+                                   "model.context=64", "model.width=64"}),
+                ElementsAre("model.context", "model.width"));
+    EXPECT_THAT(Fields(mlp, With(mlp, "model.dropout=0.1")), IsEmpty());
+  }
+  EXPECT_THAT(
+      Find({"model.kind=mlp", "compression.activations=delta(int(4))"},
+           {"model.kind=mlp", "model.context=64"})[0]
+          .message,
+      AllOf(HasSubstr("expected 128, as in checkpoint step-000000050-g7, got "
+                      "64: what delta(int(4)) keeps of each sample at a "
+                      "boundary has another shape"),
+            HasSubstr("take 128, or leave out --resume")));
+}
+
+TEST(CarriedStateTest, ImagesKeepWhatTheirParametersSay) {
+  const Settings resnet = {"data.kind=fashion_mnist", "model.kind=resnet",
+                           "compression.activations=delta(int(4))"};
+
+  EXPECT_THAT(Fields(resnet, With(resnet, "model.context=64")), IsEmpty());
+  EXPECT_THAT(Fields(resnet, With(resnet, "model.width=64")),
+              ElementsAre("model.width"));
+}
+
+TEST(CarriedStateTest, TheCodecsInForceSayWhetherAnythingWasKept) {
+  const Settings mlp = {"model.kind=mlp"};
+  const Settings narrow = With(mlp, "model.context=64");
+  v1::Tuning tuning;
+  v1::BoundaryTuning* boundary = tuning.add_boundaries();
+  boundary->set_activations("int(4)");
+  boundary->set_activation_gradients("int(8)");
+
+  EXPECT_THAT(Fields(With(mlp, "compression.activations=delta(int(4))"), narrow,
+                     tuning),
+              IsEmpty());
+  boundary->set_activations("delta(int(4),first=int(8))");
+  EXPECT_THAT(Fields(mlp, narrow, tuning), ElementsAre("model.context"));
+}
+
+TEST(CarriedStateTest, RecordsThatBeginAnewMayHaveAnotherShape) {
+  const Settings mlp = {"model.kind=mlp",
+                        "compression.activations=delta(int(4))"};
+  const Settings narrow = With(mlp, "model.context=64");
+
+  EXPECT_THAT(Fields(mlp, With(narrow, "parallel.replicas=1")), IsEmpty());
+  EXPECT_THAT(Fields(With(mlp, "checkpoint.records=forget"), narrow),
+              IsEmpty());
+  EXPECT_THAT(
+      Fields(With(mlp, "parallel.stages=1"), With(narrow, "parallel.stages=1")),
+      IsEmpty());
 }
 
 TEST(CarriedStateTest, AnotherOptimizerGoesOnWithWhatItKnowsOnly) {

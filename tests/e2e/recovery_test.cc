@@ -239,9 +239,10 @@ TEST_F(RecoveryTest, ResumeKeepsTheCutThatTheCheckpointIsOf) {
 // A worker would read tensors of another shape, and fail.
 TEST_F(RecoveryTest, ResumeOfAnotherShapeIsRefusedBeforeAnythingStarts) {
   std::vector<std::string> arguments = RunArguments("shape");
-  arguments.insert(arguments.end(),
-                   {"--set", "train.steps=12", "--set",
-                    "train.optimizer.kind=adamw", "--inject", "lognormal:0.1"});
+  arguments.insert(
+      arguments.end(),
+      {"--set", "train.steps=12", "--set", "train.optimizer.kind=adamw",
+       "--set", "model.kind=mlp", "--inject", "lognormal:0.1"});
   ASSERT_EQ(bench_.Run(arguments).exit_code, 0);
   const std::string spec = bench_.Read("runs/shape/spec.yaml");
   EXPECT_THAT(spec, HasSubstr("lognormal:0.1"));
@@ -256,6 +257,8 @@ TEST_F(RecoveryTest, ResumeOfAnotherShapeIsRefusedBeforeAnythingStarts) {
 
   const Outcome wider = resume({"model.width=64"});
   const Outcome lamb = resume({"train.optimizer.kind=lamb"});
+  // No parameter of an mlp, but its delta records have that shape.
+  const Outcome shorter = resume({"model.context=8"});
   const std::string kept = bench_.Read("runs/shape/spec.yaml");
   const Outcome more_steps = resume({"train.steps=14", "parallel.replicas=1"});
 
@@ -268,6 +271,10 @@ TEST_F(RecoveryTest, ResumeOfAnotherShapeIsRefusedBeforeAnythingStarts) {
   EXPECT_EQ(lamb.exit_code, 2) << lamb.text;
   EXPECT_THAT(lamb.errors,
               HasSubstr("train.optimizer.kind: expected adamw, as in"));
+  EXPECT_EQ(shorter.exit_code, 2) << shorter.text;
+  EXPECT_THAT(shorter.errors,
+              HasSubstr("--set model.context=8: error: model.context: "
+                        "expected "));
   EXPECT_EQ(kept, spec);
   EXPECT_EQ(more_steps.exit_code, 0) << more_steps.text;
 }

@@ -206,6 +206,55 @@ INSTANTIATE_TEST_SUITE_P(
                  "compression.gradients=auto"}}),
     Name);
 
+// Gradients grow ten-fold at step 24, while 1-bit Adam compresses; the break is
+// where it has seen that, but not often enough to go back.
+TEST_F(CheckpointTest, ADecisionToGoBackIsResumedBitForBit) {
+  const std::vector<std::string> overrides = {
+      "train.steps=60",
+      "checkpoint.every=9",
+      "train.clip_norm=0",
+      "train.optimizer.kind=onebit_adam",
+      "train.optimizer.beta2=0.8",
+      "train.optimizer.learning_rate=1e-5",
+      "train.optimizer.compress_after_step=auto",
+      "compression.gradients=auto"};
+  const auto make_job = [&](uint64_t generation) {
+    auto job = MakeJob(2, 2, overrides, generation);
+    job->before_forward = [](int, ElementwiseStage* stage, int64_t step, int) {
+      for (float& value : stage->gradients()) value += step < 24 ? 0.1f : 1.0f;
+      return absl::OkStatus();
+    };
+    return job;
+  };
+  const RunResult whole = RunElsewhere(make_job(3).get());
+
+  const auto broken = make_job(3);
+  AwaitCheckpoints(9, broken.get());
+  RunAndBreakAfter(broken.get(), 28);
+  const auto resumed = make_job(4);
+  resumed->assignment().set_resume(true);
+  const RunResult rest = resumed->Run();
+
+  ExpectSuccess(whole);
+  ExpectSuccess(rest);
+  const std::vector<v1::StepReport>& reports = whole.reports.at(0);
+  const auto is_compressed = [&](size_t step) {
+    return reports[step].compressed();
+  };
+  EXPECT_TRUE(is_compressed(24));
+  EXPECT_TRUE(is_compressed(27));
+  EXPECT_FALSE(is_compressed(35));
+  EXPECT_TRUE(is_compressed(59));
+  EXPECT_EQ(rest.ready.at(0).restored_step(), 27);
+  for (int64_t step = 27; step < 60; ++step) {
+    EXPECT_EQ(rest.Mean(step), whole.Mean(step)) << "step " << step;
+    EXPECT_EQ(rest.reports.at(0)[static_cast<size_t>(step - 27)].compressed(),
+              is_compressed(static_cast<size_t>(step)))
+        << "step " << step;
+  }
+  EXPECT_EQ(rest.weights, whole.weights);
+}
+
 TEST_F(CheckpointTest, PauseEndsWithACompleteCheckpointOfThatStep) {
   const std::vector<std::string> overrides = {"train.steps=40"};
   const auto job = MakeJob(2, 2, overrides);

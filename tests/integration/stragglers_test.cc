@@ -20,6 +20,12 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::Gt;
+using ::testing::Lt;
+
 using Executed = std::vector<std::vector<int>>;  // by step, then replica
 
 constexpr int kPlanned = 4;  // micro-batches of two replicas of 16 samples by 2
@@ -353,6 +359,36 @@ TEST(CompressionSwitchTest, AllWorkersBeginToCompressInTheSameStep) {
   }
   EXPECT_GE(begin, 200) << "two windows";
   EXPECT_LT(begin, 900);
+}
+
+// Gradients that grow ten-fold at step 150: their variance is another than the
+// frozen one.
+TEST(CompressionSwitchTest, AllWorkersGoBackInTheSameStepAndCompressAgain) {
+  Job job(2, 2,
+          {"train.steps=400", "train.optimizer.kind=onebit_adam",
+           "train.optimizer.learning_rate=1e-7", "train.optimizer.beta2=0.95",
+           "train.optimizer.compress_after_step=auto", "train.clip_norm=0",
+           "compression.gradients=auto"});
+  job.before_forward = [](int, ElementwiseStage* stage, int64_t step, int) {
+    for (float& value : stage->gradients()) value += step < 150 ? 0.1f : 1.0f;
+    return absl::OkStatus();
+  };
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  std::vector<std::vector<int64_t>> turns;  // by rank: before which step
+  for (const auto& [rank, reports] : result.reports) {
+    turns.emplace_back();
+    for (size_t step = 1; step < reports.size(); ++step) {
+      if (reports[step].compressed() != reports[step - 1].compressed()) {
+        turns.back().push_back(static_cast<int64_t>(step));
+      }
+    }
+  }
+  EXPECT_THAT(turns,
+              Each(ElementsAre(AllOf(Gt(50), Lt(150)), AllOf(Gt(170), Lt(200)),
+                               AllOf(Gt(220), Lt(400)))));
+  EXPECT_THAT(turns, Each(turns[0]));
 }
 
 }  // namespace

@@ -478,6 +478,10 @@ absl::Status Training::Apply(StepState* state) {
                             : 1.0;
     const double rate = LearningRateAt(state->step);
     const auto begin = SteadyClock::now();
+    if (compression_.has_value()) {
+      const double clipped_norm = clip * state->gradient_norm;
+      compression_->Observe(clipped_norm * clipped_norm);
+    }
     DP_RETURN_IF_ERROR(
         optimizer_->Apply(state->step, rate, clip, Owned(weights)));
     if (tied_ != nullptr) {

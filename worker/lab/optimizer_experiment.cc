@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <utility>
@@ -18,8 +19,10 @@
 #include "base/tensor_view.h"
 #include "worker/collective/gradient_sync.h"
 #include "worker/collective/loopback_ranks.h"
+#include "worker/engine/gradient_norm.h"
 #include "worker/lab/recorded_gradients.h"
 #include "worker/optim/compression_switch.h"
+#include "worker/optim/lane_reduction.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/optimizer_fields.h"
@@ -66,8 +69,10 @@ class VirtualRank {
         IsCompressingKind(plan_.optimizer.kind) &&
         plan_.optimizer.compress_after_step == kCompressByDecision;
     for (int64_t step = 0; step < plan_.recorded->num_steps(); ++step) {
-      DP_RETURN_IF_ERROR(Step(step));
-      if (!decides || !compression.WantsEvidence(step)) continue;
+      DP_ASSIGN_OR_RETURN(const double squared_norm, Step(step));
+      if (!decides) continue;
+      if (std::isfinite(squared_norm)) compression.Observe(squared_norm);
+      if (!compression.WantsEvidence(step)) continue;
       const std::string change =
           compression.Update(step, optimizer_->Evidence());
       if (change.empty()) continue;
@@ -96,10 +101,14 @@ class VirtualRank {
   int64_t num_skipped_steps() const { return num_skipped_steps_; }
 
  private:
-  absl::Status Step(int64_t step) {
+  /// Returns the squared norm of the clipped mean gradient, as the engine knows
+  /// it: the same on all ranks, not finite if the step was skipped.
+  absl::StatusOr<double> Step(int64_t step) {
     const double rate =
         LearningRate(plan_.learning_rate, step, plan_.recorded->num_steps());
     plan_.recorded->Copy(step, group_->rank(), absl::MakeSpan(gradient_));
+    const double own_squared_norm =
+        SumOfSquares(gradient_.data(), static_cast<int64_t>(gradient_.size()));
     const SyncRequest request =
         optimizer_->Prepare(step, rate, weights_, absl::MakeSpan(gradient_));
     if (request.format == SyncFormat::kNone) {
@@ -111,15 +120,20 @@ class VirtualRank {
     } else {
       DP_RETURN_IF_ERROR(Synchronize(step, request));
     }
-    const double norm = std::sqrt(optimizer_->MeanGradientSquaredNorm());
-    const double mine[] = {std::isfinite(norm) ? 1.0 : 0.0};
+    const double squared_norm = optimizer_->MeanGradientSquaredNorm();
+    const double norm = std::sqrt(squared_norm);
+    const double mine[] = {std::isfinite(norm) ? 1.0 : 0.0, own_squared_norm};
     DP_ASSIGN_OR_RETURN(
-        const auto finite,
+        const auto verdicts,
         group_->AllGather(static_cast<uint32_t>(step), kVerdictPhase, mine,
                           Deadline::After(kPatience)));
     const bool is_good = std::all_of(
-        finite.begin(), finite.end(),
+        verdicts.begin(), verdicts.end(),
         [](const std::vector<double>& values) { return values[0] != 0; });
+    double mean_own_squared_norm = 0;
+    for (const std::vector<double>& values : verdicts) {
+      mean_own_squared_norm += values[1] / static_cast<double>(verdicts.size());
+    }
     if (request.format != SyncFormat::kNone) {
       DP_RETURN_IF_ERROR(
           sync_->Finish(is_good ? SyncVerdict::kCommit : SyncVerdict::kAbort));
@@ -127,12 +141,19 @@ class VirtualRank {
     if (!is_good) {
       ++num_skipped_steps_;
       optimizer_->Skip();
-      return absl::OkStatus();
+      return std::numeric_limits<double>::infinity();
     }
     const double clip = plan_.clip_norm > 0 && norm > plan_.clip_norm
                             ? plan_.clip_norm / norm
                             : 1.0;
-    return optimizer_->Apply(step, rate, clip, absl::MakeSpan(weights_));
+    DP_RETURN_IF_ERROR(
+        optimizer_->Apply(step, rate, clip, absl::MakeSpan(weights_)));
+    const double known_norm =
+        gradient_norm_.Update(request.format == SyncFormat::kPlain,
+                              squared_norm, mean_own_squared_norm);
+    return plan_.clip_norm > 0
+               ? std::pow(std::min(known_norm, plan_.clip_norm), 2)
+               : known_norm * known_norm;
   }
 
   absl::Status Synchronize(int64_t step, const SyncRequest& request) {
@@ -163,6 +184,7 @@ class VirtualRank {
   int64_t num_local_steps_ = 0;
   int64_t num_skipped_steps_ = 0;
   std::vector<std::string> decisions_;
+  GradientNorm gradient_norm_;
   RankResult result_;
 };
 

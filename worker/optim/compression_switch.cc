@@ -40,6 +40,14 @@ absl::StatusOr<CompressionSwitch> CompressionSwitch::Create(
   if (!(options.max_share_at_limit >= 0 && options.max_share_at_limit <= 1)) {
     return error("max_share_at_limit", "0 to 1", options.max_share_at_limit);
   }
+  if (!(options.min_variance_ratio >= 0 && options.min_variance_ratio < 1)) {
+    return error("min_variance_ratio", "0 <= min_variance_ratio < 1",
+                 options.min_variance_ratio);
+  }
+  if (!(options.max_variance_ratio > 1)) {
+    return error("max_variance_ratio", "a number > 1",
+                 options.max_variance_ratio);
+  }
   if (options.num_checks < 1) {
     return error("num_checks", "at least 1", options.num_checks);
   }
@@ -58,13 +66,19 @@ bool CompressionSwitch::WantsEvidence(int64_t step) const {
   return (step + 1) % check_interval_ == 0;
 }
 
+void CompressionSwitch::Observe(double squared_norm) {
+  if (!fresh_variance_sum_.has_value()) return;
+  *fresh_variance_sum_ = options_.beta2 * *fresh_variance_sum_ +
+                         (1 - options_.beta2) * squared_norm;
+}
+
 std::string CompressionSwitch::Update(int64_t step,
                                       const CompressionEvidence& evidence) {
   if (!WantsEvidence(step)) return "";
   if (options_.compress_after_step != kCompressByDecision) {
     return Turn(true, step, "as compress_after_step says");
   }
-  return is_on_ ? CheckLimits(step, evidence) : CheckSettled(step, evidence);
+  return is_on_ ? CheckOutdated(step, evidence) : CheckSettled(step, evidence);
 }
 
 std::string CompressionSwitch::Turn(bool on, int64_t step,
@@ -72,6 +86,7 @@ std::string CompressionSwitch::Turn(bool on, int64_t step,
   is_on_ = on;
   num_agreeing_checks_ = 0;
   variance_sums_.clear();
+  fresh_variance_sum_.reset();
   return absl::StrCat("compression goes ", on ? "on" : "off", " after step ",
                       step + 1, ": ", reason);
 }
@@ -102,42 +117,67 @@ std::string CompressionSwitch::CheckSettled(
         static_cast<int64_t>(evidence.num_coefficients), 100 * spread,
         100 * options_.coefficient_spread);
   }
-  return Turn(true, step, reason);
+  const std::string sentence = Turn(true, step, reason);
+  fresh_variance_sum_ = evidence.variance_sum;
+  return sentence;
 }
 
-std::string CompressionSwitch::CheckLimits(
+std::string CompressionSwitch::CheckOutdated(
     int64_t step, const CompressionEvidence& evidence) {
-  const bool is_outdated = evidence.num_factors_at_limit >
-                           options_.max_share_at_limit * evidence.num_factors;
+  if (!fresh_variance_sum_.has_value()) {
+    fresh_variance_sum_ = evidence.variance_sum;
+  }
+  const bool has_factors = evidence.num_factors > 0;
+  const double ratio = *fresh_variance_sum_ / evidence.variance_sum;
+  const bool is_outdated =
+      has_factors ? evidence.num_factors_at_limit >
+                        options_.max_share_at_limit * evidence.num_factors
+                  : ratio > options_.max_variance_ratio ||
+                        ratio < options_.min_variance_ratio;
   num_agreeing_checks_ = is_outdated ? num_agreeing_checks_ + 1 : 0;
   if (num_agreeing_checks_ < options_.num_checks) return "";
   return Turn(
       false, step,
-      absl::StrFormat("the correction of the frozen variance is at its "
-                      "limit in %d of %d tensors",
-                      static_cast<int64_t>(evidence.num_factors_at_limit),
-                      static_cast<int64_t>(evidence.num_factors)));
+      has_factors
+          ? absl::StrFormat("the correction of the frozen variance is at its "
+                            "limit in %d of %d tensors",
+                            static_cast<int64_t>(evidence.num_factors_at_limit),
+                            static_cast<int64_t>(evidence.num_factors))
+          : absl::StrFormat("the variance would be %.3g times the frozen one "
+                            "(limits %.3g and %.3g)",
+                            ratio, options_.min_variance_ratio,
+                            options_.max_variance_ratio));
 }
 
 std::vector<double> CompressionSwitch::ExportState() const {
   std::vector<double> state = {is_on_ ? 1.0 : 0.0,
                                static_cast<double>(num_agreeing_checks_)};
+  if (fresh_variance_sum_.has_value()) state.push_back(*fresh_variance_sum_);
   state.insert(state.end(), variance_sums_.begin(), variance_sums_.end());
   return state;
 }
 
 absl::Status CompressionSwitch::ImportState(absl::Span<const double> state) {
-  if (state.size() < 2 || state.size() > 2 + kChecksPerWindow ||
+  const bool is_on = state.size() >= 2 && state[0] == 1;
+  const size_t most = is_on ? 3 : 2 + static_cast<size_t>(kChecksPerWindow);
+  if (state.size() < 2 || state.size() > most ||
       (state[0] != 0 && state[0] != 1) || !(state[1] >= 0) ||
-      !(state[1] < options_.num_checks)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "compression switch: expected a state of 2 to ", 2 + kChecksPerWindow,
-        " values with fewer than ", options_.num_checks,
-        " agreeing checks, got ", state.size(), " values"));
+      !(state[1] < options_.num_checks) ||
+      (is_on && state.size() == most && !(state[2] >= 0))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("compression switch: expected a state of 2 to ", most,
+                     " values with fewer than ", options_.num_checks,
+                     " agreeing checks, got ", state.size(), " values"));
   }
-  is_on_ = state[0] == 1;
+  is_on_ = is_on;
   num_agreeing_checks_ = static_cast<int>(state[1]);
-  variance_sums_.assign(state.begin() + 2, state.end());
+  variance_sums_.clear();
+  fresh_variance_sum_.reset();
+  if (!is_on) {
+    variance_sums_.assign(state.begin() + 2, state.end());
+  } else if (state.size() == most) {
+    fresh_variance_sum_ = state[2];
+  }
   return absl::OkStatus();
 }
 

@@ -13,12 +13,21 @@
 // checks span two windows, so that a variance that turns from rising to falling
 // does not count as settled.
 //
-// It goes off again after num_checks checks in a row in which LAMB's factor,
-// the correction of the frozen variance by a fresh one, lies at one of its
-// limits in more than max_share_at_limit of the tensors: the variance at the
-// freeze no longer describes the gradients. Adam has no fresh variance and
-// never goes back.
+// It goes off again after num_checks checks in a row which show that the
+// variance at the freeze no longer describes the gradients. With LAMB, that its
+// factor, the correction of the frozen variance by a fresh one, lies at one of
+// its limits in more than max_share_at_limit of the tensors. Without (1-bit and
+// 0/1 Adam), that ||v||_1 would be far from the frozen one by now: v being the
+// mean of squared gradients, ||v||_1 is that of their squared norms, which all
+// ranks know anyway, so that the switch carries it on by
+//   s <- beta2 s + (1 - beta2) ||clip g||^2    from s = ||v||_1 on
+// and compares with the frozen one:
+//   s / ||v||_1  >  max_variance_ratio   or   <  min_variance_ratio
+// The ratios are those at which LAMB's factor, sqrt(v / s), is at its default
+// limits, 0.5 and 4. They are far from what counts as settled and s begins anew
+// when the switch goes on, so that it does not go to and fro.
 //
+//   compression.Observe(squared_norm);
 //   if (compression.WantsEvidence(step)) {
 //     const std::string why = compression.Update(step, evidence);
 //     if (!why.empty()) {
@@ -33,6 +42,7 @@
 #define DELTAPIPE_WORKER_OPTIM_COMPRESSION_SWITCH_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +61,8 @@ struct CompressionSwitchOptions {
   double variance_change = 0.05;
   double coefficient_spread = 0.1;
   double max_share_at_limit = 0.5;
+  double min_variance_ratio = 1.0 / 16;
+  double max_variance_ratio = 4;
   int num_checks = 3;
 };
 
@@ -65,13 +77,19 @@ class CompressionSwitch {
   /// Whether Update must be called after `step`, counted from 0.
   bool WantsEvidence(int64_t step) const;
 
+  /// Takes the squared norm of the mean gradient that a step has applied,
+  /// clipped as it was; before that step's Update. Not for steps that were
+  /// skipped.
+  void Observe(double squared_norm);
+
   /// Takes the evidence after `step`, summed over the stages. Returns a
   /// sentence with the evidence if that turns the switch, else "".
   std::string Update(int64_t step, const CompressionEvidence& evidence);
 
   /// What a checkpoint keeps, and gives back: a resumed run then decides as one
-  /// that was not interrupted. INVALID_ARGUMENT for anything else than what
-  /// ExportState gave.
+  /// that was not interrupted. A state without s, as written before there was
+  /// one, is taken too: s then begins at the next check. INVALID_ARGUMENT for
+  /// anything else than what ExportState gave.
   std::vector<double> ExportState() const;
   absl::Status ImportState(absl::Span<const double> state);
 
@@ -79,13 +97,15 @@ class CompressionSwitch {
   explicit CompressionSwitch(const CompressionSwitchOptions& options);
   std::string Turn(bool on, int64_t step, const std::string& reason);
   std::string CheckSettled(int64_t step, const CompressionEvidence& evidence);
-  std::string CheckLimits(int64_t step, const CompressionEvidence& evidence);
+  std::string CheckOutdated(int64_t step, const CompressionEvidence& evidence);
 
   CompressionSwitchOptions options_;
   int64_t check_interval_;  // steps
   bool is_on_ = false;
   int num_agreeing_checks_ = 0;
-  std::vector<double> variance_sums_;  // of the last checks, newest last
+  std::vector<double> variance_sums_;  // off: of the last checks, newest last
+  /// On: s. Unknown at first after a state that did not have it.
+  std::optional<double> fresh_variance_sum_;
 };
 
 }  // namespace deltapipe

@@ -5,7 +5,8 @@
 //
 // and v as it was at the switch. Weight decay is that of the reference
 // (DeepSpeed's OnebitAdam): beside the momentum's direction, not in the
-// gradient. There is no dummy first step.
+// gradient. There is no dummy first step. When full-precision steps go on, they
+// do so from v as it was frozen, which then follows the gradients again.
 #ifndef DELTAPIPE_WORKER_OPTIM_ONEBIT_ADAM_H_
 #define DELTAPIPE_WORKER_OPTIM_ONEBIT_ADAM_H_
 

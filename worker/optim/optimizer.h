@@ -157,8 +157,8 @@ class Optimizer {
   virtual bool AreReplicasEqual() const = 0;
 
   /// Compression by decision, from the next Prepare on; compress_after_step no
-  /// longer counts. Off: the frozen variance is replaced by the fresh one where
-  /// there is one, and full-precision steps go on. After the same step on all
+  /// longer counts. Off: full-precision steps go on from the fresh variance
+  /// where there is one, else from the frozen one. After the same step on all
   /// ranks; 0/1 Adam obeys at its next synchronisation point. Optimizers
   /// without compression ignore it.
   virtual void SetCompressing(bool on) = 0;

@@ -357,6 +357,8 @@ void ZeroOneAdam<Real>::Apply(int64_t step, double learning_rate,
   } else if (!is_stage_b && schedule_[kIsStageB] != 0) {
     schedule_[kIsStageB] = 0;
     schedule_[kOwesOtherQuantity] = 1;
+    schedule_[kVarianceInterval] = 1;
+    schedule_[kVarianceUpdates] = 0;
   }
   switch (kind_) {
     case StepKind::kVariance:

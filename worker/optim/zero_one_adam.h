@@ -34,6 +34,10 @@
 // group, and w <- w0 - scale S / d; S and L are the same for all groups, so
 // that what is compressed is, too.
 //
+// Where a decision ends stage B (SetCompressing), stage A begins anew at the
+// next synchronisation point: with the variance as it was and with k = 1, since
+// it has to follow other gradients than those that it is of.
+//
 // Residuals are dropped when stage B begins, as they were of gradients.
 // "Every k-th" counts the steps of the run, as the reference does: steps k, 2
 // k,

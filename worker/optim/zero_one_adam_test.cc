@@ -304,5 +304,31 @@ TEST_F(ZeroOneAdamTest, ADecisionTakesEffectAtASynchronisationPoint) {
   EXPECT_TRUE(replicas.last_reset_residuals());
 }
 
+// After 12 steps the variance is updated in every eighth one.
+TEST_F(ZeroOneAdamTest, AfterADecisionToGoBackTheVarianceIsUpdatedOftenAgain) {
+  options_.compress_after_step = kCompressByDecision;
+  OneBitReplicas<float> replicas(options_, layout_, 2, problem_.start());
+  const auto decide = [&](bool on) {
+    for (int rank = 0; rank < 2; ++rank) {
+      replicas.optimizer(rank).SetCompressing(on);
+    }
+  };
+  for (int64_t step = 0; step < 12; ++step) Step(&replicas, step);
+  decide(true);
+  for (int64_t step = 12; step < 15; ++step) Step(&replicas, step);
+  ASSERT_TRUE(replicas.optimizer(0).AreReplicasEqual());
+
+  decide(false);
+
+  std::vector<SyncFormat> formats;
+  for (int64_t step = 15; step < 20; ++step) {
+    Step(&replicas, step);
+    formats.push_back(replicas.last_format());
+  }
+  const SyncFormat plain = SyncFormat::kPlain;
+  EXPECT_THAT(formats,
+              ElementsAre(plain, plain, plain, SyncFormat::kCompressed, plain));
+}
+
 }  // namespace
 }  // namespace deltapipe
