@@ -1,11 +1,10 @@
 // What our writers write, opened by the stock safetensors of Python. Skipped
 // where scripts/test_tools has not fetched it.
+#include "base/stock_safetensors.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <cstdio>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,42 +17,11 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr char kProgram[] =
-    "import sys\n"
-    "from safetensors import deserialize\n"
-    "for name, t in deserialize(open(sys.argv[1], 'rb').read()):\n"
-    "    print(name, t['dtype'], list(t['shape']), bytes(t['data']).hex())\n";
-
-std::string Folder() {
-  const char* tools = getenv("DELTAPIPE_TEST_TOOLS");
-  return tools == nullptr ? "" : std::string(tools) + "/safetensors";
-}
-
-/// What a shell command prints, and then its exit status if that is not 0.
-std::string Output(const std::string& command) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(
-      popen((command + " 2>&1 || echo failed").c_str(), "r"), &pclose);
-  std::string text;
-  char buffer[4096];
-  while (const size_t count = fread(buffer, 1, sizeof(buffer), pipe.get())) {
-    text.append(buffer, count);
-  }
-  return text;
-}
-
-std::string Python(const std::string& arguments) {
-  return Output("PYTHONPATH='" + Folder() + "' python3 " + arguments);
-}
-
 class StockSafetensorsTest : public testing::Test {
  protected:
   void SetUp() override {
-    const std::string found = Python("-c 'import safetensors; print(\"yes\")'");
-    if (found != "yes\n") {
-      GTEST_SKIP() << "python3 has no safetensors (scripts/test_tools fetches "
-                      "it): "
-                   << found;
-    }
+    const std::string missing = WhyNoStockSafetensors();
+    if (!missing.empty()) GTEST_SKIP() << missing;
     const auto* test = testing::UnitTest::GetInstance()->current_test_info();
     path_ = testing::TempDir() + "/stock_" + test->name() + ".safetensors";
   }
@@ -79,10 +47,7 @@ class StockSafetensorsTest : public testing::Test {
     Add("weights/\u00e9 \"x\"", DType::kUInt8, {1}, u8_);
   }
 
-  /// What Python reads in the file, one tensor a line.
-  std::string Read() {
-    return Python("-c \"" + std::string(kProgram) + "\" " + path_);
-  }
+  std::string Read() { return StockSafetensorsText(path_); }
 
   void ExpectAll(const std::string& read) {
     for (const char* line :

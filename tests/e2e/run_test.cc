@@ -274,6 +274,17 @@ TEST(RunTest, TheModelWritesText) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
   EXPECT_THAT(outcome.output, HasSubstr("The river "));
   EXPECT_THAT(outcome.output, SizeIs(Gt(30)));
+
+  const Outcome json = bench.Run(
+      {"sample", "small", "--prompt", "The river ", "--bytes", "30", "--json"});
+
+  EXPECT_EQ(json.exit_code, 0) << json.text;
+  const std::vector<nlohmann::json> objects = json.Objects();
+  ASSERT_THAT(objects, SizeIs(1)) << json.text;
+  EXPECT_EQ(objects[0].value("schema", ""), "deltapipe.cli.Sample");
+  EXPECT_EQ(objects[0].value("prompt", ""), "The river ");
+  EXPECT_THAT(objects[0].value("run_folder", ""), HasSubstr("runs/small"));
+  EXPECT_THAT(objects[0].value("text", ""), HasSubstr("The river "));
 }
 
 TEST(RunTest, SamplingFromNothingNamesWhatThereIs) {

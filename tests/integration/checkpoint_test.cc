@@ -10,9 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "base/checkpoint/manifest.h"
 #include "base/file.h"
+#include "base/safetensors.h"
+#include "base/stock_safetensors.h"
 #include "base/temporary_folder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/training_job.h"
@@ -23,6 +29,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAreArray;
 
 struct Setting {
   const char* name;
@@ -30,6 +37,23 @@ struct Setting {
   int replicas;
   std::vector<std::string> overrides;
 };
+
+/// The tensors of a file, one a line as StockSafetensorsText has them.
+std::vector<std::string> LinesOf(const std::string& path) {
+  std::vector<std::string> lines;
+  const auto file = SafetensorsFile::Read(path);
+  EXPECT_TRUE(file.ok()) << file.status();
+  if (!file.ok()) return lines;
+  for (const SafetensorsFile::Entry& entry : file->entries()) {
+    const TensorView tensor = file->Tensor(entry.name).value();
+    const absl::string_view bytes(static_cast<const char*>(tensor.data()),
+                                  static_cast<size_t>(tensor.num_bytes()));
+    lines.push_back(absl::StrCat(
+        entry.name, " ", SafetensorsTypeName(entry.dtype), " [",
+        absl::StrJoin(entry.shape, ", "), "] ", absl::BytesToHexString(bytes)));
+  }
+  return lines;
+}
 
 std::string Name(const ::testing::TestParamInfo<Setting>& info) {
   return info.param.name;
@@ -472,6 +496,36 @@ TEST_F(CheckpointTest, OldOnesGoAndTheNewestStay) {
   EXPECT_EQ(scan->checkpoints[0].manifest.step, 28);
   EXPECT_EQ(scan->checkpoints[1].manifest.step, 24);
   EXPECT_THAT(scan->refused, IsEmpty());
+}
+
+TEST_F(CheckpointTest, StockSafetensorsReadsEveryShard) {
+  const std::string missing = WhyNoStockSafetensors();
+  if (!missing.empty()) GTEST_SKIP() << missing;
+  const auto job = MakeJob(
+      2, 2,
+      {"train.steps=12", "checkpoint.every=5",
+       "train.optimizer.kind=onebit_lamb",
+       "train.optimizer.compress_after_step=3", "compression.gradients=auto",
+       "compression.activations=delta(int(4),first=int(8))",
+       "compression.activation_gradients=ef(int(4))"});
+  AwaitCheckpoints(5, job.get());
+  ExpectSuccess(job->Run());
+
+  const auto scan = ScanCheckpoints(folder_);
+
+  ASSERT_TRUE(scan.ok());
+  int num_shards = 0;
+  for (const FoundCheckpoint& found : scan->checkpoints) {
+    for (const ManifestFile& file : found.manifest.files) {
+      const std::string path = absl::StrCat(found.path, "/", file.name);
+      const std::vector<std::string> read =
+          absl::StrSplit(StockSafetensorsText(path), '\n', absl::SkipEmpty());
+      EXPECT_THAT(read, UnorderedElementsAreArray(LinesOf(path))) << path;
+      ++num_shards;
+    }
+  }
+  // Of two checkpoints, those of two stages and four ranks.
+  EXPECT_EQ(num_shards, 2 * (2 + 4));
 }
 
 }  // namespace
