@@ -125,7 +125,7 @@ bool OpenStreams(const ProcessOptions& options, Streams* streams) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  dup2(nothing, STDIN_FILENO);
+  dup2(options.has_terminal ? streams.child_output : nothing, STDIN_FILENO);
   dup2(streams.child_output, STDOUT_FILENO);
   dup2(streams.child_errors, STDERR_FILENO);
   if (options.has_terminal) setenv("TERM", "xterm", 1);

@@ -30,8 +30,8 @@ namespace deltapipe {
 struct ProcessOptions {
   std::string folder;  // working folder
   std::string mark;    // what MarkedProcesses looks for
-  /// Both streams go to a terminal of 100 columns, which output() shows: with
-  /// "\r\n" at the end of lines.
+  /// All three streams are a terminal of 100 columns, on which nobody types and
+  /// which output() shows: with "\r\n" at the end of lines.
   bool has_terminal = false;
 };
 

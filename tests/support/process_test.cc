@@ -42,11 +42,12 @@ TEST(ProcessTest, SaysWhyAProgramDidNotStart) {
   EXPECT_THAT(outcome.errors, HasSubstr("No such file"));
 }
 
-TEST(ProcessTest, ATerminalTakesBothStreams) {
+TEST(ProcessTest, ATerminalIsAllThreeStreams) {
   Workbench bench;
   auto shell = bench.StartOnTerminal(
       {"/bin/sh", "-c",
-       "[ -t 1 ] && [ -t 2 ] && echo out && echo $TERM >&2 && stty size <&1"});
+       "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo out && echo $TERM >&2 && "
+       "stty size"});
 
   const Outcome outcome = bench.Finish(shell.get(), seconds(10));
 
