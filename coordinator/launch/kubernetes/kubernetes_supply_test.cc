@@ -403,6 +403,8 @@ TEST_F(KubernetesSupplyTest, BudgetThatIsThereIsNoTrouble) {
   const auto supply = Start();
 
   supply->Want(kText);
+  while (api_->num_requests("BUDGET") < 2) {
+  }
   AwaitLooks();
 
   EXPECT_FALSE(notices_.Has(SupplyNotice::Kind::kTrouble));
