@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -35,18 +34,8 @@ class BudgetTest : public testing::Test {
  protected:
   void Begin(int stages, int replicas, const std::string& activations) {
     coordinator_ = bench_.Start({"coordinator", "--listen", "127.0.0.1:0"});
-    ASSERT_TRUE(coordinator_->WaitForOutput(
-        [this](const std::string& text) {
-          std::smatch match;
-          if (!std::regex_search(text, match,
-                                 std::regex("listening on ([0-9.]+:[0-9]+)"))) {
-            return false;
-          }
-          address_ = match[1].str();
-          return true;
-        },
-        seconds(20)))
-        << coordinator_->all();
+    address_ = AwaitListening(coordinator_.get());
+    ASSERT_NE(address_, "") << coordinator_->all();
     for (int i = 0; i < stages * replicas; ++i) {
       workers_.push_back(bench_.StartProgram(
           {bench_.program("deltapipe-worker"), "--coordinator", address_}));

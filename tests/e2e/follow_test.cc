@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -63,18 +62,8 @@ class FollowTest : public testing::Test {
     coordinator_ = bench_.Start(
         {"coordinator", "--listen",
          address_.empty() ? std::string("127.0.0.1:0") : address_});
-    ASSERT_TRUE(coordinator_->WaitForOutput(
-        [this](const std::string& text) {
-          std::smatch match;
-          if (!std::regex_search(text, match,
-                                 std::regex("listening on ([0-9.]+:[0-9]+)"))) {
-            return false;
-          }
-          address_ = match[1].str();
-          return true;
-        },
-        seconds(20)))
-        << coordinator_->all();
+    address_ = AwaitListening(coordinator_.get());
+    ASSERT_NE(address_, "") << coordinator_->all();
   }
   void KillCoordinator() {
     coordinator_->Signal(SIGKILL);

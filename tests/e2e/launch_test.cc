@@ -9,7 +9,6 @@
 #include <chrono>
 #include <map>
 #include <memory>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -37,18 +36,8 @@ class LaunchTest : public testing::Test {
                       address_.empty() ? std::string("127.0.0.1:0") : address_,
                       "--launch", "kubernetes", "--kube-server", api_->url(),
                       "--kube-namespace", "team-a"});
-    ASSERT_TRUE(coordinator_->WaitForOutput(
-        [this](const std::string& text) {
-          std::smatch match;
-          if (!std::regex_search(text, match,
-                                 std::regex("listening on ([0-9.]+:[0-9]+)"))) {
-            return false;
-          }
-          address_ = match[1].str();
-          return true;
-        },
-        seconds(20)))
-        << coordinator_->all();
+    address_ = AwaitListening(coordinator_.get());
+    ASSERT_NE(address_, "") << coordinator_->all();
   }
   Outcome Ask(std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--coordinator", address_});

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -295,18 +294,8 @@ class ClusterRecoveryTest : public RecoveryTest {
     coordinator_ = bench_.Start(
         {"coordinator", "--listen",
          address_.empty() ? std::string("127.0.0.1:0") : address_});
-    EXPECT_TRUE(coordinator_->WaitForOutput(
-        [this](const std::string& text) {
-          std::smatch match;
-          if (!std::regex_search(text, match,
-                                 std::regex("listening on ([0-9.]+:[0-9]+)"))) {
-            return false;
-          }
-          address_ = match[1].str();
-          return true;
-        },
-        seconds(20)))
-        << coordinator_->all();
+    address_ = AwaitListening(coordinator_.get());
+    EXPECT_NE(address_, "") << coordinator_->all();
   }
   void StartWorker() {
     workers_.push_back(bench_.StartProgram(

@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <memory>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -25,24 +24,13 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
-std::string FirstMatch(const std::string& text, const char* pattern) {
-  std::smatch match;
-  return std::regex_search(text, match, std::regex(pattern)) ? match[1].str()
-                                                             : "";
-}
-
 class SpreadOutTest : public testing::Test {
  protected:
   /// Starts a coordinator and waits until it listens. `listen` may have port 0.
   std::unique_ptr<Process> StartCoordinator(
       const std::string& listen = "127.0.0.1:0") {
     auto coordinator = bench_.Start({"coordinator", "--listen", listen});
-    coordinator->WaitForOutput(
-        [this](const std::string& text) {
-          address_ = FirstMatch(text, "listening on ([0-9.]+:[0-9]+)");
-          return !address_.empty();
-        },
-        seconds(20));
+    address_ = AwaitListening(coordinator.get());
     EXPECT_THAT(address_, Not(IsEmpty())) << coordinator->all();
     return coordinator;
   }

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <regex>
 #include <sstream>
 
 #include "gtest/gtest.h"
@@ -209,6 +210,20 @@ Outcome Workbench::Finish(Process* process, std::chrono::milliseconds wait,
                  std::to_string(outcome.exit_code) + ")\n" + outcome.output +
                  outcome.errors;
   return outcome;
+}
+
+std::string AwaitListening(Process* coordinator) {
+  const std::regex line("listening on ([0-9.]+:[0-9]+)");
+  std::string address;
+  coordinator->WaitForOutput(
+      [&](const std::string& text) {
+        std::smatch match;
+        if (!std::regex_search(text, match, line)) return false;
+        address = match[1].str();
+        return true;
+      },
+      std::chrono::seconds(20));
+  return address;
 }
 
 }  // namespace deltapipe

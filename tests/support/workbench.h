@@ -79,6 +79,10 @@ class Workbench {
   std::string mark_;
 };
 
+/// Waits until a coordinator says where it listens, at most 20 s; its address
+/// on loopback, "" if it has not said so.
+std::string AwaitListening(Process* coordinator);
+
 /// The folder's job.yaml: a GPT of 4 blocks, 2 stages x 2 replicas, no
 /// compression, 8 steps.
 extern const char kSmallJob[];
