@@ -85,6 +85,14 @@ std::string PolicyStateText(absl::string_view policy,
   return text;
 }
 
+absl::string_view PolicyOfState(absl::string_view state) {
+  if (!absl::ConsumePrefix(&state, kFirstLine) ||
+      !absl::ConsumePrefix(&state, "\npolicy=")) {
+    return "";
+  }
+  return state.substr(0, state.find('\n'));
+}
+
 absl::StatusOr<PolicyState> ParsePolicyState(absl::string_view policy,
                                              absl::string_view text) {
   absl::ConsumeSuffix(&text, "\n");

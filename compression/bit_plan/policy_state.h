@@ -47,6 +47,10 @@ struct PolicyState {
 /// `policy` is the text that makes the policy.
 std::string PolicyStateText(absl::string_view policy, const PolicyState& state);
 
+/// The text of the policy that a state is of, within `state`; empty if it names
+/// none.
+absl::string_view PolicyOfState(absl::string_view state);
+
 /// INVALID_ARGUMENT, with the line, if `text` is of another policy or version
 /// or was not written by PolicyStateText.
 absl::StatusOr<PolicyState> ParsePolicyState(absl::string_view policy,

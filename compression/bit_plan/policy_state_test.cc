@@ -27,6 +27,16 @@ std::string MessageOf(const std::string& text) {
   return std::string(state.status().message());
 }
 
+TEST(PolicyStateTest, NamesItsPolicy) {
+  EXPECT_EQ(PolicyOfState(PolicyStateText("actnn(bits=2)", Example())),
+            "actnn(bits=2)");
+  EXPECT_EQ(PolicyOfState(PolicyStateText("none", PolicyState())), "none");
+  for (const char* other : {"", "deltapipe saved policy 1",
+                            "deltapipe saved policy 2\npolicy=none\n"}) {
+    EXPECT_EQ(PolicyOfState(other), "") << other;
+  }
+}
+
 TEST(PolicyStateTest, TextIsOneLineEach) {
   EXPECT_EQ(PolicyStateText("actnn", Example()),
             "deltapipe saved policy 1\n"

@@ -10,6 +10,7 @@
 #define DELTAPIPE_COMPRESSION_DELTA_RECORD_SET_H_
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,9 @@ struct RecordSet {
 struct BoundaryState {
   RecordSet sent;      // records or residuals of what it encodes
   RecordSet received;  // records of what it decodes
+  /// Whose they are, as BoundarySpec::Text; empty where that is not known.
+  std::string sent_codec;
+  std::string received_codec;
   /// What the codecs of its encoder remember.
   ChannelMemory::State memory;
 };

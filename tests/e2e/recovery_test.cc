@@ -321,7 +321,7 @@ class ClusterRecoveryTest : public RecoveryTest {
     const nlohmann::json job = Job();
     return job.contains("step") ? job["step"].get<int64_t>() : 0;
   }
-  void Begin(int steps) {
+  void Begin(int steps, const std::vector<std::string>& more = {}) {
     StartCoordinator();
     for (int i = 0; i < 4; ++i) StartWorker();
     std::vector<std::string> arguments = {"submit", "job.yaml", "-d"};
@@ -329,6 +329,7 @@ class ClusterRecoveryTest : public RecoveryTest {
     arguments.insert(arguments.end(), job.begin(), job.end());
     arguments.insert(arguments.end(),
                      {"--set", "train.steps=" + std::to_string(steps)});
+    arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome submitted = Ask(arguments);
     ASSERT_EQ(submitted.exit_code, 0) << submitted.text;
     ASSERT_TRUE(Await([this] { return Step() >= 15; })) << Job().dump();
@@ -388,6 +389,34 @@ TEST_F(ClusterRecoveryTest, AWorkerThatIsTerminatedLeavesItsJobToASpare) {
     return state == "RUNNING" || state == "SUCCEEDED";
   })) << Job().dump();
   EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  const Outcome audit = Ask({"job", "audit", "small-1"});
+  EXPECT_EQ(audit.exit_code, 0) << audit.text;
+}
+
+// The only checkpoint is of before the change: what the former codec and policy
+// kept in it is not theirs who follow.
+TEST_F(ClusterRecoveryTest, AWorkerIsReplacedAfterCodecsWereChanged) {
+  Begin(600, {"--set", "checkpoint.every=100000", "--set",
+              "compression.saved_activations=actnn(bits=4)"});
+  StartWorker();
+  ASSERT_TRUE(Await([this] {
+    return Ask({"worker", "ls", "--json"}).Objects().size() == 5;
+  }));
+  ASSERT_EQ(Ask({"pause", "small-1"}).exit_code, 0);
+  ASSERT_TRUE(Await([this] { return Job().value("state", "") == "PAUSED"; }))
+      << Job().dump();
+  ASSERT_EQ(Ask({"resume", "small-1"}).exit_code, 0);
+  const Outcome set =
+      Ask({"set", "small-1", "activations=int(8)", "gradients=cast(bf16)",
+           "saved_activations=fixed(int(8))"});
+  ASSERT_EQ(set.exit_code, 0) << set.text;
+
+  workers_[2]->Signal(SIGKILL);
+
+  EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  const std::string events = Ask({"events", "small-1"}).output;
+  EXPECT_THAT(events, HasSubstr("is left out, since int(8)"));
+  EXPECT_THAT(Ask({"set", "small-1"}).output, HasSubstr("int(8)"));
   const Outcome audit = Ask({"job", "audit", "small-1"});
   EXPECT_EQ(audit.exit_code, 0) << audit.text;
 }

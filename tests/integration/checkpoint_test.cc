@@ -230,6 +230,165 @@ INSTANTIATE_TEST_SUITE_P(
                  "compression.gradients=auto"}}),
     Name);
 
+// Gradients that were compressed otherwise when the checkpoint was written: by
+// another spec, or before the tuning was changed.
+TEST_F(CheckpointTest, GradientsInOtherCodecsGoOn) {
+  const auto make_job = [&](int64_t steps, const std::string& codec,
+                            uint64_t generation) {
+    return MakeJob(2, 2,
+                   {"train.optimizer.kind=onebit_lamb",
+                    "train.optimizer.compress_after_step=7",
+                    "checkpoint.every=5", absl::StrCat("train.steps=", steps),
+                    absl::StrCat("compression.gradients=", codec)},
+                   generation);
+  };
+  const auto former = make_job(30, "auto", 3);
+  AwaitCheckpoints(5, former.get());
+  RunAndBreakAfter(former.get(), 17);
+  uint64_t generation = 4;
+  int64_t steps = 20;
+  for (const char* codec : {"cast(bf16)", "int(4)", "sign(block=0)", "none"}) {
+    for (const bool is_tuned : {false, true}) {
+      SCOPED_TRACE(absl::StrCat(codec, is_tuned ? ", tuned" : ""));
+      if (is_tuned && absl::string_view(codec) == "none") continue;
+      const auto job = make_job(steps, is_tuned ? "auto" : codec, generation++);
+      job->assignment().set_resume(true);
+      job->assignment().mutable_tuning()->set_revision(7);
+      if (is_tuned) job->assignment().mutable_tuning()->set_gradients(codec);
+
+      const RunResult rest = job->Run();
+
+      ExpectSuccess(rest);
+      EXPECT_GE(rest.ready.at(0).restored_step(), 15);
+      EXPECT_TRUE(std::isfinite(rest.losses.back()));
+      // Beyond what was written meanwhile.
+      steps += 5;
+    }
+  }
+}
+
+struct OtherCodecs {
+  const char* name;
+  const char* former_activations;
+  const char* former_gradients;
+  const char* activations;
+  const char* gradients;
+  /// Of the notes: parts of them, in this order.
+  std::vector<std::string> left_out;
+};
+
+class OtherCodecsTest : public CheckpointTest,
+                        public ::testing::WithParamInterface<OtherCodecs> {
+ protected:
+  /// Stops after step 18 with a checkpoint of step 15.
+  void RunFormer() {
+    const auto former =
+        MakeJob(2, 2,
+                {absl::StrCat("compression.activations=",
+                              GetParam().former_activations),
+                 absl::StrCat("compression.activation_gradients=",
+                              GetParam().former_gradients),
+                 "train.steps=30", "checkpoint.every=5", "checkpoint.keep=5"});
+    AwaitCheckpoints(5, former.get());
+    RunAndBreakAfter(former.get(), 17);
+  }
+
+  void ExpectGoesOn(const RunResult& rest) {
+    ExpectSuccess(rest);
+    EXPECT_EQ(rest.ready.at(0).restored_step(), 15);
+    std::vector<std::string> notes;
+    for (const auto& [rank, ready] : rest.ready) {
+      notes.insert(notes.end(), ready.notes().begin(), ready.notes().end());
+    }
+    ASSERT_EQ(notes.size(), GetParam().left_out.size())
+        << absl::StrJoin(notes, "\n");
+    for (size_t i = 0; i < notes.size(); ++i) {
+      EXPECT_THAT(notes[i], HasSubstr(GetParam().left_out[i]));
+    }
+    EXPECT_LT(rest.losses.back(), rest.Mean(15));
+  }
+};
+
+// `run --resume` with another spec.
+TEST_P(OtherCodecsTest, OfTheSpecGoOn) {
+  RunFormer();
+  const auto resumed = MakeJob(
+      2, 2,
+      {absl::StrCat("compression.activations=", GetParam().activations),
+       absl::StrCat("compression.activation_gradients=", GetParam().gradients),
+       "train.steps=30", "checkpoint.every=5"},
+      4);
+  resumed->assignment().set_resume(true);
+
+  ExpectGoesOn(resumed->Run());
+}
+
+// A codec was changed after the checkpoint from which a worker's loss makes the
+// job go on.
+TEST_P(OtherCodecsTest, OfALaterTuningGoOn) {
+  RunFormer();
+  const auto resumed = MakeJob(
+      2, 2,
+      {absl::StrCat("compression.activations=", GetParam().former_activations),
+       absl::StrCat("compression.activation_gradients=",
+                    GetParam().former_gradients),
+       "train.steps=30", "checkpoint.every=5"},
+      4);
+  resumed->assignment().set_resume(true);
+  v1::Tuning& tuning = *resumed->assignment().mutable_tuning();
+  tuning.set_revision(7);
+  v1::BoundaryTuning& boundary = *tuning.add_boundaries();
+  boundary.set_activations(GetParam().activations);
+  boundary.set_activation_gradients(GetParam().gradients);
+
+  ExpectGoesOn(resumed->Run());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Codecs, OtherCodecsTest,
+    ::testing::Values(
+        OtherCodecs{"DeltaToNone",
+                    "delta(int(4),first=int(8))",
+                    "int(8)",
+                    "int(8)",
+                    "int(8)",
+                    {"boundary 0: what delta("}},
+        OtherCodecs{"NoneToDelta",
+                    "int(8)",
+                    "int(8)",
+                    "delta(int(4),first=int(8))",
+                    "ef(int(4))",
+                    {}},
+        // Records and residuals of equal sizes are no less strange.
+        OtherCodecs{"DeltaToFeedback",
+                    "delta(int(4),first=int(8),store=fp32)",
+                    "ef(int(4))",
+                    "ef(int(4))",
+                    "delta(int(4),first=int(8),store=fp32)",
+                    {" activations is left out, since ef(",
+                     " gradients is left out, since delta("}},
+        OtherCodecs{"AnotherStore",
+                    "delta(int(4),first=int(8))",
+                    "ef(int(4))",
+                    "delta(int(4),first=int(8),store=int(8))",
+                    "ef(int(4),store=int(8))",
+                    {" activations is left out", " gradients is left out"}},
+        OtherCodecs{"FewerBits",
+                    "delta(int(4),first=int(8))",
+                    "ef(int(4))",
+                    "delta(int(3),first=none)",
+                    "ef(int(6))",
+                    {}},
+        OtherCodecs{"NothingRemembered",
+                    "lowrank(2)",
+                    "luq(range=hindsight)",
+                    "int(8)",
+                    "lowrank(3)",
+                    {}}),
+    [](const ::testing::TestParamInfo<OtherCodecs>& info) {
+      return std::string(info.param.name);
+    });
+
 // Gradients grow ten-fold at step 24, while 1-bit Adam compresses; the break is
 // where it has seen that, but not often enough to go back.
 TEST_F(CheckpointTest, ADecisionToGoBackIsResumedBitForBit) {

@@ -50,12 +50,16 @@ class ShardContents {
                     values.size() * sizeof(T)});
   }
 
+  /// A text of the file's metadata.
+  void AddText(const std::string& name, const std::string& text) {
+    texts_[name] = text;
+  }
+
   absl::StatusOr<ManifestFile> WriteTo(const std::string& folder,
                                        const std::string& name) const {
-    DP_ASSIGN_OR_RETURN(
-        SafetensorsStreamWriter writer,
-        SafetensorsStreamWriter::Create(absl::StrCat(folder, "/", name),
-                                        tensors_, {{"format", "deltapipe"}}));
+    DP_ASSIGN_OR_RETURN(SafetensorsStreamWriter writer,
+                        SafetensorsStreamWriter::Create(
+                            absl::StrCat(folder, "/", name), tensors_, texts_));
     for (const auto& entry : writer.entries()) {
       const auto pieces = pieces_.find(entry.name);
       if (pieces == pieces_.end()) continue;  // a tensor without values
@@ -70,6 +74,7 @@ class ShardContents {
  private:
   std::vector<SafetensorsDeclaration> tensors_;
   std::map<std::string, std::vector<absl::Span<const uint8_t>>> pieces_;
+  std::map<std::string, std::string> texts_ = {{"format", "deltapipe"}};
 };
 
 absl::Status Unexpected(const std::string& path, const std::string& tensor,
@@ -109,6 +114,11 @@ struct Columns {
 
 std::string DirectionName(int boundary, bool is_sent) {
   return absl::StrCat("boundary-", boundary, is_sent ? "/sent/" : "/received/");
+}
+
+/// Of metadata.
+std::string CodecName(int boundary, bool is_sent) {
+  return absl::StrCat(DirectionName(boundary, is_sent), "codec");
 }
 
 std::string MemoryName(int boundary, size_t which) {
@@ -323,6 +333,8 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
                &contents);
     AddRecords(DirectionName(boundary, false), records.received, elements,
                &two[1], &contents);
+    contents.AddText(CodecName(boundary, true), records.sent_codec);
+    contents.AddText(CodecName(boundary, false), records.received_codec);
     for (size_t which = 0; which < records.memory.size(); ++which) {
       const std::vector<float>& memory = records.memory[which];
       if (memory.empty()) continue;
@@ -450,6 +462,11 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
   if (reader.Find(absl::StrCat(kTiedResiduals, "worker")).ok()) {
     DP_RETURN_IF_ERROR(read_residuals(kTiedResiduals, &state.tied_residuals));
   }
+  // Files of before codecs were named have none.
+  const auto text = [&](const std::string& name) {
+    const auto found = reader.metadata().find(name);
+    return found == reader.metadata().end() ? std::string() : found->second;
+  };
   const auto read_boundary = [&](int boundary, int64_t elements,
                                  BoundaryState* records) -> absl::Status {
     if (boundary < 0) return absl::OkStatus();
@@ -459,6 +476,8 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
     DP_ASSIGN_OR_RETURN(
         records->received,
         ReadRecords(reader, path, DirectionName(boundary, false), elements));
+    records->sent_codec = text(CodecName(boundary, true));
+    records->received_codec = text(CodecName(boundary, false));
     for (size_t which = 0; which < records->memory.size(); ++which) {
       const std::string name = MemoryName(boundary, which);
       if (!reader.Find(name).ok()) continue;

@@ -8,7 +8,8 @@
 //   rank-R.safetensors   residuals/{worker,server,server_ranges}, where weights
 //                        are tied tied_residuals/{the same}, and per boundary
 //                        and direction boundary-B/{sent,received}/{keys,
-//                        versions,records,last_version}
+//                        versions,records,last_version}, their codec as
+//                        metadata boundary-B/{sent,received}/codec
 //
 // Records are bf16 or fp32 as their codec keeps them; all else is fp32, keys
 // and ranges int64. What is read is checked against the stage it is for:

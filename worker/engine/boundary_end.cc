@@ -62,6 +62,15 @@ absl::StatusOr<int64_t> RecordBytes(const std::string& codec, bool activations,
   return spec.RecordBytes(num_elements);
 }
 
+/// Whether records or residuals of `former` can be taken over by `codec`. Of a
+/// text that this build does not know they cannot.
+bool KeepsAs(const std::string& former, const std::string& codec,
+             bool activations) {
+  const auto then = ParseBoundarySpec(former, activations ? 0 : 1);
+  const auto now = ParseBoundarySpec(codec, activations ? 0 : 1);
+  return then.ok() && now.ok() && now->KeepsAs(*then);
+}
+
 /// Runs `work`; a tensor for which there is no memory is an error, too.
 template <typename Work>
 absl::Status OrOutOfMemory(const Work& work) {
@@ -258,6 +267,8 @@ absl::StatusOr<BoundaryState> BoundaryEnd::TakeState() {
   // Evaluation may have left tensors that are just being sent.
   DP_RETURN_IF_ERROR(WaitForQueue(0));
   BoundaryState state;
+  state.sent_codec = encoders_.text();
+  state.received_codec = decoders_.text();
   if (encoder().state() != nullptr) {
     state.sent = TakeRecords(*encoder().state());
   }
@@ -270,9 +281,22 @@ absl::StatusOr<BoundaryState> BoundaryEnd::TakeState() {
   return state;
 }
 
-absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step) {
-  const auto put = [&](const RecordSet& set, const std::string& codec,
-                       bool activations, StateStore* store) -> absl::Status {
+absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step,
+                                   std::vector<std::string>* left_out) {
+  const auto put = [&](const RecordSet& set, const std::string& former,
+                       const std::string& codec, bool activations,
+                       StateStore* store) -> absl::Status {
+    if (!former.empty() && !KeepsAs(former, codec, activations)) {
+      // The peer tells of what it sends.
+      if (left_out != nullptr && activations == options_.is_upstream &&
+          !set.records.empty()) {
+        left_out->push_back(absl::StrCat(
+            "boundary ", options_.boundary, ": what ", former, " kept of ",
+            set.records.size(), activations ? " activations" : " gradients",
+            " is left out, since ", codec, " does not keep it so"));
+      }
+      return absl::OkStatus();
+    }
     if (store == nullptr) {
       if (set.records.empty()) return absl::OkStatus();
       return absl::InvalidArgumentError(
@@ -285,10 +309,13 @@ absl::Status BoundaryEnd::PutState(const BoundaryState& state, uint32_t step) {
     return Annotate(PutRecords(set, record_bytes, step, store),
                     absl::StrCat("boundary ", options_.boundary));
   };
-  DP_RETURN_IF_ERROR(put(state.sent, encoders_.text(), options_.is_upstream,
-                         encoder().state()));
-  DP_RETURN_IF_ERROR(put(state.received, decoders_.text(),
+  DP_RETURN_IF_ERROR(put(state.sent, state.sent_codec, encoders_.text(),
+                         options_.is_upstream, encoder().state()));
+  DP_RETURN_IF_ERROR(put(state.received, state.received_codec, decoders_.text(),
                          !options_.is_upstream, decoder().state()));
+  if (!state.sent_codec.empty() && state.sent_codec != encoders_.text()) {
+    return absl::OkStatus();
+  }
   if (encoder().memory() != nullptr) {
     encoder().memory()->Put(state.memory, step);
   } else if (state.memory != ChannelMemory::State()) {
@@ -315,15 +342,12 @@ absl::Status BoundaryEnd::SetCodecs(const std::string& activation_codec,
                          const std::string& new_codec, bool activations,
                          StateStore* from, StateStore* to) -> absl::Status {
     if (from == nullptr || to == nullptr) return absl::OkStatus();
-    DP_ASSIGN_OR_RETURN(const BoundarySpec old_spec,
-                        ParseBoundarySpec(old_codec, activations ? 0 : 1));
-    DP_ASSIGN_OR_RETURN(const BoundarySpec new_spec,
-                        ParseBoundarySpec(new_codec, activations ? 0 : 1));
     // Else every sample is new to it.
-    if (!new_spec.KeepsAs(old_spec)) return absl::OkStatus();
-    return PutRecords(TakeRecords(*from),
-                      new_spec.RecordBytes(encoders_.first().elements), step,
-                      to);
+    if (!KeepsAs(old_codec, new_codec, activations)) return absl::OkStatus();
+    DP_ASSIGN_OR_RETURN(
+        const int64_t record_bytes,
+        RecordBytes(new_codec, activations, encoders_.first().elements));
+    return PutRecords(TakeRecords(*from), record_bytes, step, to);
   };
   if (sends_other) {
     DP_RETURN_IF_ERROR(carry(encoders_.text(), encoders.text(),

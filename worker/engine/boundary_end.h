@@ -114,9 +114,12 @@ class BoundaryEnd {
 
   /// Counts records and copies none.
   absl::StatusOr<BoundaryState> TakeState();
-  /// Before the first step: goes on as an end that had committed `step`.
-  /// INVALID_ARGUMENT if the state is not one of these codecs.
-  absl::Status PutState(const BoundaryState& state, uint32_t step);
+  /// Before the first step: goes on as an end that had committed `step`. Of
+  /// what other codecs kept it takes what SetCodecs would; adds to `left_out`
+  /// (which may be null) what it forgets of the direction that it sends, a
+  /// sentence. INVALID_ARGUMENT if records are of another size.
+  absl::Status PutState(const BoundaryState& state, uint32_t step,
+                        std::vector<std::string>* left_out);
   /// Changes the codecs from the next step on, at both ends. Records and
   /// residuals are kept where the other codec keeps them in the same form, and
   /// forgotten otherwise. `step` is the last one done. INVALID_ARGUMENT leaves

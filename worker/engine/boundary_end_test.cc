@@ -240,8 +240,9 @@ TEST(BoundaryEndTest, RecordsOnDiskAreThoseInMemory) {
   // What a checkpoint takes goes on in either.
   const BoundaryState state = in_memory.down->TakeState().value();
   Pair restored({}, testing::TempDir() + "/boundary");
-  ASSERT_TRUE(restored.down->PutState(state, 29).ok());
-  ASSERT_TRUE(restored.up->PutState(on_disk.up->TakeState().value(), 29).ok());
+  ASSERT_TRUE(restored.down->PutState(state, 29, nullptr).ok());
+  ASSERT_TRUE(
+      restored.up->PutState(on_disk.up->TakeState().value(), 29, nullptr).ok());
   ExpectSameStep(&in_memory, &restored, 30, visits.Next(4, 5));
 }
 

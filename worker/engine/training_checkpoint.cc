@@ -473,16 +473,22 @@ absl::Status Training::Load(const Candidate& candidate,
       DP_RETURN_IF_ERROR(saved->Restore(own.saved_activations));
     }
     const uint32_t last = static_cast<uint32_t>(candidate.step - 1);
+    std::vector<std::string> left_out;
     // Both ends have the records, or neither.
     const auto put = [&](BoundaryEnd* end, const BoundaryState& records,
                          int neighbour) -> absl::Status {
       if (end == nullptr || !stages_have_own[static_cast<size_t>(neighbour)]) {
         return absl::OkStatus();
       }
-      return end->PutState(records, last);
+      // All replicas have the same codecs.
+      return end->PutState(records, last, replica_ == 0 ? &left_out : nullptr);
     };
     DP_RETURN_IF_ERROR(put(previous_.get(), own.previous, stage_index_ - 1));
     DP_RETURN_IF_ERROR(put(next_.get(), own.next, stage_index_ + 1));
+    for (const std::string& sentence : left_out) {
+      restore_notes_.push_back(
+          absl::StrCat("checkpoint ", name, ": ", sentence));
+    }
   }
   Failpoint("restored");
   step_ = candidate.step;

@@ -44,7 +44,8 @@ class SavedActivations {
   /// one level finer.
   virtual void NoteNotFinite(int64_t step) = 0;
 
-  /// What was measured and decided, for a checkpoint, and going on with it.
+  /// What was measured and decided, for a checkpoint, and going on with it:
+  /// with what the same policy had; another's is left out, as a finding.
   virtual std::string Save() const = 0;
   virtual absl::Status Restore(absl::string_view state) = 0;
 };

@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "compression/bit_plan/bit_ladder.h"
 #include "compression/bit_plan/gradient_variance.h"
+#include "compression/bit_plan/policy_state.h"
 #include "torch/csrc/autograd/variable.h"
 #include "worker/saved_activations/device_packer.h"
 #include "worker/saved_activations/device_policy.h"
@@ -422,6 +423,16 @@ absl::Status StageSaving::Restore(absl::string_view state) {
   std::string name;
   absl::string_view bytes;
   if (!take(&name, 1, &bytes)) return is_cut();
+  const absl::string_view former = PolicyOfState(bytes);
+  if (!former.empty() && former != text_) {
+    const auto undecided = MakeSavedPolicy(former);
+    if (!state.empty() || !undecided.ok() || (*undecided)->Save() != bytes) {
+      findings_.changes.push_back(
+          absl::StrCat("what ", former, " had measured and decided in the ",
+                       "checkpoint is left out, the policy is ", text_));
+    }
+    return absl::OkStatus();
+  }
   DP_RETURN_IF_ERROR(stash_->policy()->Restore(bytes));
   ActivationStash::Memories memories;
   while (!state.empty()) {

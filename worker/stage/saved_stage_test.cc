@@ -18,8 +18,11 @@
 namespace deltapipe {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 
@@ -506,6 +509,34 @@ TEST(SavedStage, StateOfPolicyAndCodecsGoesOn) {
                       ->Restore(state.substr(0, state.size() / 2))
                       .code() == absl::StatusCode::kOk,
               false);
+  }
+}
+
+// As where the policy was changed after a checkpoint from which a job goes on.
+TEST(SavedStage, StateOfAnotherPolicyIsLeftOutAndToldOf) {
+  for (const bool has_decided : {true, false}) {
+    SCOPED_TRACE(has_decided);
+    StagePipeline first(Spec("actnn(bits=2)"), 1, "cpu", kSamples);
+    if (has_decided) first.Run(3, 1, 1, 0);
+    first.Forget();
+    const std::string state = first.stage(0).saved_activations()->Save();
+    StagePipeline fresh(Spec("mesa(bits=8)"), 1, "cpu", kSamples);
+    StagePipeline second(Spec("mesa(bits=8)"), 1, "cpu", kSamples);
+    SavedActivations* const saved = second.stage(0).saved_activations();
+
+    const absl::Status status = saved->Restore(state);
+
+    ASSERT_TRUE(status.ok()) << status;
+    const std::vector<std::string> changes = saved->TakeFindings().changes;
+    if (has_decided) {
+      EXPECT_THAT(changes, ElementsAre(AllOf(HasSubstr("what actnn had"),
+                                             HasSubstr("policy is mesa"))));
+    } else {
+      EXPECT_THAT(changes, IsEmpty());
+    }
+    fresh.Run(9, 1, 1, 1);
+    second.Run(9, 1, 1, 1);
+    EXPECT_EQ(second.Gradients(), fresh.Gradients());
   }
 }
 
