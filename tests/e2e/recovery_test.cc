@@ -175,11 +175,15 @@ TEST_F(RecoveryTest, StepsDoneAgainHaveTheCountsThatTheyHad) {
 TEST_F(RecoveryTest, StepsDoneAgainPackSavedActivationsAsTheyDid) {
   // Bits are planned after the first step and raised after each fifth; what was
   // decided is in checkpoints.
-  ExpectSameAgain(
-      RunAndKillAWorker("packed", 20,
-                        {"compression.saved_activations=actnn(bits=2)",
-                         "compression.saved_probe_every=5",
-                         "compression.saved_error_limit=0.02"}));
+  const std::vector<std::string> settings = {
+      "compression.saved_activations=actnn(bits=2)",
+      "compression.saved_probe_every=5", "compression.saved_error_limit=0.02"};
+  ExpectSameAgain(RunAndKillAWorker("packed", 20, settings));
+  // Steps alternate between two instances of the model, and each decides for
+  // itself.
+  std::vector<std::string> in_turns = settings;
+  in_turns.push_back("parallel.schedule=2bw");
+  ExpectSameAgain(RunAndKillAWorker("in-turns", 25, in_turns));
 }
 
 TEST_F(RecoveryTest, SigtermPausesARunThatResumeEnds) {

@@ -46,8 +46,9 @@ struct OwnState {
   SyncResiduals tied_residuals;
   BoundaryState previous;  // of the boundary to the stage before
   BoundaryState next;
-  /// Of SavedActivations.
-  std::string saved_activations;
+  /// Of SavedActivations: of each of WeightVersions::stages(). A file of before
+  /// there were several has that of one, which is then for all.
+  std::vector<std::string> saved_activations;
 };
 
 }  // namespace deltapipe

@@ -116,6 +116,12 @@ std::string DirectionName(int boundary, bool is_sent) {
   return absl::StrCat("boundary-", boundary, is_sent ? "/sent/" : "/received/");
 }
 
+/// Of the version with this index.
+std::string SavedName(size_t version) {
+  return version == 0 ? std::string(kSavedActivations)
+                      : absl::StrCat(kSavedActivations, "/", version);
+}
+
 /// Of metadata.
 std::string CodecName(int boundary, bool is_sent) {
   return absl::StrCat(DirectionName(boundary, is_sent), "codec");
@@ -244,7 +250,9 @@ int64_t StateBytes(const OwnState& state) {
     }
     for (const auto& memory : boundary->memory) bytes += Bytes(memory);
   }
-  bytes += static_cast<int64_t>(state.saved_activations.size());
+  for (const std::string& saved : state.saved_activations) {
+    bytes += static_cast<int64_t>(saved.size());
+  }
   return bytes;
 }
 
@@ -315,10 +323,10 @@ absl::StatusOr<ManifestFile> WriteRankFile(const std::string& folder, int rank,
         {reinterpret_cast<const int64_t*>(ranges.data()), 2 * ranges.size()});
   };
   add_residuals(kResiduals, state.residuals);
-  if (!state.saved_activations.empty()) {
-    const std::string& saved = state.saved_activations;
+  for (size_t i = 0; i < state.saved_activations.size(); ++i) {
+    const std::string& saved = state.saved_activations[i];
     contents.AddVector<uint8_t>(
-        kSavedActivations, DType::kUInt8,
+        SavedName(i), DType::kUInt8,
         {reinterpret_cast<const uint8_t*>(saved.data()), saved.size()});
   }
   const SyncResiduals& tied = state.tied_residuals;
@@ -453,11 +461,11 @@ absl::StatusOr<OwnState> ReadRankFile(const std::string& folder, int rank,
     return absl::OkStatus();
   };
   DP_RETURN_IF_ERROR(read_residuals(kResiduals, &state.residuals));
-  if (reader.Find(kSavedActivations).ok()) {
+  for (size_t i = 0; reader.Find(SavedName(i)).ok(); ++i) {
     DP_ASSIGN_OR_RETURN(
         const std::vector<uint8_t> saved,
-        ReadValues<uint8_t>(reader, path, kSavedActivations, DType::kUInt8));
-    state.saved_activations.assign(saved.begin(), saved.end());
+        ReadValues<uint8_t>(reader, path, SavedName(i), DType::kUInt8));
+    state.saved_activations.emplace_back(saved.begin(), saved.end());
   }
   if (reader.Find(absl::StrCat(kTiedResiduals, "worker")).ok()) {
     DP_RETURN_IF_ERROR(read_residuals(kTiedResiduals, &state.tied_residuals));

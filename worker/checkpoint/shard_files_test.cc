@@ -132,6 +132,7 @@ TEST_F(StageFileTest, RecordsOfEveryFormAndWhatCodecsRememberComeBack) {
       state.next.sent.records.emplace_back(key, std::move(record));
     }
     state.next.memory[ChannelMemory::kFirst] = {1.5f, -2};
+    state.saved_activations = {"of one", "of the other"};
     state.next.sent_codec = "delta(int(4))";
     state.next.received_codec = "cast(bf16)";
     ASSERT_TRUE(WriteRankFile(folder_, 2, place, state).ok());
@@ -142,6 +143,7 @@ TEST_F(StageFileTest, RecordsOfEveryFormAndWhatCodecsRememberComeBack) {
     EXPECT_EQ(read->next.sent.last_version, 9);
     EXPECT_TRUE(read->next.received.records.empty());
     EXPECT_EQ(read->next.memory, state.next.memory);
+    EXPECT_EQ(read->saved_activations, state.saved_activations);
     EXPECT_EQ(read->next.sent_codec, "delta(int(4))");
     EXPECT_EQ(read->next.received_codec, "cast(bf16)");
     ASSERT_EQ(read->next.sent.records.size(), 2);

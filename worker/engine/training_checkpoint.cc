@@ -127,8 +127,9 @@ absl::Status Training::WriteCheckpoint(int64_t done) {
       DP_ASSIGN_OR_RETURN(own.next, next_->TakeState());
     }
   }
-  if (SavedActivations* saved = versions_->newest()->saved_activations()) {
-    own.saved_activations = saved->Save();
+  for (SavedActivations* saved : AllSavedActivations()) {
+    std::string state = saved->Save();
+    if (!state.empty()) own.saved_activations.push_back(std::move(state));
   }
   int64_t bytes = StateBytes(own);
   DP_ASSIGN_OR_RETURN(OptimizerState optimizer, WholeOptimizerState(done));
@@ -469,8 +470,13 @@ absl::Status Training::Load(const Candidate& candidate,
     if (tied_ != nullptr) {
       DP_RETURN_IF_ERROR(tied_->PutResiduals(own.tied_residuals));
     }
-    for (SavedActivations* saved : AllSavedActivations()) {
-      DP_RETURN_IF_ERROR(saved->Restore(own.saved_activations));
+    const std::vector<SavedActivations*> saved = AllSavedActivations();
+    for (size_t i = 0; i < saved.size() && !own.saved_activations.empty();
+         ++i) {
+      // Those of a job with another number of versions begin alike.
+      const bool has_own = own.saved_activations.size() == saved.size();
+      DP_RETURN_IF_ERROR(
+          saved[i]->Restore(own.saved_activations[has_own ? i : 0]));
     }
     const uint32_t last = static_cast<uint32_t>(candidate.step - 1);
     std::vector<std::string> left_out;
