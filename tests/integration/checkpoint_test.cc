@@ -643,6 +643,61 @@ TEST_F(CheckpointTest, AnotherShapeStartsFromTheBeginningAndSaysSo) {
                   "is of 2 stages x 2 replicas, this job has 4 x 1")));
 }
 
+TEST_F(CheckpointTest, WhatDivergedEndsAndTheCheckpointsOfBeforeStay) {
+  for (const char* schedule : {"1f1b", "2bw"}) {
+    SCOPED_TRACE(schedule);
+    const auto folder = TemporaryFolder::Create("checkpoints").value();
+    const auto job = MakeJob(
+        2, 2,
+        {"train.steps=300", "checkpoint.every=5", "train.optimizer.kind=adamw",
+         absl::StrCat("parallel.schedule=", schedule)});
+    job->assignment().set_checkpoint_folder(folder.path());
+    AwaitCheckpoints(5, job.get());
+    // None is written from step 24 on.
+    job->before_forward = [await = job->before_forward](
+                              int rank, ElementwiseStage* stage, int64_t step,
+                              int microbatch) -> absl::Status {
+      if (step < 23) return await(rank, stage, step, microbatch);
+      if (rank == 3) stage->gradients()[5] = NAN;
+      return absl::OkStatus();
+    };
+
+    const RunResult result = job->Run();
+
+    // Who is told by a peer that has ended first says that it is a consequence.
+    int num_causes = 0;
+    for (const auto& [rank, done] : result.done) {
+      EXPECT_NE(done.error_code(), 0) << rank;
+      if (done.is_consequence()) continue;
+      ++num_causes;
+      EXPECT_THAT(done.error_message(),
+                  HasSubstr("the gradients of 100 steps in a row, up to step "
+                            "123, were not finite"));
+    }
+    EXPECT_GT(num_causes, 0);
+    const auto scan = ScanCheckpoints(folder.path());
+    ASSERT_TRUE(scan.ok());
+    ASSERT_EQ(scan->checkpoints.size(), 2u);
+    EXPECT_EQ(scan->checkpoints[0].manifest.step, 20);
+  }
+}
+
+TEST_F(CheckpointTest, OneThatIsDueAfterASkippedStepComesAfterTheNext) {
+  const auto job = MakeJob(1, 2, {"train.steps=12", "checkpoint.every=5"});
+  job->before_forward = [](int rank, ElementwiseStage* stage, int64_t step,
+                           int) {
+    if (rank == 1 && step == 9) stage->gradients()[5] = NAN;
+    return absl::OkStatus();
+  };
+
+  ExpectSuccess(job->Run());
+
+  const auto scan = ScanCheckpoints(folder_);
+  ASSERT_TRUE(scan.ok());
+  ASSERT_FALSE(scan->checkpoints.empty());
+  EXPECT_EQ(scan->checkpoints[0].manifest.step, 11);
+}
+
 TEST_F(CheckpointTest, OldOnesGoAndTheNewestStay) {
   const auto job = MakeJob(2, 1, {"train.steps=30", "checkpoint.every=4"});
   AwaitCheckpoints(4, job.get());

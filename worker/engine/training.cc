@@ -502,7 +502,9 @@ absl::Status Training::AfterStep(int64_t done) {
   if (agreed_.tuning_revision > tuning_.revision()) {
     DP_RETURN_IF_ERROR(ApplyTuning(done));
   }
-  const bool is_due = due_.checkpoint && can_look;
+  // While steps are left out nothing changes, and what may have diverged for
+  // good must not take the place of a checkpoint of before.
+  const bool is_due = due_.checkpoint && can_look && skipped_in_a_row_ == 0;
   if (is_due) {
     due_.checkpoint = false;
     DP_RETURN_IF_ERROR(WriteModel(done));

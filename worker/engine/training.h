@@ -168,7 +168,7 @@ class Training {
   absl::Status BeginTiedSync(StepState* state);
   absl::Status Reduce(StepState* state);
   /// What is left of a step once it is applied: counts, reports.
-  void TellOfStep(StepState* state);
+  absl::Status TellOfStep(StepState* state);
 
   // training_boundaries.cc
   /// Shapes of one sample's tensor at a boundary of this stage, that of images
@@ -370,7 +370,8 @@ class Training {
   uint64_t restored_generation_ = 0;
   std::vector<std::string> restore_notes_;
   int64_t paused_step_ = 0;
-  int64_t last_checkpoint_ = 0;  // that was handed to the writer
+  int64_t last_checkpoint_ = 0;   // that was handed to the writer
+  int64_t skipped_in_a_row_ = 0;  // steps, the last one told of included
 
   std::atomic<int64_t> step_{0};
   std::atomic<bool> is_stop_requested_{false};

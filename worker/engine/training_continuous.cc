@@ -117,7 +117,7 @@ absl::Status Training::FinishUpdate(StepState* program) {
   DP_RETURN_IF_ERROR(updated_);
   // Steps overlap: what one took is the time since the last one.
   state->begin = std::exchange(last_told_, SteadyClock::now());
-  TellOfStep(state);
+  DP_RETURN_IF_ERROR(TellOfStep(state));
   step_ = state->step + 1;
   if (agreed_.stops || agreed_.pauses || agreed_.writes_checkpoint ||
       agreed_.tuning_revision > tuning_.revision()) {

@@ -39,6 +39,10 @@ const char* FailpointBefore(v1::Instruction::Kind kind) {
   }
 }
 
+/// More than any loss scale needs on its way down: what is still not finite
+/// then stays so.
+constexpr int64_t kMostSkippedInARow = 100;
+
 /// Whether the step ends before the instruction's micro-batch.
 bool IsLeftOut(const v1::Instruction& instruction, int end) {
   return instruction.kind() != v1::Instruction::REDUCE &&
@@ -118,8 +122,7 @@ absl::Status Training::RunStep(int64_t step) {
     if (IsLeftOut(instruction, state->end)) continue;
     DP_RETURN_IF_ERROR(Execute(instruction, state.get(), state.get()));
   }
-  TellOfStep(state.get());
-  return absl::OkStatus();
+  return TellOfStep(state.get());
 }
 
 std::unique_ptr<Training::StepState> Training::BeginStep(int64_t step) {
@@ -167,7 +170,7 @@ void Training::Expect(const v1::Instruction& instruction,
                batch.samples, false, ElementsAt(boundary, batch.image_size));
 }
 
-void Training::TellOfStep(StepState* state) {
+absl::Status Training::TellOfStep(StepState* state) {
   Failpoint("step-done");
   FinishWork(*state);
   UpdateLossScale(*state);
@@ -180,6 +183,15 @@ void Training::TellOfStep(StepState* state) {
   Report(*state);
   Failpoint("step-told");
   if (state->is_traced) SendTrace(state);
+  skipped_in_a_row_ = state->is_skipped ? skipped_in_a_row_ + 1 : 0;
+  if (skipped_in_a_row_ < kMostSkippedInARow) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the gradients of ", skipped_in_a_row_, " steps in a row, up to step ",
+      state->step + 1,
+      ", were not finite and were left out: training has diverged; checkpoints "
+      "are of before, go on from one or begin anew with a lower "
+      "train.optimizer.learning_rate or train.clip_norm",
+      loss_scale_.is_used() ? ", a lower train.loss_scale or bf16" : ""));
 }
 
 void Training::SendTrace(StepState* state) {
