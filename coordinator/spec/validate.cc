@@ -271,13 +271,7 @@ class MutualRules {
     }
     const StepChoice choice =
         *ParseStepChoice(train.optimizer().compress_after_step());
-    if (choice.is_auto) {
-      if (train.optimizer().kind() != "zero_one_adam") return;
-      Add(field,
-          "expected a number of steps or a share of them with zero_one_adam, "
-          "which has no state to go back to, got auto");
-      return;
-    }
+    if (choice.is_auto) return;
     if (choice.At(train.steps()) < 1) {
       Add(field,
           "expected 1 or more: the variance has to be learned from gradients "
