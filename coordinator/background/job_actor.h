@@ -343,7 +343,8 @@ class JobActor {
   /// its cause.
   std::optional<std::string> consequence_;
   Nanos consequence_until_{0};
-  /// Until when a worker may be away because this coordinator has just begun.
+  /// Until when a worker may be away because this coordinator has just begun; 0
+  /// if the workers were started by itself.
   Nanos back_until_{0};
   bool is_progress_dirty_ = false;
   Nanos progress_saved_{0};

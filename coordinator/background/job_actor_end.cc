@@ -76,6 +76,13 @@ void JobActor::OnAllDone() {
                               "; trouble while stopping: ", stop_trouble_));
   } else if (consequence_.has_value()) {
     GoBack(*consequence_, kConnection);
+  } else if (is_stopped_early_ && back_until_ != Nanos{0}) {
+    // Cancels and pauses are wishes that a successor knows of.
+    starts_again_ = true;
+    WaitAgain(absl::StrCat(
+        "the workers stopped at step ", job_.checkpoint_step(),
+        ", for one that was to leave, as the coordinator before this one had "
+        "told them"));
   } else if (is_stopped_early_) {
     Fail("the workers stopped early, though nobody had asked them to");
   } else {

@@ -62,6 +62,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
     if (rank.has_done()) {
       member.done = rank.done();
       member.is_free = true;
+      is_stopped_early_ = is_stopped_early_ || rank.done().stopped_early();
     } else {
       member.is_away = true;
       services_.roster->Expect(
@@ -276,6 +277,7 @@ void JobActor::WaitAgain(const std::string& reason) {
   consequence_.reset();
   is_stopped_early_ = false;
   is_stop_at_once_ = false;
+  back_until_ = Nanos{0};
   stop_trouble_.clear();
   job_.set_resume(true);
   if (!starts_again_) {  // a pause was asked for meanwhile

@@ -709,6 +709,41 @@ TEST_F(CoordinatorRestartTest, ACancelThatWasAcknowledgedIsObeyed) {
   EXPECT_EQ(stops[0].stop().reason(), "cancelled: enough");
 }
 
+class StoppedForALeaverTest : public CoordinatorRestartTest,
+                              public ::testing::WithParamInterface<int> {};
+
+// The coordinator had stopped all workers for one that was to leave, and went
+// before all of them had ended.
+TEST_P(StoppedForALeaverTest, GoesOnWithASuccessor) {
+  const int num_ended = GetParam();
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));  // stores progress
+  actor_->Handle(WorkerLeaves{WorkerId(3), "drained"});
+  ReportStep(1);
+  WriteCheckpoint(2);
+  v1::WorkerMessage done = DoneOf(true);
+  done.mutable_done()->set_checkpoint_step(2);
+  for (int rank = 0; rank < num_ended; ++rank) Say(rank, done);
+
+  Restart();
+  for (int rank = num_ended; rank < 4; ++rank) {
+    EXPECT_TRUE(Rejoin(rank, generation_).keeps_assignment());
+  }
+  for (int rank = num_ended; rank < 4; ++rank) Say(rank, done);
+
+  EXPECT_EQ(Job().state(),
+            num_ended == 0 ? v1::JOB_STATE_STARTING : v1::JOB_STATE_PENDING)
+      << Job().reason();
+  EXPECT_THAT(EventTexts("state"), ::testing::Contains(HasSubstr(
+                                       "starts again: the workers stopped at "
+                                       "step 2, for one that was to leave")));
+  EXPECT_EQ(Job().restarts(), 0);
+  EXPECT_TRUE(Job().resume());
+}
+
+INSTANTIATE_TEST_SUITE_P(Ended, StoppedForALeaverTest, ::testing::Values(0, 3));
+
 TEST_F(CoordinatorRestartTest, AnOpenCheckpointIsCommittedByTheSuccessor) {
   StartTraining();
   ReportStep(0);
