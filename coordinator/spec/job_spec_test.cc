@@ -275,7 +275,7 @@ TEST(JobSpecTest, AListOfGroupsIsReadWithItsDefaults) {
 TEST(JobSpecTest, ListsSurviveYaml) {
   const v1::JobSpec spec = *ParseJobSpec(
       "name: quoted\n", "t.yaml",
-      {"model.kind=synthetic",
+      {"model.kind=synthetic", "model.synthetic.parameters_per_stage=9",
        "train.optimizer.groups=[{match: \"*.bias\", weight_decay: 0}, "
        "{match: 'a: b', learning_rate_scale: 2}]"});
 
@@ -358,9 +358,26 @@ TEST(JobSpecTest, AGroupThatCountsForNoParameterIsNamed) {
               ElementsAre(HasSubstr("groups[1].match: 'head.*' matches nothing "
                                     "that an earlier group does not match")));
   EXPECT_THAT(errors("[{match: head.output.*}]", {"model.tied=on"}), SizeIs(1));
+  const std::string synthetic = "model.kind=synthetic";
+  EXPECT_THAT(errors("[{match: '*'}]", {synthetic}),
+              ElementsAre(HasSubstr("groups[0].match: '*' matches no parameter "
+                                    "of the model, which has none")));
+  EXPECT_THAT(errors("[{match: '*'}]",
+                     {synthetic, "model.synthetic.parameters_per_stage=9"}),
+              IsEmpty());
   // What cannot be known yet, or was said already.
   EXPECT_THAT(errors("[{match: nothing}]", {"model.layers=0"}),
               ElementsAre(HasSubstr("model.layers")));
+}
+
+TEST(JobSpecTest, ABatchHasNoMoreSamplesThanAreEmulated) {
+  const std::string text =
+      "name: a\nmodel: {kind: synthetic, synthetic: {samples: 40}}\n";
+
+  EXPECT_THAT(Errors(text, {"train.batch=40"}), IsEmpty());
+  EXPECT_THAT(Errors(text, {"train.batch=44"}),
+              ElementsAre(HasSubstr("train.batch: expected at most "
+                                    "model.synthetic.samples (40), got 44")));
 }
 
 TEST(JobSpecTest, PathsIntoListsThatLeadNowhereAreNamed) {

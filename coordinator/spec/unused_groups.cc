@@ -26,6 +26,16 @@ std::map<int, std::string> UnusedGroups(const v1::JobSpec& spec) {
   const auto& groups = spec.train().optimizer().groups();
   std::map<int, std::string> unused;
   if (groups.empty()) return unused;
+  if (model.kind() == "synthetic" &&
+      model.synthetic().parameters_per_stage() == 0) {
+    for (int i = 0; i < groups.size(); ++i) {
+      unused[i] =
+          absl::StrCat("'", groups[i].match(),
+                       "' matches no parameter of the model, which has none "
+                       "(model.synthetic.parameters_per_stage: 0)");
+    }
+    return unused;
+  }
   const ModelShape shape = ModelShapeOf(model);
   const std::vector<ModelParameter> parameters =
       ModelParametersOf(shape, 0, shape.layers);

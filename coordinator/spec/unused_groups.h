@@ -12,8 +12,8 @@ namespace deltapipe {
 
 /// By index in train.optimizer.groups, what is wrong: that a group matches no
 /// parameter, with those that there are, or none that an earlier group leaves.
-/// Empty for models whose parameters the plan decides on (synthetic): their
-/// workers check them as the job starts.
+/// Empty for models whose parameters the plan decides on (synthetic, if it has
+/// any): their workers check them as the job starts.
 std::map<int, std::string> UnusedGroups(const v1::JobSpec& spec);
 
 }  // namespace deltapipe

@@ -225,6 +225,14 @@ class MutualRules {
     if (!AreUsable({"train.batch", "train.microbatch", "parallel.replicas"})) {
       return;
     }
+    if (AreUsable({"model.kind", "model.synthetic.samples"}) &&
+        spec_.model().kind() == "synthetic" &&
+        spec_.model().synthetic().samples() < train.batch()) {
+      Add("train.batch",
+          absl::StrCat("expected at most model.synthetic.samples (",
+                       spec_.model().synthetic().samples(), "), got ",
+                       train.batch()));
+    }
     const int64_t unit =
         int64_t{spec_.parallel().replicas()} * train.microbatch();
     if (train.batch() % unit == 0) return;
