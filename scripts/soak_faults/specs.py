@@ -86,7 +86,7 @@ def draw(pick, shapes=SHAPES):
             sometimes(0.2, "data.sizes", "28:0.5,20:0.5")
     if kind == "synthetic":
         settings.update({"model.synthetic.forward_time": "1ms", "model.synthetic.backward_time": "2ms",
-                         "parallel.partition": "auto"})
+                         "model.synthetic.samples": 64, "parallel.partition": "auto"})
         sometimes(0.8, "model.synthetic.parameters_per_stage", 1000, 70000)
     if compresses:
         settings["train.optimizer.compress_after_step"] = pick.choice([8, "25%", "auto"])
@@ -280,7 +280,8 @@ def random_specs(trial):
     if killed.kill_a_worker(trial.random.randint(2, STEPS - 5)):
         trial.count("workers killed")
     losses, again = expect_ok(killed)
-    if again:
+    # Samples whose records were forgotten travel as values once more.
+    if again and settings.get("checkpoint.records") != "forget":
         raise Broken(f"done again, step {min(again)} had another loss")
     if not differ_by_clock(settings):
         different = [step for step, loss in reference.items() if losses.get(step) != loss]

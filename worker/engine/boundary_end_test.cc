@@ -246,6 +246,35 @@ TEST(BoundaryEndTest, RecordsOnDiskAreThoseInMemory) {
   ExpectSameStep(&in_memory, &restored, 30, visits.Next(4, 5));
 }
 
+// As in checkpoints of before the codec was named: only sizes tell.
+TEST(BoundaryEndTest, RecordsThatNameNoCodecAreCheckedByTheirSize) {
+  Pair first({});
+  Visits visits;
+  for (uint32_t number = 0; number < 5; ++number) {
+    RunStep(&first, number, visits.Next(4, 5));
+  }
+  BoundaryState down = first.down->TakeState().value();
+  BoundaryState up = first.up->TakeState().value();
+  EXPECT_EQ(up.sent_codec, down.received_codec);
+  for (BoundaryState* state : {&down, &up}) {
+    state->sent_codec.clear();
+    state->received_codec.clear();
+  }
+  Pair restored({});
+  std::vector<std::string> left_out;
+  ASSERT_TRUE(restored.down->PutState(down, 4, &left_out).ok());
+  ASSERT_TRUE(restored.up->PutState(up, 4, &left_out).ok());
+  ExpectSameStep(&first, &restored, 5, visits.Next(4, 5));
+
+  BoundaryState shorter;
+  shorter.received.last_version = 1;
+  shorter.received.records.emplace_back(7, NewRecord(1, 3));
+  Pair refusing({});
+  const absl::Status status = refusing.down->PutState(shorter, 4, &left_out);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_TRUE(left_out.empty());
+}
+
 TEST(BoundaryEndTest, RecordsOfAnotherFormAreForgottenAtATurn) {
   Pair pair({});
   Visits visits;
