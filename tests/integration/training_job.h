@@ -69,7 +69,9 @@ class Job {
         "train.steps=20",
         absl::StrCat("parallel.stages=", stages),
         absl::StrCat("parallel.replicas=", replicas)};
-    std::vector<std::string> groups = {"name=groups", "model.kind=synthetic"};
+    std::vector<std::string> groups = {
+        "name=groups", "model.kind=synthetic",
+        "model.synthetic.parameters_per_stage=1"};
     for (const std::string& text : overrides) {
       (IsOfGroups(text) ? groups : all).push_back(text);
     }
