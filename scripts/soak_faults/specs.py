@@ -8,7 +8,8 @@ import struct
 import subprocess
 import time
 
-from soak_faults.cluster import AT_REST, DELTAPIPE, Broken, Watch, end, say
+from soak_faults.cluster import AT_REST, DELTAPIPE, NUM_WORKERS, Broken, Watch, end, say
+from soak_faults.trial import losses_in
 
 STEPS = 40
 LIMIT = 240  # seconds for a run
@@ -92,11 +93,11 @@ def draw(pick, shapes=SHAPES):
         settings["train.optimizer.compress_after_step"] = pick.choice([8, "25%", "auto"])
         sometimes(0.4, "compression.gradients", "sign(block=0)", "sign(block=64)", "int(4)", "identity", "cast(bf16)")
         sometimes(0.3, "compression.plain_gradients", "cast(bf16)")
+        # A variance that is frozen so soon must have settled so soon.
+        settings["train.optimizer.beta2"] = 0.9
     else:
         sometimes(0.3, "compression.gradients", "cast(bf16)", "none")
         sometimes(0.2, "train.optimizer.shard_state", "on")
-        # A variance that is frozen so soon must have settled so soon.
-        settings["train.optimizer.beta2"] = 0.9
     if optimizer == "zero_one_adam":
         settings["train.optimizer.variance_update_scaler"] = 2
         settings["train.optimizer.local_step_scaler"] = 4
@@ -141,7 +142,7 @@ def change(pick, settings):
     """Something that people change when they go on."""
     changed = dict(settings)
     name = pick.choice(["activations", "gradients", "saved", "replicas", "schedule", "precision", "stragglers",
-                          "nothing"])
+                        "nothing"])
     if name == "activations":
         changed["compression.activations"] = boundary_codec(pick, False)
         changed["compression.activation_gradients"] = boundary_codec(pick, True)
@@ -179,6 +180,16 @@ def write_images(folder):
             file.write(struct.pack(">IIII", 2051, count, 28, 28) + pixels)
 
 
+def command(trial, verb, settings, *more):
+    """What gives the spec with these settings to `verb`; kept in the trial's folder."""
+    arguments = [verb, trial.bench.spec, *more]
+    for path, value in settings.items():
+        arguments += ["--set", f"{path}={value}"]
+    with open(f"{trial.folder}/commands", "a") as commands:
+        commands.write(json.dumps([DELTAPIPE, *arguments]) + "\n")
+    return arguments
+
+
 class Run:
     """A `deltapipe run` in the trial's folder."""
 
@@ -186,39 +197,24 @@ class Run:
         self.trial = trial
         self.told = f"{trial.folder}/{name}.ndjson"
         self.errors = f"{trial.folder}/{name}.err"
-        arguments = [DELTAPIPE, "run", trial.bench.spec, "--json", "--runs", f"{trial.folder}/runs", *more]
-        for path, value in {**settings, "name": name}.items():
-            arguments += ["--set", f"{path}={value}"]
-        with open(f"{trial.folder}/commands", "a") as commands:
-            commands.write(json.dumps(arguments) + "\n")
+        arguments = command(trial, "run", {**settings, "name": name}, "--json", "--runs", f"{trial.folder}/runs", *more)
         # One that goes on writes behind what it told before.
         with open(self.told, "a") as output, open(self.errors, "a") as errors:
-            self.process = subprocess.Popen(arguments, stdout=output, stderr=errors, cwd=trial.folder)
-
-    def events(self, kind):
-        found = []
-        with open(self.told) as lines:
-            for line in lines:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue  # half written
-                if event.get("event") == kind:
-                    found.append(event)
-        return found
+            self.process = subprocess.Popen([DELTAPIPE, *arguments], stdout=output, stderr=errors, cwd=trial.folder)
 
     def losses(self):
-        """By step, first told and all."""
-        first, again = {}, []
-        for event in self.events("step"):
-            if first.setdefault(event["step"], event["loss"]) != event["loss"]:
-                again.append(event["step"])
-        return first, again
+        """By step, as first told; and the steps that were told otherwise later."""
+        first, otherwise = {}, []
+        with open(self.told) as lines:
+            for step, loss in losses_in(lines):
+                if first.setdefault(step, loss) != loss:
+                    otherwise.append(step)
+        return first, otherwise
 
     def kill_a_worker(self, after):
         """False if the run was over before."""
         while self.process.poll() is None:
-            if any(event["step"] >= after for event in self.events("step")):
+            if max(self.losses()[0], default=0) >= after:
                 break
             time.sleep(0.01)
         children = []
@@ -256,8 +252,7 @@ def expect_ok(run):
     code = run.end()
     if code != OK:
         raise Broken(f"exit {code}: {run.last_words()}")
-    first, again = run.losses()
-    return first, again
+    return run.losses()
 
 
 def random_specs(trial):
@@ -290,7 +285,8 @@ def random_specs(trial):
         trial.count("losses equal", len(reference))
 
     name, changed = change(trial.random, settings)
-    changed["train.steps"] = STEPS + 15
+    steps = STEPS + 15
+    changed["train.steps"] = steps
     resumed = Run(trial, changed, "killed", "--resume")
     code = resumed.end()
     if code == BAD_SPEC:
@@ -298,7 +294,7 @@ def random_specs(trial):
         say(f"refused with other {name}: {reasons(resumed.last_words())}")
         return
     first, _ = expect_ok(resumed)
-    if max(first) != STEPS + 15 - (STEPS + 15) % changed.get("train.report_every", 1) and max(first) != STEPS + 15:
+    if max(first) not in (steps, steps - steps % changed.get("train.report_every", 1)):
         raise Broken(f"resumed with other {name}, it ended at step {max(first)}")
     trial.count("resumed")
 
@@ -372,14 +368,9 @@ def random_clicks(trial):
     trial.made = 1
     trial.steps = CLICKED_STEPS
     trial.cluster.start_coordinator()
-    for _ in range(4):
+    for _ in range(NUM_WORKERS):
         trial.cluster.start_worker()
-    arguments = ["submit", trial.bench.spec, "--detach"]
-    for path, value in settings.items():
-        arguments += ["--set", f"{path}={value}"]
-    with open(f"{trial.folder}/commands", "a") as commands:
-        commands.write(json.dumps(arguments) + "\n")
-    answer = trial.cluster.try_to_ask(*arguments)
+    answer = trial.cluster.try_to_ask(*command(trial, "submit", settings, "--detach"))
     if answer.code == BAD_SPEC:
         trial.count("refused")
         return

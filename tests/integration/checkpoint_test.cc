@@ -290,15 +290,23 @@ struct OtherCodecs {
 class OtherCodecsTest : public CheckpointTest,
                         public ::testing::WithParamInterface<OtherCodecs> {
  protected:
+  std::unique_ptr<Job> MakeJobWith(const char* activations,
+                                   const char* gradients,
+                                   uint64_t generation = 3) {
+    return MakeJob(
+        2, 2,
+        {absl::StrCat("compression.activations=", activations),
+         absl::StrCat("compression.activation_gradients=", gradients),
+         "train.steps=30", "checkpoint.every=5", "checkpoint.keep=5"},
+        generation);
+  }
+  std::unique_ptr<Job> MakeFormer(uint64_t generation = 3) {
+    return MakeJobWith(GetParam().former_activations,
+                       GetParam().former_gradients, generation);
+  }
   /// Stops after step 18 with a checkpoint of step 15.
   void RunFormer() {
-    const auto former =
-        MakeJob(2, 2,
-                {absl::StrCat("compression.activations=",
-                              GetParam().former_activations),
-                 absl::StrCat("compression.activation_gradients=",
-                              GetParam().former_gradients),
-                 "train.steps=30", "checkpoint.every=5", "checkpoint.keep=5"});
+    const auto former = MakeFormer();
     AwaitCheckpoints(5, former.get());
     RunAndBreakAfter(former.get(), 17);
   }
@@ -322,12 +330,8 @@ class OtherCodecsTest : public CheckpointTest,
 // `run --resume` with another spec.
 TEST_P(OtherCodecsTest, OfTheSpecGoOn) {
   RunFormer();
-  const auto resumed = MakeJob(
-      2, 2,
-      {absl::StrCat("compression.activations=", GetParam().activations),
-       absl::StrCat("compression.activation_gradients=", GetParam().gradients),
-       "train.steps=30", "checkpoint.every=5"},
-      4);
+  const auto resumed =
+      MakeJobWith(GetParam().activations, GetParam().gradients, 4);
   resumed->assignment().set_resume(true);
 
   ExpectGoesOn(resumed->Run());
@@ -337,13 +341,7 @@ TEST_P(OtherCodecsTest, OfTheSpecGoOn) {
 // job go on.
 TEST_P(OtherCodecsTest, OfALaterTuningGoOn) {
   RunFormer();
-  const auto resumed = MakeJob(
-      2, 2,
-      {absl::StrCat("compression.activations=", GetParam().former_activations),
-       absl::StrCat("compression.activation_gradients=",
-                    GetParam().former_gradients),
-       "train.steps=30", "checkpoint.every=5"},
-      4);
+  const auto resumed = MakeFormer(4);
   resumed->assignment().set_resume(true);
   v1::Tuning& tuning = *resumed->assignment().mutable_tuning();
   tuning.set_revision(7);
