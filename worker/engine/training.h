@@ -168,6 +168,7 @@ class Training {
   absl::Status BeginTiedSync(StepState* state);
   absl::Status Reduce(StepState* state);
   /// What is left of a step once it is applied: counts, reports.
+  /// FAILED_PRECONDITION once too many in a row were skipped.
   absl::Status TellOfStep(StepState* state);
 
   // training_boundaries.cc
