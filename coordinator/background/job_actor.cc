@@ -102,6 +102,7 @@ void JobActor::On(const SupplyTold& told) {
 }
 
 void JobActor::TryToStart() {
+  SendLeaversAway();
   Reservation reservation =
       services_.roster->TryReserve(job_.id(), detection_budget_);
   if (reservation.workers.empty()) {

@@ -245,6 +245,10 @@ class JobActor {
   void On(const WorkerReturned& returned);
   void On(const WorkerLeaves& leaves);
   void On(const PauseRequested& pause);
+  int FirstLeaver() const;  // its rank; -1: all stay
+  std::string LeaveText(int rank) const;
+  /// Those of the last generation that were freed, but not heard to go.
+  void SendLeaversAway();
   void Lose(int rank, const std::string& why);
   /// Those that are away and whose peers miss them are lost.
   void LoseTheMissed();

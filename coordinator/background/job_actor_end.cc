@@ -76,13 +76,6 @@ void JobActor::OnAllDone() {
                               "; trouble while stopping: ", stop_trouble_));
   } else if (consequence_.has_value()) {
     GoBack(*consequence_, kConnection);
-  } else if (is_stopped_early_ && back_until_ != Nanos{0}) {
-    // Cancels and pauses are wishes that a successor knows of.
-    starts_again_ = true;
-    WaitAgain(absl::StrCat(
-        "the workers stopped at step ", job_.checkpoint_step(),
-        ", for one that was to leave, as the coordinator before this one had "
-        "told them"));
   } else if (is_stopped_early_) {
     Fail("the workers stopped early, though nobody had asked them to");
   } else {
@@ -216,7 +209,8 @@ void JobActor::Drain() {
 void JobActor::Free(Member* member) {
   member->is_free = true;
   if (member->is_leaving) {
-    services_.roster->Dismiss(member->info.id, "leaves, as it asked to");
+    services_.roster->Dismiss(member->info.id,
+                              job_.members(RankOf(member->info.id)).leaves());
   } else {
     services_.roster->Release(member->info.id, job_.id());
   }

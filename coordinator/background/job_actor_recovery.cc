@@ -57,6 +57,7 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
     member.info.data_address = told.data_address();
     member.info.pid = told.pid();
     member.is_assigned = true;
+    member.is_leaving = !told.leaves().empty();
     member.last_sequence = rank.last_sequence();
     member.steps_done = rank.last_step() + 1;
     if (rank.has_done()) {
@@ -107,6 +108,10 @@ void JobActor::GoOn(const std::optional<v1::Plan>& plan,
   } else if (job_.wish() == v1::JOB_WISH_PAUSE) {
     phase_ = Phase::kPausing;
     pause_reason_ = job_.wish_reason();
+  } else if (const int rank = FirstLeaver(); rank >= 0) {
+    phase_ = Phase::kPausing;
+    pause_reason_ = LeaveText(rank);
+    starts_again_ = true;
   }
   patience_end_ = services_.clock->Now() + kReturnBudgets * detection_budget_ +
                   StopPatience();
@@ -300,17 +305,55 @@ void JobActor::WaitAgain(const std::string& reason) {
 
 void JobActor::On(const WorkerLeaves& leaves) {
   const int rank = RankOf(leaves.worker_id);
-  if (rank < 0) return;
+  if (rank < 0 || members_[static_cast<size_t>(rank)].is_free) {
+    leaves.reply(absl::NotFoundError(absl::StrCat(
+        "job '", job_.id(), "' does not hold ", leaves.worker_id)));
+    return;
+  }
   Member& member = members_[static_cast<size_t>(rank)];
-  if (member.is_free || member.is_leaving) return;
-  member.is_leaving = true;
-  RecordEvent("worker",
-              absl::StrCat(Describe(member), " leaves: ", leaves.reason));
-  if (phase_ == Phase::kRunning) {
-    starts_again_ = true;
-    BeginPause(absl::StrCat(Describe(member), " leaves: ", leaves.reason));
-  } else if (phase_ == Phase::kProfiling || phase_ == Phase::kStarting) {
-    EndGeneration(absl::StrCat(Describe(member), " leaves"));
+  if (!member.is_leaving) {
+    // Whoever is answered must be obeyed, also by a successor.
+    job_.mutable_members(rank)->set_leaves(
+        leaves.reason.empty() ? "it was asked to" : leaves.reason);
+    v1::JobEvent event;
+    event.set_kind("worker");
+    event.set_state(job_.state());
+    event.set_text(LeaveText(rank));
+    const absl::Status stored =
+        Store(JobChange{job_.id(), job_, std::nullopt, std::move(event)});
+    if (!stored.ok()) {
+      job_.mutable_members(rank)->clear_leaves();
+      leaves.reply(stored);
+      return;
+    }
+    member.is_leaving = true;
+    if (phase_ == Phase::kRunning) {
+      starts_again_ = true;
+      BeginPause(LeaveText(rank));
+    } else if (phase_ == Phase::kProfiling || phase_ == Phase::kStarting) {
+      EndGeneration(LeaveText(rank));
+    }
+  }
+  leaves.reply(absl::OkStatus());
+}
+
+int JobActor::FirstLeaver() const {
+  for (const v1::JobMember& member : job_.members()) {
+    if (!member.leaves().empty()) return member.rank();
+  }
+  return -1;
+}
+
+std::string JobActor::LeaveText(int rank) const {
+  return absl::StrCat(Describe(members_[static_cast<size_t>(rank)]),
+                      " leaves: ", job_.members(rank).leaves());
+}
+
+void JobActor::SendLeaversAway() {
+  for (const v1::JobMember& member : job_.members()) {
+    if (member.leaves().empty()) continue;
+    services_.roster->SendAway(member.worker_id(), member.host(), member.pid(),
+                               member.leaves());
   }
 }
 

@@ -89,6 +89,13 @@ class JobActorRecoveryTest : public JobActorFixture {
     }
     return found;
   }
+  void Drain(int rank) {
+    absl::Status told = absl::UnknownError("not answered");
+    actor_->Handle(
+        WorkerLeaves{WorkerId(rank), "drained",
+                     [&](const absl::Status& status) { told = status; }});
+    EXPECT_TRUE(told.ok()) << told;
+  }
   /// Asks for other activations; the answer is in answers_.
   void Tune(const std::string& codec, const TuningRequestKey& key = {}) {
     TuningRequested request;
@@ -471,13 +478,18 @@ class CoordinatorRestartTest : public JobActorRecoveryTest {
     const StoredJob stored = *store_.GetJob("text-1");
     actor_ = std::make_unique<JobActor>(stored.job, services_,
                                         [](const v1::JobSpec&) {});
-    actor_->GoOn(stored.plan, stored.progress, stored.stragglers,
-                 stored.tuning_answers);
+    if (stored.job.state() == v1::JOB_STATE_PENDING) {
+      actor_->Start(stored.progress, stored.tuning_answers);
+    } else {
+      actor_->GoOn(stored.plan, stored.progress, stored.stragglers,
+                   stored.tuning_answers);
+    }
   }
   v1::Welcome Rejoin(int rank, uint64_t generation) {
     v1::Hello hello;
     hello.set_version("1");
     hello.set_host("host-b");
+    hello.set_pid(812);
     hello.set_data_address(":4000");
     hello.set_worker_id(WorkerId(rank));
     hello.mutable_held()->set_job_id("text-1");
@@ -719,7 +731,7 @@ TEST_P(StoppedForALeaverTest, GoesOnWithASuccessor) {
   StartTraining();
   ReportStep(0);
   Advance(std::chrono::seconds(2));  // stores progress
-  actor_->Handle(WorkerLeaves{WorkerId(3), "drained"});
+  Drain(3);
   ReportStep(1);
   WriteCheckpoint(2);
   v1::WorkerMessage done = DoneOf(true);
@@ -732,17 +744,71 @@ TEST_P(StoppedForALeaverTest, GoesOnWithASuccessor) {
   }
   for (int rank = num_ended; rank < 4; ++rank) Say(rank, done);
 
-  EXPECT_EQ(Job().state(),
-            num_ended == 0 ? v1::JOB_STATE_STARTING : v1::JOB_STATE_PENDING)
-      << Job().reason();
-  EXPECT_THAT(EventTexts("state"), ::testing::Contains(HasSubstr(
-                                       "starts again: the workers stopped at "
-                                       "step 2, for one that was to leave")));
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING) << Job().reason();
+  EXPECT_THAT(EventTexts("state"),
+              ::testing::Contains(AllOf(HasSubstr("starts again: worker-4"),
+                                        HasSubstr("leaves: drained"),
+                                        HasSubstr("at step 2"))));
+  EXPECT_TRUE(sessions_[3]->is_closed());
   EXPECT_EQ(Job().restarts(), 0);
   EXPECT_TRUE(Job().resume());
 }
 
 INSTANTIATE_TEST_SUITE_P(Ended, StoppedForALeaverTest, ::testing::Values(0, 3));
+
+TEST_F(CoordinatorRestartTest, WorkersThatHeardNothingOfADrainAreStopped) {
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));
+  Drain(3);
+  Restart();
+  for (int rank = 0; rank < 4; ++rank) Rejoin(rank, generation_);
+
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto stops = SentTo(rank, v1::CoordinatorMessage::kStop);
+    ASSERT_EQ(stops.size(), 1u) << rank;
+    EXPECT_TRUE(stops[0].stop().writes_checkpoint());
+    EXPECT_THAT(stops[0].stop().reason(), HasSubstr("leaves: drained"));
+  }
+}
+
+// Its goodbye was lost with the coordinator.
+TEST_F(CoordinatorRestartTest, ADrainedWorkerThatComesBackIdleIsSentAway) {
+  StartTraining();
+  ReportStep(0);
+  Advance(std::chrono::seconds(2));
+  Drain(3);
+  ReportStep(1);
+  WriteCheckpoint(2);
+  v1::WorkerMessage done = DoneOf(true);
+  done.mutable_done()->set_checkpoint_step(2);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, done);
+  ASSERT_EQ(Job().state(), v1::JOB_STATE_PENDING);
+  Restart();
+  sessions_[3] = std::make_shared<FakeWorkerSession>();
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_FALSE(Rejoin(rank, generation_).keeps_assignment());
+  }
+  actor_->Handle(RosterChanged{});
+  EXPECT_TRUE(sessions_[3]->is_closed());
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING);
+
+  AddWorkers(1);
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
+  EXPECT_EQ(Job().members(3).leaves(), "");
+}
+
+TEST_F(JobActorRecoveryTest, AWorkerThatTheJobIsDoneWithIsNotItsToDrain) {
+  StartTraining();
+  Say(3, DoneOf());
+  absl::Status told;
+  const auto keep = [&](const absl::Status& status) { told = status; };
+  actor_->Handle(WorkerLeaves{WorkerId(3), "drained", keep});
+  EXPECT_EQ(told.code(), absl::StatusCode::kNotFound) << told;
+  actor_->Handle(WorkerLeaves{"worker-9", "drained", keep});
+  EXPECT_EQ(told.code(), absl::StatusCode::kNotFound) << told;
+  EXPECT_EQ(Job().state(), v1::JOB_STATE_RUNNING);
+}
 
 TEST_F(CoordinatorRestartTest, AnOpenCheckpointIsCommittedByTheSuccessor) {
   StartTraining();

@@ -30,11 +30,6 @@ struct WorkerGone {
 struct WorkerReturned {
   std::string worker_id;
 };
-/// A worker shall end: the job goes on without it.
-struct WorkerLeaves {
-  std::string worker_id;
-  std::string reason;
-};
 /// Workers came, went or became idle.
 struct RosterChanged {};
 /// Time has passed.
@@ -51,6 +46,14 @@ struct Profiled {
 /// Called once what was asked for is stored, or refused.
 using CommandReply = std::function<void(const absl::Status&)>;
 inline void IgnoreReply(const absl::Status&) {}
+
+/// A worker shall end: the job goes on without it. NOT_FOUND: the job has no
+/// such worker, or is done with it.
+struct WorkerLeaves {
+  std::string worker_id;
+  std::string reason;
+  CommandReply reply = IgnoreReply;
+};
 
 struct CancelRequested {
   std::string reason;

@@ -211,9 +211,14 @@ absl::Status JobSupervisor::DrainWorker(const std::string& worker_id,
     return absl::NotFoundError(absl::StrCat("no worker '", worker_id, "'"));
   }
   const std::string job_id = services_.roster->JobOf(worker_id);
-  if (job_id.empty() || !Post(job_id, WorkerLeaves{worker_id, reason})) {
-    services_.roster->Dismiss(worker_id, reason);
+  if (!job_id.empty()) {
+    const absl::Status told = Ask(job_id, [&](CommandReply reply) {
+      return WorkerLeaves{worker_id, reason, std::move(reply)};
+    });
+    // Else its job has just set it free.
+    if (!absl::IsNotFound(told)) return told;
   }
+  services_.roster->Dismiss(worker_id, reason);
   return absl::OkStatus();
 }
 

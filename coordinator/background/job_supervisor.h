@@ -52,8 +52,9 @@ class JobSupervisor {
   /// A paused job ends for good. FAILED_PRECONDITION: it is not paused.
   absl::StatusOr<v1::Job> CancelPaused(const std::string& job_id,
                                        const std::string& reason);
-  /// An idle worker is sent away, the job of a busy one goes on without it.
-  /// NOT_FOUND.
+  /// An idle worker is sent away, the job of a busy one goes on without it; OK
+  /// once that is stored. NOT_FOUND; the errors of the store; UNAVAILABLE: the
+  /// coordinator is shutting down.
   absl::Status DrainWorker(const std::string& worker_id,
                            const std::string& reason);
   /// False if the job has no runner.

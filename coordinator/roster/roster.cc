@@ -209,6 +209,24 @@ void Roster::Dismiss(const std::string& worker_id, const std::string& reason) {
   if (session != nullptr) session->Close(reason);
 }
 
+void Roster::SendAway(const std::string& worker_id, const std::string& host,
+                      int64_t pid, const std::string& reason) {
+  std::shared_ptr<WorkerSession> session;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = members_.find(worker_id);
+    if (found == members_.end()) return;
+    const Member& member = found->second;
+    if (!member.is_welcomed || !member.job_id.empty() ||
+        member.info.host != host || member.info.pid != pid) {
+      return;
+    }
+    session = std::move(found->second.session);
+    members_.erase(found);
+  }
+  session->Close(reason);
+}
+
 bool Roster::Forget(const std::string& worker_id) {
   MutexLock lock(&mutex_);
   const auto found = members_.find(worker_id);

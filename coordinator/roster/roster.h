@@ -115,6 +115,10 @@ class Roster {
   void Forgive(Nanos pause);
   /// Says goodbye to a worker and forgets it.
   void Dismiss(const std::string& worker_id, const std::string& reason);
+  /// The same for an idle worker of that name which is that process; nothing if
+  /// it is another, is busy, or is not here.
+  void SendAway(const std::string& worker_id, const std::string& host,
+                int64_t pid, const std::string& reason);
   /// Drops a worker that has no stream. False if it has one by now.
   bool Forget(const std::string& worker_id);
   /// Says goodbye to all, or, where they may wait for a successor, leaves them

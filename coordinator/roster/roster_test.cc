@@ -332,6 +332,26 @@ TEST_F(RosterTest, EndOfAnOldStreamDoesNotRemoveTheReturnedWorker) {
   EXPECT_EQ(roster_.List().workers_size(), 1);
 }
 
+TEST_F(RosterTest, OnlyAnIdleWorkerThatIsThatProcessIsSentAway) {
+  v1::Hello hello = HelloFrom("a");
+  hello.set_pid(812);
+  const auto idle = Join(hello);
+  hello.set_pid(813);
+  const auto busy = Join(hello);
+  roster_.SendAway("worker-1", "a", 813, "drained");
+  roster_.SendAway("worker-1", "b", 812, "drained");
+  roster_.SendAway("worker-3", "a", 812, "drained");
+  EXPECT_FALSE(idle->is_closed());
+
+  roster_.SendAway("worker-1", "a", 812, "drained");
+
+  EXPECT_EQ(idle->close_reason(), "drained");
+  roster_.Wait("text-1", {1, false});
+  ASSERT_EQ(roster_.TryReserve("text-1", Nanos(1)).workers.size(), 1u);
+  roster_.SendAway("worker-2", "a", 813, "drained");
+  EXPECT_FALSE(busy->is_closed());
+}
+
 TEST_F(RosterTest, CloseSaysGoodbyeAndLetsNobodyIn) {
   const auto session = Join(HelloFrom("a"));
 

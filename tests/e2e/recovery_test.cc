@@ -365,6 +365,29 @@ TEST_F(ClusterRecoveryTest, WorkersTrainOnWithoutTheirCoordinator) {
   EXPECT_EQ(audit.exit_code, 0) << audit.text;
 }
 
+// Whoever was told that a worker leaves relies on it.
+TEST_F(ClusterRecoveryTest, ADrainOutlivesItsCoordinator) {
+  Begin(600);
+  StartWorker();
+  ASSERT_TRUE(Await([this] {
+    return Ask({"worker", "ls", "--json"}).Objects().size() == 5;
+  }));
+  const std::string drained =
+      Ask({"worker", "ls", "--json"}).Objects()[0]["id"];
+  const Outcome told = Ask({"worker", "drain", drained});
+  ASSERT_EQ(told.exit_code, 0) << told.text;
+  coordinator_->Signal(SIGKILL);
+  ASSERT_EQ(coordinator_->WaitForExit(seconds(5)), 128 + SIGKILL);
+  StartCoordinator();
+
+  EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
+  for (const auto& worker : Ask({"worker", "ls", "--json"}).Objects()) {
+    EXPECT_NE(worker["id"], drained) << worker.dump();
+  }
+  const Outcome audit = Ask({"job", "audit", "small-1"});
+  EXPECT_EQ(audit.exit_code, 0) << audit.text;
+}
+
 TEST_F(ClusterRecoveryTest, ACoordinatorThatWasOvertakenEnds) {
   Begin(100000);
   // As where the lock does not reach: on a volume that two hosts share.
