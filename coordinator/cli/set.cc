@@ -82,8 +82,9 @@ void AddSetVerb(CLI::App* app, VerbAction* chosen) {
               "tuner.error_budget=0.1\n"
               "Paths: activations, activation_gradients and rate_limit of all "
               "boundaries or of\nboundaries[N], boundaries[N-M]; gradients, "
-              "saved_activations, straggler_policy,\nbudget, tuner.mode, "
-              "tuner.error_budget. The value auto is what the job began with.");
+              "saved_activations, straggler_policy,\ninject, budget, "
+              "tuner.mode, tuner.error_budget. The value auto is what the job "
+              "began with.");
   verb->callback([=] { *chosen = [=] { return Set(*options); }; });
 }
 

@@ -39,6 +39,7 @@ std::string TuningText(const v1::Tuning& tuning) {
   absl::StrAppend(&text, "gradients=", tuning.gradients(),
                   "\nsaved_activations=", tuning.saved_activations(),
                   "\nstraggler_policy=", tuning.straggler_policy(),
+                  "\ninject=", tuning.inject(),
                   "\nbudget=", BudgetText(tuning.budget_bytes_per_step()),
                   "\ntuner.mode=", TunerModeWord(tuning.tuner().mode()),
                   "\ntuner.error_budget=", tuning.tuner().error_budget(),

@@ -28,6 +28,7 @@ constexpr absl::string_view kPaths[] = {
     "gradients",
     "saved_activations",
     "straggler_policy",
+    "inject",
     "budget_bytes_per_step",
     "tuner",
     "tuner.mode",
@@ -132,6 +133,11 @@ class ValueCheck {
       spec->mutable_stragglers()->set_policy(value);
     });
   }
+  std::string Inject(const std::string& value) {
+    return Problem("stragglers.inject", value, [&](v1::JobSpec* spec) {
+      spec->mutable_stragglers()->set_inject(value);
+    });
+  }
   static std::string RateLimit(const std::string& value) {
     const auto rate = ParseBandwidth(value);
     if (!rate.ok()) return std::string(rate.status().message());
@@ -176,6 +182,8 @@ class Update {
     SetText("straggler_policy", input_.straggler_policy(),
             start_.straggler_policy(), next_.mutable_straggler_policy(),
             [&](const std::string& v) { return check_.StragglerPolicy(v); });
+    SetText("inject", input_.inject(), start_.inject(), next_.mutable_inject(),
+            [&](const std::string& v) { return check_.Inject(v); });
     SetBudget();
     SetTuner();
     DP_RETURN_IF_ERROR(FieldViolationsError(violations_, "INVALID_TUNING"));

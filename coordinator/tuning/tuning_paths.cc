@@ -34,6 +34,7 @@ constexpr Spelling kSpellings[] = {
     {"gradients", "gradients"},
     {"saved_activations", "saved_activations"},
     {"straggler_policy", "straggler_policy"},
+    {"inject", "inject"},
     {"budget", "budget_bytes_per_step"},
     {"budget_bytes_per_step", "budget_bytes_per_step"},
     {"tuner.mode", "tuner.mode"},
@@ -44,6 +45,7 @@ constexpr Spelling kSpellings[] = {
     {"compression.gradients", "gradients"},
     {"compression.saved_activations", "saved_activations"},
     {"stragglers.policy", "straggler_policy"},
+    {"stragglers.inject", "inject"},
 };
 
 /// Something wrong at a column (from 0) of an edit.
@@ -191,7 +193,7 @@ class EditReader {
     std::vector<absl::string_view> paths = {"boundaries[N].KNOB"};
     for (const Spelling& spelling : kSpellings) {
       if (!absl::StartsWith(spelling.text, "compression.") &&
-          spelling.text != "stragglers.policy") {
+          !absl::StartsWith(spelling.text, "stragglers.")) {
         paths.push_back(spelling.text);
       }
     }
@@ -221,6 +223,7 @@ std::string Write(const Edit& edit, v1::Tuning* tuning,
     tuning->set_saved_activations(edit.value);
   }
   if (edit.path == "straggler_policy") tuning->set_straggler_policy(edit.value);
+  if (edit.path == "inject") tuning->set_inject(edit.value);
   if (edit.path == "budget_bytes_per_step") {
     const auto bytes = ParseBudget(edit.value);
     if (!bytes.ok()) return std::string(bytes.status().message());

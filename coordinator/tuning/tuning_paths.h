@@ -4,6 +4,7 @@
 //   boundaries[1].activation_gradients=int(8) one; [0-2] and [*] are several
 //   rate_limit=100Mbit/s   gradients=sign   saved_activations=none
 //   straggler_policy=none  budget=12MB/step  budget=off
+//   inject=slow:rank=3,x=1.5
 //   tuner.mode=apply       tuner.error_budget=0.1
 //
 // The spellings of a job spec do too: compression.activations=int(4),

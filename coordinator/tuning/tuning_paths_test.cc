@@ -60,16 +60,18 @@ TEST(TuningPathsTest, LaterEditsRefineEarlierOnes) {
 }
 
 TEST(TuningPathsTest, OtherKnobs) {
-  const auto request = ParseTuningEdits(
-      {"tuner.mode=apply", "tuner.error_budget=0.1", "budget=12MB/step",
-       "stragglers.policy=none", "saved_activations=none"},
-      ThreeBoundaries());
+  const auto request =
+      ParseTuningEdits({"tuner.mode=apply", "tuner.error_budget=0.1",
+                        "budget=12MB/step", "stragglers.policy=none",
+                        "saved_activations=none", "inject=slow:rank=3,x=1.5"},
+                       ThreeBoundaries());
 
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->tuning().tuner().mode(), v1::Tuner::APPLY);
   EXPECT_EQ(request->tuning().tuner().error_budget(), 0.1);
   EXPECT_EQ(request->tuning().budget_bytes_per_step(), 12000000);
   EXPECT_EQ(request->tuning().straggler_policy(), "none");
+  EXPECT_EQ(request->tuning().inject(), "slow:rank=3,x=1.5");
 }
 
 TEST(TuningPathsTest, EveryMistakeIsNamedWithItsColumn) {

@@ -32,6 +32,7 @@ std::vector<std::pair<std::string, std::string>> Knobs(
   knobs.emplace_back("gradients", tuning.gradients());
   knobs.emplace_back("saved_activations", tuning.saved_activations());
   knobs.emplace_back("straggler_policy", tuning.straggler_policy());
+  knobs.emplace_back("inject", tuning.inject());
   knobs.emplace_back("budget_bytes_per_step",
                      absl::StrCat(tuning.budget_bytes_per_step()));
   knobs.emplace_back("tuner.mode", TunerModeWord(tuning.tuner().mode()));
@@ -110,6 +111,8 @@ v1::Tuning InitialTuning(const std::string& job_id, const v1::JobSpec& spec,
   tuning.set_gradients(codec.ok() ? (*codec)->text() : plan.gradient_codec());
   tuning.set_saved_activations(spec.compression().saved_activations());
   tuning.set_straggler_policy(spec.stragglers().policy());
+  tuning.set_inject(
+      spec.stragglers().inject().empty() ? "none" : spec.stragglers().inject());
   tuning.mutable_tuner()->set_mode(v1::Tuner::OFF);
   tuning.mutable_tuner()->set_error_budget(kDefaultErrorBudget);
   tuning.set_etag(TuningEtag(tuning));

@@ -67,6 +67,7 @@ TEST_F(TuningStateTest, StartsWithThePlansCodecsOnAllBoundaries) {
   EXPECT_EQ(start_.gradients(), "sign(block=0)");
   EXPECT_EQ(start_.saved_activations(), "none");
   EXPECT_EQ(start_.straggler_policy(), "none");
+  EXPECT_EQ(start_.inject(), "none");
   EXPECT_EQ(start_.tuner().mode(), v1::Tuner::OFF);
   EXPECT_THAT(start_.etag(), StartsWith("1-"));
 }
@@ -217,6 +218,7 @@ TEST_F(TuningStateTest, AllViolationsComeAtOnce) {
   tuning->set_gradients("delta(int(4))");
   tuning->set_saved_activations("zip");
   tuning->set_straggler_policy("drop-all");
+  tuning->set_inject("slow:rank=9,x=2");
   tuning->set_budget_bytes_per_step(-1);
   tuning->mutable_tuner()->set_error_budget(2);
   tuning->mutable_tuner()->set_mode(static_cast<v1::Tuner::Mode>(7));
@@ -232,6 +234,7 @@ TEST_F(TuningStateTest, AllViolationsComeAtOnce) {
           HasSubstr("gradients: codec \"delta(int(4))\""),
           HasSubstr("saved_activations: policy for saved activations \"zip\""),
           HasSubstr("straggler_policy: expected "),
+          HasSubstr("inject: injected latency names replica 9 of "),
           "budget_bytes_per_step: expected 0 (no budget) or more, got -1",
           "tuner.mode: expected OFF, PROPOSE or APPLY, got 7",
           HasSubstr("tuner.error_budget: expected a relative error")));

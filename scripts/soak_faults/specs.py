@@ -325,6 +325,7 @@ class Clicks:
             f"activation_gradients={boundary_codec(pick, True)}",
             f"gradients={pick.choice(('sign(block=0)', 'int(4)', 'cast(bf16)', 'none', 'auto'))}",
             f"saved_activations={pick.choice(POLICIES)}",
+            f"inject={pick.choice(('none', 'lognormal:0.5', 'slow:rank=0,x=1.5', 'input:rank=0,by=2ms'))}",
             f"straggler_policy={pick.choice(('none', 'detect', 'drop', 'rebalance', 'auto'))}",
             f"boundaries[0].rate_limit={pick.choice(('unlimited', '300Mbit/s'))}",
             f"tuner.mode={pick.choice(('off', 'propose', 'apply'))}",

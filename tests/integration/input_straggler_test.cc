@@ -32,8 +32,8 @@ TracedJob RunTraced(const std::string& inject, const std::string& schedule) {
   TracedJob traced;
   Job job(kStages, kReplicas,
           {"train.batch=24", absl::StrCat("train.steps=", kSteps),
-           "stragglers.policy=detect", "stragglers.inject=\"" + inject + "\"",
-           "parallel.schedule=" + schedule});
+           "stragglers.policy=detect", "parallel.schedule=" + schedule});
+  job.assignment().mutable_tuning()->set_inject(inject);
   traced.plan = job.assignment().plan();
   job.takes_checkpoints = true;  // so that messages arrive
   job.on_trace = [&](int rank, const v1::StepTrace& trace) {

@@ -435,6 +435,44 @@ TEST(TrainingTest, AChangeMayBePreparedBeforeTheOneBeforeItIsInForce) {
   }
 }
 
+TEST(TrainingTest, AReplicaIsSlowFromTheStepOnThatAChangeHoldsFor) {
+  Job job(1, 2, {"train.steps=12"});
+  v1::Tuning first;
+  first.set_revision(1);
+  first.set_gradients("none");
+  first.set_saved_activations("none");
+  first.set_straggler_policy("none");
+  first.set_inject("none");
+  *job.assignment().mutable_tuning() = first;
+  job.after_step = [&](int, int64_t step, Training* training) {
+    if (step != 3) return;
+    v1::Tuning next = first;
+    next.set_revision(2);
+    next.set_inject("slow:rank=9,x=2");
+    EXPECT_THAT(std::string(training->PrepareTuning(next).message()),
+                HasSubstr("replica 9 of 2"));
+    next.set_inject("input:rank=1,by=100ms");
+    EXPECT_TRUE(training->PrepareTuning(next).ok());
+    training->DecideTuning(2, /*commit=*/true);
+  };
+
+  const RunResult result = job.Run();
+
+  ExpectSuccess(result);
+  double quickest_before = 1e9;
+  int num_after = 0;
+  for (const v1::StepReport& report : result.reports.at(1)) {
+    if (report.tuning_revision() == 1) {
+      quickest_before = std::min(quickest_before, report.step_seconds());
+    } else {
+      ++num_after;
+      EXPECT_GE(report.step_seconds(), 0.1) << "step " << report.step();
+    }
+  }
+  EXPECT_LT(quickest_before, 0.1);
+  EXPECT_GE(num_after, 5);
+}
+
 TEST(TrainingTest, AJobThatCompressesMayTurnToSixteenBitsAndBack) {
   std::vector<std::string> overrides = CompressedOverrides();
   overrides.push_back("model.width=256");  // gradients outweigh their frames

@@ -121,10 +121,7 @@ absl::Status Training::Prepare() {
   learning_rate_.warmup_steps = rate.lr_warmup_steps();
   DP_ASSIGN_OR_RETURN(learning_rate_.decay,
                       ParseLearningRateDecay(rate.lr_schedule()));
-  DP_ASSIGN_OR_RETURN(
-      injected_,
-      LatencyModel::Parse(spec_.stragglers().inject(), spec_.seed()));
-  DP_RETURN_IF_ERROR(injected_.CheckReplicas(num_replicas_));
+  DP_ASSIGN_OR_RETURN(injected_, InjectedBy(tuning_));
   DP_RETURN_IF_ERROR(MakeStragglerControl(tuning_.straggler_policy()));
   DP_ASSIGN_OR_RETURN(counts_, MicrobatchCounts::Create(options_.assignment));
   last_counts_ = counts_->all();

@@ -230,7 +230,7 @@ class Training {
   /// Exchanges what each replica has done, and weights this one's gradients by
   /// it: their mean over the replicas is then that over the samples done.
   absl::Status WeightByWork(absl::Span<float> gradients, StepState* state);
-  /// Makes a part of a micro-batch take as long as the spec's `inject` says.
+  /// Makes a part of a micro-batch take as long as the tuning's `inject` says.
   void Delay(int microbatch, bool is_forward, double seconds,
              const StepState& state);
   /// Likewise the reading of a micro-batch.
@@ -275,6 +275,7 @@ class Training {
                           Deadline deadline);
 
   // training_tuning.cc
+  absl::StatusOr<LatencyModel> InjectedBy(const v1::Tuning& tuning) const;
   const v1::BoundaryTuning* TuningOf(const v1::Tuning& tuning,
                                      int boundary) const;
   absl::Status ApplyTuning(int64_t done);

@@ -32,6 +32,14 @@ const v1::BoundaryTuning* Training::TuningOf(const v1::Tuning& tuning,
   return nullptr;
 }
 
+absl::StatusOr<LatencyModel> Training::InjectedBy(
+    const v1::Tuning& tuning) const {
+  DP_ASSIGN_OR_RETURN(LatencyModel model,
+                      LatencyModel::Parse(tuning.inject(), spec_.seed()));
+  DP_RETURN_IF_ERROR(model.CheckReplicas(num_replicas_));
+  return model;
+}
+
 absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
   for (const int boundary : {stage_index_ - 1, stage_index_}) {
     const v1::BoundaryTuning* tuned = TuningOf(tuning, boundary);
@@ -87,6 +95,7 @@ absl::Status Training::PrepareTuning(const v1::Tuning& tuning) {
         "start one with stragglers.policy: ",
         policy));
   }
+  DP_RETURN_IF_ERROR(InjectedBy(tuning).status());
   MutexLock lock(&mutex_);
   prepared_[tuning.revision()] = tuning;
   return absl::OkStatus();
@@ -137,6 +146,7 @@ absl::Status Training::ApplyTuning(int64_t done) {
       DP_RETURN_IF_ERROR(saved->SetPolicy(next.saved_activations()));
     }
   }
+  DP_ASSIGN_OR_RETURN(injected_, InjectedBy(next));
   DP_RETURN_IF_ERROR(ApplyRates(next));
   Failpoint("tuned");
   tuning_ = next;
