@@ -7,7 +7,6 @@
 #include "base/wide_vectors.h"
 #include "worker/optim/lamb.h"
 #include "worker/optim/lane_reduction.h"
-#include "worker/optim/moment_descent.h"
 
 namespace deltapipe {
 
@@ -128,10 +127,13 @@ double OneBitLamb<Real>::UpdateSegment(size_t segment_index, double clip_factor,
         const Real* __restrict v = this->variance_.data() + at;
         const Real* __restrict w = weights.data() + at;
         Real* __restrict fresh = fresh_variance_.data() + at;
+        Real* __restrict update = this->scratch() + at;
         for (int64_t i = 0; i < size; ++i) {
           fresh[i] = beta2 * fresh[i] + new2 * (gradient[i] * gradient[i]);
           const Real denominator = std::sqrt(v[i]) + epsilon;
           direction[i] = m[i] / denominator;
+          // What has no variance never had a gradient, and does not decay.
+          update[i] = direction[i] + (v[i] > 0 ? decay : Real{0}) * w[i];
           ratio[i] = denominator / (std::sqrt(fresh[i]) + epsilon);
         }
         factor.Add(ratio, size);
@@ -170,10 +172,12 @@ void OneBitLamb<Real>::Descend(double learning_rate, double clip_factor,
                         static_cast<double>(coefficient_[l]) *
                         static_cast<double>(factor_[l]);
     for (const ElementRange& range : live) {
-      DescendAlongMoments<Real>(
-          options, rate, this->WeightDecay(segment), range.end - range.begin,
-          this->momentum_.data() + range.begin,
-          this->variance_.data() + range.begin, weights.data() + range.begin);
+      const Real* __restrict update = this->scratch() + range.begin;
+      Real* __restrict w = weights.data() + range.begin;
+      WithWideVectors(
+          [=, step = static_cast<Real>(rate), count = range.end - range.begin] {
+            for (int64_t i = 0; i < count; ++i) w[i] -= step * update[i];
+          });
     }
   }
 }

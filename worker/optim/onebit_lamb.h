@@ -50,7 +50,7 @@ class OneBitLamb : public OneBitOptimizer<Real> {
   void Descend(double learning_rate, double clip_factor,
                absl::Span<Real> weights) override;
   /// Updates momentum and fresh variance of a segment from the synchronised
-  /// momentum; returns the factor before its limits.
+  /// momentum, and leaves u in scratch(); returns the factor before its limits.
   double UpdateSegment(size_t segment_index, double clip_factor,
                        absl::Span<const Real> weights);
 

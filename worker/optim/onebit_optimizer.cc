@@ -92,12 +92,13 @@ void OneBitOptimizer<Real>::ReconstructGradient(int64_t begin, int64_t size,
                                                 Real sigma,
                                                 Real* gradient) const {
   const Real beta1 = static_cast<Real>(this->options_.beta1);
-  const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
+  const Real of_x = Real{1} / sigma;
+  const Real by_new1 = static_cast<Real>(1.0 / (1.0 - this->options_.beta1));
   const Real* __restrict m = momentum_.data() + begin;
   const Real* __restrict x = scaled_momentum_.data() + begin;
   Real* __restrict g = gradient;
   for (int64_t i = 0; i < size; ++i) {
-    g[i] = (x[i] / sigma - beta1 * m[i]) / new1;
+    g[i] = (x[i] * of_x - beta1 * m[i]) * by_new1;
   }
 }
 
@@ -128,6 +129,7 @@ void OneBitOptimizer<Real>::UpdateMomentum(int64_t begin, int64_t size,
                                            Real* gradient) {
   const Real beta1 = static_cast<Real>(this->options_.beta1);
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
+  const Real of_x = Real{1} / sigma;
   WithWideVectors([=] {
     if (gradient != nullptr) ReconstructGradient(begin, size, sigma, gradient);
     const Real* __restrict x = scaled_momentum_.data() + begin;
@@ -135,7 +137,7 @@ void OneBitOptimizer<Real>::UpdateMomentum(int64_t begin, int64_t size,
     Real* __restrict g = gradient;
     // Without clipping the momentum is the synchronised one, to the bit.
     if (clip == Real{1}) {
-      for (int64_t i = 0; i < size; ++i) m[i] = x[i] / sigma;
+      for (int64_t i = 0; i < size; ++i) m[i] = x[i] * of_x;
       return;
     }
     for (int64_t i = 0; i < size; ++i) {

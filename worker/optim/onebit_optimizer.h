@@ -71,6 +71,10 @@ class OneBitOptimizer : public FlatOptimizer<Real> {
   void UpdateMomentum(int64_t begin, int64_t size, Real sigma, Real clip,
                       Real* gradient);
 
+  /// A value an element, for Descend: free from UpdateMomentum on, and until
+  /// the next gradient is taken.
+  Real* scratch() { return scaled_momentum_.data(); }
+
   bool is_frozen() const { return frozen_[0] != 0; }
   const DeadRows<Real>& rows() const { return rows_; }
 
