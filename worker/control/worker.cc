@@ -206,6 +206,8 @@ class ServingWorker : public Worker {
 
   void OnMessage(const v1::CoordinatorMessage& message) {
     if (message.has_goodbye()) {
+      LOG_INFO << "the coordinator ends this worker: "
+               << message.goodbye().reason();
       return End(absl::OkStatus(),
                  absl::CancelledError(message.goodbye().reason()));
     }
