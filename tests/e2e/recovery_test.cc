@@ -443,6 +443,8 @@ TEST_F(ClusterRecoveryTest, AWorkerIsReplacedAfterCodecsWereChanged) {
   EXPECT_EQ(AwaitEnd(), "SUCCEEDED") << Job().dump();
   const std::string events = Ask({"events", "small-1"}).output;
   EXPECT_THAT(events, HasSubstr("is left out, since int(8)"));
+  EXPECT_THAT(events, HasSubstr("what actnn"));
+  EXPECT_THAT(events, HasSubstr("is left out, the policy is fixed"));
   EXPECT_THAT(Ask({"set", "small-1"}).output, HasSubstr("int(8)"));
   const Outcome audit = Ask({"job", "audit", "small-1"});
   EXPECT_EQ(audit.exit_code, 0) << audit.text;

@@ -96,7 +96,12 @@ absl::Status Training::Prepare() {
       versions_, WeightVersions::Create(
                      [&] { return options_.make_stage(options_.assignment); },
                      plan_.weight_delay()));
+  const std::string& policy = tuning_.saved_activations();
   for (SavedActivations* saved : AllSavedActivations()) {
+    // A job that goes back goes on with what was set while it ran.
+    if (!policy.empty() && policy != spec_.compression().saved_activations()) {
+      DP_RETURN_IF_ERROR(saved->SetPolicy(policy));
+    }
     saved->SetInFlight(std::max(1, plan_.stages(stage_index_).max_in_flight()));
   }
   DP_ASSIGN_OR_RETURN(const OptimizerOptions optimizer,
