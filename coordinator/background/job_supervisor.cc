@@ -215,8 +215,11 @@ absl::Status JobSupervisor::DrainWorker(const std::string& worker_id,
     const absl::Status told = Ask(job_id, [&](CommandReply reply) {
       return WorkerLeaves{worker_id, reason, std::move(reply)};
     });
-    // Else its job has just set it free.
-    if (!absl::IsNotFound(told)) return told;
+    // Else its job has just set it free, perhaps at its own end.
+    if (told.ok() || (!absl::IsNotFound(told) &&
+                      services_.roster->JobOf(worker_id) == job_id)) {
+      return told;
+    }
   }
   services_.roster->Dismiss(worker_id, reason);
   return absl::OkStatus();
