@@ -60,6 +60,12 @@ class JobActorRecoveryTest : public JobActorFixture {
     message.mutable_stored()->set_step(step);
     return message;
   }
+  /// It has ended where it was asked to, with a checkpoint of that step.
+  v1::WorkerMessage PausedOf(int64_t step) {
+    v1::WorkerMessage message = DoneOf(true);
+    message.mutable_done()->set_checkpoint_step(step);
+    return message;
+  }
   v1::WorkerMessage StoppedOf() { return ErrorOf("stopped", true); }
   /// All assigned workers get ready, from a checkpoint of that step.
   void GetReady(int64_t restored_step) {
@@ -359,11 +365,7 @@ TEST_F(JobActorRecoveryTest, PauseWritesACheckpointAndFreesTheWorkers) {
   EXPECT_FALSE(stops[0].stop().at_once());
   ReportStep(1);
   WriteCheckpoint(2);
-  for (int rank = 0; rank < 4; ++rank) {
-    v1::WorkerMessage done = DoneOf(true);
-    done.mutable_done()->set_checkpoint_step(2);
-    Say(rank, done);
-  }
+  for (int rank = 0; rank < 4; ++rank) Say(rank, PausedOf(2));
 
   EXPECT_EQ(Job().state(), v1::JOB_STATE_PAUSED);
   EXPECT_EQ(Job().reason(), "paused: dinner, at step 2");
@@ -434,11 +436,7 @@ TEST_F(JobActorRecoveryTest, AWorkerThatLeavesIsReplacedWithoutLosingAStep) {
   Say(3, leaving);
   ReportStep(1);
   WriteCheckpoint(2);
-  for (int rank = 0; rank < 4; ++rank) {
-    v1::WorkerMessage done = DoneOf(true);
-    done.mutable_done()->set_checkpoint_step(2);
-    Say(rank, done);
-  }
+  for (int rank = 0; rank < 4; ++rank) Say(rank, PausedOf(2));
 
   EXPECT_TRUE(sessions_[3]->is_closed());  // it was said goodbye to
   EXPECT_EQ(Job().state(), v1::JOB_STATE_STARTING);
@@ -734,15 +732,13 @@ TEST_P(StoppedForALeaverTest, GoesOnWithASuccessor) {
   Drain(3);
   ReportStep(1);
   WriteCheckpoint(2);
-  v1::WorkerMessage done = DoneOf(true);
-  done.mutable_done()->set_checkpoint_step(2);
-  for (int rank = 0; rank < num_ended; ++rank) Say(rank, done);
+  for (int rank = 0; rank < num_ended; ++rank) Say(rank, PausedOf(2));
 
   Restart();
   for (int rank = num_ended; rank < 4; ++rank) {
     EXPECT_TRUE(Rejoin(rank, generation_).keeps_assignment());
   }
-  for (int rank = num_ended; rank < 4; ++rank) Say(rank, done);
+  for (int rank = num_ended; rank < 4; ++rank) Say(rank, PausedOf(2));
 
   EXPECT_EQ(Job().state(), v1::JOB_STATE_PENDING) << Job().reason();
   EXPECT_THAT(EventTexts("state"),
@@ -780,9 +776,7 @@ TEST_F(CoordinatorRestartTest, ADrainedWorkerThatComesBackIdleIsSentAway) {
   Drain(3);
   ReportStep(1);
   WriteCheckpoint(2);
-  v1::WorkerMessage done = DoneOf(true);
-  done.mutable_done()->set_checkpoint_step(2);
-  for (int rank = 0; rank < 4; ++rank) Say(rank, done);
+  for (int rank = 0; rank < 4; ++rank) Say(rank, PausedOf(2));
   ASSERT_EQ(Job().state(), v1::JOB_STATE_PENDING);
   Restart();
   sessions_[3] = std::make_shared<FakeWorkerSession>();

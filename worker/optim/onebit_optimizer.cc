@@ -129,7 +129,6 @@ void OneBitOptimizer<Real>::UpdateMomentum(int64_t begin, int64_t size,
                                            Real* gradient) {
   const Real beta1 = static_cast<Real>(this->options_.beta1);
   const Real new1 = static_cast<Real>(1.0 - this->options_.beta1);
-  const Real of_x = Real{1} / sigma;
   WithWideVectors([=] {
     if (gradient != nullptr) ReconstructGradient(begin, size, sigma, gradient);
     const Real* __restrict x = scaled_momentum_.data() + begin;
@@ -137,7 +136,7 @@ void OneBitOptimizer<Real>::UpdateMomentum(int64_t begin, int64_t size,
     Real* __restrict g = gradient;
     // Without clipping the momentum is the synchronised one, to the bit.
     if (clip == Real{1}) {
-      for (int64_t i = 0; i < size; ++i) m[i] = x[i] * of_x;
+      for (int64_t i = 0; i < size; ++i) m[i] = x[i] / sigma;
       return;
     }
     for (int64_t i = 0; i < size; ++i) {
