@@ -205,12 +205,13 @@ void Training::SendTrace(StepState* state) {
 
 absl::Status Training::Execute(const v1::Instruction& instruction,
                                StepState* state, StepState* program) {
-  const int64_t begin = program->is_traced ? WallNanos() : 0;
+  const int64_t begin = state->is_traced ? WallNanos() : 0;
   const absl::Status status = ExecuteUntraced(instruction, state, program);
-  // What a step loads was traced as it began.
-  if (program->is_traced && instruction.kind() != v1::Instruction::LOAD) {
+  // What a step loads was traced as it began. What is begun early is of its own
+  // step, so that each micro-batch is in one trace, once.
+  if (state->is_traced && instruction.kind() != v1::Instruction::LOAD) {
     AddSpan(v1::Instruction::Kind_Name(instruction.kind()), "compute",
-            instruction.microbatch(), begin, &program->trace);
+            instruction.microbatch(), begin, &state->trace);
   }
   if (status.ok()) return status;
   std::string what =
