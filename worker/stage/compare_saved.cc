@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
@@ -146,8 +148,8 @@ absl::StatusOr<std::vector<SavedComparison>> CompareSaved(
     const v1::JobSpec& spec, const SavedComparisonOptions& options) {
   std::vector<Arm> arms;
   std::vector<std::string> policies = {"none"};
-  policies.insert(policies.end(), options.policies.begin(),
-                  options.policies.end());
+  absl::c_copy_if(options.policies, std::back_inserter(policies),
+                  [](const std::string& policy) { return policy != "none"; });
   for (const std::string& policy : policies) {
     v1::JobSpec own = spec;
     own.mutable_compression()->set_saved_activations(policy);

@@ -16,6 +16,7 @@
 namespace deltapipe {
 
 struct SavedComparisonOptions {
+  /// Besides `none`, which is always compared with and need not be named.
   std::vector<std::string> policies;
   std::string device = "cpu";
   /// Of forward and backward, after one that is not counted.

@@ -28,11 +28,11 @@ v1::JobSpec Spec(const std::string& kind, int width, int context,
 /// Kind, width, context and micro-batch of a model.
 using Small = std::tuple<std::string, int, int, int>;
 
-class CompareSavedTest : public ::testing::TestWithParam<Small> {};
+class SmallModelTest : public ::testing::TestWithParam<Small> {};
 
 // Where tensors have a few bytes each, what keeps track of them must not weigh
 // more than what packing spares.
-TEST_P(CompareSavedTest, NoPolicyKeepsMoreThanNone) {
+TEST_P(SmallModelTest, NoPolicyKeepsMoreThanNone) {
   const auto& [kind, width, context, microbatch] = GetParam();
   SavedComparisonOptions options;
   options.repeats = 1;
@@ -63,8 +63,24 @@ TEST_P(CompareSavedTest, NoPolicyKeepsMoreThanNone) {
   }
 }
 
+// A second row of it would keep nothing and hold any batch: without a policy
+// nothing is counted.
+TEST(CompareSavedTest, NoneIsTheFirstRowOnlyAlsoWhenNamed) {
+  SavedComparisonOptions options;
+  options.repeats = 1;
+  options.policies = {"none", "fixed(cast(bf16))", "none"};
+
+  const auto rows = CompareSaved(Spec("mlp", 4, 4, 1), options);
+
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  ASSERT_EQ(rows->size(), 2u);
+  EXPECT_EQ((*rows)[0].policy, "none");
+  EXPECT_EQ((*rows)[0].kept_ratio, 1.0);
+  EXPECT_EQ((*rows)[1].policy, "fixed(cast(bf16))");
+}
+
 INSTANTIATE_TEST_SUITE_P(
-    Models, CompareSavedTest,
+    Models, SmallModelTest,
     ::testing::Values(Small{"mlp", 4, 4, 1}, Small{"mlp", 16, 5, 3},
                       Small{"mlp", 33, 7, 5}, Small{"gpt", 4, 4, 1},
                       Small{"gpt", 17, 9, 3}, Small{"image_mlp", 5, 1, 1},
